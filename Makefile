@@ -1,0 +1,89 @@
+# Everything runs in a virtual environment of its own; only make and Python 3.11 to 3.13
+# (with venv and pip) must be there.  `make PYTHON=python3.12 VENV=.venv312 test` uses another.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+SECONDS ?= 60
+ARGS    ?=
+
+BIN := $(VENV)/bin
+PY  := $(BIN)/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+
+# Coroutine functions with a task_status, for ASYNC113 and ASYNC114: a,b,c.
+STARTABLE := run
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help test test-floor demo lint format types docs examples ci soak modelcheck bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: $(VENV)/.test  ## run the tests; fails below 95 % branch coverage
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+
+test-floor:  ## run the tests with the oldest dependencies that are promised to work
+	$(MAKE) VENV=.venv-floor .venv-floor/.floor
+	.venv-floor/bin/python -m pytest
+
+demo: $(VENV)/.demo  ## run the demo (ARGS="..." are passed on)
+	@$(PY) -m distkit_actors demo $(ARGS)
+
+lint: $(VENV)/.lint  ## check style, and trio's rules with flake8-async
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8-async --enable=ASYNC --disable= --startable-in-context-manager=$(STARTABLE) \
+	  $$(find distkit_actors -name '*.py')
+
+format: $(VENV)/.lint  ## sort imports and format
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.types  ## check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(PY) --warnings
+
+docs: $(VENV)/.docs  ## build the documentation into docs/_build
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build
+
+examples: $(VENV)/.test  ## run the examples of README.md and docs
+	$(PY) -m pytest -p tests.examples README.md docs
+
+ci:  ## everything that must pass
+	.ci/run
+
+soak: $(VENV)/.test  ## run processes against faults for SECONDS (60)
+	$(PY) -m tests.soak --seconds $(SECONDS)
+
+modelcheck: $(VENV)/.test  ## explore the protocol's interleavings, the long way
+	$(PY) -m tests.model.explore --long
+
+bench: $(VENV)/.test  ## measure; see docs/performance.md
+	$(PY) -m benchmarks $(ARGS)
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .venv-floor $(VENV) docs/_build build dist htmlcov
+	rm -rf .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  echo "distkit_actors needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing); try: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each extra: installed again only when pyproject.toml changes.
+$(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(PY)
+	$(PIP) install -e '.[$*]'
+	@touch $@
+
+# The floors as pyproject.toml states them: "trio>=0.31" is installed as "trio==0.31.*".
+$(VENV)/.floor: $(VENV)/.test
+	$(PY) -c 'import tomllib; print(*(d.replace(">=", "==") + ".*" for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $@.txt
+	$(PIP) install -r $@.txt
+	@touch $@

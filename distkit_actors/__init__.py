@@ -1,0 +1,63 @@
+# Layers, lowest first; a module imports from the layers below it only, and
+# tests/test_layers.py holds us to that.
+#
+#   _cli, testing                                 people and tests
+#   _counter, _strict, _lax, _handle              public faces
+#   _actor                                        one nursery, one conversation
+#   _dispatch                                     what goes together, who hears of it
+#   _mailbox                                      who waits
+#   _statistics, _stores/ (_memory, _redis, ...)  where namespaces live
+#   _core/ (_session, _namespace, _ledger, ...)   the rules, pure
+#   _errors
+"""Instance-aware distributed counters for trio applications, on Redis.
+
+Every process of a service owns a slice of each counter; the total is the sum over the
+live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
+"""
+
+from ._core._values import CounterValue as CounterValue
+from ._counter import InstanceAwareCounter as InstanceAwareCounter
+from ._errors import CounterClosedError as CounterClosedError
+from ._errors import CounterOverflowError as CounterOverflowError
+from ._errors import DistkitError as DistkitError
+from ._errors import InstanceConflictError as InstanceConflictError
+from ._errors import InvalidKeyError as InvalidKeyError
+from ._errors import OutcomeUnknownError as OutcomeUnknownError
+from ._errors import StoreError as StoreError
+from ._errors import StoreUnavailableError as StoreUnavailableError
+from ._handle import BoundCounter as BoundCounter
+from ._lax import BoundLaxCounter as BoundLaxCounter
+from ._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._statistics import CounterStatistics as CounterStatistics
+from ._stores._contract import Store as Store
+from ._stores._memory import MemoryStore as MemoryStore
+from ._stores._redis import RedisStore as RedisStore
+from ._stores._urls import open_store as open_store
+from ._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
+
+__all__ = [
+    "BoundCounter",
+    "BoundLaxCounter",
+    "CounterClosedError",
+    "CounterOverflowError",
+    "CounterStatistics",
+    "CounterValue",
+    "DistkitError",
+    "InstanceAwareCounter",
+    "InstanceConflictError",
+    "InvalidKeyError",
+    "LaxInstanceAwareCounter",
+    "MemoryStore",
+    "OutcomeUnknownError",
+    "RedisStore",
+    "Store",
+    "StoreError",
+    "StoreUnavailableError",
+    "StrictInstanceAwareCounter",
+    "open_store",
+]
+
+# Tracebacks, reprs and pickles show the names that users import.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

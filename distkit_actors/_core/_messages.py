@@ -1,0 +1,252 @@
+"""What an instance and a store say to each other (``docs/protocol.md``, section 3).
+
+All are immutable values. Times are microseconds of the store's clock, "stamps" are
+instants of the namespace's own, always increasing clock (P6).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+#: Most entries, claims or own moves in one message (P5).
+MAX_ENTRIES: Final = 1000
+#: Most journal entries in one reply (P5).
+MAX_JOURNAL: Final = 1000
+#: Most slices that one step takes away from its own instance (P18).
+MAX_PURGE: Final = 1000
+#: Most own moves in one part of a resume: each costs the store a look at every instance (P22).
+MAX_MOVES: Final = 100
+
+
+class Kind(enum.Enum):
+    """What one entry of a batch does; the value is its name on the wire."""
+
+    ADD = "+"
+    """Add to the own slice; 0 only reads."""
+    PUT = "="
+    """Replace the own slice; 0 removes it."""
+    MOVE = "!"
+    """Move the epoch: every slice of the key goes, then the own slice is set; 0 for none."""
+    CLEAR = "*"
+    """Move the epoch of every key at once."""
+    CLAIM = "^"
+    """Re-assert a slice with the stamp it was created at (P19)."""
+
+
+class Entry(NamedTuple):
+    """One operation, or several folded into one (P13), of a batch."""
+
+    kind: Kind
+    key: str
+    value: int
+    after: int | None = None
+    """ADD and CLAIM: own slice afterwards if the store holds what the instance believes;
+    None where that would leave int64, so that it must be refused."""
+    folded: bool = False
+    """ADD: stands for several operations, so the store may answer `Verdict.SPLIT`."""
+    stamp: int = 0
+    """CLAIM: when the slice was created."""
+
+
+class Before(NamedTuple):
+    """Values before the entry ran; the instance replays its operations on them (P13)."""
+
+    cumulative: int
+    slice: int
+
+
+class Verdict(enum.Enum):
+    """Why an entry has no values."""
+
+    REFUSED = "!"
+    """Would leave int64; nothing changed (P4)."""
+    SPLIT = "/"
+    """Too close to the limit for a folded entry; nothing changed, send one by one (P13)."""
+    MOVED = "~"
+    """A claim older than the key's epoch: void (P19, P21)."""
+    RETRY = "retry"
+    """Never applied; the instance may send it again. Not on the wire."""
+    UNKNOWN = "unknown"
+    """Nobody can know whether it was applied. Not on the wire (P20)."""
+
+
+Result: TypeAlias = Before | Verdict
+
+
+class Slice(NamedTuple):
+    """An instance's contribution to a key: a non-zero value and the stamp of its creation."""
+
+    value: int
+    stamp: int
+
+
+class Pace(NamedTuple):
+    """The times an instance lives by, in microseconds."""
+
+    threshold: int
+    """Silent for longer than this, it is dead (I3)."""
+    silence: int
+    """If nobody at all was heard for longer than this, the observer was blind (P24)."""
+    retention: int
+    """How long its record outlives it (P14)."""
+
+
+# --------------------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Which incarnation holds this id, in which namespace?"""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set (P25)."""
+
+    instance: str
+    nonce: str
+    expected: int
+    born: int
+    inherit: bool
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Give a page of the slices that count, for an instance that inherits them."""
+
+    instance: str
+    incarnation: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A batch. With no entries it is a heartbeat."""
+
+    instance: str
+    incarnation: int
+    seq: int
+    known: int
+    """Journal stamp up to which the instance knows others' moves (P10)."""
+    pace: Pace
+    entries: Sequence[Entry] = ()
+    leave: bool = False
+    budget: int = 0
+    """How many slices of the dead this step may take away (P23)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """One part of telling the store again what it should know of this instance (P17–P22)."""
+
+    instance: str
+    incarnation: int
+    seq: int
+    known: int
+    pace: Pace
+    born: int
+    """The namespace it answers to: a late copy means nothing to a successor (P17)."""
+    first: bool
+    """Forget what is left of this instance; later parts go on from there."""
+    cleared: int = 0
+    """Stamp of the last clear of anybody that the instance knows of."""
+    moves: Sequence[tuple[str, int]] = ()
+    """Own epoch moves: key, epoch."""
+    claims: Sequence[Entry] = ()
+
+
+Request: TypeAlias = Peek | Open | Load | Apply | Resume
+
+# ---------------------------------------------------------------------------- replies
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The incarnation that holds the id (0 for none), and when the namespace was born."""
+
+    incarnation: int
+    born: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The id is taken. ``incarnation`` is new, or the one this nonce got before."""
+
+    incarnation: int
+    known: int
+    inherited: bool
+    """There may be slices to `Load`."""
+    leftovers: bool
+    """There are slices of a predecessor left, to be purged by a `Resume`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A page of slices; an empty cursor ends it."""
+
+    cursor: str
+    slices: Sequence[tuple[str, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What happened to epochs: others' moves the instance may not know (P10)."""
+
+    cleared: int
+    floor: int
+    latest: int
+    """Stamp up to which the receiver knows everything once it has read this."""
+    moves: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Executed, now or by an earlier copy (then there is no journal)."""
+
+    at: int
+    results: Sequence[Result]
+    journal: Journal | None = None
+    backlog: bool = False
+    """Bodies of the dead still wait, and this step made progress on them (P23)."""
+    stuck: int = 0
+    """Slices of the dead that this step could not take away without leaving int64 (I12)."""
+    again: bool = False
+    """Leftovers remain: this first part of a `Resume` only purged, send it again (P18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Not executed: there are more moves than one reply holds. Read these, then send again."""
+
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class MustResume:
+    """Not executed: the store does not know the instance, or knows too little (P15)."""
+
+    recorded: int | None
+    """Last seq it has, None if no record at all."""
+    born: int
+    """When this namespace was made; a `Resume` must repeat it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Not executed: another incarnation holds the id now."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Not executed: a late copy; nobody waits for this answer."""
+
+
+Reply: TypeAlias = Peeked | Opened | Loaded | Done | Behind | MustResume | Conflict | Stale

@@ -1,0 +1,316 @@
+"""The store's half of the protocol: what each request does to a namespace.
+
+This is the reference for every store: `MemoryStore` runs it as it stands, the Lua scripts
+of `RedisStore` say the same in Redis' terms and are tested against it step by step. The
+rules P1 … P27 are explained in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+from . import _reaper
+from ._messages import (
+    MAX_PURGE,
+    Apply,
+    Before,
+    Behind,
+    Conflict,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Open,
+    Opened,
+    Pace,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Result,
+    Resume,
+    Slice,
+    Stale,
+    Verdict,
+)
+from ._registry import Record, Registry, State
+
+#: Bound on what a folded entry adds, and on the values it is added to (P13): two such
+#: together stay inside int64, whatever the order of the operations in the fold.
+FOLD_LIMIT = 10**18
+
+
+class Namespace:
+    """Everything a store holds for one prefix."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.born = 0  # when it was made: a store that lost it makes another (P17)
+        self.clock = 0  # the last stamp used, or the last sign of life of anybody (P6, P24)
+        self.grace = 0  # when the last blackout ended (P24)
+
+    def execute(self, request: Request, now: int) -> Reply:
+        """Run one request at store time ``now``: atomic, and at most once for each seq."""
+        self.registry.expire(now)
+        match request:
+            case Peek():
+                record = self.registry.records.get(request.instance)
+                return Peeked(record.incarnation if record else 0, self._birth(now))
+            case Open():
+                return self._open(request, now)
+            case Load():
+                return self._load(request, now)
+            case Apply() | Resume():
+                refusal = self._judge(request, now)
+                return refusal or self._step(request, now)
+
+    # --------------------------------------------------------- taking an id over
+
+    def _open(self, request: Open, now: int) -> Opened | Conflict:
+        registry = self.registry
+        old = registry.records.get(request.instance)
+        if old and old.nonce == request.nonce:
+            return self._opened(old)
+        holder = old.incarnation if old else 0
+        if holder != request.expected or request.born != self.born:
+            return Conflict(holder)
+        self._notice_silence(request.pace, now)
+        self.clock = at = max(self.clock + 1, now)
+        inherited = request.inherit and old is not None and old.state is State.LIVE
+        known = old.hold if old and inherited else registry.epochs.latest
+        record = Record(at, request.nonce, request.pace, known)
+        record.inherited = inherited
+        if old:
+            record.slices = old.slices
+        registry.records[request.instance] = record
+        registry.revive(request.instance, record, now)
+        if not inherited:
+            registry.purge(request.instance, record, at, now)
+        return self._opened(record)
+
+    def _opened(self, record: Record) -> Opened:
+        leftovers = bool(record.slices) and not record.inherited
+        return Opened(record.incarnation, record.hold, record.inherited, leftovers)
+
+    def _load(self, request: Load, now: int) -> Loaded | MustResume | Conflict:
+        record = self.registry.records.get(request.instance)
+        if record and request.incarnation < record.incarnation:
+            return Conflict(record.incarnation)
+        if (
+            not record
+            or record.incarnation != request.incarnation
+            or record.state is not State.LIVE
+        ):
+            # Also where an older incarnation has come back after a data loss (P26).
+            return MustResume(None, self._birth(now))
+        keys = sorted(record.slices)
+        start = int(request.cursor or 0)
+        end = start + MAX_PURGE
+        page = [
+            (key, *record.slices[key])
+            for key in keys[start:end]
+            if record.slices[key].stamp >= self.registry.epochs.of(key)
+        ]
+        return Loaded(str(end) if end < len(keys) else "", page)
+
+    # ------------------------------------------------------------------ the step
+
+    def _birth(self, now: int) -> int:
+        """Return when this namespace was made, which is now if it holds nothing yet."""
+        if not self.born:
+            self.born = self.clock = max(self.clock + 1, now)
+        return self.born
+
+    def _judge(self, request: Apply | Resume, now: int) -> Reply | None:
+        """Answer a request that must not be executed."""
+        record = self.registry.records.get(request.instance)
+        born = self._birth(now)
+        restarts = isinstance(request, Resume) and request.first
+        answers_us = isinstance(request, Resume) and request.born == born
+        if record is None or request.incarnation > record.incarnation:
+            return None if restarts and answers_us else MustResume(None, born)
+        if request.incarnation < record.incarnation:
+            return Conflict(record.incarnation)
+        if request.seq == record.seq:
+            return record.reply
+        if request.seq < record.seq:
+            return Stale()
+        if restarts:
+            return None if answers_us else MustResume(record.seq, born)
+        if record.state is not State.LIVE or request.seq > record.seq + 1:
+            return MustResume(record.seq, born)
+        return None
+
+    def _step(self, request: Apply | Resume, now: int) -> Done | Behind:
+        epochs = self.registry.epochs
+        self._notice_silence(request.pace, now)
+        record, refreshed = self._touch(request, now)
+        at = max(self.clock + 1, now)
+        entries = request.entries if isinstance(request, Apply) else request.claims
+        budget = request.budget if isinstance(request, Apply) else 0
+        reaped = _reaper.reap(self.registry, now, self.grace, budget, (e.key for e in entries))
+
+        journal, more = self._catch_up(record, request.known)
+        if more and isinstance(request, Apply):
+            return Behind(journal)
+        moved_before = epochs.latest
+        again = isinstance(request, Resume) and self._reassert(request, record, at, now)
+        results = () if again else tuple([self._run(record, e, at, request) for e in entries])
+        if isinstance(request, Apply) and request.leave:
+            self.registry.bury(request.instance, record, State.LEFT, now)
+
+        record.seq = request.seq
+        record.reply = Done(at, results, again=again)
+        moved_now = len(entries) if epochs.latest != moved_before else 0
+        if refreshed or moved_now:
+            self._forget_moves(now - request.pace.retention, moved_now)
+        latest = journal.latest if more else epochs.latest
+        journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
+        return Done(at, results, journal, reaped.backlog, reaped.stuck, again)
+
+    def _notice_silence(self, pace: Pace, now: int) -> None:
+        """Nobody was heard for too long: it is the observer who was deaf (P24)."""
+        if now - self.clock > pace.silence:
+            self.grace = now
+
+    def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool]:
+        """Write a sign of life down, unless the last one is recent."""
+        record = self.registry.records.get(request.instance)
+        restarts = isinstance(request, Resume) and request.first
+        if record is None or record.incarnation != request.incarnation:
+            slices = record.slices if record else {}
+            record = Record(request.incarnation, "", request.pace, request.known)
+            record.slices = slices
+            self.registry.records[request.instance] = record
+        record.pace = request.pace
+        refreshed = restarts or now - record.beat >= request.pace.threshold >> 6
+        if restarts:
+            self.registry.revive(request.instance, record, now)
+        elif refreshed:
+            self.registry.beat(record, now)
+        if refreshed:
+            self.clock = max(self.clock, now)
+        return record, refreshed
+
+    def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
+        """Drop the instance's slices that others' moves made void (P10)."""
+        epochs = self.registry.epochs
+        if known < epochs.cleared:
+            record.slices = {k: s for k, s in record.slices.items() if s.stamp >= epochs.cleared}
+        journal, more = epochs.since(known)
+        for key, epoch in journal.moves:
+            if key in record.slices and record.slices[key].stamp < epoch:
+                del record.slices[key]
+        record.hold = max(record.hold, known)
+        return journal, more
+
+    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+        """Forget moves that are old and that nobody has still to hear of (P11)."""
+        heard = min((record.hold for _, record in self.registry.holders()), default=0)
+        self.registry.epochs.forget(min(horizon, heard), moved_now)
+
+    # ------------------------------------------------------------------- entries
+
+    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
+        key, value = entry.key, entry.value
+        own = record.slices.get(key)
+        before = Before(self.registry.total(key), own.value if own else 0)
+        match entry.kind:
+            case Kind.ADD if value == 0:
+                return before
+            case Kind.ADD:
+                if entry.folded and abs(before.cumulative) >= FOLD_LIMIT:
+                    return Verdict.SPLIT
+                return self._add(record, entry, at, before)
+            case Kind.PUT:
+                if not self.registry.add(key, value - before.slice):
+                    return Verdict.REFUSED
+                self._write(record, key, value, own.stamp if own else at)
+            case Kind.MOVE:
+                self.registry.epochs.move(key, at)
+                self.registry.add(key, value - before.cumulative)
+                self._write(record, key, value, at)
+                self.clock = at
+            case Kind.CLEAR:
+                self.registry.epochs.clear(at)
+                self.registry.sums.clear()
+                record.slices.clear()
+                self.clock = at
+            case Kind.CLAIM:
+                forgotten = max(request.known, entry.stamp) < self.registry.epochs.floor
+                if forgotten or entry.stamp < self.registry.epochs.of(key):
+                    return Verdict.MOVED
+                return self._add(record, entry, entry.stamp, before)
+        return before
+
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
+        own = record.slices.get(entry.key)
+        after = entry.after if own else entry.value
+        if after is None or not self.registry.add(entry.key, entry.value):
+            return Verdict.REFUSED
+        self._write(record, entry.key, after, own.stamp if own else stamp)
+        return before
+
+    def _write(self, record: Record, key: str, value: int, stamp: int) -> None:
+        """Store a slice; a 0 is none (P3). A stamp that is used is never given out again."""
+        if value:
+            record.slices[key] = Slice(value, stamp)
+            self.clock = max(self.clock, stamp)
+        else:
+            record.slices.pop(key, None)
+
+    # ------------------------------------------------------------------- healing
+
+    def _reassert(self, request: Resume, record: Record, at: int, now: int) -> bool:
+        """Take in what the store had lost, before any claim; True if leftovers remain."""
+        registry = self.registry
+        if request.first:
+            if registry.purge(request.instance, record, at, now):
+                self.clock = max(self.clock, at)
+            if record.slices:
+                return True
+        if request.cleared > registry.epochs.cleared:
+            self._clear_late(request.instance, request.cleared, now)
+        for key, epoch in request.moves:
+            if epoch > registry.epochs.of(key) and epoch > registry.epochs.floor:
+                self._move_late(key, epoch, at, now)
+        return False
+
+    def _clear_late(self, caller: str, cleared: int, now: int) -> None:
+        """Start again from the clear: everybody else must re-assert against it (P22)."""
+        registry = self.registry
+        registry.epochs.clear_late(cleared)
+        self.clock = max(self.clock, cleared)  # a slice made from now on is younger
+        registry.sums.clear()
+        for instance, record in list(registry.holders()):
+            record.slices = {}
+            if instance != caller:
+                state = State.DEAD if record.state is State.LIVE else record.state
+                registry.bodies.pop(instance, None)
+                registry.bury(instance, record, state, now)
+
+    def _move_late(self, key: str, epoch: int, at: int, now: int) -> None:
+        """Remove what a lost move had made void; younger slices survive (P22)."""
+        registry = self.registry
+        counted_from = registry.epochs.of(key)
+        registry.sums.pop(key, None)
+        holders = sorted(registry.holders(), key=lambda pair: (pair[1].hold, pair[0]))
+        for instance, record in holders:
+            own = record.slices.get(key)
+            if own is None or own.stamp < counted_from:
+                continue
+            if own.stamp < epoch:
+                del record.slices[key]
+            elif not registry.add(key, own.value):
+                # It waits with its owner until it fits (I12): the owner must re-assert it.
+                del record.slices[key]
+                if record.state is State.LIVE:
+                    registry.bury(instance, record, State.DEAD, now)
+        registry.epochs.move_late(key, epoch, at)
+        self.clock = max(self.clock, at, epoch)  # a slice made from now on is younger
+
+
+def foldable(total: int, own: int) -> bool:
+    """Tell whether several adds of absolute sum ``total`` may travel as one (P13)."""
+    return total < FOLD_LIMIT and -FOLD_LIMIT < own < FOLD_LIMIT

@@ -1,0 +1,153 @@
+"""The instances a store knows, their slices, and the sums over them.
+
+A record lives in three places at most: among the `records`; as a *body* while it is dead
+or left and still has slices; and as *expiring* once it has none. Sums are kept with the
+slices, so that reading one is a look-up (P9).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from itertools import islice
+
+from ._epochs import Epochs
+from ._messages import MAX_PURGE, Done, Pace, Slice
+from ._values import fits
+
+#: "Never", as an instant.
+FOREVER = 2**63
+
+
+class State(enum.Enum):
+    """Whether an instance's slices count until further notice."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    LEFT = "left"
+
+
+class Record:
+    """What the store knows of one instance: its session (P14) and its slices."""
+
+    __slots__ = (
+        "beat",
+        "deadline",
+        "hold",
+        "incarnation",
+        "inherited",
+        "nonce",
+        "pace",
+        "reply",
+        "seq",
+        "slices",
+        "state",
+    )
+
+    def __init__(self, incarnation: int, nonce: str, pace: Pace, hold: int) -> None:
+        self.incarnation = incarnation
+        self.nonce = nonce
+        self.inherited = False  # it took its predecessor's slices over
+        self.seq = 0
+        self.reply = Done(0, ())
+        self.state = State.LIVE
+        self.pace = pace
+        self.beat = 0  # when its last sign of life was written down
+        self.deadline = 0
+        self.hold = hold  # journal stamp up to which it has no stale slice, here or at home
+        self.slices: dict[str, Slice] = {}
+
+
+class Registry:
+    """Records, slices and sums of one namespace."""
+
+    def __init__(self) -> None:
+        self.epochs = Epochs()
+        self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
+        self.records: dict[str, Record] = {}
+        self.bodies: dict[str, int] = {}  # {instance: when it became a body}, oldest first
+        self.expiring: dict[str, int] = {}  # {instance without slices: when to forget it}
+        self.due = 0  # no instance has a deadline before this instant
+
+    def total(self, key: str) -> int:
+        """Return the cumulative of ``key``."""
+        return self.sums.get(key, 0)
+
+    def add(self, key: str, amount: int) -> bool:
+        """Add to a sum, unless it would leave int64 (P4)."""
+        total = self.sums.get(key, 0) + amount
+        if not fits(total):
+            return False
+        if total:
+            self.sums[key] = total
+        else:
+            self.sums.pop(key, None)
+        return True
+
+    def take_away(self, record: Record, key: str) -> bool:
+        """Remove a slice; False if it counts and the sum without it would leave int64 (I12)."""
+        value, stamp = record.slices[key]
+        if stamp >= self.epochs.of(key) and not self.add(key, -value):
+            return False
+        del record.slices[key]
+        return True
+
+    def revive(self, instance: str, record: Record, now: int) -> None:
+        """Count ``instance`` among the living as of ``now``."""
+        record.state = State.LIVE
+        self.bodies.pop(instance, None)
+        self.expiring.pop(instance, None)
+        self.beat(record, now)
+        self.due = min(self.due, record.deadline)
+
+    def beat(self, record: Record, now: int) -> None:
+        """Write down a sign of life."""
+        record.beat = now
+        record.deadline = now + record.pace.threshold
+
+    def bury(self, instance: str, record: Record, state: State, now: int) -> None:
+        """Take ``instance`` from among the living; its slices wait to be reaped."""
+        record.state = state
+        if record.slices:
+            self.bodies[instance] = now
+            self.due = 0
+        else:
+            self.release(instance, record, now)
+
+    def release(self, instance: str, record: Record, now: int) -> None:
+        """Start the retention of a record whose slices are gone (P14)."""
+        self.bodies.pop(instance, None)
+        self.expiring[instance] = now + record.pace.retention
+
+    def purge(self, instance: str, record: Record, at: int, now: int) -> bool:
+        """Remove up to `MAX_PURGE` slices of a record that starts afresh (P18).
+
+        One that cannot leave its sum yet goes to a body of its own, so that the instance
+        has nothing left here that it does not know of (I12). Returns whether there is such
+        a body; it is named by the stamp ``at``, which is then used.
+        """
+        orphans: dict[str, Slice] = {}
+        for key in list(record.slices)[:MAX_PURGE]:
+            piece = record.slices[key]
+            if not self.take_away(record, key):
+                orphans[key] = piece
+                del record.slices[key]
+        if orphans:
+            orphan = Record(0, "", record.pace, record.hold)
+            orphan.slices = orphans
+            name = f"{instance}:{at}"
+            self.records[name] = orphan
+            self.bury(name, orphan, State.DEAD, now)
+        return bool(orphans)
+
+    def holders(self) -> Iterator[tuple[str, Record]]:
+        """Every instance that may have slices: the living and the bodies."""
+        for instance, record in self.records.items():
+            if record.state is State.LIVE or instance in self.bodies:
+                yield instance, record
+
+    def expire(self, now: int) -> None:
+        """Forget a few of the records whose retention is over."""
+        for instance in list(islice(self.expiring, 4)):
+            if self.expiring[instance] <= now:
+                del self.expiring[instance], self.records[instance]

@@ -1,0 +1,508 @@
+"""The instance's half of the protocol: what to send next, and what an answer means.
+
+A `Session` holds what the instance knows for certain: its own slices and epoch moves, as
+acknowledged, and the one batch that is not acknowledged yet (P12). It is driven from
+outside: `request` says what to send, `lost` and `receive` say what came of it. Nothing is
+forgotten before the answer that allows it.
+
+::
+
+    PEEK -> OPEN -> LOAD -> LIVE <-> RESUME        (any) -> FENCED       LIVE -> LEFT
+
+The rules P12 … P27 are explained in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ._messages import (
+    MAX_ENTRIES,
+    MAX_MOVES,
+    Apply,
+    Before,
+    Behind,
+    Conflict,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Open,
+    Opened,
+    Pace,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Result,
+    Resume,
+    Slice,
+    Verdict,
+)
+from ._values import fits
+
+
+class Phase(enum.Enum):
+    """Where in its life a session is."""
+
+    PEEK = "peek"
+    OPEN = "open"
+    LOAD = "load"
+    LIVE = "live"
+    RESUME = "resume"
+    FENCED = "fenced"
+    LEFT = "left"
+
+
+class ProtocolError(AssertionError):
+    """The store answered what no store may answer here: a bug in the store or in this package."""
+
+
+@dataclass(slots=True)
+class News:
+    """What an answer changed for the layer above."""
+
+    results: Sequence[Result] | None = None
+    """One for each entry, once the batch has ended."""
+    moved: list[str] = field(default_factory=list)
+    """Keys whose epoch somebody moved."""
+    cleared: bool = False
+    """Somebody moved the epoch of every key."""
+    backlog: bool = False
+    """The dead still have slices, and taking them away makes progress."""
+
+
+class _Batch:
+    """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
+
+    __slots__ = ("budget", "doubt", "entries", "leave")
+
+    def __init__(self, entries: Sequence[Entry], budget: int, leave: bool) -> None:
+        self.entries = entries
+        self.budget = budget
+        self.leave = leave
+        self.doubt = False
+
+
+class _Resumption:
+    """What is left to tell the store, and the batch that was folded into it (P20)."""
+
+    __slots__ = ("claims", "first", "folds", "moves", "results", "retries", "sent")
+
+    def __init__(self) -> None:
+        self.first = True
+        self.moves: list[tuple[str, int]] = []
+        self.claims: list[Entry] = []  # own slices
+        self.retries: list[Entry] = []  # what is withheld
+        self.sent: Resume | None = None
+        self.results: list[Result] | None = None  # of the folded batch, where known
+        self.folds: dict[str, list[tuple[int, int]]] = {}  # {key: [(index, slice before)]}
+
+
+class Session:
+    """One incarnation of an instance, as the instance sees it."""
+
+    def __init__(self, instance: str, nonce: str, pace: Pace, *, inherit: bool = False) -> None:
+        self.instance = instance
+        self.pace = pace
+        self.inherit = inherit
+        self.phase = Phase.PEEK
+        self.incarnation = 0
+        self.seq = 0  # last acknowledged
+        self.known = 0  # journal stamp up to which others' moves are known
+        self.slices: dict[str, Slice] = {}
+        self.withheld: list[tuple[str, Slice]] = []  # not in the store: does not fit yet (I12)
+        self.moves: dict[str, int] = {}  # own epoch moves, in order of their stamps
+        self.cleared = 0  # latest clear of anybody, as far as known
+        self.stuck = 0  # slices of the dead that could not be taken away, as last heard
+        self._base_nonce = nonce
+        self._attempt = 0
+        self._expected = 0
+        self._born = 0  # of the namespace that last answered
+        self._cursor = ""
+        self._batch: _Batch | None = None
+        self._resumption: _Resumption | None = None
+
+    @property
+    def nonce(self) -> str:
+        """Name of this attempt at opening; it gets one incarnation, however often it asks."""
+        return f"{self._base_nonce}.{self._attempt}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether `begin` may be called."""
+        return self.phase is Phase.LIVE and self._batch is None
+
+    # ------------------------------------------------------------------- sending
+
+    def begin(self, entries: Iterable[Entry], *, leave: bool = False, budget: int = 0) -> None:
+        """Make a batch of ``entries`` the outstanding one."""
+        if not self.idle:
+            raise ProtocolError(f"a batch was begun in {self.phase}")
+        batch = list(self._with_beliefs(entries))
+        self._batch = _Batch(batch, budget, leave)
+
+    def retries(self) -> list[Entry]:
+        """Return entries that try again what did not fit (I12), one for each key.
+
+        They make a batch of their own: what other entries find depends on their fate.
+        """
+        oldest = dict(reversed(self.withheld))
+        return [self._claim(key, piece) for key, piece in islice(oldest.items(), MAX_ENTRIES)]
+
+    def request(self) -> Request | None:
+        """Return what to send now, the same until `receive` makes progress; None when idle."""
+        match self.phase:
+            case Phase.PEEK:
+                return Peek(self.instance)
+            case Phase.OPEN:
+                return Open(
+                    self.instance,
+                    self.nonce,
+                    self._expected,
+                    self._born,
+                    self.inherit,
+                    self.pace,
+                )
+            case Phase.LOAD:
+                return Load(self.instance, self.incarnation, self._cursor)
+            case Phase.RESUME:
+                return self._resume_part()
+            case Phase.LIVE if self._batch:
+                batch = self._batch
+                return Apply(
+                    self.instance,
+                    self.incarnation,
+                    self.seq + 1,
+                    self.known,
+                    self.pace,
+                    batch.entries,
+                    batch.leave,
+                    batch.budget,
+                )
+            case _:
+                return None
+
+    def lost(self) -> None:
+        """Note that the request may have been executed, and that no answer will come."""
+        if self._batch:
+            self._batch.doubt = True
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the outstanding batch may have been executed already."""
+        return self._batch is not None and self._batch.doubt
+
+    def withdraw(self) -> None:
+        """Give the outstanding batch up; only where no transmission can have run (P16)."""
+        if self.in_doubt:
+            raise ProtocolError("a batch that may have run was withdrawn")
+        self._batch = None
+
+    def _with_beliefs(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """Tell the store what each own slice becomes if it is what we believe (P2)."""
+        own: dict[str, int] = {}
+        for entry in entries:
+            key = entry.key
+            if key not in own:
+                own[key] = self.slices[key].value if key in self.slices else 0
+            elif entry.kind is Kind.ADD and entry.value:
+                # If the entry before is refused, ``after`` would be wrong.
+                raise ProtocolError(f"two entries of one batch add to {key!r}")
+            if entry.kind is Kind.ADD:
+                own[key] += entry.value
+                yield entry._replace(after=own[key] if fits(own[key]) else None)
+            else:
+                own[key] = entry.value
+                yield entry
+
+    def _claim(self, key: str, piece: Slice) -> Entry:
+        own = self.slices[key].value if key in self.slices else 0
+        after = own + piece.value
+        return Entry(
+            Kind.CLAIM, key, piece.value, after if fits(after) else None, stamp=piece.stamp
+        )
+
+    # ----------------------------------------------------------------- receiving
+
+    def receive(self, reply: Reply) -> News:
+        """Take the answer to `request` in."""
+        match reply, self.phase:
+            case Peeked(), Phase.PEEK:
+                self._expected, self._born = reply.incarnation, reply.born
+                self._attempt += 1
+                self.phase = Phase.OPEN
+            case Opened(), Phase.OPEN:
+                self._opened(reply)
+            case Conflict(), Phase.OPEN:
+                self.phase = Phase.PEEK
+            case Loaded(), Phase.LOAD:
+                self.slices.update((k, Slice(v, stamp)) for k, v, stamp in reply.slices)
+                self._cursor = reply.cursor
+                if not reply.cursor:
+                    self.phase = Phase.LIVE
+            case MustResume(), Phase.LOAD:
+                # Reaped while it loaded: reaping has begun, so there is nothing to inherit (I11).
+                self.slices.clear()
+                self._cursor = ""
+                self.phase = Phase.PEEK
+            case Done(), Phase.LIVE if self._batch:
+                return self._done(reply, self._batch)
+            case Behind(), Phase.LIVE if self._batch:
+                return self._learn(reply.journal, News())
+            case MustResume(), Phase.LIVE if self._batch:
+                self._born = reply.born
+                return self._must_resume(reply.recorded, self._batch)
+            case Done(), Phase.RESUME:
+                return self._resumed(reply)
+            case MustResume(), Phase.RESUME:
+                self._born = reply.born
+                self.seq += 1
+                self._restart()
+            case Conflict(), (Phase.LIVE | Phase.RESUME | Phase.LOAD):
+                return self._conflict()
+            case _:
+                raise ProtocolError(f"{reply} in answer to {self.request()}")
+        return News()
+
+    def _opened(self, reply: Opened) -> None:
+        self.incarnation = reply.incarnation
+        self.seq = 0
+        self.known = reply.known
+        if reply.inherited:
+            self.phase = Phase.LOAD
+        elif reply.leftovers:
+            self._restart()
+        else:
+            self.phase = Phase.LIVE
+
+    def _conflict(self) -> News:
+        self.phase = Phase.FENCED
+        results = None
+        if self._batch:
+            results = [Verdict.UNKNOWN if self._batch.doubt else Verdict.RETRY] * len(
+                self._batch.entries
+            )
+            self._batch = None
+        return News(results)
+
+    def _done(self, reply: Done, batch: _Batch) -> News:
+        for entry, result in zip(batch.entries, reply.results, strict=True):
+            if isinstance(result, Before):
+                self._replay(entry, result, reply.at)
+            elif entry.kind is Kind.CLAIM:
+                self._retried(entry, result)
+        self.seq += 1
+        self._batch = None
+        if batch.leave:
+            self.phase = Phase.LEFT
+        news = News(reply.results, backlog=reply.backlog)
+        if reply.journal:  # else it is the stored answer, which tells only of the batch
+            self.stuck = reply.stuck
+            self._learn(reply.journal, news)
+        return news
+
+    def _replay(self, entry: Entry, before: Before, at: int) -> None:
+        """Do to the own copy what the store did to its own (P13)."""
+        key, value = entry.key, entry.value
+        match entry.kind:
+            case Kind.ADD if value:
+                self._write(key, before.slice + value, at, kept=bool(before.slice))
+            case Kind.PUT:
+                self._give_up(key)
+                self._write(key, value, at, kept=bool(before.slice))
+            case Kind.MOVE:
+                self._give_up(key)
+                self.moves.pop(key, None)
+                self.moves[key] = at
+                self._write(key, value, at, kept=False)
+            case Kind.CLEAR:
+                self.slices.clear()
+                self.withheld.clear()
+                self.moves.clear()
+                self.cleared = at
+            case Kind.CLAIM:
+                self._retried(entry, before)
+
+    def _give_up(self, key: str) -> None:
+        """Forget what is withheld of a key: it has been replaced."""
+        self.withheld = [pair for pair in self.withheld if pair[0] != key]
+
+    def _release(self, claim: Entry) -> None:
+        """The claim of something withheld was decided, if a move or a clear was not quicker."""
+        pair = (claim.key, Slice(claim.value, claim.stamp))
+        if pair in self.withheld:
+            self.withheld.remove(pair)
+
+    def _write(self, key: str, value: int, stamp: int, *, kept: bool) -> None:
+        if value:
+            self.slices[key] = Slice(value, self.slices[key].stamp if kept else stamp)
+        else:
+            self.slices.pop(key, None)
+
+    def _learn(self, journal: Journal, news: News) -> News:
+        """Drop what others' moves made void, and own moves nobody needs any more (P10, P11)."""
+        if journal.cleared > self.cleared:
+            self.cleared = journal.cleared
+            for key in [k for k, piece in self.slices.items() if piece.stamp < self.cleared]:
+                del self.slices[key]
+            self.withheld = [pair for pair in self.withheld if pair[1].stamp >= self.cleared]
+            news.cleared = True
+        epochs = dict(journal.moves)
+        for key in epochs.keys() & self.slices.keys():
+            if self.slices[key].stamp < epochs[key]:
+                del self.slices[key]
+        self.withheld = [
+            (key, piece) for key, piece in self.withheld if piece.stamp >= epochs.get(key, 0)
+        ]
+        news.moved += epochs
+        self.known = max(self.known, journal.latest)
+        settled = max(journal.floor, self.cleared - 1)
+        while self.moves and next(iter(self.moves.values())) <= settled:
+            del self.moves[next(iter(self.moves))]
+        return news
+
+    # ------------------------------------------------------------------ resuming
+
+    def _must_resume(self, recorded: int | None, batch: _Batch) -> News:
+        """The store knows us no more, or knows too little: what became of the batch? (P20)."""
+        sequel = self.seq + 1
+        applied_unknown = batch.doubt and recorded != self.seq
+        self.seq = sequel
+        self._batch = None
+        if batch.leave:
+            if recorded is None and batch.doubt:
+                self.phase = Phase.LEFT
+                return News([Verdict.RETRY] * len(batch.entries))
+            self.slices.clear()
+            self.withheld.clear()
+        if applied_unknown:
+            resumption = _Resumption()
+            resumption.results = self._fold(batch.entries, resumption)
+            self._restart(resumption)
+            return News()
+        self._restart()
+        return News([Verdict.RETRY] * len(batch.entries))
+
+    def _fold(self, entries: Sequence[Entry], resumption: _Resumption) -> list[Result]:
+        """Make operations on the own slice part of what is re-asserted; give moves up (P20)."""
+        results: list[Result] = []
+        for index, entry in enumerate(entries):
+            own = self.slices.get(entry.key)
+            before = own.value if own else 0
+            match entry.kind:
+                case Kind.ADD if entry.value == 0:
+                    results.append(Verdict.RETRY)
+                    continue
+                case Kind.ADD:
+                    after = before + entry.value
+                case Kind.PUT:
+                    after = entry.value
+                    self._give_up(entry.key)
+                case Kind.CLAIM:
+                    results.append(Verdict.RETRY)
+                    continue
+                case _:
+                    results.append(Verdict.UNKNOWN)
+                    continue
+            if not fits(after):
+                results.append(Verdict.REFUSED)
+                continue
+            # A 0 is kept until it is asserted, so that its claim can tell the caller the sum.
+            self.slices[entry.key] = Slice(after, own.stamp if own else self.known)
+            resumption.folds.setdefault(entry.key, []).append((index, before))
+            results.append(Verdict.UNKNOWN)
+        return results
+
+    def _restart(self, resumption: _Resumption | None = None) -> None:
+        """Begin to re-assert everything from the first part on (P17)."""
+        old = self._resumption
+        fresh = resumption or _Resumption()
+        if old and resumption is None:
+            fresh.results, fresh.folds = old.results, old.folds
+        fresh.moves = list(self.moves.items())
+        fresh.claims = [
+            Entry(Kind.CLAIM, key, piece.value, piece.value, stamp=piece.stamp)
+            for key, piece in self.slices.items()
+        ]
+        fresh.retries = self.retries()
+        self._resumption = fresh
+        self.phase = Phase.RESUME
+
+    def _resume_part(self) -> Resume:
+        work = self._resumption
+        if work is None:
+            raise ProtocolError("nothing to resume")
+        if work.sent is None:
+            moves = work.moves[:MAX_MOVES]
+            claims = work.claims[:MAX_ENTRIES] if len(work.moves) <= MAX_MOVES else []
+            if not claims and len(work.moves) <= MAX_MOVES:
+                claims = work.retries[:MAX_ENTRIES]
+            work.sent = Resume(
+                self.instance,
+                self.incarnation,
+                self.seq + 1,
+                self.known,
+                self.pace,
+                self._born,
+                work.first,
+                self.cleared,
+                moves,
+                claims,
+            )
+        return work.sent
+
+    def _resumed(self, reply: Done) -> News:
+        work = self._resumption
+        if work is None or work.sent is None:
+            raise ProtocolError("an answer to a resume that was not sent")
+        sent, work.sent = work.sent, None
+        self.seq += 1
+        news = News()
+        if not reply.again:
+            work.first = False
+            del work.moves[: len(sent.moves)]
+            retried = not work.claims
+            del (work.retries if retried else work.claims)[: len(sent.claims)]
+            for claim, result in zip(sent.claims, reply.results, strict=True):
+                if retried:
+                    self._retried(claim, result)
+                else:
+                    self._asserted(claim, result, work)
+        if reply.journal:
+            self._learn(reply.journal, news)
+        if work.first or work.moves or work.claims or work.retries:
+            return news
+        self._resumption = None
+        self.phase = Phase.LIVE
+        news.results = work.results
+        return news
+
+    def _asserted(self, claim: Entry, result: Result, work: _Resumption) -> None:
+        """One own slice is back in the store, or is void, or does not fit for now."""
+        key = claim.key
+        if isinstance(result, Before):
+            if not claim.value:
+                self.slices.pop(key, None)
+            if work.results is not None:
+                for index, before in work.folds.get(key, ()):
+                    work.results[index] = Before(result.cumulative + before, before)
+        elif result is Verdict.MOVED:
+            self.slices.pop(key, None)
+        else:
+            self.withheld.append((key, self.slices.pop(key)))
+
+    def _retried(self, claim: Entry, result: Result) -> None:
+        """Something that did not fit was tried once more."""
+        if result is Verdict.REFUSED:
+            return
+        self._release(claim)
+        if isinstance(result, Before):
+            after = result.slice + claim.value
+            self._write(claim.key, after, claim.stamp, kept=bool(result.slice))

@@ -1,0 +1,64 @@
+"""How often to beat, and what silence means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ._messages import Pace
+
+MICROSECONDS: Final = 1_000_000
+
+#: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.
+MIN_RETENTION: Final = 3600.0  # seconds
+RETENTION_THRESHOLDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The periods of one counter, in seconds, checked against each other."""
+
+    threshold: float
+    interval: float
+
+    @classmethod
+    def of(cls, threshold: float, interval: float | None) -> Timing:
+        """Return checked periods; ``interval`` defaults to a third of ``threshold``.
+
+        A beat every third of the threshold survives one lost beat (H16).
+        """
+        if not 0 < threshold < float("inf"):
+            raise ValueError(f"dead_instance_threshold must be positive seconds, not {threshold}")
+        if interval is None:
+            interval = threshold / 3
+        if not 0 < interval <= threshold / 2:
+            raise ValueError(
+                "heartbeat_interval must be positive seconds and at most half of "
+                f"dead_instance_threshold ({threshold / 2}), not {interval}"
+            )
+        return cls(threshold, interval)
+
+    @property
+    def period(self) -> float:
+        """Seconds between two beats: the interval, or a little less where that is long.
+
+        A silence of ``threshold - interval`` must not pass for normal (I5); an interval
+        near half the threshold leaves no room between the two.
+        """
+        return min(self.interval, 0.9 * (self.threshold - self.interval))
+
+    @property
+    def backoff_cap(self) -> float:
+        """Longest pause between two tries to reconnect: a fresh threshold is not slept through."""
+        return self.interval / 2
+
+    @property
+    def pace(self) -> Pace:
+        """What the store has to know of it.
+
+        The silence that betrays a blackout lies half-way between a normal pause between
+        two beats and the longest silence that may pass unnoticed (P24).
+        """
+        silence = (self.period + self.threshold - self.interval) / 2
+        retention = max(MIN_RETENTION, RETENTION_THRESHOLDS * self.threshold)
+        return Pace(*(int(t * MICROSECONDS) for t in (self.threshold, silence, retention)))

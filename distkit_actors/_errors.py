@@ -1,0 +1,70 @@
+"""Everything this package raises on purpose, as one tree.
+
+Each class is also the builtin or trio class it resembles, so that code which already
+catches `ValueError` or `trio.ClosedResourceError` keeps working.
+"""
+
+from __future__ import annotations
+
+import trio
+
+
+class DistkitError(Exception):
+    """Base of every error of this package, but for `TypeError` where a count is no int."""
+
+
+class InvalidKeyError(DistkitError, ValueError):
+    """Not a key or a prefix; nothing was changed anywhere.
+
+    They are strings of 1 to 255 characters that can be encoded as UTF-8, without ``:``.
+    """
+
+
+class CounterOverflowError(DistkitError, OverflowError):
+    """The slice or the cumulative would leave the signed 64-bit range; nothing was changed.
+
+    Two operations report with it what happened to a part: `LaxInstanceAwareCounter.flush`
+    counts that the store had to refuse and that are lost, and
+    `InstanceAwareCounter.clear_on_instance` slices that have to stay.
+    """
+
+
+class StoreError(DistkitError):
+    """The store answered, and refuses: wrong password, no permission, out of memory and the like.
+
+    The operation did not take effect, except where a subclass says otherwise. Lax counts
+    stay pending. The message says what to do; it contains no secrets.
+    """
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached at start, or ``exit_grace`` was over before a stop was done.
+
+    In between, the store being away is no error: strict operations wait, lax ones go on.
+    """
+
+
+class OutcomeUnknownError(StoreError):
+    """Nobody can know whether the operation took effect, so it is not repeated.
+
+    It did so once or not at all: read the value and decide. There are two causes. The store
+    lost its own record of an operation whose answer had not arrived (I6 in
+    ``docs/guarantees.md``); or the counter was stopped, and ``exit_grace`` ran out, before
+    the answer came.
+    """
+
+
+class InstanceConflictError(DistkitError):
+    """A newer counter with the same ``instance_id`` has taken over; this one changes nothing more.
+
+    An operation on its way while the connection was lost may have taken effect before the
+    other one took over (I11).
+    """
+
+
+class CounterClosedError(DistkitError, trio.ClosedResourceError):
+    """The counter is not running: not started yet, stopping, or stopped.
+
+    The operation was not sent. Only if the counter has crashed, which is a bug and shows in
+    ``__cause__``, one that was on its way may have taken effect.
+    """

@@ -1,0 +1,299 @@
+"""The counter that counts in memory and tells the store a little later."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Self, Unpack, final
+
+import trio
+
+from ._actor import OnExit
+from ._core._ledger import Ledger, Tally
+from ._core._messages import Kind
+from ._core._values import CounterValue, checked_count, checked_name, fits
+from ._counter import CounterOptions, InstanceAwareCounter, running
+from ._errors import CounterOverflowError, StoreError
+from ._handle import BoundCounter
+from ._mailbox import Operation
+from ._stores._contract import Store
+
+#: A read waits at most this many times `allowed_lag` for the store.
+_PATIENCE = 10
+
+
+class LaxOptions(CounterOptions, total=False):
+    """The options of `LaxInstanceAwareCounter`, for `LaxInstanceAwareCounter.open`."""
+
+    flush_interval: float
+    allowed_lag: float
+
+
+@final
+class LaxInstanceAwareCounter(InstanceAwareCounter):
+    """`inc`, `dec`, `get` and `set_on_instance` answer from memory; a flush follows.
+
+    The local view of a key is the store's last word plus what was counted here since. A
+    flush sends everything pending as one batch, every ``flush_interval`` seconds while
+    there is something to send. Nothing pending is forgotten before the store has
+    acknowledged it, so counting goes on through an outage, and nothing is lost or doubled
+    by it (I6). `set`, `delete`, `delete_on_instance`, `clear` and `clear_on_instance` act
+    at once, behind the counts made before them (P30), and wait for the store.
+
+    Every ``async`` operation is a checkpoint. A cancelled `inc`, `dec` or
+    `set_on_instance` has counted nothing; for the operations that act at once see
+    `InstanceAwareCounter`.
+
+    Args:
+        prefix: See `InstanceAwareCounter`, as for all options not named here.
+        store: The same.
+        instance_id: The same.
+        dead_instance_threshold: The same.
+        heartbeat_interval: The same.
+        mailbox_size: The same.
+        on_exit: The same.
+        inherit: The same.
+        exit_grace: The same.
+        flush_interval: Seconds between a first count and the flush that carries it.
+        allowed_lag: Seconds for which the store's last word on a key may serve `get`;
+            a read that must ask the store waits ten times as long at most.
+
+    Raises:
+        InvalidKeyError: The prefix cannot be one.
+        ValueError: Periods that do not fit together, or a bad URL.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        store: Store | str,
+        *,
+        instance_id: str | None = None,
+        dead_instance_threshold: float = 30.0,
+        heartbeat_interval: float | None = None,
+        mailbox_size: int = 10_000,
+        on_exit: OnExit = "leave",
+        inherit: bool = False,
+        exit_grace: float = 5.0,
+        flush_interval: float = 0.02,
+        allowed_lag: float = 0.02,
+    ) -> None:
+        if not 0 < flush_interval < float("inf"):
+            raise ValueError(f"flush_interval must be positive seconds, not {flush_interval}")
+        if not 0 < allowed_lag < float("inf"):
+            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
+        super().__init__(
+            prefix,
+            store,
+            instance_id=instance_id,
+            dead_instance_threshold=dead_instance_threshold,
+            heartbeat_interval=heartbeat_interval,
+            mailbox_size=mailbox_size,
+            on_exit=on_exit,
+            inherit=inherit,
+            exit_grace=exit_grace,
+            _flush_interval=flush_interval,
+        )
+        self._allowed_lag = allowed_lag
+        ledger = self._actor.ledger
+        assert ledger is not None
+        self._ledger: Ledger = ledger
+
+    @classmethod
+    def open(
+        cls, prefix: str, store: Store | str, **options: Unpack[LaxOptions]
+    ) -> AbstractAsyncContextManager[Self]:
+        """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
+
+        Leaving it flushes (I9).
+        """
+        return running(cls(prefix, store, **options))
+
+    def bind(self, key: str) -> BoundLaxCounter:
+        """Return a handle with every operation on ``key``, without the key.
+
+        Not a checkpoint. Works before the counter runs. Raises `InvalidKeyError`. Its
+        `BoundLaxCounter.inc_nowait` is faster than `inc_nowait`.
+        """
+        return BoundLaxCounter(self, checked_name(key))
+
+    # ------------------------------------------------------------------ hot path
+
+    def inc_nowait(self, key: str, count: int = 1) -> None:
+        """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
+
+        Works on a key never used before, and while the store is away. What the store has to
+        refuse later, because of what others count, is raised by `flush` (P32).
+
+        Raises:
+            InvalidKeyError: Not a key; nothing was changed.
+            TypeError: ``count`` is no int; nothing was changed.
+            CounterOverflowError: The slice or the cumulative, as far as known here, would
+                leave int64; nothing was changed.
+            InstanceConflictError: Another counter has taken over; nothing was changed.
+            CounterClosedError: The counter is not running; nothing was changed.
+        """
+        try:
+            tally = self._ledger.tallies.get(key)
+        except TypeError:  # not hashable, so no key: `_tally` says so
+            tally = None
+        if tally is not None and type(count) is int:
+            delta = tally.delta + count
+            if tally.low <= delta <= tally.high:
+                tally.delta = delta
+                if not tally.dirty:
+                    self._ledger.touch(tally)
+                return
+        self._add(self._tally(key), checked_count(count))
+
+    def dec_nowait(self, key: str, count: int = 1) -> None:
+        """Take ``count`` from this instance's slice, in memory; see `inc_nowait`."""
+        self.inc_nowait(key, -checked_count(count))
+
+    def get_nowait(self, key: str) -> CounterValue:
+        """Return the local view, however old. Not a checkpoint.
+
+        It contains everything counted here (I8).
+
+        Raises:
+            trio.WouldBlock: The key has never been read from the store.
+            InvalidKeyError: Not a key.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        tally = self._tally(key)
+        if not tally.known:
+            raise trio.WouldBlock
+        tally.used = True
+        return tally.value
+
+    def _tally(self, key: str) -> Tally:
+        self._actor.check_open()
+        return self._ledger.tally(checked_name(key))
+
+    def _add(self, tally: Tally, count: int) -> None:
+        delta = tally.delta + count
+        if not tally.low <= delta <= tally.high:
+            raise CounterOverflowError(
+                f"{count} more on {tally.key!r} would take the slice or the cumulative out of "
+                "the signed 64-bit range; nothing was changed"
+            )
+        tally.delta = delta
+        if not tally.dirty:
+            self._ledger.touch(tally)
+
+    # ---------------------------------------------------------------- operations
+
+    async def inc(self, key: str, count: int = 1) -> CounterValue:
+        """Add ``count`` to this instance's slice, in memory; return the local view after.
+
+        The first one of a key reads the store before, as `get` does. A checkpoint; when
+        cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        """
+        count = checked_count(count)
+        tally = self._tally(key)
+        if tally.known or tally.asked:
+            await trio.lowlevel.checkpoint()
+        else:
+            tally.asked = True
+            await self._refresh(tally)
+        tally = self._tally(key)
+        self._add(tally, count)
+        return tally.value
+
+    async def get(self, key: str) -> CounterValue:
+        """Return the local view, at most ``allowed_lag`` seconds old if the store is there.
+
+        A value that is older is read from the store first, waiting for it ten times
+        ``allowed_lag`` at most; after that the answer is what is known here, which is 0
+        for a key never read. It contains everything counted here, and never dips while a
+        flush is on its way (I8). A checkpoint; cancelling it leaves nothing behind.
+
+        Raises:
+            InvalidKeyError: Not a key.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        tally = self._tally(key)
+        if trio.current_time() - tally.read_at <= self._allowed_lag:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._refresh(tally)
+        return self._tally(key).value
+
+    async def set_on_instance(self, key: str, count: int) -> CounterValue:
+        """Make this instance's slice ``count``, in memory; return the local view after.
+
+        A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
+        """
+        count = checked_count(count)
+        self._tally(key)
+        await trio.lowlevel.checkpoint()
+        tally = self._tally(key)
+        cumulative, own = tally.value
+        if not fits(cumulative - own + count):
+            raise CounterOverflowError(
+                f"{count} on {key!r} would take the cumulative out of the signed 64-bit range; "
+                "nothing was changed"
+            )
+        tally.replace(count)
+        if not tally.dirty:
+            self._ledger.touch(tally)
+        return tally.value
+
+    async def flush(self) -> None:
+        """Wait until all that was counted before the call is in the store. A checkpoint.
+
+        It does not wait for ``flush_interval``. When cancelled, the counts stay pending, and
+        are sent as ever.
+
+        Raises:
+            CounterOverflowError: The store had to refuse counts, now or since the last
+                flush; they are lost (P32).
+            StoreError: The store refuses; the counts stay pending.
+            InstanceConflictError: Another counter has taken over; the counts are void.
+            CounterClosedError: The counter is not running; what a stop could not send is
+                lost, and said by `run` and `aclose`.
+        """
+        await self._actor.flush()
+
+    async def _refresh(self, tally: Tally) -> None:
+        """Ask the store for its word on a key, and go without it after a while."""
+        with trio.move_on_after(_PATIENCE * self._allowed_lag):
+            try:
+                await self._actor.ask(Operation(Kind.ADD, tally.key))
+            except StoreError:
+                return  # logged by the actor, who goes on trying: the local view serves
+
+
+@final
+class BoundLaxCounter(BoundCounter):
+    """Every operation of a lax counter on one key, without the key. Made by ``counter.bind``."""
+
+    __slots__ = ("_lax", "_ledger", "_tally")
+
+    def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
+        super().__init__(counter, key)
+        self._lax = counter
+        self._ledger = counter._ledger  # noqa: SLF001 - one thing in two classes, for speed
+        self._tally = Tally(key)
+        self._tally.retire()
+
+    def inc_nowait(self, count: int = 1) -> None:
+        """See `LaxInstanceAwareCounter.inc_nowait`."""
+        tally = self._tally
+        delta = tally.delta + count
+        if tally.low <= delta <= tally.high and type(count) is int:
+            tally.delta = delta
+            if not tally.dirty:
+                self._ledger.touch(tally)
+            return
+        self._lax.inc_nowait(self.key, count)
+        self._tally = self._ledger.tally(self.key)
+
+    def dec_nowait(self, count: int = 1) -> None:
+        """See `LaxInstanceAwareCounter.dec_nowait`."""
+        self.inc_nowait(-checked_count(count))
+
+    def get_nowait(self) -> CounterValue:
+        """See `LaxInstanceAwareCounter.get_nowait`."""
+        return self._lax.get_nowait(self.key)

@@ -1,0 +1,38 @@
+"""What `statistics()` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CounterStatistics:
+    """A counter at one moment. Ages are in seconds on trio's clock."""
+
+    mailbox_length: int
+    """Operations that wait to be sent; those in line for a place in the mailbox not included."""
+    mailbox_peak: int
+    """The most that ever waited at once."""
+    operations_done: int
+    """Operations the store has answered; lax counts are not operations."""
+    batches_done: int
+    """Exchanges with the store that were acknowledged, heartbeats included."""
+    in_flight_age: float | None
+    """How long the batch on its way has been without an answer; None if there is none."""
+    pending_keys: int
+    """Lax: keys with counts that the store has not acknowledged."""
+    refused_keys: int
+    """Lax: keys of which the store had to refuse counts since the start; they are lost."""
+    withheld_slices: int
+    """Own slices that wait until the cumulative has room for them (I12)."""
+    stuck_slices: int
+    """Slices of dead instances that wait until the cumulative can do without them (I12).
+
+    As far as this instance's last batch looked.
+    """
+    connected: bool
+    """Whether a connection to the store is up, as far as is known."""
+    reconnects: int
+    """How often the connection was lost and made again."""
+    last_heartbeat_age: float | None
+    """How long ago the last acknowledged batch was sent; None before the first."""

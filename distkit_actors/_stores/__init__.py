@@ -1,0 +1,1 @@
+"""The stores: one contract, one implementation in memory, one over Redis."""

@@ -1,0 +1,239 @@
+"""A store on a Redis server, or on one that speaks as Redis does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Protocol, cast, final
+from urllib.parse import parse_qsl, urlsplit
+
+import trio
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import Connection as TcpConnection
+
+from .._core._messages import Load, Loaded, Reply, Request
+from .._errors import StoreError
+from ._bridge import Connection, ErrorReplyError, open_connection
+from ._contract import Link, Store, StoreAwayError
+from ._scripts import load_scripts
+from ._wire import Names, decode, encode
+
+_OLDEST: Final = (6, 2)
+
+#: Error replies that mean: not now. Nothing was executed, and it may go well later.
+_AWAY: Final = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "READONLY", "TRYAGAIN"}
+)
+
+#: What to do about the others.
+_ADVICE: Final = {
+    "ASK": "this server is a node of a cluster and does not hold the keys of this prefix: "
+    "connect to the node that does, or to a proxy",
+    "CROSSSLOT": "the server does not honour hash tags in key names, which this package needs",
+    "MISCONF": "Redis cannot save its data and refuses writes: see its log, and free the disk",
+    "NOAUTH": "user name or password are missing or wrong: check the store's URL",
+    "NOPERM": "the user may not do what is needed: grant it EVALSHA, SCRIPT LOAD, the commands "
+    "that the scripts call, and all keys that match 'dk:*'",
+    "OOM": "Redis is out of memory: raise its maxmemory or delete something",
+    "WRONGTYPE": "something else uses a key of this package, 'dk:{p.<prefix>}:…': delete it or "
+    "choose another prefix",
+}
+_ADVICE["MOVED"] = _ADVICE["ASK"]
+_ADVICE["WRONGPASS"] = _ADVICE["NOAUTH"]
+
+_URL_OPTIONS: Final = frozenset({"client_name", "db", "password", "username"})
+
+
+@final
+class RedisStore(Store):
+    """A Redis server (6.2 or newer), Valkey, or another that speaks and scripts as they do.
+
+    Args:
+        url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS (which
+            verifies the server; ``?ssl_ca_certs=path`` and redis-py's other ``ssl_…``
+            options may follow) or ``unix://[user:password@]/path[?db=…]``. Characters with
+            a meaning in URLs must be percent-encoded, in passwords too.
+        response_timeout: a request that is unanswered for so many seconds is lost, and the
+            connection is made again.
+
+    Raises:
+        ValueError: the URL is none of these.
+    """
+
+    def __init__(self, url: str, *, response_timeout: float = 2.0) -> None:
+        if not response_timeout > 0:
+            raise ValueError("response_timeout must be more than 0 seconds")
+        self._response_timeout = response_timeout
+        self._make, self._address = _parse(url)
+        self._now: Callable[[], int] | None = None
+
+    @classmethod
+    def _with_clock(cls, url: str, now: Callable[[], int]) -> RedisStore:
+        """Return a store with a clock of its own, in microseconds; for tests."""
+        store = cls(url)
+        store._now = now
+        return store
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        """Return a link to the namespace of ``prefix``; see `Store.link`."""
+        async with open_connection(self._make, self._response_timeout) as connection:
+            yield _RedisLink(connection, Names(prefix), self._now)
+
+    def __repr__(self) -> str:
+        return f"<RedisStore at {self._address}>"
+
+
+class _RedisLink(Link):
+    def __init__(self, connection: Connection, names: Names, now: Callable[[], int] | None) -> None:
+        self._connection = connection
+        self._names = names
+        self._now = now
+        self._checked = False
+        self._loading = False  # a cursor of this very connection is in use
+
+    async def connect(self) -> None:
+        if self.connected:
+            await trio.lowlevel.checkpoint()
+            return
+        self._loading = False
+        try:
+            await self._connection.connect()
+            if not self._checked:
+                await _check_server(self._connection)
+                self._checked = True
+        except ErrorReplyError as error:
+            await self._connection.drop()
+            raise _mapped(error) from None
+        except StoreError:
+            await self._connection.drop()
+            raise
+
+    async def exchange(self, request: Request) -> Reply:
+        if isinstance(request, Load) and not self._loading:
+            # Another server, after a failover, would read the cursor differently.
+            request = Load(request.instance, request.incarnation, "")
+        name, arguments = encode(request)
+        script = load_scripts()[name]
+        keys = self._names.keys(request.instance)
+        time = b"%d" % self._now() if self._now else b""
+        words = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, time, *arguments)
+        try:
+            try:
+                answer = await self._connection.call(*words)
+            except ErrorReplyError as error:
+                if error.code != "NOSCRIPT":
+                    raise
+                # It was not executed, so that it may be sent again.
+                for each in load_scripts().values():
+                    await self._connection.call(b"SCRIPT", b"LOAD", each.source)
+                answer = await self._connection.call(*words)
+        except ErrorReplyError as error:
+            raise _mapped(error) from None
+        reply = decode(cast("Sequence[bytes]", answer))
+        self._loading = isinstance(reply, Loaded)
+        return reply
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+
+async def _check_server(connection: Connection) -> None:
+    """Refuse a server that would lose counts, as far as we may ask."""
+    server = await _info(connection, b"server")
+    version = server.get("redis_version", "")
+    if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
+        raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
+    memory = await _info(connection, b"memory")
+    policy = memory.get("maxmemory_policy", "")
+    if policy.startswith("allkeys-"):
+        raise StoreError(
+            f"Redis is configured to evict any key when memory is short (maxmemory-policy "
+            f"{policy}), and so would lose counts unnoticed: use noeviction or volatile-…"
+        )
+
+
+async def _info(connection: Connection, section: bytes) -> dict[str, str]:
+    try:
+        answer = await connection.call(b"INFO", section)
+    except ErrorReplyError as error:
+        if error.code in {"ERR", "NOPERM"}:
+            return {}  # it does not tell us, or not everybody
+        raise
+    lines = answer.decode().splitlines() if isinstance(answer, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _mapped(error: ErrorReplyError) -> StoreError:
+    if error.code in _AWAY:
+        return StoreAwayError(f"the store cannot serve now ({error.code}): {error.text}")
+    advice = _ADVICE.get(error.code)
+    reason = f"{advice} ({error.code}: {error.text})" if advice else error.text
+    return StoreError(f"the store refuses: {reason}")
+
+
+def _parse(url: str) -> tuple[Callable[[], AbstractConnection], str]:
+    """Return what makes a connection, and the address without secrets.
+
+    The messages repeat nothing of the URL: a password with a forgotten escape ends up in
+    any part of it.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            "the port in the store's URL is not a number below 65536 (or a special character in "
+            "the password is not percent-encoded)"
+        ) from None
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    tls = parts.scheme == "rediss"
+    if not all(name in _URL_OPTIONS or (tls and name.startswith("ssl_")) for name in options):
+        allowed = ", ".join(sorted(_URL_OPTIONS)) + (" and ssl_…" if tls else "")
+        raise ValueError(f"the options in a store's URL after '?' can be {allowed}")
+    database = parts.path.strip("/")
+    if parts.scheme == "unix":
+        if not database:
+            raise ValueError("the store's URL needs the path of a socket: unix:///path")
+        address = f"unix://{parts.path}"
+        database = ""
+    else:
+        host = parts.hostname or "localhost"
+        address = f"{parts.scheme}://[{host}]" if ":" in host else f"{parts.scheme}://{host}"
+        address += f":{port or 6379}"
+    database = options.get("db", database) or "0"
+    if not (database.isascii() and database.isdigit()) or parts.fragment:
+        raise ValueError("the database in the store's URL must be a number, as in redis://host/0")
+    try:
+        settings = dict(parse_url(url))
+    except ValueError:
+        raise ValueError("an option in the store's URL has no valid value") from None
+    kind = cast("type[AbstractConnection]", settings.pop("connection_class", TcpConnection))
+    settings["db"] = int(database)
+    return partial(_make_connection, kind, settings), f"{address} db {database}"
+
+
+class _ConnectionClass(Protocol):
+    def __call__(self, **settings: object) -> AbstractConnection: ...
+
+
+def _make_connection(
+    kind: type[AbstractConnection], settings: dict[str, object]
+) -> AbstractConnection:
+    connection = cast("_ConnectionClass", kind)(
+        **settings,
+        protocol=2,  # also keeps redis-py 8 from its maintenance notifications
+        retry=None,
+        # No timeouts but ours: with them redis-py loses cancellations on Python 3.11.
+        socket_timeout=None,
+        socket_connect_timeout=None,
+        health_check_interval=0,
+    )
+    # Not to send CLIENT SETINFO; the arguments for it have changed over the versions.
+    for name in ("driver_info", "lib_name", "lib_version"):
+        setattr(connection, name, None)
+    return connection

@@ -1,0 +1,24 @@
+"""From the URL of a store to the store."""
+
+from __future__ import annotations
+
+from ._contract import Store
+from ._memory import MemoryStore
+
+
+def open_store(url: str) -> Store:
+    """Return the store that ``url`` names; nobody is contacted yet.
+
+    ``memory://`` is a new `MemoryStore`; ``redis://``, ``rediss://`` (TLS) and ``unix://``
+    name a Redis server. Raises `ValueError` for anything else.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme in {"redis", "rediss", "unix"}:
+        from ._redis import RedisStore  # noqa: PLC0415 - redis-py is slow to import
+
+        return RedisStore(url)
+    if scheme != "memory":
+        raise ValueError("the URL of a store begins with redis://, rediss://, unix:// or memory://")
+    if url.lower() != "memory://":
+        raise ValueError("memory:// takes nothing behind it: every such store is a new one")
+    return MemoryStore()

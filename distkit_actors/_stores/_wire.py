@@ -1,0 +1,188 @@
+"""Requests and replies as the Lua scripts read and write them (see the heads of the scripts).
+
+Values travel as decimal strings, so that Lua never makes floating point numbers of them (P2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .._core._messages import (
+    Apply,
+    Before,
+    Behind,
+    Conflict,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Open,
+    Opened,
+    Pace,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Result,
+    Resume,
+    Stale,
+    Verdict,
+)
+
+_FLAG: Final = (b"0", b"1")
+_KINDS: Final = {kind: kind.value.encode() for kind in Kind}
+_FOLDED: Final = b"&"
+_VERDICTS: Final = {
+    verdict.value.encode(): verdict for verdict in (Verdict.REFUSED, Verdict.SPLIT, Verdict.MOVED)
+}
+
+
+class Names:
+    """The names of a namespace's Redis keys.
+
+    They share one hash tag, ``p.`` and the prefix up to its first ``}``, so that they live
+    in one slot of a cluster. The whole prefix is in the names, and has no ``:``: different
+    prefixes never share a name.
+    """
+
+    __slots__ = ("_instance", "_shared")
+
+    def __init__(self, prefix: str) -> None:
+        base = f"dk:{{p.{prefix}}}:".encode()
+        self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
+        self._instance = base + b"i:"
+
+    def keys(self, instance: str) -> tuple[bytes, ...]:
+        """Return what a script needs to declare for a request of ``instance``."""
+        return (*self._shared, self._instance + instance.encode())
+
+
+def encode(request: Request) -> tuple[str, list[bytes]]:
+    """Return the script for ``request`` and its arguments, but for the time in front."""
+    words = [request.instance.encode()]
+    match request:
+        case Peek():
+            return "peek", words
+        case Open():
+            words += (
+                request.nonce.encode(),
+                b"%d" % request.expected,
+                b"%d" % request.born,
+                _FLAG[request.inherit],
+                *_pace(request.pace),
+            )
+            return "open", words
+        case Load():
+            words += (b"%d" % request.incarnation, request.cursor.encode())
+            return "load", words
+        case Apply():
+            words += (
+                *_session(request),
+                _FLAG[request.leave],
+                b"%d" % request.budget,
+            )
+            words += _entries(request.entries)
+            return "apply", words
+        case Resume():
+            words += (
+                *_session(request),
+                b"%d" % request.born,
+                _FLAG[request.first],
+                b"%d" % request.cleared,
+                b"%d" % len(request.moves),
+            )
+            for key, epoch in request.moves:
+                words += (key.encode(), b"%d" % epoch)
+            words += _entries(request.claims)
+            return "resume", words
+
+
+def _session(request: Apply | Resume) -> tuple[bytes, ...]:
+    return (
+        b"%d" % request.incarnation,
+        b"%d" % request.seq,
+        b"%d" % request.known,
+        *_pace(request.pace),
+    )
+
+
+def _pace(pace: Pace) -> tuple[bytes, ...]:
+    return b"%d" % pace.threshold, b"%d" % pace.silence, b"%d" % pace.retention
+
+
+def _entries(entries: Iterable[Entry]) -> list[bytes]:
+    words: list[bytes] = []
+    for kind, key, value, after, folded, stamp in entries:
+        words += (
+            _FOLDED if folded else _KINDS[kind],
+            key.encode(),
+            b"%d@%d" % (value, stamp) if kind is Kind.CLAIM else b"%d" % value,
+            b"" if after is None else b"%d" % after,
+        )
+    return words
+
+
+def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
+    """Read the reply of a script."""
+    tag, *rest = reply
+    match tag, rest:
+        case b"done", [step]:
+            return _done(step)
+        case b"done", [step, backlog, stuck, *journal]:
+            return _done(step, _journal(journal), backlog == b"1", int(stuck))
+        case b"behind", journal:
+            return Behind(_journal(journal))
+        case b"resume", [recorded, born]:
+            return MustResume(int(recorded) if recorded else None, int(born))
+        case b"conflict", [incarnation]:
+            return Conflict(int(incarnation))
+        case b"stale", []:
+            return Stale()
+        case b"peeked", [incarnation, born]:
+            return Peeked(int(incarnation), int(born))
+        case b"opened", [incarnation, known, inherited, leftovers]:
+            return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
+        case b"loaded", [cursor, *pieces]:
+            return Loaded(cursor.decode(), _slices(pieces))
+        case _:
+            raise ValueError(f"no script of ours replies {tag!r} with {len(rest)} words")
+
+
+def _done(
+    step: bytes, journal: Journal | None = None, backlog: bool = False, stuck: int = 0
+) -> Done:
+    at, again, results = step.split(b"|")
+    return Done(int(at), _results(results), journal, backlog, stuck, again == b"1")
+
+
+def _results(text: bytes) -> tuple[Result, ...]:
+    """Read ``cumulative,slice;…``: nearly always nothing but values, and up to 1000 of them."""
+    if not text:
+        return ()
+    results = text.split(b";")
+    if _VERDICTS.keys().isdisjoint(results):
+        numbers = map(int, text.replace(b";", b",").split(b","))
+        return tuple(map(Before, numbers, numbers))
+    return tuple(
+        _VERDICTS.get(result) or Before(*map(int, result.split(b","))) for result in results
+    )
+
+
+def _journal(words: Sequence[bytes]) -> Journal:
+    cleared, floor, latest, *moves = words
+    epochs = tuple(
+        (key.decode(), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
+    )
+    return Journal(int(cleared), int(floor), int(latest), epochs)
+
+
+def _slices(words: Sequence[bytes]) -> list[tuple[str, int, int]]:
+    slices = []
+    for key, piece in zip(words[::2], words[1::2], strict=True):
+        value, stamp = piece.split(b"@")
+        slices.append((key.decode(), int(value), int(stamp)))
+    return slices

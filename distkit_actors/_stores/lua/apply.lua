@@ -1,0 +1,61 @@
+-- Executes a batch of entries of an instance; without entries it is a heartbeat.
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 the time, or '' for the server's (µs)
+--       2 instance, 3 incarnation, 4 seq, 5 known: journal stamp the instance knows all up to
+--       6 threshold, 7 silence, 8 retention (µs)
+--       9 '1' if the instance leaves, else '0'
+--      10 budget: how many slices of the dead this step may take away
+--      11 … four words for each entry: kind, key, value, after
+--           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
+--           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
+--           ^  claim; value: value@stamp
+-- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
+--       {done, at|again|results}            it was executed before; this is what was said then
+--       {behind, clear, floor, latest, key, epoch, …}      not executed: too much to tell
+--       {resume, last seq or '', born}      not executed: too little is known of the instance
+--       {conflict, incarnation}  {stale}    not executed
+--   results: "cumulative,slice" before the entry, or a sign: ! refused, / split, ~ moved;
+--   with ';' between
+--@include base
+--@include space
+--@include sums
+--@include registry
+--@include reaper
+local FIRST = 11
+local restarts, answers_us = false, nil
+--@include step
+
+read()
+local refusal = judge()
+if refusal then
+  save_space()
+  return refusal
+end
+
+notice_silence(pace.silence)
+local refreshed = touch()
+local at = math.max(space.clock + 1, now)
+local backlog, stuck = reap(tonumber(ARGV[10]), keys)
+local moves, more = catch_up()
+if more then
+  spread('HSET', I, fields)
+  save_space()
+  return with_journal({'behind'}, moves, more)
+end
+
+local latest = space.latest
+local answer = text(at) .. '|0|' .. run_all(at)
+write_field(':seq', ARGV[4])
+write_field(':reply', answer)
+write_all(at)
+if ARGV[9] == '1' then
+  bury(instance, 'left')
+end
+local moved_now = space.latest ~= latest and #keys or 0
+if refreshed or moved_now > 0 then
+  forget_moves(moved_now)
+end
+save_space()
+return with_journal({'done', answer, backlog and '1' or '0', tostring(stuck)}, moves,
+  space.latest)

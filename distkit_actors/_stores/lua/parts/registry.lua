@@ -1,0 +1,72 @@
+-- Who lives, who is dead with slices (a body), who is only remembered (P14).
+
+-- What the store remembers of the last step of a new record.
+local NO_REPLY = '0|0|'
+
+-- Writes a new record; slices in the same hash stay.
+local function write_record(name, inc, nonce, inherited, state, thr, ret, hold, beat)
+  call('HSET', name, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
+    ':reply', NO_REPLY, ':state', state, ':thr', text(thr), ':ret', text(ret),
+    ':hold', text(hold), ':beat', text(beat), ':pad', PAD)
+end
+
+-- Counts the caller among the living as of now; its record says so already.
+local function revive(thr, hold)
+  call('ZADD', A, text(now + thr), instance)
+  call('ZADD', H, text(hold), instance)
+  call('ZREM', D, instance)
+  call('PERSIST', I)
+  space.due = math.min(space.due, now + thr)
+end
+
+-- Puts a body at the end of the queue. The order is that of the calls, even if the clock
+-- jumps: what cannot be taken away yet must not stand in front of the rest (P23).
+local function enqueue(name)
+  local last = call('ZREVRANGE', D, 0, 0, 'WITHSCORES')[2]
+  call('ZADD', D, text(math.max(now, tonumber(last or 0) + 1)), name)
+  space.due = 0
+end
+
+-- Starts the retention of an instance without slices (P14). In Redis it is a time to live.
+local function release(name, hash)
+  call('ZREM', D, name)
+  call('ZREM', H, name)
+  local retention = tonumber(call('HGET', hash, ':ret') or 0)
+  call('PEXPIRE', hash, text(math.max(1, math.floor(retention / 1000))))
+end
+
+-- Takes an instance from among the living; its slices wait to be reaped.
+local function bury(name, state)
+  local hash = hash_of(name)
+  guard()
+  call('ZREM', A, name)
+  if call('EXISTS', hash) == 1 then
+    call('HSET', hash, ':state', state)
+  end
+  if has_slices(hash) then
+    enqueue(name)
+  else
+    release(name, hash)
+  end
+end
+
+-- Removes up to PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
+-- their sum yet go to a body of their own, so that the caller has nothing left here that it
+-- does not know of (I12). Returns whether slices remain, and whether there is such a body.
+local function purge(at, thr, ret, hold)
+  local _, stuck = take_away(I, some_slices(I, PURGE), PURGE)
+  if #stuck > 0 then
+    local orphan = instance .. ':' .. text(at)
+    local hash, keys = hash_of(orphan), {}
+    for index = 1, #stuck, 2 do
+      keys[#keys + 1] = stuck[index]
+    end
+    write_record(hash, 0, '', '0', 'dead', thr, ret, hold, 0)
+    call('PERSIST', hash)
+    spread('HSET', hash, stuck)
+    spread('HDEL', I, keys)
+    call('ZADD', H, text(hold), orphan)
+    enqueue(orphan)
+  end
+  return has_slices(I), #stuck > 0
+end

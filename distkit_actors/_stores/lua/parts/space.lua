@@ -1,0 +1,64 @@
+-- The namespace's own fields, in n beside the sums:
+--   :born   when it was made: a store that lost it makes another (P17)
+--   :clock  last stamp used, or last sign of life of anybody (P6, P24)
+--   :grace  when the last blackout ended (P24)
+--   :clear  stamp of the last clear: a lower bound for every key's epoch (P7)
+--   :floor  largest journal stamp that was forgotten (P11)
+--   :latest largest journal stamp ever given out
+--   :due    no instance has a deadline before this instant (P23)
+-- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
+local SPACE = {'born', 'clock', 'grace', 'clear', 'floor', 'latest', 'due'}
+local SPACE_FIELDS = {':born', ':clock', ':grace', ':clear', ':floor', ':latest', ':due'}
+local space, saved = {}, {}
+
+local function take_space(values)
+  for index, field in ipairs(SPACE) do
+    local value = tonumber(values[index] or 0)
+    space[field], saved[field] = value, value
+  end
+end
+
+-- Writes the fields that changed, or all.
+local function save_space(all)
+  local words = {}
+  if all or saved.born ~= space.born then
+    words[1], words[2] = ':pad', PAD
+  end
+  for index, field in ipairs(SPACE) do
+    if all or saved[field] ~= space[field] then
+      words[#words + 1] = SPACE_FIELDS[index]
+      words[#words + 1] = text(space[field])
+      saved[field] = space[field]
+    end
+  end
+  if #words > 0 then
+    call('HSET', N, unpack(words))
+  end
+end
+
+-- The first write of a step must be one that Redis refuses when it is out of memory: after
+-- a first write it refuses nothing more, and before it nothing has happened. So this goes
+-- ahead of a write that would be let through.
+local guarded = false
+local function guard()
+  if not guarded then
+    guarded = true
+    call('HSET', N, ':pad', PAD)
+  end
+end
+
+-- When this namespace was made, which is now if it holds nothing yet.
+local function birth()
+  if space.born == 0 then
+    space.clock = math.max(space.clock + 1, now)
+    space.born = space.clock
+  end
+  return text(space.born)
+end
+
+-- Nobody was heard for too long: it is the observer who was deaf (P24).
+local function notice_silence(silence)
+  if now - space.clock > silence then
+    space.grace = now
+  end
+end

@@ -1,0 +1,358 @@
+-- What apply.lua and resume.lua have in common. Both give, before they include this:
+--   FIRST   index in ARGV of their first entry; each is four words: kind, key, value, after
+--   restarts, answers_us   (resume) it is a first part; it answers this very namespace
+-- and ARGV 3 … 8 are the same in both.
+local MAX_JOURNAL = 1000
+local FORGET_AT_LEAST = 100
+
+local incarnation, seq, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local pace = {thr = tonumber(ARGV[6]), silence = tonumber(ARGV[7]), ret = tonumber(ARGV[8])}
+
+local keys = {}       -- of the entries, in order
+local own = {}        -- {key of an entry = own slice as value@stamp, false for none}
+local written = {}    -- keys whose own slice changed, in order; each also as a name
+local fields = {}     -- of the caller's hash, to be written at the end: {field, value, …}
+local record = {}     -- what the store knew of the caller
+
+local function read()
+  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold'}
+  local ours = {unpack(SPACE_FIELDS)}
+  for index = FIRST, #ARGV, 4 do
+    local key = ARGV[index + 1]
+    keys[#keys + 1] = key
+    mine[#mine + 1] = key
+    ours[#ours + 1] = key
+  end
+  local pieces = spread('HMGET', I, mine)
+  local sums = spread('HMGET', N, ours)
+  take_space(sums)
+  record = {
+    inc = tonumber(pieces[1] or nil), seq = tonumber(pieces[2] or 0), state = pieces[3],
+    beat = tonumber(pieces[4] or 0), thr = pieces[5], ret = pieces[6],
+    hold = tonumber(pieces[7] or 0),
+  }
+  for index, key in ipairs(keys) do
+    own[key] = pieces[index + 7]
+    sum[key] = sums[index + 7]
+  end
+end
+
+-- The answer to a request that must not be executed, or nil.
+local function judge()
+  local born = birth()
+  if not record.inc or incarnation > record.inc then
+    if not (restarts and answers_us()) then
+      return {'resume', '', born}
+    end
+  elseif incarnation < record.inc then
+    return {'conflict', text(record.inc)}
+  elseif seq == record.seq then
+    return {'done', call('HGET', I, ':reply')}
+  elseif seq < record.seq then
+    return {'stale'}
+  elseif restarts then
+    if not answers_us() then
+      return {'resume', text(record.seq), born}
+    end
+  elseif record.state ~= 'live' or seq > record.seq + 1 then
+    return {'resume', text(record.seq), born}
+  end
+  return nil
+end
+
+local function write_field(field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+
+-- Writes a sign of life down, unless the last one is recent. Returns whether it did.
+local function touch()
+  local refreshed = restarts or now - record.beat >= math.floor(pace.thr / 64)
+  if restarts then
+    if record.inc ~= incarnation then
+      record.hold = known
+      write_record(I, incarnation, '', '0', 'live', pace.thr, pace.ret, known, now)
+    else
+      call('HSET', I, ':state', 'live', ':beat', text(now), ':thr', ARGV[6], ':ret', ARGV[8])
+    end
+    revive(pace.thr, record.hold)
+  else
+    if record.thr ~= ARGV[6] or record.ret ~= ARGV[8] then
+      write_field(':thr', ARGV[6])
+      write_field(':ret', ARGV[8])
+    end
+    if refreshed then
+      call('ZADD', A, text(now + pace.thr), instance)
+      write_field(':beat', text(now))
+    end
+  end
+  if refreshed then
+    space.clock = math.max(space.clock, now)
+  end
+  return refreshed
+end
+
+-- Removes own slices that a move of their epoch made void; they are in no sum.
+local function drop_own(gone)
+  if #gone > 0 then
+    guard()
+    spread('HDEL', I, gone)
+    for _, key in ipairs(gone) do
+      own[key] = false
+    end
+  end
+end
+
+local function drop_own_before(stamp)
+  local cursor = '0'
+  repeat
+    local page = call('HSCAN', I, cursor, 'COUNT', 2 * CHUNK)
+    local gone, pieces = {}, page[2]
+    cursor = page[1]
+    for index = 1, #pieces, 2 do
+      if string.sub(pieces[index], 1, 1) ~= ':' then
+        local _, created = parse(pieces[index + 1])
+        if created < stamp then
+          gone[#gone + 1] = pieces[index]
+        end
+      end
+    end
+    drop_own(gone)
+  until cursor == '0'
+end
+
+-- The moves after the stamp `known`, oldest first, whole steps at a time: {key, epoch, …}.
+-- With more outstanding than fit, also the stamp of the last one given (P10).
+local function journal_since()
+  local moves = {}
+  if known >= space.latest then
+    return moves, nil
+  end
+  local found = call('ZRANGEBYSCORE', M, '(' .. ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', 0,
+    MAX_JOURNAL + 1)
+  local count, last = #found / 2, nil
+  if count > MAX_JOURNAL then
+    -- A step moves at most that many keys, so not all of these are of one step.
+    local cut = found[2 * count]
+    while found[2 * count] == cut do
+      count = count - 1
+    end
+    last = tonumber(found[2 * count])
+  end
+  local moved = {}
+  for index = 1, count do
+    moved[index] = found[2 * index - 1]
+  end
+  for index, late in ipairs(spread('HMGET', L, moved)) do
+    moves[2 * index - 1] = moved[index]
+    moves[2 * index] = math.max(space.clear, tonumber(late or found[2 * index]))
+  end
+  return moves, last
+end
+
+-- Drops the caller's slices that others' moves made void, and tells it of those moves.
+local function catch_up()
+  if known < space.clear and has_slices(I) then
+    drop_own_before(space.clear)
+  end
+  local moves, last = journal_since()
+  local moved, gone = {}, {}
+  for index = 1, #moves, 2 do
+    moved[#moved + 1] = moves[index]
+  end
+  for index, piece in ipairs(spread('HMGET', I, moved)) do
+    if piece then
+      local _, stamp = parse(piece)
+      if stamp < moves[2 * index] then
+        gone[#gone + 1] = moved[index]
+      end
+    end
+  end
+  drop_own(gone)
+  if known > record.hold then
+    record.hold = known
+    call('ZADD', H, ARGV[5], instance)
+    write_field(':hold', ARGV[5])
+  end
+  return moves, last
+end
+
+-- ------------------------------------------------------------------------------- entries
+
+-- Notes the own slice of a key; a 0 is none (P3).
+local function write_own(key, value, stamp)
+  own[key] = value ~= '0' and value .. '@' .. stamp
+  if not written[key] then
+    written[key] = true
+    written[#written + 1] = key
+  end
+end
+
+-- Notes a slice that may be new: a stamp that is used is never given out again (P6).
+local function make_own(key, value, stamp)
+  if value ~= '0' then
+    space.clock = math.max(space.clock, stamp)
+  end
+  write_own(key, value, text(stamp))
+end
+
+-- Adds to the sum and to the own slice, which the caller knows the new value of (P2). `kept`
+-- is the stamp of that slice, if there is one; else a new one gets `stamp`.
+local function add_own(key, value, after, kept, stamp)
+  if not kept then
+    after = value
+  end
+  if after == '' or value ~= '0' and not add(key, value) then
+    return false
+  elseif kept then
+    write_own(key, after, kept)
+  else
+    make_own(key, value, stamp)
+  end
+  return true
+end
+
+local moved_keys = {}  -- moved by this step, each once; and as names
+
+-- Removes every slice of the caller but none of its own fields.
+local function forget_own()
+  local names = {':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':ret',
+    ':hold', ':beat'}
+  local words = {':pad', PAD}
+  for index, value in ipairs(call('HMGET', I, unpack(names))) do
+    words[#words + 1] = names[index]
+    words[#words + 1] = value or ''
+  end
+  guard()
+  call('UNLINK', I)
+  call('HSET', I, unpack(words))
+  own, written = {}, {}
+end
+
+-- Runs one entry at stamp `at`; returns its result. `epochs` is for claims only.
+local function run(kind, key, value, after, at, epochs)
+  local total, slice, kept = total_of(key), '0', nil
+  if own[key] then
+    slice, kept = split(own[key])
+  end
+  if kind == '+' or kind == '&' then
+    if value ~= '0' then
+      -- 10^18 has 19 digits (P13).
+      if kind == '&' and #string.gsub(total, '-', '') > 18 then
+        return '/'
+      elseif not add_own(key, value, after, kept, at) then
+        return '!'
+      end
+    end
+  elseif kind == '=' then
+    if not exchange(key, slice, value) then
+      return '!'
+    end
+    if kept then
+      write_own(key, value, kept)
+    else
+      make_own(key, value, at)
+    end
+  elseif kind == '!' then
+    set_sum(key, value)
+    make_own(key, value, at)
+    if not moved_keys[key] then
+      moved_keys[key] = true
+      moved_keys[#moved_keys + 1] = key
+    end
+    epochs[key] = at
+    space.latest, space.clock = at, at
+  elseif kind == '*' then
+    forget_sums()
+    call('UNLINK', M, L)
+    forget_own()
+    moved_keys = {}
+    space.clear, space.latest, space.clock = at, at, at
+  else
+    local amount, stamp = parse(value)
+    if math.max(known, stamp) < space.floor
+      or stamp < math.max(space.clear, epochs[key] or 0) then
+      return '~'
+    elseif not add_own(key, amount, after, kept, stamp) then
+      return '!'
+    end
+  end
+  return total .. ',' .. slice
+end
+
+-- Runs all entries; returns their results in one string.
+local function run_all(at)
+  local claimed = {}
+  for index = FIRST, #ARGV, 4 do
+    if ARGV[index] == '^' then
+      claimed[#claimed + 1] = ARGV[index + 1]
+    end
+  end
+  local epochs, results = epochs_of(claimed), {}
+  for index = FIRST, #ARGV, 4 do
+    results[#results + 1] = run(ARGV[index], ARGV[index + 1], ARGV[index + 2],
+      ARGV[index + 3], at, epochs)
+  end
+  return table.concat(results, ';')
+end
+
+-- Writes what the entries did to the caller's slices and to epochs.
+local function write_all(at)
+  local removed = {}
+  for _, key in ipairs(written) do
+    if own[key] then
+      write_field(key, own[key])
+    else
+      removed[#removed + 1] = key
+    end
+  end
+  spread('HSET', I, fields)
+  spread('HDEL', I, removed)
+  if #moved_keys > 0 then
+    local moves = {}
+    for _, key in ipairs(moved_keys) do
+      moves[#moves + 1] = text(at)
+      moves[#moves + 1] = key
+    end
+    spread('ZADD', M, moves)
+    spread('HDEL', L, moved_keys)
+  end
+end
+
+-- Forgets moves that are old and that nobody has still to hear of, a bounded number (P11).
+local function forget_moves(moved_now)
+  local old = {}
+  if space.latest > 0 then
+    local limit = math.max(FORGET_AT_LEAST, 2 * moved_now)
+    old = call('ZRANGEBYSCORE', M, '-inf', text(now - pace.ret), 'WITHSCORES', 'LIMIT', 0, limit)
+  end
+  if #old == 0 then
+    return
+  end
+  local heard = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
+  local gone = {}
+  for index = 1, #old, 2 do
+    local stamp = tonumber(old[index + 1])
+    if stamp > heard then
+      break
+    end
+    gone[#gone + 1] = old[index]
+    space.floor = stamp
+  end
+  if #gone > 0 then
+    guard()
+    spread('ZREM', M, gone)
+    spread('HDEL', L, gone)
+  end
+end
+
+local function with_journal(reply, moves, latest)
+  reply[#reply + 1] = text(space.clear)
+  reply[#reply + 1] = text(space.floor)
+  reply[#reply + 1] = text(latest)
+  for index = 1, #moves, 2 do
+    reply[#reply + 1] = moves[index]
+    reply[#reply + 1] = text(moves[index + 1])
+  end
+  return reply
+end

@@ -1,0 +1,171 @@
+-- Epochs and sums.
+
+-- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
+local sum = {}
+
+-- The sum of a key as a string.
+local function total_of(key)
+  local total = sum[key]
+  if total == nil then
+    total = call('HGET', N, key)
+    sum[key] = total
+  end
+  return total or '0'
+end
+
+-- Splits value@stamp into two strings, and into a string and a number.
+local function split(piece)
+  local at = string.find(piece, '@', 1, true)
+  return string.sub(piece, 1, at - 1), string.sub(piece, at + 1)
+end
+
+local function parse(piece)
+  local value, stamp = split(piece)
+  return value, tonumber(stamp)
+end
+
+-- {key = epoch} of many keys: a slice counts iff its stamp is not below it (P7, P8).
+local function epochs_of(keys)
+  local epochs = {}
+  if space.latest == 0 then
+    for _, key in ipairs(keys) do
+      epochs[key] = space.clear
+    end
+    return epochs
+  end
+  local moved, late = spread('ZMSCORE', M, keys), spread('HMGET', L, keys)
+  for index, key in ipairs(keys) do
+    epochs[key] = math.max(space.clear, tonumber(late[index] or moved[index] or 0))
+  end
+  return epochs
+end
+
+-- Adds to a sum; returns the new one (exact only as to whether it is 0), or false if it
+-- would leave int64. Any other error ends the script, as if it were not caught.
+local function increase(key, amount)
+  local total = redis.pcall('HINCRBY', N, key, amount)
+  if type(total) == 'table' then
+    if string.find(total.err, 'overflow', 1, true) then
+      return false
+    end
+    error(total.err, 0)
+  end
+  return total
+end
+
+-- Adds amounts to a sum one after the other, all or none of them (P4).
+local function add(key, first, second, third)
+  local before = second and total_of(key)
+  local total = increase(key, first)
+  if not total then
+    return false
+  end
+  for _, amount in ipairs(second and {second, third} or {}) do
+    total = increase(key, amount)
+    if not total then
+      if before == '0' then
+        call('HDEL', N, key)
+      else
+        call('HSET', N, key, before)
+      end
+      return false
+    end
+  end
+  if total == 0 then
+    call('HDEL', N, key)
+  end
+  sum[key] = nil
+  return true
+end
+
+-- What to add in order to take a value away. The lowest int64 has no positive counterpart.
+local function minus(value)
+  if value == '-9223372036854775808' then
+    return '9223372036854775807', '1'
+  elseif string.sub(value, 1, 1) == '-' then
+    return string.sub(value, 2)
+  end
+  return '-' .. value
+end
+
+-- Changes a sum from containing `old` to containing `new`, judged by the final sum: where
+-- one order of the two steps would leave int64 on the way, the other does not (P4).
+local function exchange(key, old, new)
+  if old == new then
+    return true
+  elseif old == '0' then
+    return add(key, new)
+  end
+  local first, second = minus(old)
+  if new == '0' then
+    return add(key, first, second)
+  elseif second then
+    return add(key, first, second, new) or add(key, new, first, second)
+  end
+  return add(key, first, new) or add(key, new, first)
+end
+
+-- Makes a sum a value, whatever it was.
+local function set_sum(key, value)
+  if value == '0' then
+    guard()
+    call('HDEL', N, key)
+  else
+    call('HSET', N, key, value)
+  end
+  sum[key] = value ~= '0' and value
+end
+
+-- Removes every sum.
+local function forget_sums()
+  guard()
+  call('UNLINK', N)
+  save_space(true)
+  sum = {}
+end
+
+-- Takes slices {key, piece, key, piece, …} of the instance hash `name` out of their sums and
+-- away, at most `limit` of them. Returns how many are gone, and as a list of the same form
+-- those whose sum would leave int64 without them (I12).
+local function take_away(name, pieces, limit)
+  local keys, gone, stuck = {}, {}, {}
+  for index = 1, #pieces, 2 do
+    keys[#keys + 1] = pieces[index]
+  end
+  local epochs = epochs_of(keys)
+  for index = 1, #pieces, 2 do
+    if #gone == limit then
+      break
+    end
+    local key = pieces[index]
+    local value, stamp = parse(pieces[index + 1])
+    if stamp < epochs[key] or add(key, minus(value)) then
+      gone[#gone + 1] = key
+    else
+      stuck[#stuck + 1] = key
+      stuck[#stuck + 1] = pieces[index + 1]
+    end
+  end
+  if #gone > 0 then
+    guard()
+    spread('HDEL', name, gone)
+  end
+  return #gone, stuck
+end
+
+-- Some slices of an instance hash, `count` or all if there are fewer, as a list.
+local function some_slices(name, count)
+  local pieces = {}
+  local found = call('HRANDFIELD', name, count + OWN_FIELDS, 'WITHVALUES')
+  for index = 1, #found, 2 do
+    if string.sub(found[index], 1, 1) ~= ':' and #pieces < 2 * count then
+      pieces[#pieces + 1] = found[index]
+      pieces[#pieces + 1] = found[index + 1]
+    end
+  end
+  return pieces
+end
+
+local function has_slices(name)
+  return call('HLEN', name) > OWN_FIELDS
+end

@@ -1,0 +1,30 @@
+-- Says which incarnation holds an instance id, and in which namespace (P25).
+--
+-- As the first request of every instance it also finds out whether the user may call what the
+-- other scripts call. They must not fail half way: Redis does not undo what came before.
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 the time, or '' for the server's (µs); 2 instance
+-- Reply {peeked, incarnation or 0, born}
+--@include base
+--@include space
+
+-- None of these changes anything.
+local function try_commands()
+  local nothing = hash_of('') .. ':'
+  for _, command in ipairs({
+    {'HINCRBY', N, ':born', '0'}, {'HDEL', N, ':'}, {'PERSIST', N}, {'HGET', N, ':born'},
+    {'HLEN', N}, {'EXISTS', N}, {'HSCAN', nothing, '0'}, {'HRANDFIELD', nothing},
+    {'UNLINK', nothing}, {'PEXPIRE', nothing, '1'}, {'ZADD', A, 'XX', '0', ''}, {'ZREM', A, ''},
+    {'ZCARD', A}, {'ZSCORE', A, ''}, {'ZMSCORE', A, ''}, {'ZRANGE', D, '0', '0'},
+    {'ZREVRANGE', D, '0', '0'}, {'ZRANGEBYSCORE', M, '0', '0'}, {'HMGET', L, ''},
+  }) do
+    call(unpack(command))
+  end
+end
+
+take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+local born = birth()
+save_space()
+try_commands()
+return {'peeked', call('HGET', I, ':inc') or '0', born}

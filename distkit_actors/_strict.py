@@ -1,0 +1,61 @@
+"""The counter whose every answer comes from the store."""
+
+from __future__ import annotations
+
+from typing import final
+
+from ._core._messages import Kind
+from ._core._values import CounterValue, checked_count, checked_name
+from ._counter import InstanceAwareCounter
+
+
+@final
+class StrictInstanceAwareCounter(InstanceAwareCounter):
+    """Every operation is one atomic step in the store, and returns the value it made.
+
+    Operations that arrive while a batch is on its way travel together in the next one,
+    and those on one key as one entry; each caller still gets the value of its own
+    operation, as if all had run one after another.
+
+    Every operation is a checkpoint. While the store is away operations wait, for as long
+    as their callers do. A cancelled operation that was not sent yet never happens; one
+    on the wire happens once or not at all (I6).
+
+    Options and errors are those of `InstanceAwareCounter`.
+    """
+
+    async def inc(self, key: str, count: int = 1) -> CounterValue:
+        """Add ``count`` to this instance's slice; return the value after.
+
+        A checkpoint. Cancelled before it was sent, it never happens; on its way, it happens
+        exactly once or not at all (I6).
+
+        Raises:
+            InvalidKeyError: Not a key; nothing was changed.
+            TypeError: ``count`` is no int; nothing was changed.
+            CounterOverflowError: The slice or the cumulative would leave int64; nothing was
+                changed.
+            StoreError: The store refuses; nothing was changed.
+            OutcomeUnknownError: The store lost its record before it could answer, and
+                somebody moved the key's epoch, or the slice does not fit for now (P20); or
+                the counter was stopped before the answer.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        cumulative, own = await self._ask(Kind.ADD, checked_name(key), checked_count(count))
+        return CounterValue(cumulative + count, own + count)
+
+    async def get(self, key: str) -> CounterValue:
+        """Return the store's value; ``(0, 0)`` for a key that nobody counts.
+
+        A checkpoint; cancelling it leaves nothing behind. Raises what `inc` raises.
+        """
+        return CounterValue(*await self._ask(Kind.ADD, checked_name(key)))
+
+    async def set_on_instance(self, key: str, count: int) -> CounterValue:
+        """Make this instance's slice ``count`` and leave the others'; return the value after.
+
+        A checkpoint, cancelled and failing as `inc`. It is judged by the final values.
+        """
+        cumulative, own = await self._ask(Kind.PUT, checked_name(key), checked_count(count))
+        return CounterValue(cumulative - own + count, count)

@@ -1,0 +1,104 @@
+"""The conformance kit for stores."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from .._stores._contract import Store
+from . import _checks_counters as counters
+from . import _checks_requests as requests
+from . import _checks_time as time
+from ._witness import Witness
+
+#: Seconds that no check takes unless it hangs.
+_PATIENCE: Final = 20.0
+
+#: Every check, the simplest first.
+CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
+    counters.strict_operations,
+    counters.lax_operations,
+    counters.numbers_are_exact,
+    counters.overflow_is_refused,
+    counters.many_at_once,
+    counters.names_do_not_mix,
+    requests.entries_run_in_order,
+    requests.bad_entries_harm_nobody,
+    requests.folds_are_split_near_the_limits,
+    requests.a_slice_nobody_counts_is_none,
+    requests.a_thousand_entries,
+    requests.repeats_get_the_first_answer,
+    requests.gaps_are_noticed,
+    requests.links_work_side_by_side,
+    requests.newcomers_take_over,
+    requests.heirs_continue,
+    requests.thousands_of_slices,
+    requests.resumes_reassert,
+    requests.strangers_resume,
+    requests.epochs_are_told,
+    requests.long_journals_come_in_pages,
+    requests.moves_are_reasserted,
+    requests.leavers_leave,
+    time.the_dead_stop_counting,
+    time.reaping_is_bounded,
+    time.heartbeats_keep_alive,
+    time.a_blackout_kills_nobody,
+    time.the_departed_are_forgotten,
+)
+
+
+async def check_store(  # noqa: ASYNC910 - the checks have checkpoints
+    make_store: Callable[[], Store | Awaitable[Store]],
+) -> None:
+    """Check that a store keeps the contract of `Store`.
+
+    For people who write a store of their own::
+
+        async def test_my_store() -> None:
+            await check_store(MyStore)
+
+    Every operation is tried through real counters, then the requests that counters send
+    when things go wrong: repeated, late, after a gap, for an id that was taken over. It
+    works on any clock that moves, and waits for some seconds of it in all, because some
+    checks are about who is dead. Every check uses prefixes that nobody has used before,
+    and leaves in the store what instances leave that die.
+
+    Args:
+        make_store: Called once for each check; returns the store to be checked, or an
+            awaitable of it. All that it returns may be one store.
+
+    Raises:
+        AssertionError: The store does something else than it should. Its notes name the
+            check; its cause is what a counter made of it, if that is how it was found.
+    """
+    for check in CHECKS:
+        made = make_store()
+        witness = Witness(made if isinstance(made, Store) else await made)
+        try:
+            with trio.fail_after(_PATIENCE):
+                await check(witness)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the store caused it
+            failure = _failure(error, witness.complaint)
+            failure.add_note(f"in check {check_name(check)!r} of check_store: {check.__doc__}")
+            raise failure from (None if failure is error else error)
+
+
+def check_name(check: Callable[[Store], Awaitable[None]]) -> str:
+    """Return what a check is called."""
+    return getattr(check, "__name__", repr(check))
+
+
+def _failure(error: Exception, complaint: str | None) -> AssertionError:
+    """Return ``error`` as the store's fault. A broken store may crash a counter in many ways."""
+    if complaint is not None:
+        return AssertionError(complaint)
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    if isinstance(inner, AssertionError):
+        return inner
+    if isinstance(inner, trio.TooSlowError):
+        return AssertionError(f"no end after {_PATIENCE} seconds")
+    return AssertionError(f"a counter or the kit stumbled: {inner!r}")

@@ -1,0 +1,132 @@
+"""Checks of who is dead, and when. Each waits for a moment, by any clock."""
+
+from __future__ import annotations
+
+import trio
+
+from .._core._messages import Done, Peek, Peeked
+from .._core._values import INT64_MAX
+from .._stores._contract import Store
+from ._driver import Client, add, expect, fresh, joined, move, put, same
+
+#: A threshold, in seconds, for those who are to die.
+_SHORT = 0.25
+#: Seconds after which they are dead.
+_WAIT = 0.35
+#: Seconds within which everything ends that should.
+_PATIENCE = 5.0
+
+
+async def the_dead_stop_counting(store: Store) -> None:
+    """A reader's first answer is free of the dead, of what they had and not of what they moved."""
+    prefix = fresh()
+    async with (
+        joined(store, prefix, threshold=_SHORT) as a,
+        joined(store, prefix) as b,
+        joined(store, prefix) as c,
+    ):
+        await a.batch(*(add(key, 10) for key in ("set", "deleted", "own")))
+        await a.batch(add("negative", -5), add("tight", -10))
+        await b.batch(move("set", 100), move("deleted"))
+        await b.batch(add("deleted", 1), add("own", 1), put("tight", INT64_MAX))
+        await c.batch(add("tight", 5))
+        await trio.sleep(_WAIT)
+
+        # With the -10 gone, the cumulative of "tight" would not fit: it stays until it does.
+        b.compose(*(add(key, 0) for key in ("set", "deleted", "own", "negative", "tight")))
+        request = b.session.request()
+        assert request is not None
+        done = expect(Done, await b.send(request), "a read")
+        b.take(done)
+        expected = [(100, 100), (1, 1), (1, 1), (0, 0), (INT64_MAX - 5, INT64_MAX)]
+        same(list(done.results), expected, "read after a death")
+        same(done.stuck > 0, True, "a slice that cannot go is shown")
+        await b.batch(add("tight", -5))
+        same(await b.values("tight"), [(INT64_MAX, INT64_MAX - 5)], "once there is room")
+
+        results = await a.batch(add("own", 1), add("set", 1))
+        same(list(results), [(11, 10), (100, 0)], "the first batch after the return")
+        values = await c.values("set", "deleted", "own", "negative", "tight")
+        expected = [(101, 0), (1, 0), (12, 0), (-5, 0), (INT64_MAX - 10, 5)]
+        same(values, expected, "after the return")
+
+
+async def reaping_is_bounded(store: Store) -> None:
+    """A step takes away as many slices of the dead as it may, those of its own keys first."""
+    prefix, budget = fresh(), 4
+    keys = [f"key {number}" for number in range(30)]
+    async with joined(store, prefix, threshold=_SHORT) as a, joined(store, prefix) as b:
+        await a.batch(*(put(key, 1) for key in keys))
+        await trio.sleep(_WAIT)
+        same(await b.values(*keys, budget=0), [(1, 0)] * len(keys), "read with no budget")
+        done = await _step(b, keys[17], budget)
+        same(list(done.results), [(0, 0)], "read of one key, with a budget")
+        same(done.backlog, True, "a backlog, as slices of the dead are left")
+        left = sum(total for total, _ in await b.values(*keys, budget=0))
+        assert left >= len(keys) - budget, f"{len(keys) - left} slices went, of {budget} allowed"
+        steps = 0
+        while done.backlog and steps < len(keys):
+            done = await _step(b, "else", budget)
+            steps += 1
+        same(done.backlog, False, "a backlog that ends")
+        same(await b.values(*keys, budget=0), [(0, 0)] * len(keys), "after the backlog")
+
+
+async def _step(client: Client, key: str, budget: int) -> Done:
+    done = expect(Done, await client.send(client.compose(add(key, 0), budget=budget)), "a step")
+    client.take(done)
+    return done
+
+
+async def heartbeats_keep_alive(store: Store) -> None:
+    """Whoever beats in time stays, and who has a longer threshold may be silent for longer."""
+    prefix, threshold = fresh(), 0.6
+    async with (
+        joined(store, prefix, threshold=threshold) as a,
+        joined(store, prefix, threshold=threshold * 10) as quiet,
+        joined(store, prefix) as b,
+    ):
+        await a.batch(add("k", 5))
+        await quiet.batch(add("k", 2))
+        for _ in range(8):
+            await trio.sleep(threshold / 6)
+            await a.batch()
+        same(await b.total("k"), 7, "with one who beats, and one with a longer threshold")
+
+
+async def a_blackout_kills_nobody(store: Store) -> None:
+    """If all were silent, the first one back gives everybody a fresh threshold."""
+    prefix, silence = fresh(), _SHORT / 2
+    async with (
+        joined(store, prefix, threshold=_SHORT, silence=silence) as a,
+        joined(store, prefix, threshold=_SHORT, silence=silence) as b,
+    ):
+        await a.batch(add("k", 5))
+        await b.batch(add("k", 1))
+        await trio.sleep(2 * _WAIT)
+        same(await b.values("k"), [(6, 1)], "read by the first one back")
+        same(await a.values("k"), [(6, 5)], "read by the second one back")
+        with trio.move_on_after(_PATIENCE):
+            while await b.values("k") != [(1, 1)]:  # noqa: ASYNC110 - nobody tells us
+                await trio.sleep(silence / 4)
+        same(await b.values("k"), [(1, 1)], "after one of them stayed away")
+        same(list(await a.batch(add("k", 1))), [(6, 5)], "back again")
+
+
+async def the_departed_are_forgotten(store: Store) -> None:
+    """A record outlives its instance by the retention, and not for ever."""
+    prefix = fresh()
+    async with (
+        joined(store, prefix, threshold=_SHORT, retention=_SHORT) as a,
+        joined(store, prefix) as b,
+    ):
+        await a.batch(add("k", 5))
+        a.take(await a.send(a.compose(put("k", 0), leave=True)))
+        with trio.move_on_after(_PATIENCE):
+            while await _incarnation(b, a.name):  # noqa: ASYNC110 - nobody tells us
+                await trio.sleep(_SHORT)
+        same(await _incarnation(b, a.name), 0, "the incarnation of one whose retention is over")
+
+
+async def _incarnation(client: Client, name: str) -> int:
+    return expect(Peeked, await client.send(Peek(name)), "a peek").incarnation

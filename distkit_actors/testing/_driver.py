@@ -1,0 +1,164 @@
+"""An instance driven by hand, one request at a time, for the conformance kit."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from .._core._messages import (
+    Apply,
+    Before,
+    Entry,
+    Kind,
+    MustResume,
+    Open,
+    Pace,
+    Reply,
+    Request,
+    Result,
+    Verdict,
+)
+from .._core._session import News, Session
+from .._core._timing import MICROSECONDS
+from .._stores._contract import Link, Store
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+#: Seconds that no check lasts.
+LONG: Final = 60.0
+#: How many slices of the dead a step may take away, unless the check is about that.
+BUDGET: Final = 64
+
+
+def fresh(what: str = "check") -> str:
+    """Return a name that nobody has used."""
+    return f"{what}-{uuid.uuid4().hex}"
+
+
+def add(key: str, value: int, *, folded: bool = False) -> Entry:
+    """Return the entry that adds to the own slice."""
+    return Entry(Kind.ADD, key, value, folded=folded)
+
+
+def read(key: str) -> Entry:
+    """Return the entry that only reads."""
+    return Entry(Kind.ADD, key, 0)
+
+
+def put(key: str, value: int) -> Entry:
+    """Return the entry that replaces the own slice."""
+    return Entry(Kind.PUT, key, value)
+
+
+def move(key: str, value: int = 0) -> Entry:
+    """Return the entry that moves the epoch of a key."""
+    return Entry(Kind.MOVE, key, value)
+
+
+def clear() -> Entry:
+    """Return the entry that moves the epoch of every key."""
+    return Entry(Kind.CLEAR, "", 0)
+
+
+def claim(key: str, value: int, stamp: int) -> Entry:
+    """Return the entry that re-asserts a slice."""
+    return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
+
+
+def same(actual: object, expected: object, what: str) -> None:
+    """Fail if they differ."""
+    assert actual == expected, f"{what}: {actual!r} instead of {expected!r}"
+
+
+def expect(kind: type[ReplyT], reply: Reply, what: str) -> ReplyT:
+    """Return ``reply`` if it is of that kind, else fail."""
+    assert isinstance(reply, kind), f"{what}: {reply!r} instead of a {kind.__name__}"
+    return reply
+
+
+class Client:
+    """An instance without an actor.
+
+    Its `session` is the real one, so what it sends is what a counter sends, until a check
+    changes it on the way.
+    """
+
+    def __init__(self, link: Link, name: str, pace: Pace, *, inherit: bool = False) -> None:
+        self.link = link
+        self.name = name
+        self.session = Session(name, uuid.uuid4().hex, pace, inherit=inherit)
+        self.opened_by: Open | None = None
+
+    async def send(self, request: Request) -> Reply:
+        """Send anything; the session does not hear of it."""
+        await self.link.connect()
+        return await self.link.exchange(request)
+
+    async def register(self) -> None:  # noqa: ASYNC910 - there is something to send
+        """Take the id, and load or purge what a predecessor left."""
+        while (request := self.session.request()) is not None:
+            if isinstance(request, Open):
+                self.opened_by = request
+            self.session.receive(await self.send(request))
+
+    def compose(self, *entries: Entry, leave: bool = False, budget: int = BUDGET) -> Apply:
+        """Make ``entries`` the outstanding batch and return its request."""
+        self.session.begin(entries, leave=leave, budget=budget)
+        request = self.session.request()
+        assert isinstance(request, Apply)
+        return request
+
+    def take(self, reply: Reply) -> News:
+        """Let the session have the answer to the outstanding request."""
+        return self.session.receive(reply)
+
+    async def batch(self, *entries: Entry, budget: int = BUDGET) -> Sequence[Result]:
+        """Have ``entries`` executed, whatever that takes, and return their results."""
+        results: Sequence[Result] = [Verdict.RETRY]
+        while Verdict.RETRY in results:
+            if self.session.idle:
+                self.compose(*entries, budget=budget)
+            while (request := self.session.request()) is not None:
+                news = self.take(await self.send(request))
+                results = results if news.results is None else news.results
+        return results[: len(entries)]  # noqa: ASYNC910 - there was something to send
+
+    async def values(self, *keys: str, budget: int = BUDGET) -> list[tuple[int, int]]:
+        """Read keys in one step: cumulative and own slice of each."""
+        results = await self.batch(*map(read, keys), budget=budget)
+        return [(r.cumulative, r.slice) for r in results if isinstance(r, Before)]
+
+    async def total(self, key: str) -> int:
+        """Read one cumulative."""
+        return (await self.values(key))[0][0]
+
+    async def skip(self) -> MustResume:
+        """Have the store notice a gap, so that everything is to be re-asserted next."""
+        request = self.compose()
+        skipping = replace(request, seq=request.seq + 1)
+        reply = expect(MustResume, await self.send(skipping), "a batch after one that never came")
+        self.take(reply)
+        return reply
+
+
+@asynccontextmanager
+async def joined(
+    store: Store,
+    prefix: str,
+    name: str | None = None,
+    *,
+    threshold: float = LONG,
+    silence: float = LONG,
+    retention: float = LONG,
+    inherit: bool = False,
+) -> AsyncIterator[Client]:
+    """Return a block with a registered instance, which just stops talking at the end."""
+    times = (threshold, silence, retention)
+    pace = Pace(*(int(seconds * MICROSECONDS) for seconds in times))
+    async with store.link(prefix) as link:
+        client = Client(link, name or fresh("instance"), pace, inherit=inherit)
+        await client.register()
+        yield client

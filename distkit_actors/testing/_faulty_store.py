@@ -1,0 +1,354 @@
+"""A store whose link fails on demand."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final, Literal, TypeAlias, final
+
+import trio
+
+from .._core._messages import Reply, Request
+from .._errors import StoreError, StoreUnavailableError
+from .._stores._contract import Link, Store, StoreAwayError
+
+_Fault: TypeAlias = Literal[
+    "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away"
+]
+
+#: How many requests are remembered.
+_REMEMBERED: Final = 1000
+
+
+def _any_request(_: Request) -> bool:
+    return True
+
+
+class _Planned:
+    """A fault, and how many requests it has still to strike (None: all that come)."""
+
+    __slots__ = ("fault", "left", "when")
+
+    def __init__(self, fault: _Fault, left: int | None, when: Callable[[Request], bool]) -> None:
+        self.fault = fault
+        self.left = left
+        self.when = when
+
+
+class _Network:
+    """What a faulty store and its links know together."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.requests: deque[Request] = deque(maxlen=_REMEMBERED)
+        self.plan: deque[_Planned] = deque()
+        self.late: deque[tuple[str, Request]] = deque()  # (prefix, request)
+        self.delay = 0.0
+        self.reply_delay = 0.0
+        self.held: trio.Event | None = None  # set when requests may go on
+        self.held_replies: trio.Event | None = None
+        self.is_cut = False
+        self.refusal: StoreError | None = None
+        self.refuses_connections = False
+        self.on_the_way: set[trio.CancelScope] = set()  # what `cut` cuts off
+
+    def take(self, request: Request) -> _Fault:
+        """Use the plan up by one request."""
+        for planned in self.plan:
+            if planned.when(request):
+                if planned.left is not None:
+                    planned.left -= 1
+                    if not planned.left:
+                        self.plan.remove(planned)
+                self.counts[planned.fault] += 1
+                return planned.fault
+        return "forward"
+
+    def check_refusal(self) -> None:
+        """Raise what `refuse` was told to."""
+        if self.refusal is not None:
+            self.counts["refuse"] += 1
+            # Not the object itself, which would collect tracebacks.
+            raise type(self.refusal)(*self.refusal.args)
+
+    @contextmanager
+    def journey(self) -> Iterator[None]:
+        """Fail if the network is cut before the block has ended."""
+        with trio.CancelScope() as scope:
+            self.on_the_way.add(scope)
+            try:
+                yield
+            finally:
+                self.on_the_way.discard(scope)
+        if scope.cancelled_caught or self.is_cut:
+            self.counts["cut"] += 1
+            raise StoreUnavailableError("the network is partitioned")
+
+
+@final
+class FaultyStore(Store):
+    """A wrapper around a store that does to requests and replies what a network may do.
+
+    Give each counter a wrapper of its own around one inner store, and each has a network
+    of its own::
+
+        inner = MemoryStore()
+        faulty = FaultyStore(inner)
+        async with (
+            StrictInstanceAwareCounter.open("app", faulty) as unlucky,
+            StrictInstanceAwareCounter.open("app", inner) as lucky,
+        ):
+            faulty.drop_reply()
+            await unlucky.inc("jobs")  # asked twice
+            assert await lucky.get("jobs") == (1, 0)  # counted once
+
+    `drop_request`, `drop_reply`, `late_copy`, `duplicate`, `away` and `forward` append to
+    a plan. A request takes the first entry of the plan whose ``when`` it fulfils, so
+    ``forward(2); drop_reply()`` strikes the third; one that fulfils none passes. ``times``
+    is the number of requests to strike, None for all to come. Faults that end in
+    `StoreUnavailableError` break the connection, so that the counter has to connect
+    again; heartbeats and the registration are requests too.
+
+    `delay`, `hold`, `cut` and `refuse` are conditions that last until they are ended.
+
+    No method but `deliver_late_copies` is a checkpoint. All time is trio's, so it works
+    on the mock clock.
+
+    Args:
+        inner: The store that does the work.
+
+    Attributes:
+        counts: What happened so far: ``"connects"``, ``"requests"``, ``"replies"``
+            (those that reached the counter), the planned faults by the name of their
+            method, ``"delay"``, ``"hold"`` (waits begun), ``"cut"`` (connections and
+            requests that failed for it), ``"refuse"``, ``"late_copies_delivered"``.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self._network = _Network()
+        self.counts = self._network.counts
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        """Return a faulty link to the namespace of ``prefix``; see `Store.link`."""
+        async with self._inner.link(prefix) as link:
+            yield _FaultyLink(self._network, link, prefix)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The latest requests, whatever became of them, oldest first; 1000 at most."""
+        return list(self._network.requests)
+
+    # ---------------------------------------------------------------------- plan
+
+    def forward(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Let requests pass, to place a later fault."""
+        self._append("forward", times, when)
+
+    def drop_request(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Lose requests: they are never executed."""
+        self._append("drop_request", times, when)
+
+    def drop_reply(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Lose replies: the requests are executed."""
+        self._append("drop_reply", times, when)
+
+    def late_copy(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Lose requests for now; `deliver_late_copies` has them executed."""
+        self._append("late_copy", times, when)
+
+    def duplicate(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Have requests executed twice in a row; the first reply arrives."""
+        self._append("duplicate", times, when)
+
+    def away(
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+    ) -> None:
+        """Answer `StoreAwayError`: not executed, and the connection stays."""
+        self._append("away", times, when)
+
+    def forget_plan(self) -> None:
+        """Drop what is left of the plan; conditions and late copies stay."""
+        self._network.plan.clear()
+
+    async def deliver_late_copies(self) -> list[Reply | StoreError]:
+        """Have the requests that `late_copy` kept executed, in order, past all faults.
+
+        A checkpoint. Returns what the store answered, which no counter hears of. When
+        cancelled, some may have been executed.
+        """
+        answers: list[Reply | StoreError] = []
+        await trio.lowlevel.checkpoint()
+        while self._network.late:
+            prefix, request = self._network.late.popleft()
+            async with self._inner.link(prefix) as link:
+                await link.connect()
+                try:
+                    answers.append(await link.exchange(request))
+                except StoreError as error:
+                    answers.append(error)
+            self.counts["late_copies_delivered"] += 1
+        return answers
+
+    # ---------------------------------------------------------------- conditions
+
+    def delay(self, seconds: float, *, replies: bool = False) -> None:
+        """Let every request take ``seconds`` before it is executed; 0 ends it.
+
+        Args:
+            seconds: How long; for requests not on their way yet.
+            replies: Hold the replies up instead: then the request has been executed.
+        """
+        if replies:
+            self._network.reply_delay = seconds
+        else:
+            self._network.delay = seconds
+
+    def hold(self, *, replies: bool = False) -> None:
+        """Let requests (or ``replies``) wait for `release`."""
+        network = self._network
+        if replies:
+            network.held_replies = network.held_replies or trio.Event()
+        else:
+            network.held = network.held or trio.Event()
+
+    def release(self) -> None:
+        """Let everything go on that `hold` keeps."""
+        network = self._network
+        for event in (network.held, network.held_replies):
+            if event is not None:
+                event.set()
+        network.held = network.held_replies = None
+
+    def cut(self) -> None:
+        """Partition the network: nothing goes through, and what is on its way fails.
+
+        A request that waited in `delay` or `hold` is lost; of one at the inner store
+        nobody knows.
+        """
+        self._network.is_cut = True
+        for scope in self._network.on_the_way:
+            scope.cancel()
+
+    def heal(self) -> None:
+        """End `cut`."""
+        self._network.is_cut = False
+
+    def refuse(self, error: StoreError | None, *, connections: bool = False) -> None:
+        """Answer every request with ``error`` until told None; nothing is executed.
+
+        Args:
+            error: What the counter gets, a new one like it each time.
+            connections: Refuse connections too, as for a wrong password.
+        """
+        self._network.refusal = error
+        self._network.refuses_connections = connections
+
+    def __repr__(self) -> str:
+        return f"<FaultyStore around {self._inner!r}, {len(self._network.plan)} faults planned>"
+
+    def _append(self, fault: _Fault, times: int | None, when: Callable[[Request], bool]) -> None:
+        if times is not None and times < 0:
+            raise ValueError(f"times must be at least 0, or None, not {times}")
+        if times != 0:
+            self._network.plan.append(_Planned(fault, times, when))
+
+
+class _FaultyLink(Link):
+    def __init__(self, network: _Network, inner: Link, prefix: str) -> None:
+        self._network = network
+        self._inner = inner
+        self._prefix = prefix
+        self._up = False
+
+    async def connect(self) -> None:
+        network = self._network
+        if self.connected and not network.is_cut:
+            await trio.lowlevel.checkpoint()
+            return
+        self._up = False
+        with network.journey():
+            await trio.lowlevel.checkpoint()
+            if not network.is_cut:
+                if network.refuses_connections:
+                    network.check_refusal()
+                await self._inner.connect()
+        network.counts["connects"] += 1
+        self._up = True
+
+    async def exchange(self, request: Request) -> Reply:
+        network = self._network
+        network.requests.append(request)
+        network.counts["requests"] += 1
+        # Down until the reply is there, so that whatever ends this early, a cancellation
+        # too, leaves no connection behind.
+        was_up, self._up = self._up, False
+        reply: Reply | None = None
+        with network.journey():
+            await trio.lowlevel.checkpoint()
+            if not was_up:
+                raise StoreUnavailableError("there is no connection: `connect` comes first")
+            if not network.is_cut:
+                try:
+                    reply = await self._carry(request)
+                except StoreError as error:
+                    # A store that says no has a connection to say it on.
+                    self._up = isinstance(error, StoreAwayError) or not isinstance(
+                        error, StoreUnavailableError
+                    )
+                    raise
+        assert reply is not None
+        network.counts["replies"] += 1
+        self._up = True
+        return reply
+
+    @property
+    def connected(self) -> bool:
+        return self._up and self._inner.connected
+
+    async def _carry(self, request: Request) -> Reply:
+        """Take the request there and the reply back, through the faults."""
+        network = self._network
+        await self._wait(replies=False)
+        network.check_refusal()
+        fault = network.take(request)
+        match fault:
+            case "drop_request":
+                raise StoreUnavailableError("the request was lost")
+            case "late_copy":
+                network.late.append((self._prefix, request))
+                raise StoreUnavailableError("the request was lost for now")
+            case "away":
+                raise StoreAwayError("the store is away")
+            case _:
+                reply = await self._inner.exchange(request)
+        if fault == "duplicate":
+            with suppress(StoreError):  # nobody hears what becomes of the copy
+                await self._inner.exchange(request)
+        await self._wait(replies=True)
+        if fault == "drop_reply":
+            raise StoreUnavailableError("the reply was lost")
+        return reply
+
+    async def _wait(self, *, replies: bool) -> None:  # noqa: ASYNC910 - `exchange` has checkpoints
+        network = self._network
+        seconds = network.reply_delay if replies else network.delay
+        if seconds:
+            network.counts["delay"] += 1
+            await trio.sleep(seconds)
+        held = network.held_replies if replies else network.held
+        if held is not None:
+            network.counts["hold"] += 1
+            await held.wait()

@@ -1,0 +1,168 @@
+"""Looks at every reply of a store under test, before a counter does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from .._core._messages import (
+    MAX_JOURNAL,
+    Apply,
+    Before,
+    Behind,
+    Conflict,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Open,
+    Opened,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Resume,
+    Stale,
+    Verdict,
+)
+from .._core._values import fits
+from .._stores._contract import Link, Store
+
+#: What may answer what.
+_ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
+    Peek: (Peeked,),
+    Open: (Opened, Conflict),
+    Load: (Loaded, MustResume, Conflict),
+    Apply: (Done, Behind, MustResume, Conflict, Stale),
+    Resume: (Done, MustResume, Conflict, Stale),
+}
+
+#: Far more exchanges than any check needs. A store and a counter that misunderstand each
+#: other may talk for ever, and on a mock clock no timeout would end it.
+_MANY: Final = 5000
+
+
+class Witness(Store):
+    """A store that fails the check as soon as a reply is malformed."""
+
+    def __init__(self, store: Store) -> None:
+        self.complaint: str | None = None
+        self._store = store
+        self._exchanges = 0
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        """Return a link whose replies are looked at."""
+        async with self._store.link(prefix) as link:
+            yield _WitnessLink(self, link)
+
+    def judge(self, request: Request, reply: Reply) -> None:
+        """Raise if ``reply`` is no possible answer to ``request``, or the last of too many."""
+        self._exchanges += 1
+        complaint = _complaint(request, reply)
+        if self._exchanges > _MANY:
+            complaint = f"no end after {_MANY} requests; the last was {request}"
+        if complaint:
+            self.complaint = complaint
+            raise AssertionError(complaint)
+
+
+class _WitnessLink(Link):
+    def __init__(self, witness: Witness, link: Link) -> None:
+        self._witness = witness
+        self._link = link
+
+    async def connect(self) -> None:
+        await self._link.connect()
+
+    async def exchange(self, request: Request) -> Reply:
+        reply = await self._link.exchange(request)
+        self._witness.judge(request, reply)
+        return reply
+
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
+
+def _complaint(request: Request, reply: Reply) -> str | None:
+    what: str | None = None
+    if type(reply) not in _ANSWERS[type(request)]:
+        return f"a {type(request).__name__} was answered by {reply!r}"
+    match reply:
+        case Done():
+            entries = request.claims if isinstance(request, Resume) else ()
+            entries = request.entries if isinstance(request, Apply) else entries
+            what = (
+                _results_complaint(entries, reply)
+                or _numbers_complaint(at=reply.at, stuck=reply.stuck)
+                or (_journal_complaint(reply.journal) if reply.journal else None)
+            )
+        case Behind():
+            what = _journal_complaint(reply.journal)
+        case Loaded():
+            what = next(
+                (
+                    f"{value!r} as a slice of {key!r}"
+                    for key, value, stamp in reply.slices
+                    if not _is_int64(value) or type(key) is not str or type(stamp) is not int
+                ),
+                None,
+            )
+        case Peeked():
+            what = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
+        case Opened():
+            what = _numbers_complaint(incarnation=reply.incarnation, known=reply.known)
+        case MustResume():
+            what = _numbers_complaint(recorded=reply.recorded or 0, born=reply.born)
+        case Conflict():
+            what = _numbers_complaint(incarnation=reply.incarnation)
+        case Stale():
+            pass
+    return f"{what}, in {reply!r}" if what else None
+
+
+def _is_int64(value: object) -> bool:
+    return type(value) is int and fits(value)
+
+
+def _numbers_complaint(**numbers: object) -> str | None:
+    for name, number in numbers.items():
+        if type(number) is not int or number < 0:
+            return f"{number!r} as {name}"
+    return None
+
+
+def _journal_complaint(journal: Journal) -> str | None:
+    if len(journal.moves) > MAX_JOURNAL:
+        return f"{len(journal.moves)} moves at once, of {MAX_JOURNAL} at most"
+    for key, epoch in journal.moves:
+        if type(key) is not str or type(epoch) is not int:
+            return f"{epoch!r} as the epoch of {key!r}"
+    return _numbers_complaint(cleared=journal.cleared, floor=journal.floor, latest=journal.latest)
+
+
+def _results_complaint(entries: Sequence[Entry], reply: Done) -> str | None:
+    if reply.again:
+        return None if not reply.results else "results of what is to be sent again"
+    if len(reply.results) != len(entries):
+        return f"{len(reply.results)} results for {len(entries)} entries"
+    for entry, result in zip(entries, reply.results, strict=True):
+        match result:
+            case Before():
+                right = _is_int64(result.cumulative) and _is_int64(result.slice)
+            case Verdict.REFUSED:
+                right = entry.kind in (Kind.ADD, Kind.PUT, Kind.CLAIM)
+            case Verdict.SPLIT:
+                right = entry.folded
+            case Verdict.MOVED:
+                right = entry.kind is Kind.CLAIM
+            case _:
+                right = False
+        if not right:
+            return f"{result!r} for {entry}"
+    return None

@@ -1,0 +1,1 @@
+"""What the counters promise, each promise once, over every store."""

@@ -1,0 +1,1 @@
+"""The demo: its story on mock time, its screens, its exit codes."""

@@ -1,0 +1,44 @@
+"""Fixtures: real servers, a faulty network and fresh names."""
+
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from tests.harness import unique_prefix
+from tests.harness.proxy import FaultProxy
+from tests.harness.server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for the whole session. Do not flush, kill or reconfigure it."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of the session's server."""
+    return redis_server.url
+
+
+@pytest.fixture
+def fresh_prefix() -> str:
+    """A key prefix of the test's own."""
+    return unique_prefix()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server of the test's own, to do anything with."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer, nursery: trio.Nursery) -> FaultProxy:
+    """A faulty network in front of the session's server."""
+    proxy = FaultProxy(redis_server)
+    await nursery.start(proxy.run)
+    return proxy

@@ -1,0 +1,138 @@
+"""Counters with short thresholds, and proxies to put in front of them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal, TypeAlias
+
+import trio
+
+from distkit_actors import (
+    LaxInstanceAwareCounter,
+    RedisStore,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from tests.harness.proxy import FaultProxy
+from tests.harness.server import RedisServer
+
+Kind = Literal["strict", "lax"]
+Counter: TypeAlias = StrictInstanceAwareCounter | LaxInstanceAwareCounter
+
+#: Seconds.
+THRESHOLD = 0.6
+HEARTBEAT = THRESHOLD / 3
+RESPONSE_TIMEOUT = 0.25
+#: So long that no heartbeat gets in the way of a test that counts requests.
+UNHURRIED = 60.0
+#: What a busy machine may add to a period.
+SLACK = 0.25
+
+
+def strict(
+    url: str,
+    prefix: str,
+    *,
+    instance_id: str | None = None,
+    threshold: float = THRESHOLD,
+    response_timeout: float = RESPONSE_TIMEOUT,
+    exit_grace: float = 2.0,
+    inherit: bool = False,
+) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
+    """Return a block around a strict counter."""
+    return StrictInstanceAwareCounter.open(
+        prefix,
+        RedisStore(url, response_timeout=response_timeout),
+        instance_id=instance_id,
+        dead_instance_threshold=threshold,
+        exit_grace=exit_grace,
+        inherit=inherit,
+    )
+
+
+def lax(
+    url: str,
+    prefix: str,
+    *,
+    instance_id: str | None = None,
+    threshold: float = THRESHOLD,
+    response_timeout: float = RESPONSE_TIMEOUT,
+    exit_grace: float = 2.0,
+    inherit: bool = False,
+) -> AbstractAsyncContextManager[LaxInstanceAwareCounter]:
+    """Return a block around a lax counter."""
+    return LaxInstanceAwareCounter.open(
+        prefix,
+        RedisStore(url, response_timeout=response_timeout),
+        instance_id=instance_id,
+        dead_instance_threshold=threshold,
+        exit_grace=exit_grace,
+        inherit=inherit,
+    )
+
+
+OPEN: dict[
+    Kind,
+    Callable[..., AbstractAsyncContextManager[Counter]],
+] = {"strict": strict, "lax": lax}
+
+
+@asynccontextmanager
+async def proxied(server: RedisServer) -> AsyncIterator[FaultProxy]:
+    """Run a proxy in front of ``server``; at the end of the block it is healed and stopped."""
+    async with trio.open_nursery() as nursery:
+        proxy = FaultProxy(server)
+        await nursery.start(proxy.run)
+        yield proxy
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def doomed(block: AbstractAsyncContextManager[Counter]) -> AsyncIterator[Counter]:
+    """Let the counter of ``block`` end without its store, as one does that was killed."""
+    try:
+        async with block as counter:
+            yield counter
+    except StoreUnavailableError:
+        pass
+
+
+async def settle(counter: Counter) -> None:
+    """Wait until what ``counter`` has counted is in the store."""
+    if isinstance(counter, LaxInstanceAwareCounter):
+        await counter.flush()
+
+
+async def until(condition: Callable[[], bool], within: float) -> float:
+    """Wait until ``condition`` holds, and return how long it took in seconds."""
+    start = trio.current_time()
+    while not condition():
+        assert trio.current_time() - start < within, f"not within {within} s"
+        await trio.sleep(0.005)
+    return trio.current_time() - start
+
+
+class Spinner:
+    """Tasks that count 1 at a time on one key, and how often they were told that it was done."""
+
+    def __init__(self, inc: Callable[[], Awaitable[object]], tasks: int = 4) -> None:
+        self.done = 0
+        self._inc = inc
+        self._tasks = tasks
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Count until `stop`; all that was begun is finished."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._tasks):
+                nursery.start_soon(self._spin)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
+
+    async def _spin(self) -> None:
+        while not self._stopping:
+            await self._inc()
+            self.done += 1
+            # Leaves the processor to the others, on a machine with one core.
+            await trio.sleep(0.002)

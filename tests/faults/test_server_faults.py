@@ -1,0 +1,607 @@
+"""Whatever the server does, nothing is lost, doubled or revived, and the living stay."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import redis
+import trio
+
+from distkit_actors import (
+    LaxInstanceAwareCounter,
+    OutcomeUnknownError,
+    RedisStore,
+    StoreError,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from tests.faults.fleet import (
+    HEARTBEAT,
+    RESPONSE_TIMEOUT,
+    SLACK,
+    THRESHOLD,
+    UNHURRIED,
+    Counter,
+    Spinner,
+    lax,
+    proxied,
+    strict,
+    until,
+)
+from tests.faults.lens import Lens
+from tests.harness.proxy import FaultProxy
+from tests.harness.server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def durable_redis() -> AsyncIterator[RedisServer]:
+    """A server with an append-only file, for this module's tests to kill."""
+    with RedisServer(persistent=True) as server:
+        yield server
+
+
+# ------------------------------------------------------------------------ under load
+
+
+async def _kill_and_restart(server: RedisServer) -> None:
+    server.kill()
+    await trio.sleep(0.1)
+    await server.start_async()
+
+
+async def _restart_empty(server: RedisServer) -> None:
+    await server.restart_async(empty=True)
+
+
+async def _freeze(server: RedisServer) -> None:
+    server.pause()
+    await trio.sleep(1.5 * THRESHOLD)
+    server.resume()
+
+
+async def _flush_all(server: RedisServer) -> None:
+    await server.command_async("FLUSHALL")
+
+
+async def _forget_scripts(server: RedisServer) -> None:
+    await server.command_async("SCRIPT", "FLUSH")
+
+
+async def _cut_clients(server: RedisServer) -> None:
+    for _ in range(5):
+        await server.command_async("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await trio.sleep(0.01)
+
+
+async def _stop_clients(server: RedisServer) -> None:
+    await server.command_async("CLIENT", "PAUSE", "400", "ALL")
+    await trio.sleep(0.4)
+
+
+async def _stop_writes(server: RedisServer) -> None:
+    await server.command_async("CLIENT", "PAUSE", "400", "WRITE")
+    await trio.sleep(0.4)
+
+
+TROUBLES: dict[str, Callable[[RedisServer], Awaitable[None]]] = {
+    "SIGKILL, restarted with its file": _kill_and_restart,
+    "SIGKILL, restarted empty": _restart_empty,
+    "SIGSTOP": _freeze,
+    "FLUSHALL": _flush_all,
+    "SCRIPT FLUSH": _forget_scripts,
+    "CLIENT KILL": _cut_clients,
+    "CLIENT PAUSE": _stop_clients,
+    "CLIENT PAUSE WRITE": _stop_writes,
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_counting_goes_on_exactly(
+    trouble: str, durable_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """Strict and lax tasks count through it, three times over; each count is there once."""
+    server = durable_redis
+    with trio.fail_after(20):
+        async with (
+            strict(server.url, fresh_prefix) as a,
+            strict(server.url, fresh_prefix) as b,
+            lax(server.url, fresh_prefix) as c,
+        ):
+
+            async def count_lax() -> None:
+                c.inc_nowait("k")
+                await trio.sleep(0)
+
+            spinners = (
+                Spinner(lambda: a.inc("k")),
+                Spinner(lambda: b.dec("k")),
+                Spinner(count_lax),
+            )
+            await a.inc("quiet", 7)
+            await b.dec("quiet", 3)
+            async with trio.open_nursery() as nursery:
+                for spinner in spinners:
+                    nursery.start_soon(spinner.run)
+                for _ in range(3):
+                    await trio.sleep(0.1)
+                    await TROUBLES[trouble](server)
+                await trio.sleep(0.1)
+                for spinner in spinners:
+                    spinner.stop()
+            await c.flush()
+            await trio.sleep(HEARTBEAT + 0.05)
+            snapshot = Lens(server, fresh_prefix).look()
+            up, down, late = (spinner.done for spinner in spinners)
+            assert snapshot.of(a.instance_id) == {"k": up, "quiet": 7}
+            assert snapshot.of(b.instance_id) == {"k": -down, "quiet": -3}
+            assert snapshot.of(c.instance_id) == {"k": late}
+            snapshot.check()
+            assert await a.get("k") == (up - down + late, up)
+            assert min(up, down, late) > 10
+
+
+# ------------------------------------------------------------------------- data loss
+
+LOSSES = {"FLUSHALL": _flush_all, "restarted empty": _restart_empty}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_idle_instances_heal_a_data_loss_within_one_heartbeat(
+    loss: str, own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """Nobody does anything but beat, and all slices are back (I7)."""
+    async with (
+        strict(own_redis.url, fresh_prefix) as a,
+        strict(own_redis.url, fresh_prefix) as b,
+        lax(own_redis.url, fresh_prefix) as c,
+    ):
+        await a.inc("k", 5)
+        await a.dec("negative", 9)
+        await b.inc("k", 7)
+        c.inc_nowait("k", 20)
+        await c.flush()
+        before = Lens(own_redis, fresh_prefix).look()
+        for _ in range(3):
+            await trio.sleep(0.05)
+            await LOSSES[loss](own_redis)
+            lens = Lens(own_redis, fresh_prefix)
+            took = await until(lambda: lens.look().slices == before.slices, 5)
+            assert took < HEARTBEAT + SLACK
+            lens.look().check()
+            assert await a.get("k") == (32, 5)
+
+
+@pytest.mark.parametrize("learned", ["everybody knew of the move", "nobody knew of the move"])
+@pytest.mark.parametrize("first", ["mover back first", "others back first"])
+@pytest.mark.parametrize("move", ["set", "delete", "clear"])
+async def test_moves_of_living_movers_survive_a_data_loss(
+    move: str, first: str, learned: str, redis_server: RedisServer, fresh_prefix: str
+) -> None:
+    """No slice that was void before the loss counts after it, whoever is back first (I2, I7)."""
+    async with (
+        RedisServerBlock() as server,
+        proxied(server) as near,
+        proxied(server) as far,
+        strict(near.url, fresh_prefix) as mover,
+        strict(far.url, fresh_prefix) as other,
+        lax(far.url, fresh_prefix) as third,
+    ):
+        await other.inc("k", 10)
+        await other.inc("l", 1)
+        third.inc_nowait("k", 20)
+        await third.flush()
+        await mover.inc("k", 5)
+        await mover.inc("l", 2)
+        if learned == "nobody knew of the move":
+            far.pause()
+        if move == "set":
+            await mover.set("k", 100)
+            sums = {"k": 100, "l": 3}
+        elif move == "delete":
+            await mover.delete("k")
+            sums = {"l": 3}
+        else:
+            await mover.clear()
+            sums = {}
+        if learned != "nobody knew of the move":
+            await trio.sleep(HEARTBEAT + 0.05)
+        ahead, behind = (near, far) if first == "mover back first" else (far, near)
+        behind.pause()
+        await server.command_async("FLUSHALL")
+        ahead.resume()
+        await trio.sleep(1.5 * HEARTBEAT)
+        behind.resume()
+        lens = Lens(server, fresh_prefix)
+        beats = 2 if move == "clear" else 1
+        took = await until(lambda: lens.look().sums == sums, 5)
+        assert took < beats * HEARTBEAT + RESPONSE_TIMEOUT + SLACK
+        await trio.sleep(HEARTBEAT)
+        snapshot = lens.look()
+        assert snapshot.sums == sums
+        snapshot.check()
+        # And not by way of an operation of an owner of the void slice.
+        assert await other.inc("k", 1) == (sums.get("k", 0) + 1, 1)
+
+
+@asynccontextmanager
+async def RedisServerBlock() -> AsyncIterator[RedisServer]:  # noqa: N802
+    """Run a server of one's own."""
+    with RedisServer() as server:
+        yield server
+
+
+async def test_blackout_of_twice_the_threshold_shows_no_dip(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """A server that stood still finds everybody silent and reaps nobody (I5)."""
+    seen: list[int] = []
+    async with (
+        strict(own_redis.url, fresh_prefix) as a,
+        strict(own_redis.url, fresh_prefix) as b,
+        lax(own_redis.url, fresh_prefix) as c,
+    ):
+        for counter in (a, b, c):
+            await counter.inc("k", 10)
+        await c.flush()
+        await trio.sleep(0.03)
+
+        async def watch(counter: Counter) -> None:
+            while True:
+                seen.append((await counter.get("k")).cumulative)
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            for counter in (a, b, c):
+                nursery.start_soon(watch, counter)
+            own_redis.pause()
+            await trio.sleep(2 * THRESHOLD)
+            own_redis.resume()
+            await trio.sleep(2 * THRESHOLD)
+            nursery.cancel_scope.cancel()
+    assert len(seen) > 10
+    assert set(seen) == {30}
+
+
+# -------------------------------------------------------------------------- failover
+
+
+async def test_replica_refuses_until_it_is_promoted(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """READONLY means "away": operations wait, nobody gets an error, nothing changes twice."""
+    with RedisServer(replica_of=own_redis) as replica:
+        async with (
+            proxied(own_redis) as proxy,
+            strict(proxy.url, fresh_prefix) as a,
+            lax(proxy.url, fresh_prefix) as b,
+        ):
+            await a.inc("k", 5)
+            b.inc_nowait("k", 7)
+            await b.flush()
+            replica.wait_in_sync()
+            results: list[object] = []
+
+            async def inc() -> None:
+                results.append(await a.inc("k", 1))
+
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    own_redis.kill()
+                    proxy.point_at(replica)
+                    nursery.start_soon(inc)
+                    b.inc_nowait("k", 10)
+                    await trio.sleep(0.2)
+                    assert not results
+                    await trio.to_thread.run_sync(replica.promote)
+                await b.flush()
+            assert results in ([(13, 6)], [(23, 6)])
+            assert await a.get("k") == (23, 6)
+            Lens(replica, fresh_prefix).look().check()
+
+
+async def test_failover_that_rolls_back_acknowledged_writes_is_healed(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """What the replica had not seen yet is asserted again, moves included (I7)."""
+    with RedisServer(replica_of=own_redis) as replica:
+        async with (
+            proxied(own_redis) as proxy,
+            strict(proxy.url, fresh_prefix) as a,
+            strict(proxy.url, fresh_prefix) as b,
+            lax(proxy.url, fresh_prefix) as c,
+        ):
+            for counter in (a, b, c):
+                await counter.inc("k", 5)
+                await counter.inc("moved", 5)
+                await counter.inc("gone", 5)
+            await c.flush()
+            replica.wait_in_sync()
+            replica.promote()  # from here on it sees nothing more
+            await a.inc("k", 2)
+            await b.set("moved", 50)
+            await b.inc("moved", 1)
+            await c.delete_on_instance("gone")
+            await c.inc("k", 1)
+            await a.inc("new", 3)
+            await c.flush()
+            await trio.sleep(HEARTBEAT + 0.05)
+            own_redis.kill()
+            proxy.point_at(replica)
+            lens = Lens(replica, fresh_prefix)
+            sums = {"k": 18, "moved": 51, "gone": 10, "new": 3}
+            took = await until(lambda: lens.look().sums == sums, 5)
+            assert took < HEARTBEAT + RESPONSE_TIMEOUT + SLACK
+            lens.look().check()
+            assert await a.inc("moved", 1) == (52, 1)
+
+
+# -------------------------------------------------------------------------- refusals
+
+
+@asynccontextmanager
+async def _refused(
+    server: RedisServer,
+    prefix: str,
+    refuse: Callable[[], Awaitable[object]],
+    allow: Callable[[], Awaitable[object]],
+    message: str,
+) -> AsyncIterator[tuple[StrictInstanceAwareCounter, LaxInstanceAwareCounter]]:
+    """Check what a refusal looks like from a strict and a lax counter."""
+    lens = Lens(server, prefix)
+    async with strict(server.url, prefix) as a, lax(server.url, prefix) as b:
+        await a.inc("k", 5)
+        b.inc_nowait("k", 7)
+        await b.flush()
+        await refuse()
+        b.inc_nowait("k", 10)
+        b.inc_nowait("l", 1)
+        with trio.fail_after(3):
+            for operate in (a.inc, a.set, a.set_on_instance):
+                with pytest.raises(StoreError, match=message) as caught:
+                    await operate("k", 1)
+                assert not isinstance(caught.value, StoreUnavailableError)
+            with pytest.raises(StoreError, match=message):
+                await b.flush()
+        b.inc_nowait("k", 100)
+        await trio.sleep(HEARTBEAT)
+        assert b.get_nowait("k").instance_count == 117
+        assert b.statistics().pending_keys == 2
+        yield a, b
+        await allow()
+        with trio.fail_after(3):
+            took = await until(lambda: b.statistics().pending_keys == 0, 2)
+            assert took < HEARTBEAT + SLACK
+            await b.flush()
+            assert await a.inc("k", 1) == (123, 6)
+        snapshot = lens.look()
+        assert snapshot.of(a.instance_id) == {"k": 6}
+        assert snapshot.of(b.instance_id) == {"k": 117, "l": 1}
+        snapshot.check()
+
+
+async def test_out_of_memory(own_redis: RedisServer, fresh_prefix: str) -> None:
+    """Strict operations get a `StoreError` and change nothing; lax counts wait for memory."""
+
+    async def limit(memory: str) -> None:
+        await own_redis.command_async("CONFIG", "SET", "maxmemory", memory)
+
+    async with _refused(own_redis, fresh_prefix, lambda: limit("1"), lambda: limit("0"), "OOM"):
+        pass
+
+
+async def test_cannot_save(own_redis: RedisServer, fresh_prefix: str) -> None:
+    """A server that refuses writes because its disk failed (MISCONF)."""
+    data = own_redis.command("CONFIG", "GET", "dir")[1]
+
+    async def fail_to_save() -> None:
+        # A directory stands where the file should go: even root cannot write it.
+        own_redis.command("CONFIG", "SET", "dbfilename", "taken")
+        await trio.Path(data, "taken", "by", "a", "directory").mkdir(parents=True)
+        own_redis.command("CONFIG", "SET", "save", "3600 1")
+        own_redis.command("BGSAVE")
+        await until(
+            lambda: own_redis.command("INFO", "persistence")["rdb_last_bgsave_status"] == "err", 5
+        )
+
+    async def save() -> None:
+        own_redis.command("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+
+    async with _refused(own_redis, fresh_prefix, fail_to_save, save, "MISCONF"):
+        pass
+
+
+async def test_rights_taken_away(own_redis: RedisServer, fresh_prefix: str) -> None:
+    """A user who may no longer run scripts (NOPERM)."""
+
+    async def grant(rule: str) -> None:
+        await own_redis.command_async("ACL", "SETUSER", "default", rule)
+
+    async with _refused(
+        own_redis, fresh_prefix, lambda: grant("-evalsha"), lambda: grant("+evalsha"), "NOPERM"
+    ):
+        pass
+
+
+WRITES = ("hset", "hdel", "hincrby", "zadd", "zrem", "persist", "pexpire", "del", "unlink")
+
+
+@pytest.mark.parametrize("command", WRITES)
+async def test_right_to_one_command_of_the_scripts_is_missing(
+    command: str, own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """A script that fails in its midst leaves nothing that is not healed afterwards."""
+    lens = Lens(own_redis, fresh_prefix)
+    async with (
+        strict(own_redis.url, fresh_prefix) as a,
+        strict(own_redis.url, fresh_prefix) as b,
+    ):
+        counted = {"k": 5, "l": 5}
+        for key in counted:
+            await a.inc(key, 5)
+            await b.inc(key, 7)
+        own_redis.command("ACL", "SETUSER", "default", f"-{command}")
+        with trio.fail_after(5):
+            for key in counted:
+                for amount in (1, 10, -counted[key] - 11):
+                    try:
+                        await a.inc(key, amount)
+                    except StoreError as error:
+                        assert not isinstance(error, StoreUnavailableError)
+                    else:
+                        counted[key] += amount
+        own_redis.command("ACL", "SETUSER", "default", f"+{command}")
+        await trio.sleep(HEARTBEAT + 0.1)
+        with trio.fail_after(2):
+            for key, count in counted.items():
+                assert await a.get(key) == (count + 7, count)
+        snapshot = lens.look()
+        snapshot.check()
+        assert snapshot.of(a.instance_id) == {k: n for k, n in counted.items() if n}
+
+
+async def test_password_set_while_running(own_redis: RedisServer, fresh_prefix: str) -> None:
+    """A server that suddenly asks for a password (NOAUTH), and stops asking again."""
+
+    async def ask_for_password() -> None:
+        await own_redis.command_async("ACL", "SETUSER", "tester", "on", ">x", "~*", "+@all")
+        await own_redis.command_async("CONFIG", "SET", "requirepass", "secret")
+        _as(own_redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await trio.sleep(HEARTBEAT + 0.1)  # a request on a dead connection would be in doubt
+
+    async def open_up() -> None:
+        _as(own_redis, "CONFIG", "SET", "requirepass", "")
+
+    async with _refused(own_redis, fresh_prefix, ask_for_password, open_up, "NOAUTH"):
+        pass
+
+
+def _as(server: RedisServer, *words: str) -> str:
+    """Run a command as a user with a password, whatever the others need."""
+    client = redis.Redis(port=server.port, username="tester", password="x", protocol=2)
+    client.response_callbacks.clear()
+    try:
+        answer = client.execute_command(*words)
+    finally:
+        client.close()
+    return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "message"),
+    [("", "NOAUTH"), (":wr0ng-secret@", "NOAUTH|WRONGPASS"), ("weak:s3cret@", "NOPERM")],
+)
+async def test_start_with_bad_credentials_fails_at_once(
+    userinfo: str, message: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With an error that names the reason and no secret."""
+    with RedisServer(config={"requirepass": "right"}) as server:
+        server.command("ACL", "SETUSER", "weak", "on", ">s3cret", "~*", "+@all", "-evalsha")
+        url = f"redis://{userinfo}{server.host}:{server.port}/0"
+        with trio.fail_after(2), pytest.raises(StoreError, match=message) as caught:
+            async with strict(url, fresh_prefix):
+                pytest.fail("it started")
+    assert not isinstance(caught.value, StoreUnavailableError)
+    for secret in ("wr0ng-secret", "s3cret"):
+        assert secret not in str(caught.value)
+        assert secret not in caplog.text
+        assert secret not in repr(RedisStore(url))
+
+
+@pytest.mark.parametrize("reason", ["nobody listens", "nobody answers"])
+async def test_start_without_a_server_fails_soon(
+    reason: str, own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """`open` does not wait for a store that is away."""
+    if reason == "nobody listens":
+        own_redis.kill()
+    else:
+        own_redis.pause()
+    start = trio.current_time()
+    with trio.fail_after(5), pytest.raises(StoreUnavailableError):
+        async with strict(own_redis.url, fresh_prefix):
+            pytest.fail("it started")
+    assert trio.current_time() - start < RESPONSE_TIMEOUT + 2 * SLACK
+
+
+async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
+    """LOADING means "away": nobody gets an error, and what was counted is there afterwards."""
+    # While it loads, a server answers after every 2 MB; the start of the file is in the format
+    # for which it can be told to take its time.
+    config = {"key-load-delay": "0", "aof-use-rdb-preamble": "yes", "rdbcompression": "no"}
+    with RedisServer(persistent=True, config=config) as server:
+        server.command("MSET", *(w for n in range(100) for w in (f"filler{n}", "x" * 200_000)))
+        async with strict(server.url, fresh_prefix) as a, lax(server.url, fresh_prefix) as b:
+            await a.inc("k", 5)
+            b.inc_nowait("k", 7)
+            await b.flush()
+            server.command("BGREWRITEAOF")
+            await until(
+                lambda: server.command("INFO", "persistence")["aof_rewrite_in_progress"] == 0
+                and server.command("INFO", "persistence")["aof_rewrite_scheduled"] == 0,
+                5,
+            )
+            server._config["key-load-delay"] = "12000"
+            server.kill()
+            await server.start_async()
+            assert server.command("INFO", "persistence")["loading"] == 1
+            b.inc_nowait("k", 10)
+            with trio.fail_after(10):
+                assert (await a.inc("k", 1)).instance_count == 6
+                await b.flush()
+                assert server.command("INFO", "persistence")["loading"] == 0
+                assert await a.get("k") == (23, 6)
+            assert "errorstat_LOADING" in server.command("INFO", "errorstats")
+            Lens(server, fresh_prefix).look().check()
+
+
+async def test_long_outage_logs_two_lines(
+    own_redis: RedisServer, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One when the store goes, one when it is back, however often was tried."""
+    caplog.set_level(logging.INFO, "distkit_actors")
+    async with strict(own_redis.url, fresh_prefix) as counter:
+        await counter.inc("k", 5)
+        own_redis.kill()
+        await trio.sleep(2 * THRESHOLD)
+        await own_redis.start_async()
+        with trio.fail_after(2):
+            assert await counter.get("k") == (5, 5)
+    levels = [record.levelname for record in caplog.records if record.name == "distkit_actors"]
+    assert levels == ["WARNING", "INFO"]
+
+
+async def test_in_doubt_when_the_store_is_emptied(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """Own counts are folded into what is re-asserted; moves are not repeated (I6)."""
+    async def emptied(proxy: FaultProxy) -> None:
+        proxy.drop_reply()
+        await proxy.wait_for("drop_reply")
+        proxy.refuse()
+        await own_redis.command_async("FLUSHALL")
+        proxy.accept()
+
+    async with proxied(own_redis) as proxy:
+        async with strict(proxy.url, fresh_prefix, threshold=UNHURRIED) as a:
+            await a.inc("k", 5)
+            for operation, value in (
+                (lambda: a.inc("k", 2), (7, 7)),
+                (lambda: a.set_on_instance("k", 3), (3, 3)),
+                (lambda: a.delete_on_instance("k"), (0, 3)),
+                (lambda: a.inc("k", -4), (-4, -4)),
+                (lambda: a.clear_on_instance(), None),
+                (lambda: a.inc("k", 9), (9, 9)),
+            ):
+                with trio.fail_after(5):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(emptied, proxy)
+                        assert await operation() == value
+                proxy.counts["drop_reply"] = 0
+            for move in (lambda: a.set("k", 2), lambda: a.delete("k"), lambda: a.clear()):
+                with trio.fail_after(5):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(emptied, proxy)
+                        with pytest.raises(OutcomeUnknownError):
+                            await move()
+                proxy.counts["drop_reply"] = 0

@@ -1,0 +1,16 @@
+"""Real servers, a faulty network and worker processes for the tests.
+
+* `tests.harness.server` runs a private redis-server.
+* `tests.harness.proxy` puts a misbehaving network in front of it.
+* `tests.harness.workers` runs counters in processes of their own.
+"""
+
+import itertools
+import os
+
+_prefix_numbers = itertools.count(1)
+
+
+def unique_prefix() -> str:
+    """Return a key prefix no other test uses; one per Hypothesis example."""
+    return f"t{os.getpid()}_{next(_prefix_numbers)}"

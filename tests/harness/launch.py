@@ -1,0 +1,89 @@
+"""Files and command line of a redis-server."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.harness.ports import LOOPBACK
+
+
+class RedisServerError(RuntimeError):
+    """The server did not do as it was told; the message ends with its log."""
+
+
+class PortTakenError(RedisServerError):
+    """Another process listens on the port."""
+
+
+class ServerDirectory:
+    """A temporary directory for the data, the unix socket and the log."""
+
+    def __init__(self) -> None:
+        # The path of a unix socket has room for about 100 characters, which
+        # the default temporary directory alone may use up.
+        short = Path("/tmp")
+        self.path = Path(tempfile.mkdtemp(prefix="dk", dir=short if short.is_dir() else None))
+        self.data = self.path / "data"
+        self.socket = self.path / "s"
+        self.log = self.path / "log"
+        self.data.mkdir()
+
+    def wipe_data(self) -> None:
+        """Remove all data."""
+        shutil.rmtree(self.data)
+        self.data.mkdir()
+
+    def remove(self) -> None:
+        """Remove everything; idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the end of the log."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def arguments(
+    port: int,
+    directory: ServerDirectory,
+    config: Mapping[str, str],
+    *,
+    persistent: bool,
+    primary: tuple[int, str | None] | None,
+) -> list[str]:
+    """Return the command line, without the program.
+
+    Args:
+        port: where to listen.
+        directory: where to keep files.
+        config: further directives; they win over those chosen here.
+        persistent: whether to sync every write to disk.
+        primary: port and password of the server to follow.
+    """
+    directives = {
+        "bind": LOOPBACK,
+        "port": str(port),
+        "unixsocket": str(directory.socket),
+        "unixsocketperm": "700",
+        "dir": str(directory.data),
+        "daemonize": "no",
+        "save": "",
+        # Newer servers wait 5 s for more replicas before the first sync.
+        "repl-diskless-sync": "yes",
+        "repl-diskless-sync-delay": "0",
+    }
+    if persistent:
+        directives |= {"appendonly": "yes", "appendfsync": "always"}
+    words = [
+        word for name, value in (directives | dict(config)).items() for word in (f"--{name}", value)
+    ]
+    if primary is not None:
+        primary_port, password = primary
+        words += ["--replicaof", LOOPBACK, str(primary_port)]
+        if password is not None:
+            words += ["--masterauth", password]
+    return words

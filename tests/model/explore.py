@@ -1,0 +1,120 @@
+"""Explores scopes: ``python -m tests.model.explore [--long] [--scope NAME]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from tests.model.oracle import Tally
+from tests.model.scopes import LONG, SHORT
+from tests.model.world import Scope, World
+
+
+@dataclass
+class Report:
+    """What came of an exploration."""
+
+    scope: Scope
+    states: int = 0
+    ends: int = 0
+    seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    complete: bool = False
+    violation: str = ""
+    history: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return one line, or more if something is wrong."""
+        line = (
+            f"{self.scope.name:<66} {self.states:>8} states {self.ends:>7} ends"
+            f" {self.seconds:>7.1f} s  {self.tally.share:>5.2f} % of {self.tally.compared + self.tally.exempt} exempt"
+        )
+        if self.violation:
+            steps = "".join(f"\n  {n}. {step}" for n, step in enumerate(self.history, 1))
+            return f"{line}\nVIOLATION: {self.violation}{steps}"
+        return line if self.complete else f"{line}  (stopped)"
+
+
+def explore(scope: Scope, *, most_states: int = 10**9, most_seconds: float = 1e9) -> Report:
+    """Visit every state, breadth first, and end the history in every state; stop at a violation."""
+    report = Report(scope)
+    start = time.perf_counter()
+    first = World.begin(scope, report.tally).freeze()
+    parents: dict[bytes, tuple[bytes, str]] = {_digest(first): (b"", "")}
+    ended: set[bytes] = set()
+    queue = deque([first])
+    while queue and len(parents) < most_states:
+        if time.perf_counter() - start > most_seconds:
+            break
+        key = queue.popleft()
+        digest = _digest(key)
+        world = World.thaw(key, scope, report.tally)
+        step = ""
+        try:
+            core = _digest(world.freeze_core())
+            if core not in ended:
+                ended.add(core)
+                for order in _orders(len(world.actors)):
+                    step = f"then all beat, in the order {order}"
+                    World.thaw(key, scope, report.tally).settle(order)
+            step = ""
+            for label, new in world.successors():
+                key = new.freeze()
+                child = _digest(key)
+                if child not in parents:
+                    parents[child] = (digest, label)
+                    queue.append(key)
+        except Exception as error:  # a bug may show as anything
+            notes = getattr(error, "__notes__", [])
+            report.violation = f"{type(error).__name__}: {error}"
+            report.history = [*_history(parents, digest), *([step] if step else notes)]
+            break
+    else:
+        report.complete = not queue
+    report.states, report.ends = len(parents), len(ended)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _orders(actors: int) -> Sequence[Sequence[int]]:
+    forth = range(actors)
+    return (forth, forth[::-1])
+
+
+def _digest(key: bytes) -> bytes:
+    return blake2b(key, digest_size=16).digest()
+
+
+def _history(parents: dict[bytes, tuple[bytes, str]], digest: bytes) -> list[str]:
+    labels = []
+    while digest:
+        digest, label = parents[digest]
+        labels.append(label)
+    return [label for label in reversed(labels) if label]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Explore what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.model.explore", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="the long set too")
+    parser.add_argument("--scope", help="only scopes whose name contains this")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop each after this long")
+    options = parser.parse_args(arguments)
+    scopes = [*SHORT, *(LONG if options.long or options.scope else ())]
+    failed = False
+    for scope in scopes:
+        if options.scope and options.scope not in scope.name:
+            continue
+        report = explore(scope, most_seconds=options.seconds)
+        print(report, flush=True)
+        failed |= bool(report.violation)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

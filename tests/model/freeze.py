@@ -1,0 +1,368 @@
+"""States of the core as short byte strings, equal where nothing can ever tell them apart.
+
+Only the order of stamps matters to the rules, so they are replaced by their ranks; of sequence
+numbers only whether they are equal, adjacent or further apart. Times of the store's clock
+(deadlines and the like) are not kept but made up again by `Thaw`, see `tests.model.world`: an
+instance is overdue or is not. Thus histories of any length meet in a bounded number of states.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from distkit_actors._core._epochs import Epochs
+from distkit_actors._core._messages import (
+    Apply,
+    Before,
+    Done,
+    Entry,
+    Kind,
+    Load,
+    Open,
+    Pace,
+    Peek,
+    Request,
+    Resume,
+    Slice,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._registry import Record, State
+from distkit_actors._core._session import Phase, Session, _Batch, _Resumption
+
+#: So long that nobody dies of old age between two actions.
+THRESHOLD: Final = 2**40
+#: Forgetting takes an action of its own, too.
+RETENTION: Final = 2**45
+PACE: Final = Pace(THRESHOLD, 2 * THRESHOLD, RETENTION)
+#: Before everything, and longer ago than the threshold.
+LONG_AGO: Final = -2 * THRESHOLD
+
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in State}
+_PHASES = {phase.value: phase for phase in Phase}
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+
+
+class Freeze:
+    """Writes a state down: plain values, stamps and sequence numbers apart."""
+
+    __slots__ = ("plain", "seqs", "stamps", "whose")
+
+    def __init__(self) -> None:
+        self.plain: list[Any] = []
+        self.stamps: list[int] = []
+        self.seqs: list[int] = []
+        self.whose: list[str] = []  # the instances that the sequence numbers belong to
+
+    def key(self) -> bytes:
+        """Return what was written, with ranks in place of stamps."""
+        rank = {0: 0}
+        for stamp in sorted(set(self.stamps)):
+            if stamp:
+                rank[stamp] = len(rank)
+        stamps = [rank[stamp] for stamp in self.stamps]
+        by_owner: dict[str, set[int]] = {}
+        for owner, seq in zip(self.whose, self.seqs, strict=True):
+            by_owner.setdefault(owner, set()).add(seq)
+        steps = {owner: _close_up(sorted(seqs)) for owner, seqs in by_owner.items()}
+        seqs = [steps[owner][seq] for owner, seq in zip(self.whose, self.seqs, strict=True)]
+        # Version 2 depends on the values alone, newer ones on which of them are shared.
+        return marshal.dumps((self.plain, stamps, seqs), 2)
+
+    def seq(self, instance: str, seq: int) -> None:
+        """Write a sequence number of ``instance``."""
+        self.seqs.append(seq)
+        self.whose.append(instance)
+
+    def slices(self, slices: Mapping[str, Slice]) -> None:
+        """Write slices."""
+        self.plain.append([(key, slices[key].value) for key in sorted(slices)])
+        self.stamps += [slices[key].stamp for key in sorted(slices)]
+
+    def pairs(self, pairs: Mapping[str, int]) -> None:
+        """Write stamps of keys, in their order."""
+        self.plain.append(list(pairs))
+        self.stamps += pairs.values()
+
+    def entries(self, entries: Sequence[Entry]) -> None:
+        """Write entries of a batch."""
+        self.plain.append([(e.kind.value, e.key, e.value, e.after, e.folded) for e in entries])
+        self.stamps += [e.stamp for e in entries]
+
+    def namespace(self, ns: Namespace, *, still: bool) -> None:
+        """Write the store's half; ``still`` if its clock is the only one that moves."""
+        registry = ns.registry
+        epochs = registry.epochs
+        # Where time moves on, the next stamp is the time, whatever the clock says.
+        clock = ns.clock if still else 0
+        self.stamps += (ns.born, clock, epochs.cleared, epochs.floor, epochs.latest)
+        self.pairs(epochs.moved)
+        self.plain.append(sorted(epochs.late))
+        self.stamps += [epochs.late[key] for key in sorted(epochs.late)]
+        self.plain += (sorted(registry.sums.items()), list(registry.bodies))
+        self.plain += (list(registry.expiring), sorted(registry.records))
+        for instance in sorted(registry.records):
+            record = registry.records[instance]
+            self.plain += (
+                record.nonce,
+                record.inherited,
+                record.state.value,
+                record.state is State.LIVE and record.deadline <= 0,
+            )
+            self.stamps += (record.incarnation, record.hold)
+            self.done(record.reply)
+            self.seq(instance, record.seq)
+            self.slices(record.slices)
+
+    def done(self, reply: Done) -> None:
+        """Write a stored answer."""
+        self.stamps.append(reply.at if reply.results else 0)  # else nobody reads it
+        self.plain += (
+            [r.value if isinstance(r, Verdict) else tuple(r) for r in reply.results],
+            reply.again,
+        )
+
+    def session(self, s: Session) -> None:
+        """Write the instance's half."""
+        opening = s.phase in (Phase.PEEK, Phase.OPEN)
+        self.plain += (s.instance, s._base_nonce, s.inherit, s.phase.value, s._attempt)
+        self.plain.append(s._cursor)
+        self.stamps += (s.incarnation, s.known, s.cleared)
+        self.seq(s.instance, s.seq)
+        # Elsewhere they are set before they are read again.
+        self.stamps += (s._expected if opening else 0, 0 if s.phase is Phase.LIVE else s._born)
+        self.slices(s.slices)
+        self.plain.append([(key, piece.value) for key, piece in s.withheld])
+        self.stamps += [piece.stamp for _, piece in s.withheld]
+        self.pairs(s.moves)
+        if s._batch is None:
+            self.plain.append(None)
+        else:
+            self.plain += (1, s._batch.doubt, s._batch.leave)
+            self.entries(s._batch.entries)
+        work = s._resumption
+        if work is None:
+            self.plain.append(None)
+            return
+        # `sent` is what would be made again: nothing that it depends on changes before its answer.
+        self.plain += (1, work.first, [key for key, _ in work.moves])
+        self.stamps += [epoch for _, epoch in work.moves]
+        self.entries(work.claims)
+        self.entries(work.retries)
+        self.plain.append(
+            None
+            if work.results is None
+            else [r.value if isinstance(r, Verdict) else tuple(r) for r in work.results]
+        )
+        self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
+
+    def request(self, request: Request) -> None:
+        """Write a request that is still under way."""
+        match request:
+            case Apply():
+                self.plain += ("A", request.instance, request.leave)
+                self.stamps += (request.incarnation, request.known)
+                self.seq(request.instance, request.seq)
+                self.entries(request.entries)
+            case Resume():
+                self.plain += ("R", request.instance, request.first)
+                self.stamps += (request.incarnation, request.known, request.born, request.cleared)
+                self.seq(request.instance, request.seq)
+                self.pairs(dict(request.moves))
+                self.entries(request.claims)
+            case Open():
+                self.plain += ("O", request.instance, request.nonce, request.inherit)
+                self.stamps += (request.expected, request.born)
+            case Load():
+                self.plain += ("L", request.instance, request.cursor)
+                self.stamps.append(request.incarnation)
+            case Peek():
+                self.plain += ("P", request.instance)
+
+
+def _close_up(seqs: Sequence[int]) -> dict[int, int]:
+    """Renumber, keeping 0, and who is equal, adjacent, or further apart."""
+    steps: dict[int, int] = {}
+    step = before = 0
+    for seq in seqs:
+        step += min(seq - before, 2)
+        steps[seq] = step
+        before = seq
+    return steps
+
+
+class Thaw:
+    """Reads what `Freeze` wrote, in the same order."""
+
+    __slots__ = ("latest", "now", "plain", "rest", "seqs", "stamps")
+
+    def __init__(self, key: bytes) -> None:
+        plain, stamps, seqs = marshal.loads(key)
+        self.latest: int = max(stamps, default=0)
+        self.plain: Iterator[Any] = iter(plain)
+        self.stamps: Iterator[int] = iter(stamps)
+        self.seqs: Iterator[int] = iter(seqs)
+
+    def slices(self) -> dict[str, Slice]:
+        """Read slices."""
+        return {key: Slice(value, next(self.stamps)) for key, value in next(self.plain)}
+
+    def pairs(self) -> dict[str, int]:
+        """Read stamps of keys."""
+        return {key: next(self.stamps) for key in next(self.plain)}
+
+    def entries(self) -> list[Entry]:
+        """Read entries."""
+        return [
+            Entry(_KINDS[kind], key, value, after, folded, next(self.stamps))
+            for kind, key, value, after, folded in next(self.plain)
+        ]
+
+    def namespace(self, *, lazy: bool) -> Namespace:
+        """Read the store's half; ``lazy`` if the last signs of life are recent."""
+        stamps, plain = self.stamps, self.plain
+        ns = Namespace()
+        registry = ns.registry
+        epochs = registry.epochs
+        ns.born, clock = next(stamps), next(stamps)
+        ns.clock = clock or self.latest
+        epochs.cleared, epochs.floor, epochs.latest = next(stamps), next(stamps), next(stamps)
+        epochs.moved = self.pairs()
+        epochs.late = self.pairs()
+        registry.sums = dict(next(plain))
+        registry.bodies = dict.fromkeys(next(plain), 0)
+        registry.expiring = dict.fromkeys(next(plain), RETENTION)
+        ns.grace = LONG_AGO
+        anybody = bool(registry.bodies)
+        for instance in next(plain):
+            nonce, inherited, state, overdue = next(plain), next(plain), next(plain), next(plain)
+            record = Record(next(stamps), nonce, PACE, next(stamps))
+            record.inherited = inherited
+            record.state = _STATES[state]
+            record.reply = self.done()
+            record.seq = next(self.seqs)
+            record.slices = self.slices()
+            record.beat = self.latest if lazy and not overdue else LONG_AGO
+            record.deadline = 0 if overdue else THRESHOLD
+            anybody |= overdue
+            registry.records[instance] = record
+        registry.due = 0 if anybody else THRESHOLD
+        return ns
+
+    def done(self) -> Done:
+        """Read a stored answer."""
+        at, results = next(self.stamps), next(self.plain)
+        return Done(at, tuple(map(_result, results)), again=next(self.plain))
+
+    def session(self) -> Session:
+        """Read the instance's half."""
+        stamps, plain = self.stamps, self.plain
+        s = Session(next(plain), next(plain), PACE, inherit=next(plain))
+        s.phase, s._attempt, s._cursor = _PHASES[next(plain)], next(plain), next(plain)
+        s.incarnation, s.known, s.cleared = next(stamps), next(stamps), next(stamps)
+        s.seq = next(self.seqs)
+        s._expected, s._born = next(stamps), next(stamps)
+        s.slices = self.slices()
+        s.withheld = [(key, Slice(value, next(stamps))) for key, value in next(plain)]
+        s.moves = self.pairs()
+        if next(plain):
+            doubt, leave = next(plain), next(plain)
+            s._batch = _Batch(self.entries(), 0, leave)
+            s._batch.doubt = doubt
+        if next(plain):
+            work = s._resumption = _Resumption()
+            work.first = next(plain)
+            work.moves = [(key, next(stamps)) for key in next(plain)]
+            work.claims = self.entries()
+            work.retries = self.entries()
+            results = next(plain)
+            work.results = None if results is None else [_result(r) for r in results]
+            work.folds = {key: list(folds) for key, folds in next(plain)}
+        return s
+
+    def request(self) -> Request:
+        """Read a request."""
+        stamps, plain = self.stamps, self.plain
+        kind, instance = next(plain), next(plain)
+        match kind:
+            case "A":
+                leave, incarnation, known = next(plain), next(stamps), next(stamps)
+                seq = next(self.seqs)
+                return Apply(instance, incarnation, seq, known, PACE, self.entries(), leave)
+            case "R":
+                first, incarnation, known = next(plain), next(stamps), next(stamps)
+                born, cleared, seq = next(stamps), next(stamps), next(self.seqs)
+                moves = list(self.pairs().items())
+                return Resume(
+                    instance,
+                    incarnation,
+                    seq,
+                    known,
+                    PACE,
+                    born,
+                    first,
+                    cleared,
+                    moves,
+                    self.entries(),
+                )
+            case "O":
+                nonce, inherit = next(plain), next(plain)
+                return Open(instance, nonce, next(stamps), next(stamps), inherit, PACE)
+            case "L":
+                return Load(instance, next(stamps), next(plain))
+            case _:
+                return Peek(instance)
+
+
+def _result(frozen: str | Sequence[int]) -> Before | Verdict:
+    return _VERDICTS[frozen] if isinstance(frozen, str) else Before(*frozen)
+
+
+# ------------------------------------------------------------------------------- copies
+
+
+def copy_namespace(old: Namespace) -> Namespace:
+    """Return an independent copy; messages are shared, nobody changes them."""
+    new = Namespace()
+    new.born, new.clock, new.grace = old.born, old.clock, old.grace
+    a, b = old.registry, new.registry
+    b.epochs = copy_epochs(a.epochs)
+    b.sums, b.bodies, b.expiring = a.sums.copy(), a.bodies.copy(), a.expiring.copy()
+    b.due = a.due
+    for instance, record in a.records.items():
+        twin = Record(record.incarnation, record.nonce, record.pace, record.hold)
+        twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
+        twin.state, twin.beat, twin.deadline = record.state, record.beat, record.deadline
+        twin.slices = record.slices.copy()
+        b.records[instance] = twin
+    return new
+
+
+def copy_epochs(old: Epochs) -> Epochs:
+    """Return an independent copy."""
+    new = Epochs()
+    new.cleared, new.floor, new.latest = old.cleared, old.floor, old.latest
+    new.moved, new.late = old.moved.copy(), old.late.copy()
+    return new
+
+
+def copy_session(old: Session) -> Session:
+    """Return an independent copy."""
+    new = Session.__new__(Session)
+    new.__dict__.update(old.__dict__)
+    new.slices, new.moves = old.slices.copy(), old.moves.copy()
+    new.withheld = old.withheld.copy()
+    if old._batch:
+        new._batch = _Batch(old._batch.entries, old._batch.budget, old._batch.leave)
+        new._batch.doubt = old._batch.doubt
+    if old._resumption:
+        a, b = old._resumption, _Resumption()
+        b.first, b.moves, b.claims = a.first, a.moves.copy(), a.claims.copy()
+        b.retries = a.retries.copy()
+        b.results = None if a.results is None else list(a.results)
+        b.folds = {key: list(folds) for key, folds in a.folds.items()}
+        new._resumption = b
+    return new

@@ -1,0 +1,6 @@
+"""Random histories of a fleet of counters, checked against a reference model.
+
+* `tests.stateful.reference` says what a counter is, in plain Python.
+* `tests.stateful.machine` makes up histories, stacks faults and compares.
+* `tests.stateful.fleet` runs the counters, `tests.stateful.wires` watches what they say.
+"""

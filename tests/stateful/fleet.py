@@ -1,0 +1,195 @@
+"""The counters of one history, each on a faulty network of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Literal
+
+import trio
+
+from distkit_actors import (
+    CounterValue,
+    InstanceAwareCounter,
+    LaxInstanceAwareCounter,
+    Store,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors.testing import FaultyStore
+from tests.stateful.reference import Op
+from tests.stateful.wires import INTERVAL, THRESHOLD, Meter, Tap
+
+#: Enough for a stop on a healthy network, as no time passes while it is busy.
+GRACE = 0.05
+
+
+class Call:
+    """One call of a counter's method by a task of its own."""
+
+    def __init__(
+        self, ops: Mapping[str, Op], name: str, key: str, count: tuple[str, int], heard: int = 0
+    ) -> None:
+        self.ops = ops  # {key: what the model is told before it is over}
+        self.name = name
+        self.key = key
+        self.count = count  # what a lax counter counts in its memory: kind and amount
+        self.heard = heard  # answers of the store that its counter had before
+        self.scope = trio.CancelScope()
+        self.over = False
+        self.cancelled = False
+        self.result: CounterValue | None = None
+        self.error: Exception | None = None
+        self.began = 0.0
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.key!r}, {self.count[1]})"
+
+    async def run(self, method: Callable[[], Awaitable[CounterValue | None]]) -> None:
+        """Make the call and keep what comes of it."""
+        self.began = trio.current_time()
+        with self.scope:
+            try:
+                self.result = await method()
+            except Exception as error:  # noqa: BLE001 (judged by the machine)
+                self.error = error
+        self.cancelled = self.scope.cancelled_caught
+        self.over = True
+
+
+class Member:
+    """One counter, its network, and the calls that wait for an answer."""
+
+    def __init__(
+        self,
+        inner: Store,
+        meter: Meter,
+        prefix: str,
+        name: str,
+        *,
+        lax: bool,
+        on_exit: Literal["leave", "linger"],
+        inherit: bool,
+    ) -> None:
+        self.name = name
+        self.lax = lax
+        self.on_exit = on_exit
+        self.network = FaultyStore(inner)
+        self.tap = Tap(self.network, meter, self._watch)
+        kind = LaxInstanceAwareCounter if lax else StrictInstanceAwareCounter
+        self.counter: InstanceAwareCounter = kind(
+            prefix,
+            self.tap,
+            instance_id=name,
+            dead_instance_threshold=THRESHOLD,
+            heartbeat_interval=INTERVAL,
+            on_exit=on_exit,
+            inherit=inherit,
+            exit_grace=GRACE,
+        )
+        self.calls: list[Call] = []
+        self.counts: dict[str, list[Op]] = {}  # lax: {key: counts not known to be stored}
+        self.troubled = False  # a lasting fault is on
+        self.planned = False  # one that passes was planned
+        self.stopping = False
+        self.scope = trio.CancelScope()
+        self.over = trio.Event()
+        self.failure: BaseException | None = None
+        self.watched: str | None = None  # the key whose local view is written down
+        self.views: list[CounterValue] = []
+
+    def __repr__(self) -> str:
+        return f"{'lax' if self.lax else 'strict'} {self.name}"
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Register with the store."""
+        started = trio.Event()
+
+        async def run() -> None:
+            try:
+                with self.scope:
+                    await self.counter.run(task_status=_Started(started))
+            except BaseException as error:
+                self.failure = error
+                if not isinstance(error, Exception):
+                    raise
+            finally:
+                self.over.set()
+                started.set()
+
+        nursery.start_soon(run)
+        await started.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def ask(self, nursery: trio.Nursery, call: Call, method: str, *arguments: object) -> None:
+        """Begin a call."""
+        self.calls.append(call)
+        nursery.start_soon(call.run, partial(getattr(self.counter, method), *arguments))
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is open between it and the store, at a quiet moment."""
+        statistics = self.counter.statistics()
+        return (
+            self.tap.settled
+            and not self.tap.waiting
+            and not statistics.mailbox_length
+            and not statistics.pending_keys
+            and statistics.in_flight_age is None
+        )
+
+    def all_counts(self) -> tuple[Op, ...]:
+        """Return what it counted in memory and the store may not have."""
+        return tuple(op for ops in self.counts.values() for op in ops)
+
+    def view(self, key: str) -> CounterValue | None:
+        """Return the local view of a lax counter, if it has one."""
+        assert isinstance(self.counter, LaxInstanceAwareCounter)
+        try:
+            return self.counter.get_nowait(key)
+        except trio.WouldBlock:
+            return None
+
+    def count(self, key: str, count: int) -> None:
+        """Count without waiting."""
+        assert isinstance(self.counter, LaxInstanceAwareCounter)
+        self.counter.inc_nowait(key, count)
+
+    async def flush(self) -> None:
+        """Flush, which must go well."""
+        assert isinstance(self.counter, LaxInstanceAwareCounter)
+        await self.counter.flush()
+
+    def mend(self) -> None:
+        """End every fault."""
+        self.network.forget_plan()
+        self.network.delay(0)
+        self.network.delay(0, replies=True)
+        self.network.release()
+        self.network.refuse(None)
+        self.network.heal()
+        self.troubled = self.planned = False
+
+    def partition(self) -> None:
+        """Let nothing through any more."""
+        self.network.cut()
+        self.troubled = True
+
+    async def close(self) -> None:
+        """Stop in good order, as far as that is possible."""
+        await self.counter.aclose()
+        await self.over.wait()
+
+    def _watch(self) -> None:
+        if self.watched is not None:
+            view = self.view(self.watched)
+            assert view is not None
+            self.views.append(view)
+
+
+class _Started(trio.TaskStatus[object]):
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def started(self, value: object = None) -> None:
+        self._event.set()

@@ -1,0 +1,87 @@
+"""Trio in a thread of its own, on a mock clock, for rules that are not async."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+from trio.testing import MockClock
+
+from tests.stateful.wires import Meter
+
+T = TypeVar("T")
+
+
+class Host:
+    """Runs async functions, one at a time, and lets time pass only when told to."""
+
+    def __init__(self) -> None:
+        self._clock = MockClock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="trio", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run ``function`` in the trio thread, from this one, and return what it returns."""
+        assert self._token is not None
+        return trio.from_thread.run(function, *args, trio_token=self._token)
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where tasks live longer than a call."""
+        assert self._nursery is not None
+        return self._nursery
+
+    def close(self) -> None:
+        """End the thread and all tasks in it."""
+
+        async def stop() -> None:
+            self._clock.autojump_threshold = 0.01  # shielded scopes end by their deadlines
+            self.nursery.cancel_scope.cancel()
+
+        if self._failure is None:
+            self.call(stop)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    async def quiesce(self, meter: Meter) -> None:
+        """Wait until everybody waits for time to pass or for a fault to end."""
+        await trio.testing.wait_all_tasks_blocked()
+        while meter.busy:
+            await meter.idle.wait()
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def advance(self, meter: Meter, seconds: float) -> None:
+        """Let time pass, with everything happening at its time."""
+        end = trio.current_time() + seconds
+        await self.quiesce(meter)
+        while (now := trio.current_time()) < end:
+            due = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            self._clock.jump(max(min(due, end - now), 1e-6))
+            await self.quiesce(meter)
+
+    async def suspend(self, meter: Meter, seconds: float) -> None:
+        """Let time pass while every process is frozen."""
+        self._clock.jump(seconds)
+        await self.quiesce(meter)
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._serve, clock=self._clock)
+        except BaseException as error:  # noqa: BLE001 (raised by close)
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as self._nursery:
+            self._ready.set()
+            await trio.sleep_forever()

@@ -1,0 +1,34 @@
+"""How many histories, how long, and from which seed."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import hypothesis
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.stateful.machine import Histories
+
+
+def run_histories(machine: type[Histories], *, default: int) -> None:
+    """Run random histories; print the seed, so that it can be given again.
+
+    Environment: ``DISTKIT_HISTORIES`` (how many), ``DISTKIT_STEPS`` (how long, 40),
+    ``DISTKIT_SEED``.
+    """
+    count = int(os.environ.get("DISTKIT_HISTORIES", default))
+    steps = int(os.environ.get("DISTKIT_STEPS", "40"))
+    seed = int(os.environ.get("DISTKIT_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"{machine.__name__}: {count} histories of {steps} steps; DISTKIT_SEED={seed}")
+    run_state_machine_as_test(
+        hypothesis.seed(seed)(machine),
+        settings=settings(
+            max_examples=count,
+            stateful_step_count=steps,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

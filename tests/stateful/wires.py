@@ -1,0 +1,224 @@
+"""What passes between counters and store, watched at both ends.
+
+A `Tap` sits at the counter's end of a faulty network, the `Meter` at the store's end. From
+what the store executed, and when, the meter tells whose slices must be counted now (I5),
+whose must not (I3), and of whom nobody can say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+
+import trio
+
+from distkit_actors import Store
+from distkit_actors._core._messages import (
+    Apply,
+    Done,
+    MustResume,
+    Open,
+    Opened,
+    Reply,
+    Request,
+    Resume,
+)
+from distkit_actors._errors import StoreError, StoreUnavailableError
+from distkit_actors._stores._contract import Link
+
+THRESHOLD, INTERVAL = 6.0, 2.0
+#: The store does not write every sign of life down, nor is it precise to the microsecond.
+SLACK = THRESHOLD / 50
+
+PRESENT, UNSURE, ABSENT = "present", "unsure", "absent"
+
+
+class Meter(Store):
+    """The store's end: counts what is going on, and keeps track of who is alive."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.busy = 0
+        self.idle = trio.Event()
+        self.steps = 0  # executed so far, by anybody
+        self.violations: list[str] = []
+        self.lenient = False  # a documented limit was passed: somebody may have to resume
+        self.flickered: set[str] = set()  # came back, perhaps after having been reaped
+        self._last: dict[str, float] = {}  # when each was heard
+        self._sure_until: dict[str, float] = {}
+        self._late_steps: dict[str, int] = {}  # steps of others since it may be reaped
+        self._absent: set[str] = set()
+        self.awaited: set[str] = set()  # who may still tell the store of a clear that it lost
+        self._again: set[str] = set()  # who has to resume once more after that
+        self._heard = -math.inf  # anybody
+        self._grace = -math.inf  # the latest that a blackout may have ended
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        """Return a link that is watched."""
+        closing = False
+        try:
+            async with self._inner.link(prefix) as link:
+                try:
+                    yield _Wire(link, self._enter, self._exit)
+                finally:
+                    closing = True  # which takes time
+                    self._enter()
+        finally:
+            if closing:
+                self._exit()
+
+    def status(self, who: str) -> str:
+        """Tell whether the slices of ``who`` are counted at this moment."""
+        if who in self._absent:
+            return ABSENT
+        if self.awaited or who in self._again:
+            return UNSURE
+        return PRESENT if trio.current_time() <= self._sure_until[who] else UNSURE
+
+    def doubt(self, who: str) -> None:
+        """``who`` may have left."""
+        self._sure_until[who] = -math.inf
+
+    def wiped(self, alive: Collection[str], *, cleared: bool) -> None:
+        """The store lost everything: nobody is counted until heard again.
+
+        If a `clear` was lost, those who come back before one who knows of it have to come
+        back a second time.
+        """
+        if cleared:
+            self.awaited = set(alive)
+        self._absent.update(self._last)
+        self._sure_until = dict.fromkeys(self._sure_until, -math.inf)
+        self._heard = self._grace = -math.inf
+
+    def _enter(self, request: Request | None = None) -> None:
+        self.busy += 1
+
+    def _exit(self, request: Request | None = None, reply: Reply | Exception | None = None) -> None:
+        self.busy -= 1
+        if not self.busy:
+            self.idle.set()
+            self.idle = trio.Event()
+        match request, reply:
+            case Open(), Opened():
+                self._executed(request.instance)
+            case (Apply() | Resume()), Done() if reply.journal is not None:
+                self._executed(request.instance)
+                if isinstance(request, Apply) and request.leave:
+                    self._absent.add(request.instance)
+                elif isinstance(request, Apply) and request.budget:
+                    self._reaped_by(request.instance)
+            case (Apply() | Resume()), MustResume():
+                if self.status(request.instance) == PRESENT and not self.lenient:
+                    self.violations.append(f"{request.instance} was reaped while it lived")
+            case _:
+                pass
+
+    def _executed(self, who: str) -> None:
+        now = trio.current_time()
+        gap = now - self._heard
+        if gap > THRESHOLD - INTERVAL + SLACK and math.isfinite(gap):
+            # A blackout (I5): who was counted before it has one fresh threshold.
+            for each, sure in self._sure_until.items():
+                if each not in self._absent and sure >= self._heard:
+                    self._sure_until[each] = now + THRESHOLD - SLACK
+        if gap > INTERVAL + SLACK:
+            self._grace = now
+        if who in self._absent or now > self._sure_until.get(who, -math.inf):
+            self.flickered.add(who)
+        self._heard = self._last[who] = now
+        self._sure_until[who] = now + THRESHOLD - SLACK
+        self._late_steps[who] = 0
+        self._absent.discard(who)
+        self.steps += 1
+        if self.awaited:
+            self.awaited.discard(who)
+            if not self.awaited:
+                self._again = set(self._last) - self._absent
+        else:
+            self._again.discard(who)
+
+    def _reaped_by(self, who: str) -> None:
+        now = trio.current_time()
+        for each, last in self._last.items():
+            if each != who and now > max(last, self._grace) + THRESHOLD + SLACK:
+                self._late_steps[each] += 1
+                if self._late_steps[each] >= 3:
+                    self._absent.add(each)
+
+
+class Tap(Store):
+    """A counter's end: what it has been told."""
+
+    def __init__(self, inner: Store, meter: Meter, watch: Callable[[], None]) -> None:
+        self._inner = inner
+        self._meter = meter
+        self._watch = watch
+        self.waiting = False  # for an answer
+        self.settled = True  # nothing it sent is without an answer
+        self.answers = 0  # how many it got
+        self.heard = 0  # how many steps it knows the outcome of, as to epochs
+        self._began = 0
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        """Return a link that is watched."""
+        async with self._inner.link(prefix) as link:
+            yield _Wire(link, self._enter, self._exit)
+
+    def _enter(self, request: Request | None = None) -> None:
+        self._watch()
+        self.waiting = True
+        self._began = self._meter.steps
+
+    def _exit(self, request: Request | None = None, reply: Reply | Exception | None = None) -> None:
+        self._watch()
+        self.waiting = False
+        match request, reply:
+            case Apply(), Done():
+                self.settled = True
+                self.answers += 1
+                if reply.journal is not None:
+                    self.heard = max(self.heard, self._began)
+            case (Apply() | Resume(), StoreUnavailableError() | Done() | MustResume() | None):
+                self.settled = False
+            case _:
+                pass
+
+
+class _Wire(Link):
+    def __init__(
+        self,
+        inner: Link,
+        enter: Callable[[Request | None], None],
+        leave: Callable[[Request | None, Reply | Exception | None], None],
+    ) -> None:
+        self._inner = inner
+        self._enter = enter
+        self._exit = leave
+
+    async def connect(self) -> None:
+        self._enter(None)
+        try:
+            await self._inner.connect()
+        finally:
+            self._exit(None, None)
+
+    async def exchange(self, request: Request) -> Reply:
+        self._enter(request)
+        answer: Reply | Exception | None = None
+        try:
+            answer = await self._inner.exchange(request)
+        except StoreError as error:
+            answer = error
+            raise
+        else:
+            return answer
+        finally:
+            self._exit(request, answer)
+
+    @property
+    def connected(self) -> bool:
+        return self._inner.connected

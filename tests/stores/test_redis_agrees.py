@@ -1,0 +1,309 @@
+"""The Lua scripts do exactly what `Namespace` does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distkit_actors._core._messages import (
+    Apply,
+    Entry,
+    Kind,
+    Load,
+    Open,
+    Pace,
+    Peek,
+    Reply,
+    Request,
+    Resume,
+)
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._values import fits
+from tests.harness import unique_prefix
+from tests.harness.server import RedisServer
+
+from .twin import Snapshot, Twin, connect, dump_namespace
+
+SECOND = 1_000_000
+# Redis' own clock must not reach the retention while a history runs.
+PACE = Pace(threshold=3 * SECOND, silence=2 * SECOND, retention=60 * SECOND)
+KEYS = ["a", "ключ", "}{x", "🦆 @,;|\n\x00", "1"]
+INSTANCES = ["i0", "i1", "и:2{}", "i3"]
+SMALL = [-3, -2, -1, 0, 0, 1, 1, 2, 5]
+LARGE = [2**63 - 1, -(2**63), -(2**63) + 1, 2**62, -(2**62), 10**18, -(10**18), 10**18 - 1]
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+histories = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+class History:
+    """Some instances that live through everything that can happen, told by a seed."""
+
+    def __init__(self, twin: Twin, seed: int, budgets: list[int]) -> None:
+        self.twin = twin
+        self.random = random.Random(seed)
+        self.budgets = budgets
+        self.values = SMALL if self.random.random() < 0.5 else SMALL + LARGE
+        self.sessions = [self._session(instance) for instance in INSTANCES[:3]]
+        self.late: list[Request] = []
+        self.snapshots: list[Snapshot] = []
+        self.nonces = 0
+
+    def _session(self, instance: str) -> Session:
+        nonce = f"n{self.random.getrandbits(32)}"
+        return Session(instance, nonce, PACE, inherit=self.random.random() < 0.5)
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def step(self) -> None:
+        self._pass_time()
+        self._disaster()
+        index = self.random.randrange(len(self.sessions))
+        session = self.sessions[index]
+        if session.phase in (Phase.FENCED, Phase.LEFT) or self.chance(0.02):
+            # Another one under this name: a restart, or a take-over.
+            session = self._session(session.instance)
+            self.sessions.append(session)
+            del self.sessions[index if self.chance(0.7) else 0]
+        if session.idle:
+            self._begin(session)
+        request = session.request()
+        if request is None:
+            return
+        fate = self.random.random()
+        if fate < 0.1:
+            session.lost()
+            self.late.append(request)
+        else:
+            reply = self.twin.execute(request)
+            if fate < 0.2:
+                session.lost()
+            else:
+                session.receive(reply)
+        if self.late and self.chance(0.2):
+            self.twin.execute(self.late.pop(self.random.randrange(len(self.late))))
+        self.twin.check_sums()
+
+    def _pass_time(self) -> None:
+        long = [PACE.threshold // 100, SECOND, PACE.threshold + 1, PACE.retention // 2]
+        if self.chance(0.7):
+            self.twin.now += self.random.choice([0, 1, 10, 1000])
+        else:
+            self.twin.now += self.random.choice(long)
+        if self.chance(0.01):
+            self.twin.now += PACE.retention + 1
+        if self.chance(0.01):
+            self.twin.now -= self.random.choice([5, SECOND])
+
+    def _disaster(self) -> None:
+        if self.chance(0.01):
+            self.twin.compare()
+            self.twin.wipe()
+        if self.chance(0.02):
+            self.snapshots.append(self.twin.snapshot())
+        if self.snapshots and self.chance(0.02):
+            self.late.clear()  # its connections died with the old server
+            self.twin.roll_back(self.random.choice(self.snapshots))
+
+    def _begin(self, session: Session) -> None:
+        entries = []
+        if self.chance(0.05):
+            entries.append(Entry(Kind.CLEAR, "", 0))
+        for key in KEYS:
+            if self.chance(0.4):
+                kind = self.random.choice([Kind.ADD] * 4 + [Kind.PUT, Kind.MOVE])
+                value = self.random.choice(self.values)
+                folded = kind is Kind.ADD and abs(value) < 10**18 and self.chance(0.3)
+                entries.append(Entry(kind, key, value, folded=folded))
+        if self.chance(0.1):
+            self.random.shuffle(entries)
+        if self.chance(0.3):
+            entries = session.retries()
+        session.begin(
+            entries,
+            leave=self.chance(0.03),
+            budget=self.random.choice(self.budgets),
+        )
+
+
+@histories
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 150))
+def test_every_reply_and_the_state_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
+    # With enough budget it does not matter in which order slices are reaped.
+    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    history = History(twin, seed, budgets=[0, 1000])
+    for _ in range(steps):
+        history.step()
+    twin.compare()
+    twin.wipe()
+
+
+class Fuzz:
+    """Requests as no session would send them, but of a valid form."""
+
+    def __init__(self, twin: Twin, seed: int) -> None:
+        self.twin = twin
+        self.random = random.Random(seed)
+        self.values = SMALL if self.random.random() < 0.5 else SMALL + LARGE
+        self.nonce = 0
+
+    def stamp(self) -> int:
+        """Some instant that means something here."""
+        namespace = self.twin.namespace
+        epochs = namespace.registry.epochs
+        known = [0, epochs.cleared, epochs.floor, epochs.latest, namespace.clock, self.twin.now]
+        known += [*epochs.moved.values(), *epochs.late.values()]
+        for _, record in namespace.registry.holders():
+            known += [piece.stamp for piece in record.slices.values()]
+        return max(0, self.random.choice(known) + self.random.choice([-1, 0, 0, 0, 1]))
+
+    def value(self) -> int:
+        return self.random.choice(self.values)
+
+    def entries(self, instance: str) -> list[Entry]:
+        record = self.twin.namespace.registry.records.get(instance)
+        entries = []
+        for _ in range(self.random.choice([0, 1, 1, 3, 8])):
+            kind = self.random.choice([*Kind, Kind.ADD, Kind.ADD, Kind.CLAIM])
+            key, value = self.random.choice(KEYS), self.value()
+            if kind is Kind.CLEAR:
+                if self.random.random() < 0.2:
+                    entries.append(Entry(kind, "", 0))
+                continue
+            own = record.slices[key].value if record and key in record.slices else 0
+            after = own + value if fits(own + value) else None
+            folded = kind is Kind.ADD and self.random.random() < 0.2
+            stamp = self.stamp() if kind is Kind.CLAIM else 0
+            entries.append(Entry(kind, key, value, after, folded, stamp))
+        return entries
+
+    def request(self) -> Request:
+        rnd = self.random
+        namespace = self.twin.namespace
+        instance = rnd.choice(INSTANCES)
+        record = namespace.registry.records.get(instance)
+        incarnation = record.incarnation if record else self.twin.now
+        incarnation += rnd.choice([0] * 8 + [-1, 1])
+        seq = (record.seq if record else 0) + rnd.choice([1] * 8 + [0, -1, 2])
+        born = namespace.born + rnd.choice([0] * 8 + [1])
+        pace = rnd.choice([PACE, PACE, PACE, Pace(SECOND, SECOND // 2, 40 * SECOND)])
+        match rnd.choice(["peek", "open", "load", *["apply"] * 6, *["resume"] * 4]):
+            case "peek":
+                return Peek(instance)
+            case "open":
+                self.nonce += rnd.choice([0, 1])
+                expected = record.incarnation if record and rnd.random() < 0.9 else 0
+                nonce = f"n{self.nonce}"
+                return Open(instance, nonce, expected, born, rnd.random() < 0.5, pace)
+            case "load":
+                return Load(instance, incarnation, "")
+            case "apply":
+                return Apply(
+                    instance,
+                    incarnation,
+                    seq,
+                    self.stamp(),
+                    pace,
+                    self.entries(instance),
+                    rnd.random() < 0.05,
+                    rnd.choice([0, 1000]),
+                )
+            case _:
+                moves = {rnd.choice(KEYS): self.stamp() for _ in range(rnd.choice([0, 0, 1, 3]))}
+                return Resume(
+                    instance,
+                    incarnation,
+                    seq,
+                    self.stamp(),
+                    pace,
+                    born,
+                    rnd.random() < 0.6,
+                    self.stamp() if rnd.random() < 0.2 else 0,
+                    tuple(moves.items()),
+                    [e for e in self.entries(instance) if e.kind is Kind.CLAIM],
+                )
+
+
+@histories
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
+def test_requests_of_any_kind_are_answered_equally(
+    client: redis.Redis, seed: int, steps: int
+) -> None:
+    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    fuzz = Fuzz(twin, seed)
+    for _ in range(steps):
+        twin.now += fuzz.random.choice([0, 1, 1, 10, 1000, SECOND // 10, SECOND, 4 * SECOND])
+        twin.execute(fuzz.request())
+    twin.compare()
+    twin.wipe()
+
+
+class Unordered(Twin):
+    """Compares only the end: what is reaped first differs, and so do answers meanwhile."""
+
+    def execute(self, request: Request) -> Reply:
+        expected = self.namespace.execute(request, self.now)
+        actual = self.lua.execute(request, self.now)
+        assert type(actual) is type(expected)
+        return expected
+
+    def compare(self) -> None:
+        pass
+
+    def check_sums(self) -> None:
+        pass
+
+
+class Crowd(History):
+    """A history in which many die, but nothing is so old that it may be forgotten."""
+
+    def _pass_time(self) -> None:
+        self.twin.now += self.random.choice([0, 1, 1000, 1000, PACE.threshold // 8])
+
+    def _disaster(self) -> None:
+        pass
+
+    def settle(self) -> None:
+        """Let everybody die but a newcomer, who clears up."""
+        self.twin.now += PACE.threshold + 1
+        undertaker = Session("undertaker", "n", PACE)
+        for _ in range(300):
+            if undertaker.idle:
+                undertaker.begin([], budget=3)
+            request = undertaker.request()
+            assert request is not None
+            undertaker.receive(self.twin.execute(request))
+            self.twin.now += PACE.threshold // 100
+
+
+@histories
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
+def test_small_budgets_end_in_the_same_state(client: redis.Redis, seed: int, steps: int) -> None:
+    twin = Unordered(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    crowd = Crowd(twin, seed, budgets=[0, 1, 2, 3])
+    crowd.values = SMALL
+    for _ in range(steps):
+        crowd.step()
+    crowd.settle()
+    expected, actual = dump_namespace(twin.namespace), twin.lua.dump()
+    assert expected["bodies"] == []
+    for state in (expected, actual):
+        del state["space"][":due"]  # says when the last body was gone
+        for record in state["records"].values():
+            del record["reply"]  # says what was reaped before it was given
+    assert actual == expected
+    twin.wipe()

@@ -1,0 +1,431 @@
+"""What the scripts do with a lot, with little memory, and in odd places."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from distkit_actors._core._messages import (
+    Apply,
+    Before,
+    Done,
+    Entry,
+    Kind,
+    Open,
+    Opened,
+    Pace,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Resume,
+    Verdict,
+)
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._stores._wire import Names
+from tests.harness import unique_prefix
+from tests.harness.server import RedisServer
+
+from .test_redis_agrees import History
+from .twin import LuaStore, Twin, connect
+
+SECOND = 1_000_000
+PACE = Pace(threshold=3 * SECOND, silence=2 * SECOND, retention=600 * SECOND)
+START = 1_700_000_000 * SECOND
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_client(own_redis: RedisServer) -> Iterator[redis.Redis]:
+    with connect(own_redis.url) as client:
+        yield client
+
+
+@pytest.fixture
+def twin(client: redis.Redis) -> Iterator[Twin]:
+    twin = Twin(client, unique_prefix(), START)
+    yield twin
+    twin.wipe()
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Iterator[LuaStore]:
+    store = LuaStore(client, unique_prefix())
+    yield store
+    store.wipe()
+
+
+def session_of(instance: str, pace: Pace = PACE, *, inherit: bool = False) -> Session:
+    return Session(instance, "nonce", pace, inherit=inherit)
+
+
+def settle(store: Twin | LuaStore, session: Session) -> list[Reply]:
+    """Exchange messages until the session has nothing left to send."""
+    replies = []
+    while (request := session.request()) is not None:
+        replies.append(store.execute(request))
+        session.receive(replies[-1])
+    return replies
+
+
+def run(store: Twin | LuaStore, session: Session, *entries: Entry, **options: Any) -> Done:
+    settle(store, session)
+    session.begin(entries, **options)
+    last = settle(store, session)[-1]
+    assert isinstance(last, Done)
+    return last
+
+
+def add(key: str, value: int = 1) -> Entry:
+    return Entry(Kind.ADD, key, value)
+
+
+def names(count: int) -> list[str]:
+    return [f"key{number}" for number in range(count)]
+
+
+# ------------------------------------------------------------------------------ a lot
+
+
+def fill(twin: Twin, session: Session, kind: Kind, keys: list[str], value: int = 1) -> None:
+    for first in range(0, len(keys), 1000):
+        run(twin, session, *(Entry(kind, key, value) for key in keys[first : first + 1000]))
+        twin.now += 1000
+
+
+def test_a_body_of_8500_slices_goes_in_bounded_steps(twin: Twin) -> None:
+    dead, heir = session_of("dead"), session_of("heir")
+    settle(twin, heir)
+    fill(twin, dead, Kind.ADD, names(8500))
+    run(twin, heir, add("key1", 5))
+    for _ in range(4):
+        twin.now += SECOND
+        run(twin, heir)
+    # Only the scripts: which slices of the body go first is not the same.
+    steps = 0
+    heir.begin([], budget=100)
+    while (request := heir.request()) is not None:
+        sums = twin.lua.client.hlen(twin.lua.base + b"n")
+        reply = twin.lua.execute(request, twin.now)
+        assert sums - twin.lua.client.hlen(twin.lua.base + b"n") <= 100
+        heir.receive(reply)
+        steps += 1
+        assert isinstance(reply, Done)
+        if reply.backlog:
+            heir.begin([], budget=100)
+    assert steps in (85, 86)
+    assert twin.lua.dump()["sums"] == {"key1": 5}
+    assert twin.lua.dump()["bodies"] == []
+
+
+def test_a_returning_instance_with_8500_slices_replaces_them_all(twin: Twin) -> None:
+    session = session_of("i")
+    fill(twin, session, Kind.ADD, names(8500))
+    record = twin.namespace.registry.records["i"]
+    again = 0
+    # As after a rollback: the store has slices of which the instance knows nothing.
+    request = Resume("i", session.incarnation, 99, 0, PACE, twin.namespace.born, first=True)
+    while True:
+        # Not compared in between: which thousand goes first is not the same.
+        expected = twin.namespace.execute(request, twin.now)
+        actual = twin.lua.execute(request, twin.now)
+        assert actual == expected
+        assert isinstance(actual, Done)
+        request = Resume(
+            "i", session.incarnation, request.seq + 1, 0, PACE, twin.namespace.born, first=True
+        )
+        if not actual.again:
+            break
+        again += 1
+    assert again == 8
+    assert record.slices == {}
+    twin.compare()
+
+
+def test_10000_moves_are_told_in_pages(twin: Twin) -> None:
+    keys = names(10_000)
+    mover, other = session_of("mover"), session_of("other")
+    fill(twin, other, Kind.ADD, keys)
+    # Steps of 700: no page of 1000 ends where a step does.
+    for first in range(0, len(keys), 700):
+        run(twin, mover, *(Entry(Kind.MOVE, key, 2) for key in keys[first : first + 700]))
+        twin.now += 1000
+    other.begin([add("key1"), add("key9999")])
+    replies = settle(twin, other)
+    assert [type(reply).__name__ for reply in replies] == ["Behind"] * 13 + ["Done"]
+    assert set(other.slices) == {"key1", "key9999"}
+    last = replies[-1]
+    assert isinstance(last, Done)
+    assert last.results == (Before(2, 0), Before(2, 0))
+    twin.compare()
+    twin.check_sums()
+
+
+def test_a_step_of_1000_moves_is_never_torn(twin: Twin) -> None:
+    keys = names(1500)
+    mover, other = session_of("mover"), session_of("other")
+    fill(twin, other, Kind.ADD, keys)
+    run(twin, mover, *(Entry(Kind.MOVE, key, 0) for key in keys[:500]))
+    twin.now += 1000
+    run(twin, mover, *(Entry(Kind.MOVE, key, 0) for key in keys[500:]))
+    run(twin, other)
+    assert other.slices == {}
+    twin.compare()
+
+
+def test_a_large_instance_is_inherited_in_pages(twin: Twin) -> None:
+    fill(twin, session_of("i"), Kind.ADD, names(8500), 3)
+    heir = Session("i", "other nonce", PACE, inherit=True)
+    while (request := heir.request()) is not None:
+        # Not compared: the pages are cut differently.
+        heir.receive(twin.lua.execute(request, twin.now))
+    assert {key: piece.value for key, piece in heir.slices.items()} == dict.fromkeys(names(8500), 3)
+
+
+def test_clear_with_many_keys(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    fill(twin, session, Kind.ADD, names(3000))
+    fill(twin, other, Kind.ADD, names(3000))
+    run(twin, session, add("before"), Entry(Kind.CLEAR, "", 0), add("after", 7))
+    twin.compare()
+    run(twin, other, add("key1"))
+    assert set(other.slices) == {"key1"}
+    twin.compare()
+    twin.check_sums()
+
+
+# ------------------------------------------------------------------------- int64's limits
+
+TOP, BOTTOM = 2**63 - 1, -(2**63)
+
+
+@pytest.mark.parametrize("old", [0, 1, -1, TOP, BOTTOM])
+@pytest.mark.parametrize("new", [0, 1, -1, TOP, BOTTOM])
+@pytest.mark.parametrize("others", [0, 1, -1, TOP, BOTTOM, 2**62, -(2**62)])
+def test_replacing_a_slice_is_judged_by_the_final_sum(
+    twin: Twin, old: int, new: int, others: int
+) -> None:
+    session, other = session_of("i"), session_of("other")
+    # Bring both in by way of sums that fit.
+    run(twin, other, add("a", others))
+    run(twin, session, add("a", old))
+    own = session.slices["a"].value if "a" in session.slices else 0
+    (result,) = run(twin, session, Entry(Kind.PUT, "a", new)).results
+    fits = BOTTOM <= others + new <= TOP
+    assert (result is Verdict.REFUSED) == (not fits)
+    kept = new if fits else own
+    assert twin.lua.dump()["sums"].get("a", 0) == others + kept
+    twin.compare()
+
+
+# --------------------------------------------------------------------------- what it costs
+
+
+def calls(client: redis.Redis) -> dict[str, int]:
+    stats: dict[str, Any] = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+
+
+def test_a_lone_inc_costs_five_calls(own_client: redis.Redis) -> None:
+    store = LuaStore(own_client, unique_prefix())
+    session = session_of("i")
+    run(store, session, add("a"), budget=20)
+    before = calls(own_client)
+    run(store, session, add("a"), budget=20)
+    after = calls(own_client)
+    used = {name: after[name] - before.get(name, 0) for name in after}
+    used = {name: count for name, count in used.items() if count and name != "info"}
+    assert used == {"evalsha": 1, "time": 1, "hmget": 2, "hincrby": 1, "hset": 1}
+
+
+def test_hashes_are_hash_tables_from_the_start(store: LuaStore) -> None:
+    run(store, session_of("i"), add("a"))
+    for key in (store.base + b"n", store.hash_of("i")):
+        assert store.client.object("encoding", key) == b"hashtable"
+    run(store, session_of("j"), Entry(Kind.CLEAR, "", 0), add("a"))
+    for key in (store.base + b"n", store.hash_of("j")):
+        assert store.client.object("encoding", key) == b"hashtable"
+
+
+def test_an_instance_that_left_is_forgotten(store: LuaStore) -> None:
+    pace = Pace(3 * SECOND, 2 * SECOND, retention=SECOND // 5)
+    session = session_of("i", pace)
+    run(store, session, *map(add, names(100)))
+    run(store, session, *(Entry(Kind.PUT, key, 0) for key in names(100)))
+    run(store, session, leave=True)
+    assert session.phase is Phase.LEFT
+    assert sorted(store.names_in_use()) == [store.hash_of("i"), store.base + b"n"]
+    assert 0 < store.client.pttl(store.hash_of("i")) <= 200
+    time.sleep(0.3)
+    assert store.names_in_use() == [store.base + b"n"]
+    assert store.execute(Peek("i")) == Peeked(0, session._born)
+
+
+def test_a_revived_record_does_not_expire(store: LuaStore) -> None:
+    pace = Pace(SECOND // 10, SECOND, retention=SECOND // 2)
+    early, late = session_of("early", pace), session_of("late", pace)
+    run(store, early)
+    time.sleep(0.15)
+    run(store, late, budget=10)
+    assert store.client.pttl(store.hash_of("early")) > 0
+    run(store, early, add("a", 3))  # by way of a resume
+    assert store.client.pttl(store.hash_of("early")) == -1
+    assert store.dump()["deadlines"].keys() == {"early", "late"}
+
+
+# ------------------------------------------------------------------ refused, and nothing done
+
+
+def situations(store: LuaStore) -> dict[str, Request]:
+    """Fill a store, and return requests of every kind that it would execute."""
+    early = START
+    mover, dead, session = session_of("mover"), session_of("dead"), session_of("i")
+
+    def exchange(who: Session, *entries: Entry) -> None:
+        while (request := who.request()) is not None:
+            who.receive(store.execute(request, early))
+        who.begin(entries)
+        while (request := who.request()) is not None:
+            who.receive(store.execute(request, early))
+
+    exchange(session, add("a", 5), add("b", -2))
+    exchange(dead, add("a", 7), add("dead", 1))
+    exchange(mover, Entry(Kind.MOVE, "b", 1), add("a", 1))
+    inc, seq, born = session.incarnation, session.seq + 1, session._born
+
+    def apply(*entries: Entry, **options: Any) -> Apply:
+        return Apply("i", inc, seq, 0, PACE, entries, **options)
+
+    def claim(key: str, value: int, stamp: int) -> Entry:
+        return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
+
+    return {
+        "beat": apply(),
+        "inc": apply(Entry(Kind.ADD, "a", 1, 6)),
+        "new": apply(Entry(Kind.ADD, "new", 1, 1)),
+        "get": apply(add("a", 0)),
+        "put": apply(Entry(Kind.PUT, "a", 1)),
+        "remove": apply(Entry(Kind.PUT, "a", 0)),
+        "set": apply(Entry(Kind.MOVE, "a", 1)),
+        "delete": apply(Entry(Kind.MOVE, "a", 0)),
+        "clear": apply(Entry(Kind.CLEAR, "", 0)),
+        "leave": apply(leave=True),
+        "reap": apply(budget=100),
+        "resume": Resume(
+            "i", inc, seq, 0, PACE, born, True, 0, [("c", START)], [claim("a", 1, START)]
+        ),
+        "late clear": Resume("i", inc, seq, 0, PACE, born, True, START * 2),
+        "take over": Open("i", "other", inc, born, True, PACE),
+        "start afresh": Open("i", "other", inc, born, False, PACE),
+        "newcomer": Open("new", "nonce", 0, born, True, PACE),
+        "first": Peek("new"),
+    }
+
+
+KINDS = [
+    "beat",
+    "inc",
+    "new",
+    "get",
+    "put",
+    "remove",
+    "set",
+    "delete",
+    "clear",
+    "leave",
+    "reap",
+    "resume",
+    "late clear",
+    "take over",
+    "start afresh",
+    "newcomer",
+    "first",
+]
+LATER = START + 2 * SECOND + SECOND // 2
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes | None]:
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_out_of_memory_nothing_is_changed(own_client: redis.Redis, kind: str) -> None:
+    store = LuaStore(own_client, unique_prefix())
+    request = situations(store)[kind]
+    # Reaping has something to do.
+    now = START + PACE.threshold + 1
+    own_client.hset(store.base + b"n", ":clock", now - 1)
+    before = everything(own_client)
+    own_client.config_set("maxmemory", 1)
+    with pytest.raises(redis.exceptions.RedisError, match=r"OOM|memory"):
+        store.execute(request, now)
+    assert everything(own_client) == before
+    own_client.config_set("maxmemory", 0)
+    assert isinstance(store.execute(request, now), (Done, Opened, Peeked))
+    assert (everything(own_client) == before) == isinstance(request, Peek)
+
+
+def test_on_a_replica_nothing_is_changed(own_redis: RedisServer) -> None:
+    with RedisServer(replica_of=own_redis) as replica:
+        with connect(own_redis.url) as client:
+            requests = situations(LuaStore(client, "p"))
+        replica.wait_in_sync()
+        with connect(replica.url) as client:
+            store = LuaStore(client, "p")
+            before = everything(client)
+            for request in requests.values():
+                with pytest.raises(redis.exceptions.RedisError, match=r"READONLY|read.only"):
+                    store.execute(request, LATER)
+            assert everything(client) == before
+
+
+# ------------------------------------------------------------------------------ odd names
+
+
+PREFIXES = ["a", "}", "a}b", "a}c", "{a}", "{", "}}", "ü}", "p.", "a b\n"]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_all_names_of_a_prefix_share_a_slot(prefix: str) -> None:
+    keys = [*Names(prefix).keys("i"), *Names(prefix).keys("}{:x")]
+    assert len({key_slot(key) for key in keys}) == 1
+
+
+def test_no_two_prefixes_share_a_name(client: redis.Redis) -> None:
+    sessions = {prefix: session_of("i") for prefix in PREFIXES}
+    stores = {prefix: LuaStore(client, prefix) for prefix in PREFIXES}
+    for value, (prefix, session) in enumerate(sessions.items(), 1):
+        run(stores[prefix], session, add("k", value))
+    for value, store in enumerate(stores.values(), 1):
+        assert store.dump()["sums"] == {"k": value}
+    for store in stores.values():
+        store.wipe()
+
+
+@pytest.mark.parametrize("prefix", ["plain", "a}b"])
+def test_scripts_run_in_a_cluster(prefix: str) -> None:
+    with (
+        RedisServer(config={"cluster-enabled": "yes"}) as server,
+        connect(server.url) as client,
+    ):
+        client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        deadline = time.monotonic() + 5
+        while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for seed in range(3):
+            history = History(Twin(client, prefix, START), seed, budgets=[0, 1000])
+            for _ in range(100):
+                history.step()
+            history.twin.compare()
+            history.twin.wipe()

@@ -1,0 +1,522 @@
+"""The connection to Redis: what can go wrong with it, and what is said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from distkit_actors._core._messages import (
+    Apply,
+    Done,
+    Entry,
+    Kind,
+    Load,
+    Loaded,
+    Pace,
+    Peek,
+    Peeked,
+)
+from distkit_actors._core._session import Session
+from distkit_actors._errors import StoreError, StoreUnavailableError
+from distkit_actors._stores import _redis
+from distkit_actors._stores._contract import Link, StoreAwayError
+from distkit_actors._stores._memory import MemoryStore
+from distkit_actors._stores._redis import RedisStore
+from distkit_actors._stores._scripts import load_scripts
+from distkit_actors._stores._urls import open_store
+from tests.harness.proxy import FaultProxy
+from tests.harness.server import RedisServer
+
+PACE = Pace(3_000_000, 2_000_000, 600_000_000)
+
+
+@asynccontextmanager
+async def linked(store: RedisStore, prefix: str) -> AsyncIterator[Link]:
+    async with store.link(prefix) as link:
+        await link.connect()
+        yield link
+
+
+async def opened(link: Link, instance: str = "i") -> Session:
+    session = Session(instance, "nonce", PACE)
+    while (request := session.request()) is not None:
+        session.receive(await link.exchange(request))
+    return session
+
+
+async def add(link: Link, session: Session, key: str, value: int) -> Done:
+    session.begin([Entry(Kind.ADD, key, value)])
+    request = session.request()
+    assert request is not None
+    reply = await link.exchange(request)
+    session.receive(reply)
+    assert isinstance(reply, Done)
+    return reply
+
+
+# ------------------------------------------------------------------------------ it works
+
+
+@pytest.mark.parametrize("scheme", ["redis", "unix"])
+async def test_requests_are_answered(
+    redis_server: RedisServer, fresh_prefix: str, scheme: str
+) -> None:
+    store = RedisStore(redis_server.url if scheme == "redis" else redis_server.unix_url)
+    async with store.link(fresh_prefix) as link:
+        assert not link.connected
+        await link.connect()
+        assert link.connected
+        await link.connect()
+        session = await opened(link)
+        await add(link, session, "a", 2**62)
+        await add(link, session, "a", -1)
+        assert session.slices["a"].value == 2**62 - 1
+    assert not link.connected
+
+
+async def test_the_app_sees_no_asyncio(redis_url: str, fresh_prefix: str) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix):
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+
+
+async def test_the_bodys_exception_comes_out_as_it_is(redis_url: str, fresh_prefix: str) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with linked(RedisStore(redis_url), fresh_prefix):
+            raise KeyError("mine")
+
+
+async def test_it_outlives_a_cancelled_scope(redis_url: str, fresh_prefix: str) -> None:
+    """A last request under a shield works, and then everything ends."""
+    with trio.CancelScope() as scope:
+        async with linked(RedisStore(redis_url), fresh_prefix) as link:
+            session = await opened(link)
+            scope.cancel()
+            with trio.move_on_after(5, shield=True):
+                await add(link, session, "a", 1)
+            assert session.slices["a"].value == 1
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not link.connected
+
+
+async def test_links_do_not_disturb_each_other(redis_url: str, fresh_prefix: str) -> None:
+    store = RedisStore(redis_url)
+
+    async def count(instance: str) -> None:
+        async with linked(store, fresh_prefix) as link:
+            session = await opened(link, instance)
+            for _ in range(20):
+                await add(link, session, "a", 1)
+            assert session.slices["a"].value == 20
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(count, f"i{number}")
+
+
+async def test_a_page_cursor_is_not_used_on_another_connection(
+    redis_url: str, fresh_prefix: str
+) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        session = await opened(link)
+        session.begin([Entry(Kind.ADD, f"k{n}", 1) for n in range(1000)])
+        request = session.request()
+        assert isinstance(request, Apply)
+        await link.exchange(request)
+        await link.exchange(
+            Apply(
+                "i",
+                session.incarnation,
+                2,
+                0,
+                PACE,
+                [Entry(Kind.ADD, f"x{n}", 1) for n in range(1000)],
+            )
+        )
+        first = await link.exchange(Load("i", session.incarnation, ""))
+        assert isinstance(first, Loaded)
+        assert first.cursor
+        second = await link.exchange(Load("i", session.incarnation, first.cursor))
+        await link._connection.drop()  # type: ignore[attr-defined]
+        await link.connect()
+        again = await link.exchange(Load("i", session.incarnation, first.cursor))
+        assert again == first != second
+
+
+async def test_a_forgotten_script_is_sent_again(own_redis: RedisServer, fresh_prefix: str) -> None:
+    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+        session = await opened(link)
+        await own_redis.command_async("SCRIPT", "FLUSH")
+        await add(link, session, "a", 1)
+        await own_redis.command_async("SCRIPT", "FLUSH")
+        await add(link, session, "a", 1)
+        assert session.slices["a"].value == 2
+        assert session.seq == 2
+
+
+# --------------------------------------------------------------------- the connection fails
+
+
+async def test_nobody_there(fresh_prefix: str, own_redis: RedisServer) -> None:
+    own_redis.kill()
+    async with RedisStore(own_redis.url).link(fresh_prefix) as link:
+        with pytest.raises(StoreUnavailableError, match="onnect"):
+            await link.connect()
+        assert not link.connected
+        with pytest.raises(StoreUnavailableError):
+            await link.exchange(Peek("i"))
+        await own_redis.start_async()
+        await link.connect()
+        assert isinstance(await link.exchange(Peek("i")), Peeked)
+
+
+async def test_no_answer_in_time(own_redis: RedisServer, fresh_prefix: str) -> None:
+    async with linked(RedisStore(own_redis.url, response_timeout=0.2), fresh_prefix) as link:
+        session = await opened(link)
+        own_redis.pause()
+        with trio.fail_after(2):
+            with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.2 s"):
+                await add(link, session, "a", 1)
+            assert not link.connected
+        own_redis.resume()
+        await link.connect()
+        request = session.request()
+        assert request is not None
+        session.receive(await link.exchange(request))  # the same once more: it counts once
+        assert session.slices["a"].value == 1
+
+
+async def test_a_lost_reply_is_never_taken_for_the_next(
+    proxy: FaultProxy, fresh_prefix: str
+) -> None:
+    async with linked(RedisStore(proxy.url), fresh_prefix) as link:
+        session = await opened(link)
+        for _ in range(10):
+            proxy.drop_reply()
+            with pytest.raises(StoreUnavailableError):
+                await add(link, session, "a", 1)
+            await link.connect()
+            request = session.request()
+            assert request is not None
+            session.receive(await link.exchange(request))
+        assert session.slices["a"].value == 10
+
+
+async def test_a_cancelled_request_drops_the_connection(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+        session = await opened(link)
+        own_redis.pause()
+        with trio.move_on_after(0.1) as scope:
+            await add(link, session, "a", 1)
+        assert scope.cancelled_caught
+        assert not link.connected
+        own_redis.resume()
+        await link.connect()
+        request = session.request()
+        assert request is not None
+        session.receive(await link.exchange(request))
+        assert session.slices["a"].value == 1
+
+
+async def test_cancelled_at_every_moment_it_still_counts_right(
+    redis_url: str, fresh_prefix: str
+) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        session = await opened(link)
+        cancelled = 0
+        for attempt in range(400):
+            if session.idle:
+                session.begin([Entry(Kind.ADD, "a", 1)])
+            with trio.move_on_after(0.00005 * (attempt % 50)) as scope:
+                await link.connect()
+                while (request := session.request()) is not None:
+                    session.lost()  # from here on, unless there is an answer
+                    session.receive(await link.exchange(request))
+            cancelled += scope.cancelled_caught
+        await link.connect()
+        while (request := session.request()) is not None:
+            session.receive(await link.exchange(request))
+        assert session.slices["a"].value == session.seq
+        assert 0 < cancelled < 400
+
+
+async def test_a_connection_closed_while_idle(own_redis: RedisServer, fresh_prefix: str) -> None:
+    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+        await opened(link)
+        await own_redis.command_async("CLIENT", "KILL", "TYPE", "normal")
+        await trio.sleep(0.05)
+        with pytest.raises(StoreUnavailableError):
+            await link.exchange(Peek("i"))
+        await link.connect()
+        assert isinstance(await link.exchange(Peek("i")), Peeked)
+
+
+async def test_asyncio_cancelling_itself_is_a_lost_connection(
+    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+
+        async def cancelled(*_args: object, **_kwargs: object) -> None:
+            raise asyncio.CancelledError
+
+        connection = link._connection._connection  # type: ignore[attr-defined]
+        monkeypatch.setattr(type(connection), "read_response", cancelled)
+        with pytest.raises(StoreUnavailableError):
+            await link.exchange(Peek("i"))
+        assert not link.connected
+
+
+async def test_what_asyncio_complains_about_is_only_logged(
+    redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        loop = link._connection._loop._loop  # type: ignore[attr-defined]
+        with caplog.at_level(logging.WARNING, "distkit_actors"):
+            loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})
+        assert "odd" in caplog.text
+        assert isinstance(await link.exchange(Peek("i")), Peeked)
+
+
+# ----------------------------------------------------------------------- the server refuses
+
+
+async def refusal(store: RedisStore, prefix: str) -> StoreError:
+    """What connecting and a first request come to."""
+    with pytest.raises(StoreError) as caught:
+        async with linked(store, prefix) as link:
+            await opened(link)
+    return caught.value
+
+
+@pytest.fixture
+def guarded_redis() -> RedisServer:
+    return RedisServer(config={"requirepass": "hunter2"})
+
+
+async def test_a_password(guarded_redis: RedisServer, fresh_prefix: str) -> None:
+    with guarded_redis as server:
+        store = RedisStore(server.url)
+        async with linked(store, fresh_prefix) as link:
+            await opened(link)
+        assert "hunter2" not in repr(store)
+        for url in (f"redis://{server.host}:{server.port}", server.url.replace("ter2", "ter3")):
+            error = await refusal(RedisStore(url), fresh_prefix)
+            assert not isinstance(error, StoreUnavailableError)
+            assert "password" in str(error)
+            assert "hunter" not in str(error)
+
+
+async def test_a_user_without_rights(own_redis: RedisServer, fresh_prefix: str) -> None:
+    own_redis.command(
+        "ACL", "SETUSER", "poor", "on", ">pw", "~dk:*", "+evalsha", "+script", "+time"
+    )
+    url = f"redis://poor:pw@{own_redis.host}:{own_redis.port}"
+    error = await refusal(RedisStore(url), fresh_prefix)
+    assert "NOPERM" in str(error)
+    assert not isinstance(error, StoreUnavailableError)
+
+
+# What docs/… tell an administrator to grant.
+COMMANDS = [
+    "time",
+    "hget",
+    "hmget",
+    "hset",
+    "hdel",
+    "hincrby",
+    "hlen",
+    "hscan",
+    "hrandfield",
+    "zadd",
+    "zrem",
+    "zcard",
+    "zrange",
+    "zrangebyscore",
+    "zrevrange",
+    "zscore",
+    "zmscore",
+    "exists",
+    "unlink",
+    "persist",
+    "pexpire",
+]
+
+
+def grant(server: RedisServer, commands: list[str]) -> RedisStore:
+    rights = [f"+{command}" for command in ["evalsha", "script|load", *commands]]
+    server.command("ACL", "SETUSER", "u", "reset", "on", ">pw", "~dk:*", *rights)
+    return RedisStore(f"redis://u:pw@{server.host}:{server.port}")
+
+
+async def test_a_user_with_just_enough_rights(own_redis: RedisServer, fresh_prefix: str) -> None:
+    async with linked(grant(own_redis, COMMANDS), fresh_prefix) as link:
+        await add(link, await opened(link), "a", 1)
+    # No script calls anything else: that would fail half way.
+    called = set()
+    for script in load_scripts().values():
+        called |= set(re.findall(r"(?:call|spread)\('([A-Z]+)'", script.source.decode()))
+    assert {command.lower() for command in called} | {"hincrby"} <= set(COMMANDS)
+
+
+async def test_a_missing_right_shows_before_anything_is_done(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    for missing in COMMANDS:
+        store = grant(own_redis, [command for command in COMMANDS if command != missing])
+        error = await refusal(store, fresh_prefix)
+        assert "NOPERM" in str(error)
+        assert own_redis.command("KEYS", "*") in ([], [f"dk:{{p.{fresh_prefix}}}:n"])
+
+
+async def test_a_server_that_evicts(own_redis: RedisServer, fresh_prefix: str) -> None:
+    own_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    error = await refusal(RedisStore(own_redis.url), fresh_prefix)
+    assert "allkeys-lru" in str(error)
+
+
+async def test_an_old_server(
+    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def info(*_args: object) -> dict[str, str]:
+        return {"redis_version": "6.0.20"}
+
+    monkeypatch.setattr(_redis, "_info", info)
+    error = await refusal(RedisStore(redis_url), fresh_prefix)
+    assert "6.0.20 is too old" in str(error)
+
+
+async def test_out_of_memory(own_redis: RedisServer, fresh_prefix: str) -> None:
+    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+        session = await opened(link)
+        own_redis.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreError, match="out of memory") as caught:
+            await add(link, session, "a", 1)
+        assert not isinstance(caught.value, StoreUnavailableError)
+        assert link.connected
+        own_redis.command("CONFIG", "SET", "maxmemory", "0")
+        request = session.request()
+        assert request is not None
+        session.receive(await link.exchange(request))
+        assert session.slices["a"].value == 1
+
+
+async def test_a_replica_is_away(own_redis: RedisServer, fresh_prefix: str) -> None:
+    with RedisServer(replica_of=own_redis) as replica:
+        replica.wait_in_sync()
+        error = await refusal(RedisStore(replica.url), fresh_prefix)
+        assert isinstance(error, StoreAwayError)
+        assert "READONLY" in str(error)
+
+
+async def test_a_busy_server_is_away(own_redis: RedisServer, fresh_prefix: str) -> None:
+    own_redis.command("CONFIG", "SET", "lua-time-limit", "10")
+    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+        session = await opened(link)
+        async with trio.open_nursery() as nursery:
+
+            async def hog() -> None:
+                with pytest.raises(Exception, match="killed"):
+                    await own_redis.command_async("EVAL", "while true do end", "0")
+
+            nursery.start_soon(hog)
+            await trio.sleep(0.2)
+            with pytest.raises(StoreAwayError, match="BUSY"):
+                await add(link, session, "a", 1)
+            await own_redis.command_async("SCRIPT", "KILL")
+        request = session.request()
+        assert request is not None
+        session.receive(await link.exchange(request))
+        assert session.slices["a"].value == 1
+
+
+async def test_somebody_elses_key(own_redis: RedisServer, fresh_prefix: str) -> None:
+    own_redis.command("SET", f"dk:{{p.{fresh_prefix}}}:n", "mine")
+    error = await refusal(RedisStore(own_redis.url), fresh_prefix)
+    assert "WRONGTYPE" in str(error)
+    assert "another prefix" in str(error)
+
+
+async def test_a_database_that_is_not_there(own_redis: RedisServer, fresh_prefix: str) -> None:
+    url = f"redis://{own_redis.host}:{own_redis.port}/99"
+    error = await refusal(RedisStore(url), fresh_prefix)
+    assert not isinstance(error, StoreUnavailableError)
+
+
+# ------------------------------------------------------------------------------------ URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://", "redis://localhost:6379 db 0"),
+        ("redis://example.org/3", "redis://example.org:6379 db 3"),
+        ("redis://u:hunter2@example.org:1?db=4", "redis://example.org:1 db 4"),
+        ("redis://[::1]:7", "redis://[::1]:7 db 0"),
+        ("rediss://:hunter2@h?ssl_cert_reqs=none", "rediss://h:6379 db 0"),
+        ("unix://u:hunter2@/tmp/redis.sock?db=2", "unix:///tmp/redis.sock db 2"),
+        ("redis://h?password=hunter2", "redis://h:6379 db 0"),
+    ],
+)
+def test_good_urls(url: str, shown: str) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert repr(store) == f"<RedisStore at {shown}>"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hunter2",
+        "http://hunter2",
+        "redis://:hunter2/x@h",
+        "redis://h:99999/hunter2",
+        "redis://h/hunter2",
+        "redis://h#hunter2",
+        "redis://h?hunter2=1",
+        "redis://h?socket_timeout=5",
+        "redis://h?db=hunter2",
+        "redis://h?ssl_ca_certs=hunter2",
+        "rediss://h?ssl_min_version=hunter2",
+        "unix://",
+        "memory://hunter2",
+    ],
+)
+def test_bad_urls_are_refused_in_one_line_without_secrets(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\Athe |\Aan |\Amemory") as caught:
+        open_store(url)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "hunter2" not in message
+    assert caught.value.__cause__ is None
+
+
+def test_memory() -> None:
+    store = open_store("memory://")
+    assert isinstance(store, MemoryStore)
+    assert store is not open_store("memory://")
+
+
+def test_response_timeout_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="response_timeout"):
+        RedisStore("redis://", response_timeout=0)
+
+
+def test_asyncio_is_not_patched_by_an_import() -> None:
+    code = (
+        "import asyncio, sys; before = asyncio.get_running_loop;"
+        "import distkit_actors._stores._redis;"
+        "assert 'trio_asyncio' not in sys.modules; assert asyncio.get_running_loop is before"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

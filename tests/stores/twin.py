@@ -1,0 +1,232 @@
+"""A namespace kept twice, in Redis and in memory, that must never differ."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from distkit_actors._core._messages import Behind, Done, Loaded, Reply, Request
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._registry import State
+from distkit_actors._stores._scripts import load_scripts
+from distkit_actors._stores._wire import Names, decode, encode
+
+# What the scripts keep in a hash beside keys.
+SPACE_FIELDS = {":born", ":clock", ":grace", ":clear", ":floor", ":latest", ":due"}
+OWN_FIELDS = {
+    ":inc",
+    ":nonce",
+    ":inherited",
+    ":seq",
+    ":reply",
+    ":state",
+    ":thr",
+    ":ret",
+    ":hold",
+    ":beat",
+    ":pad",
+}
+
+
+def connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
+
+
+class LuaStore:
+    """The scripts by themselves: no trio, and a clock that is told the time."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client = client
+        self.names = Names(prefix)
+        self.base = f"dk:{{p.{prefix}}}:".encode()
+
+    def execute(self, request: Request, now: int | None = None) -> Reply:
+        name, arguments = encode(request)
+        script = load_scripts()[name]
+        time = b"" if now is None else b"%d" % now
+        words = (7, *self.names.keys(request.instance), time, *arguments)
+        try:
+            answer = self.client.execute_command("EVALSHA", script.sha, *words)
+        except redis.exceptions.NoScriptError:
+            self.client.execute_command("SCRIPT LOAD", script.source)
+            answer = self.client.execute_command("EVALSHA", script.sha, *words)
+        return decode(answer)
+
+    def names_in_use(self) -> list[bytes]:
+        """Every Redis key of the namespace."""
+        return [key for key in self.client.keys(b"dk:*") if key.startswith(self.base)]
+
+    def wipe(self) -> None:
+        for key in self.names_in_use():
+            self.client.delete(key)
+
+    def hash_of(self, instance: str) -> bytes:
+        return self.base + b"i:" + instance.encode()
+
+    # Everything in it, in terms of the reference.
+
+    def dump(self) -> dict[str, Any]:
+        namespace = self._texts(b"n")
+        space = {field: int(namespace.get(field, 0)) for field in sorted(SPACE_FIELDS)}
+        sums = {k: int(v) for k, v in namespace.items() if not k.startswith(":")}
+        records = {}
+        prefix = self.base + b"i:"
+        for key in self.names_in_use():
+            if key.startswith(prefix):
+                records[key.removeprefix(prefix).decode()] = self._record(key)
+        return {
+            "space": space,
+            "sums": sums,
+            "moved": self._scores(b"m"),
+            "late": {k: int(v) for k, v in self._texts(b"l").items()},
+            "deadlines": self._scores(b"a"),
+            "holds": self._scores(b"h"),
+            "bodies": list(self._scores(b"d")),
+            "records": records,
+        }
+
+    def _record(self, key: bytes) -> dict[str, Any]:
+        fields = {k.decode(): v.decode() for k, v in self.client.hgetall(key).items()}
+        assert fields.keys() >= OWN_FIELDS
+        done = decode([b"done", fields[":reply"].encode()])
+        slices = {}
+        for name, piece in fields.items():
+            if not name.startswith(":"):
+                value, stamp = piece.split("@")
+                slices[name] = (int(value), int(stamp))
+        return {
+            "incarnation": int(fields[":inc"]),
+            "nonce": fields[":nonce"],
+            "inherited": fields[":inherited"] == "1",
+            "seq": int(fields[":seq"]),
+            "reply": done,
+            "state": fields[":state"],
+            "threshold": int(fields[":thr"]),
+            "retention": int(fields[":ret"]),
+            "hold": int(fields[":hold"]),
+            "slices": slices,
+            "expires": self.client.pttl(key) >= 0,
+        }
+
+    def _texts(self, suffix: bytes) -> dict[str, str]:
+        found = self.client.hgetall(self.base + suffix)
+        return {k.decode(): v.decode() for k, v in found.items()}
+
+    def _scores(self, suffix: bytes) -> dict[str, int]:
+        found = self.client.zrange(self.base + suffix, 0, -1, withscores=True)
+        return {member.decode(): int(score) for member, score in found}
+
+
+def dump_namespace(namespace: Namespace) -> dict[str, Any]:
+    registry, epochs = namespace.registry, namespace.registry.epochs
+    return {
+        "space": {
+            ":born": namespace.born,
+            ":clear": epochs.cleared,
+            ":clock": namespace.clock,
+            ":due": registry.due,
+            ":floor": epochs.floor,
+            ":grace": namespace.grace,
+            ":latest": epochs.latest,
+        },
+        "sums": registry.sums,
+        "moved": epochs.moved,
+        "late": epochs.late,
+        "deadlines": {i: r.deadline for i, r in registry.records.items() if r.state is State.LIVE},
+        "holds": {i: record.hold for i, record in registry.holders()},
+        "bodies": list(registry.bodies),
+        "records": {
+            instance: {
+                "incarnation": record.incarnation,
+                "nonce": record.nonce,
+                "inherited": record.inherited,
+                "seq": record.seq,
+                "reply": record.reply,
+                "state": record.state.value,
+                "threshold": record.pace.threshold,
+                "retention": record.pace.retention,
+                "hold": record.hold,
+                "slices": {key: tuple(piece) for key, piece in record.slices.items()},
+                "expires": instance in registry.expiring,
+            }
+            for instance, record in registry.records.items()
+        },
+    }
+
+
+def normalised(reply: Reply) -> Reply:
+    """A reply without the order that does not matter: of moves in one step, and of slices."""
+    if isinstance(reply, Loaded):
+        return replace(reply, slices=sorted(reply.slices))
+    if isinstance(reply, (Done, Behind)) and reply.journal is not None:
+        moves = tuple(sorted(reply.journal.moves))
+        return replace(reply, journal=replace(reply.journal, moves=moves))
+    return reply
+
+
+@dataclass
+class Snapshot:
+    namespace: Namespace
+    keys: dict[bytes, tuple[bytes, int]]
+
+
+class Twin:
+    """Runs everything twice and compares."""
+
+    def __init__(self, client: redis.Redis, prefix: str, now: int) -> None:
+        self.lua = LuaStore(client, prefix)
+        self.namespace = Namespace()
+        self.now = now
+
+    def execute(self, request: Request) -> Reply:
+        self._expire()
+        expected = self.namespace.execute(request, self.now)
+        actual = self.lua.execute(request, self.now)
+        assert normalised(actual) == normalised(expected), request
+        return expected
+
+    def compare(self) -> None:
+        self._expire()
+        assert self.lua.dump() == dump_namespace(self.namespace)
+
+    def check_sums(self) -> None:
+        """Sums are those of the slices that count, and fit (P9)."""
+        registry = self.namespace.registry
+        counted: dict[str, int] = {}
+        for _, record in registry.holders():
+            for key, piece in record.slices.items():
+                if piece.stamp >= registry.epochs.of(key):
+                    counted[key] = counted.get(key, 0) + piece.value
+        assert {k: v for k, v in counted.items() if v} == registry.sums
+
+    def wipe(self) -> None:
+        self.namespace = Namespace()
+        self.lua.wipe()
+
+    def snapshot(self) -> Snapshot:
+        client = self.lua.client
+        return Snapshot(
+            copy.deepcopy(self.namespace),
+            {key: (client.dump(key), max(0, client.pttl(key))) for key in self.lua.names_in_use()},
+        )
+
+    def roll_back(self, snapshot: Snapshot) -> None:
+        self.namespace = copy.deepcopy(snapshot.namespace)
+        self.lua.wipe()
+        for key, (content, ttl) in snapshot.keys.items():
+            self.lua.client.restore(key, ttl, content)
+
+    def _expire(self) -> None:
+        """Forget what has expired: Redis would, but its clock is not the one of the test."""
+        records = self.namespace.registry.records
+        before = set(records)
+        for _ in range(len(before)):
+            self.namespace.registry.expire(self.now)
+        for instance in before - set(records):
+            assert self.lua.client.pttl(self.lua.hash_of(instance)) > 0
+            self.lua.client.delete(self.lua.hash_of(instance))

@@ -1,0 +1,305 @@
+"""The layers of the package: a module imports from lower layers and from its own, never upwards.
+
+Only the source is read; nothing is imported. To place a new module, add it to `LAYERS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "distkit_actors"
+ROOT = Path(__file__).resolve().parent.parent / PACKAGE
+
+# A name stands for the module or subpackage and all that is below it.
+INIT = "__init__"  # distkit_actors/__init__.py
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("_errors",),
+    ("_core",),
+    ("_statistics", "_stores"),
+    ("_mailbox",),
+    ("_dispatch",),
+    ("_actor",),
+    ("_counter", "_handle", "_lax", "_strict"),
+    (INIT,),
+    ("_cli", "testing"),
+    ("__main__",),
+)
+
+# What each may import from outside, beside the standard library. Those not listed: trio.
+OUTSIDE: Mapping[str, frozenset[str]] = {
+    "_core": frozenset(),
+    "_stores": frozenset({"redis", "trio", "trio_asyncio"}),
+    "_cli": frozenset({"rich", "trio"}),
+}
+TRIO_ONLY = frozenset({"trio"})
+
+# The modules of the standard library that only some may import.
+ASYNCIO_BELONGS_TO = frozenset({"_stores"})
+IMPURE = frozenset({"logging", "os", "random", "secrets", "socket", "threading", "time", "uuid"})
+PURE = frozenset({"_core", "_errors"})
+
+# Of `_stores` these know the contract, never a store.
+KNOW_ONLY_THE_CONTRACT = frozenset({"_mailbox", "_dispatch", "_actor"})
+CONTRACT = "_stores._contract"
+
+# Importing it patches asyncio for the whole process, so that is left until a loop is needed.
+LAZY_ONLY = frozenset({"trio_asyncio"})
+
+
+@dataclass(frozen=True)
+class Import:
+    target: str
+    line: int
+    at_import_time: bool
+    for_typing: bool
+
+
+def part_of(module: str) -> str:
+    """The row entry of `LAYERS` that `module` belongs to, if it is placed."""
+    return module.partition(".")[0]
+
+
+def module_name(root: Path, path: Path) -> str:
+    """`_stores._redis` for `<root>/_stores/_redis.py`; a package is called as its directory."""
+    parts = list(path.relative_to(root).with_suffix("").parts)
+    if len(parts) > 1 and parts[-1] == INIT:
+        parts.pop()
+    return ".".join(parts)
+
+
+class ImportFinder(ast.NodeVisitor):
+    """Collects every import of one module, those of the package by their name inside it."""
+
+    def __init__(self, root: Path, path: Path, modules: set[str]) -> None:
+        self.modules = modules
+        self.package = [PACKAGE, *path.relative_to(root).parent.parts]
+        self.found: list[Import] = []
+        self.in_function = False
+        self.in_typing = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        before, self.in_function = self.in_function, True
+        self.generic_visit(node)
+        self.in_function = before
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - ast's names
+    visit_Lambda = visit_FunctionDef  # noqa: N815
+
+    def visit_If(self, node: ast.If) -> None:
+        before = self.in_typing
+        self.in_typing = before or ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for child in node.body:
+            self.visit(child)
+        self.in_typing = before
+        for child in node.orelse:
+            self.visit(child)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(alias.name, node.lineno)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = self.package[: len(self.package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            self._add(f"{source}.{alias.name}", node.lineno)
+
+    def _add(self, name: str, line: int) -> None:
+        target = self._inside(name) or name
+        at_import_time = not self.in_function and not self.in_typing
+        self.found.append(Import(target, line, at_import_time, self.in_typing))
+
+    def _inside(self, name: str) -> str | None:
+        """`distkit_actors._core._values.fits` is something of the module `_core._values`."""
+        top, _, rest = name.partition(".")
+        if top != PACKAGE:
+            return None
+        while rest and rest not in self.modules:
+            rest = rest.rpartition(".")[0]
+        return rest or INIT
+
+
+def imports_of(root: Path) -> dict[str, list[Import]]:
+    """Every module of the package with all it imports."""
+    paths = {module_name(root, path): path for path in sorted(root.rglob("*.py"))}
+    imports = {}
+    for module, path in paths.items():
+        finder = ImportFinder(root, path, set(paths))
+        finder.visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        imports[module] = finder.found
+    return imports
+
+
+def complaints(root: Path) -> Iterator[str]:
+    """One sentence for everything that breaks a rule."""
+    rank = {part: number for number, row in enumerate(LAYERS) for part in row}
+    imports = imports_of(root)
+    for module, found in imports.items():
+        if part_of(module) not in rank:
+            yield f"{module} has no layer: add it to LAYERS in tests/test_layers.py"
+            continue
+        for one in found:
+            reason = (
+                upwards(module, one.target, rank)
+                if one.target in imports
+                else outside(module, one.target, one)
+            )
+            if reason:
+                yield f"{module}, line {one.line}, imports {one.target}: {reason}"
+
+
+def upwards(module: str, target: str, rank: Mapping[str, int]) -> str | None:
+    """Why `module` must not import `target` of the same package."""
+    mine, other = part_of(module), part_of(target)
+    if other not in rank:
+        return "it has no layer"
+    if other == "testing" and mine != "testing":
+        return "only tests use it"
+    if mine in KNOW_ONLY_THE_CONTRACT and other == "_stores" and target != CONTRACT:
+        return f"of the stores it knows {CONTRACT} only"
+    if rank[other] > rank[mine]:
+        return "that is a higher layer"
+    return None
+
+
+def outside(module: str, target: str, one: Import) -> str | None:
+    """Why `module` must not import `target`, which is not of this package."""
+    mine, top = part_of(module), target.partition(".")[0]
+    if top == "asyncio" and mine not in ASYNCIO_BELONGS_TO:
+        return "only the stores may know asyncio"
+    if top in IMPURE and mine in PURE:
+        return "this layer is pure"
+    if top in LAZY_ONLY and one.at_import_time:
+        return "it patches asyncio process-wide, so import it inside the function that needs it"
+    if top not in sys.stdlib_module_names and top not in OUTSIDE.get(mine, TRIO_ONLY):
+        return "not among the dependencies of this layer, see OUTSIDE in tests/test_layers.py"
+    return None
+
+
+def cycle(root: Path) -> list[str]:
+    """Modules that import each other while they are imported, if there are any."""
+    imports = imports_of(root)
+    graph = {
+        module: {one.target for one in found if one.at_import_time and one.target in imports}
+        for module, found in imports.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_every_module_keeps_to_its_layer() -> None:
+    assert list(complaints(ROOT)) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycle(ROOT) == []
+
+
+def test_core_never_awaits() -> None:
+    found = [
+        f"{path.name}, line {node.lineno}"
+        for path in sorted((ROOT / "_core").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith))
+    ]
+    assert found == []
+
+
+def test_importing_the_package_leaves_asyncio_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys, {PACKAGE}; print(*sys.modules)"],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert LAZY_ONLY.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("_core/_new.py", "from .._actor import x", "higher layer"),
+        ("_core/_new.py", f"import {PACKAGE}._actor", "higher layer"),
+        ("_core/_new.py", f"from {PACKAGE} import x", "higher layer"),
+        ("_core/_new.py", "import trio", "not among the dependencies"),
+        ("_core/_new.py", "def f():\n    import time", "pure"),
+        ("_actor.py", "from ._stores import _memory", "_stores._contract only"),
+        ("_actor.py", "from ._stores import MemoryStore", "_stores._contract only"),
+        ("_actor.py", "if TYPE_CHECKING:\n    from ._lax import x", "higher layer"),
+        ("_actor.py", "import redis.asyncio", "not among the dependencies"),
+        ("_actor.py", "import asyncio", "may know asyncio"),
+        ("_stores/_memory.py", "import trio_asyncio", "process-wide"),
+        ("_stores/_memory.py", "class A:\n    import trio_asyncio", "process-wide"),
+        ("_cli/_new.py", "from ..testing import x", "only tests use it"),
+        ("_new.py", "", "has no layer"),
+    ],
+)
+def test_a_breach_is_found(tmp_path: Path, path: str, source: str, complaint: str) -> None:
+    plant(tmp_path, {path: source})
+    found = list(complaints(tmp_path))
+    assert [text for text in found if complaint in text], found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("_actor.py", "from ._stores._contract import Store"),
+        ("_actor.py", "from ._core import values"),
+        ("_stores/_memory.py", "from . import _contract"),
+        ("_stores/_memory.py", "import asyncio, redis.asyncio"),
+        ("_stores/_memory.py", "async def f():\n    import trio_asyncio"),
+        ("_stores/_memory.py", "if TYPE_CHECKING:\n    import trio_asyncio"),
+        ("_cli/__init__.py", "from .. import MemoryStore"),
+        ("testing/__init__.py", f"from {PACKAGE} import MemoryStore\nfrom ._kit import x"),
+    ],
+)
+def test_what_is_allowed_is_not_complained_about(tmp_path: Path, path: str, source: str) -> None:
+    plant(tmp_path, {path: source})
+    assert list(complaints(tmp_path)) == []
+
+
+def test_a_cycle_is_found(tmp_path: Path) -> None:
+    plant(tmp_path, {"_lax.py": "from ._strict import a", "_strict.py": "from ._lax import b"})
+    assert set(cycle(tmp_path)) == {"_lax", "_strict"}
+
+
+def test_an_import_inside_a_function_makes_no_cycle(tmp_path: Path) -> None:
+    plant(
+        tmp_path, {"_lax.py": "from ._strict import a", "_strict.py": "def f(): from . import _lax"}
+    )
+    assert cycle(tmp_path) == []
+
+
+def plant(root: Path, changes: Mapping[str, str]) -> None:
+    """Write a little package that keeps every rule, but for `changes`."""
+    files = dict.fromkeys(
+        (
+            "__init__.py",
+            "_actor.py",
+            "_core/__init__.py",
+            "_lax.py",
+            "_stores/__init__.py",
+            "_stores/_contract.py",
+            "_stores/_memory.py",
+            "testing/__init__.py",
+            "testing/_kit.py",
+        ),
+        "",
+    )
+    files["__init__.py"] = "from ._stores import MemoryStore"
+    for path, source in (files | dict(changes)).items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(source, encoding="utf-8")

@@ -1,0 +1,554 @@
+"""Stores that break one rule each, for the conformance kit to find."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from distkit_actors import Store
+from distkit_actors._core._epochs import Epochs
+from distkit_actors._core._messages import (
+    Apply,
+    Before,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    Open,
+    Reply,
+    Request,
+    Result,
+    Resume,
+    Slice,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._registry import Record, Registry
+from distkit_actors._core._values import INT64_MAX, INT64_MIN, fits
+from distkit_actors._stores._contract import Link
+
+
+class NamespaceStore(Store):
+    """As `MemoryStore`, around any namespace."""
+
+    def __init__(
+        self, make: Callable[[], Namespace] = Namespace, where: Callable[[str], str] = str
+    ) -> None:
+        self.connected = True
+        self._make = make
+        self._where = where
+        self._namespaces: dict[str, Namespace] = {}
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        name = self._where(prefix)
+        yield NamespaceLink(self, self._namespaces.setdefault(name, self._make()))
+
+
+class NamespaceLink(Link):
+    def __init__(self, store: NamespaceStore, namespace: Namespace) -> None:
+        self._store = store
+        self._namespace = namespace
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def exchange(self, request: Request) -> Reply:
+        await trio.lowlevel.checkpoint()
+        return self._namespace.execute(request, int(trio.current_time() * 1_000_000))
+
+    @property
+    def connected(self) -> bool:
+        return self._store.connected
+
+
+class Changed(Namespace):
+    """A namespace to which requests come changed, or from which replies do."""
+
+    def execute(self, request: Request, now: int) -> Reply:
+        if isinstance(request, Apply):
+            request = self.apply(request, self.registry.records.get(request.instance))
+        elif isinstance(request, Resume):
+            request = self.resume(request)
+        elif isinstance(request, Open):
+            request = self.open(request)
+        reply = super().execute(request, now)
+        if isinstance(request, Apply) and isinstance(reply, Done):
+            return self.done(request, reply)
+        return reply
+
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return request
+
+    def resume(self, request: Resume) -> Resume:
+        return request
+
+    def open(self, request: Open) -> Open:
+        return request
+
+    def done(self, request: Apply, reply: Done) -> Done:
+        return reply
+
+
+def with_registry(kind: type[Registry]) -> Callable[[], Namespace]:
+    def make() -> Namespace:
+        namespace = Namespace()
+        namespace.registry = kind()
+        return namespace
+
+    return make
+
+
+def with_epochs(kind: type[Epochs]) -> Callable[[], Namespace]:
+    def make() -> Namespace:
+        namespace = Namespace()
+        namespace.registry.epochs = kind()
+        return namespace
+
+    return make
+
+
+def with_keys(change: Callable[[str], str]) -> Callable[[], Namespace]:
+    class ChangedKeys(Changed):
+        def apply(self, request: Apply, record: Record | None) -> Apply:
+            entries = [entry._replace(key=change(entry.key)) for entry in request.entries]
+            return replace(request, entries=entries)
+
+    return ChangedKeys
+
+
+# ------------------------------------------------------------------------- exactly once
+
+
+class ExecutesRepeats(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and record.seq == request.seq:
+            record.seq -= 1
+        return request
+
+
+class AnswersRepeatsAnew(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        if reply.journal is not None:
+            return reply
+        slices = self.registry.records[request.instance].slices
+        anew = [
+            Before(self.registry.total(e.key), slices.get(e.key, Slice(0, 0)).value)
+            for e in request.entries
+        ]
+        return replace(reply, results=anew)
+
+
+class ExecutesLateCopies(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and request.seq < record.seq:
+            return replace(request, seq=record.seq + 1)
+        return request
+
+
+class IgnoresGaps(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and request.seq > record.seq:
+            record.seq = request.seq - 1
+        return request
+
+
+class ForgetsLeavers(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        if request.leave:
+            self.registry.records.pop(request.instance)
+            self.registry.bodies.pop(request.instance, None)
+            self.registry.expiring.pop(request.instance, None)
+        return reply
+
+
+class NeverForgets(Registry):
+    def expire(self, now: int) -> None:
+        pass
+
+
+# ------------------------------------------------------------------------------ numbers
+
+
+class AnswersInDoubles(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        def rough(number: int) -> int:
+            return min(INT64_MAX, int(float(number)))
+
+        results = [
+            Before(rough(r.cumulative), rough(r.slice)) if isinstance(r, Before) else r
+            for r in reply.results
+        ]
+        return replace(reply, results=results)
+
+
+class AnswersDoubles(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        results = [
+            Before(float(r.cumulative), r.slice) if isinstance(r, Before) else r  # type: ignore[arg-type]
+            for r in reply.results
+        ]
+        return replace(reply, results=results)
+
+
+class SumsInDoubles(Registry):
+    def add(self, key: str, amount: int) -> bool:
+        total = self.total(key) + amount
+        if fits(total):
+            self.sums[key] = min(INT64_MAX, int(float(total)))
+        return fits(total)
+
+
+class Saturates(Registry):
+    def add(self, key: str, amount: int) -> bool:
+        self.sums[key] = max(INT64_MIN, min(INT64_MAX, self.total(key) + amount))
+        return True
+
+
+class WrapsAround(Registry):
+    def add(self, key: str, amount: int) -> bool:
+        self.sums[key] = (self.total(key) + amount - INT64_MIN) % 2**64 + INT64_MIN
+        return True
+
+
+class KeepsTheSliceOfWhatItRefuses(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
+        result = super()._add(record, entry, stamp, before)
+        if result is Verdict.REFUSED and fits(before.slice + entry.value):
+            self._write(record, entry.key, before.slice + entry.value, stamp)
+        return result
+
+
+class StopsAtTheFirstRefusal(Namespace):
+    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
+        if getattr(self, "stopped", 0) == at:
+            return Verdict.REFUSED
+        result = super()._run(record, entry, at, request)
+        if result is Verdict.REFUSED:
+            self.stopped = at
+        return result
+
+
+class PutsInTwoSteps(Namespace):
+    """Takes the old value away first: what fits in the end may not fit on the way."""
+
+    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
+        own = record.slices.get(entry.key)
+        if entry.kind is Kind.PUT and own:
+            for step in (-own.value, entry.value - own.value):
+                if not fits(self.registry.total(entry.key) + step):
+                    return Verdict.REFUSED
+        return super()._run(record, entry, at, request)
+
+
+class NeverSplits(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, entries=[e._replace(folded=False) for e in request.entries])
+
+
+class BelievesTheInstance(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
+        result = super()._add(record, entry, stamp, before)
+        if isinstance(result, Before) and entry.after is not None:
+            self._write(record, entry.key, entry.after, stamp)
+        return result
+
+
+class Executes500(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        return replace(reply, results=list(reply.results)[:500])
+
+
+class RunsEntriesBackwards(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, entries=list(request.entries)[::-1])
+
+    def done(self, request: Apply, reply: Done) -> Done:
+        return replace(reply, results=list(reply.results)[::-1])
+
+
+# ------------------------------------------------------------------------------- epochs
+
+
+class ReapsWhatWasMoved(Registry):
+    """H1, H2: the dead take away what others' moves have taken away before."""
+
+    def take_away(self, record: Record, key: str) -> bool:
+        gone = self.add(key, -record.slices[key].value)
+        if gone:
+            del record.slices[key]
+        return gone
+
+
+class KeepsStaleSlices(Namespace):
+    """H13, H15: an instance goes on from a slice that no longer counts."""
+
+    def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
+        return self.registry.epochs.since(known)
+
+
+class SetsWithoutEpoch(Epochs):
+    __slots__ = ()
+
+    def move(self, key: str, at: int) -> None:
+        pass
+
+
+class DeletesNothingWithoutEpoch(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        entries = [
+            e._replace(kind=Kind.PUT)
+            if e.kind is Kind.MOVE and not e.value and not self.registry.total(e.key)
+            else e
+            for e in request.entries
+        ]
+        return replace(request, entries=entries)
+
+
+class ClearsWithoutEpoch(Epochs):
+    """H14: what was cleared comes back."""
+
+    __slots__ = ()
+
+    def clear(self, at: int) -> None:
+        pass
+
+
+class TellsNoMoves(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        if reply.journal:
+            return replace(reply, journal=replace(reply.journal, moves=()))
+        return reply
+
+
+class TellsAllMovesAlways(Epochs):
+    __slots__ = ()
+
+    def since(self, known: int) -> tuple[Journal, bool]:
+        return super().since(0)
+
+
+class TellsTheFirstMovesOnly(Epochs):
+    __slots__ = ()
+
+    def since(self, known: int) -> tuple[Journal, bool]:
+        return super().since(known)[0], False
+
+
+class TellsTooManyMoves(Epochs):
+    __slots__ = ()
+
+    def since(self, known: int) -> tuple[Journal, bool]:
+        moves = tuple((key, self.of(key)) for key, stamp in self.moved.items() if stamp > known)
+        return Journal(self.cleared, self.floor, self.latest, moves), False
+
+
+# ------------------------------------------------------------------------- incarnations
+
+
+class FencesNobody(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and request.incarnation < record.incarnation:
+            return replace(request, incarnation=record.incarnation, seq=record.seq + 1)
+        return request
+
+
+class OpensWithoutLooking(Changed):
+    def open(self, request: Open) -> Open:
+        record = self.registry.records.get(request.instance)
+        return replace(request, expected=record.incarnation if record else 0, born=self.born)
+
+
+class OpensAgain(Changed):
+    def open(self, request: Open) -> Open:
+        record = self.registry.records.get(request.instance)
+        if record and record.nonce == request.nonce:
+            return replace(request, nonce=request.nonce + "'", expected=record.incarnation)
+        return request
+
+
+class AlwaysInherits(Changed):
+    def open(self, request: Open) -> Open:
+        return replace(request, inherit=True)
+
+
+class NeverInherits(Changed):
+    def open(self, request: Open) -> Open:
+        return replace(request, inherit=False)
+
+
+class LoadsWhatIsVoid(Namespace):
+    def _load(self, request: Load, now: int) -> Any:
+        reply = super()._load(request, now)
+        if isinstance(reply, Loaded) and not request.cursor:
+            slices = self.registry.records[request.instance].slices
+            given = {key for key, _, _ in reply.slices}
+            more = [(k, s.value, s.stamp) for k, s in slices.items() if k not in given]
+            return Loaded(reply.cursor, [*reply.slices, *more[:5]])
+        return reply
+
+
+class LoadsOnePage(Namespace):
+    def _load(self, request: Load, now: int) -> Any:
+        reply = super()._load(request, now)
+        return replace(reply, cursor="") if isinstance(reply, Loaded) else reply
+
+
+# ------------------------------------------------------------------------------ healing
+
+
+class KeepsLeftovers(Registry):
+    def purge(self, *args: Any) -> bool:
+        return False
+
+
+class TakesVoidClaims(Changed):
+    def resume(self, request: Resume) -> Resume:
+        claims = [claim._replace(stamp=self.clock) for claim in request.claims]
+        return replace(request, claims=claims)
+
+
+class TakesPositiveClaimsOnly(Changed):
+    """H6."""
+
+    def resume(self, request: Resume) -> Resume:
+        claims = [claim._replace(value=max(0, claim.value)) for claim in request.claims]
+        return replace(request, claims=claims)
+
+
+class TakesNoMoves(Changed):
+    def resume(self, request: Resume) -> Resume:
+        return replace(request, moves=())
+
+
+class TakesNoClear(Changed):
+    def resume(self, request: Resume) -> Resume:
+        return replace(request, cleared=0)
+
+
+class TakesMovesFor(Changed):
+    """A move that is known already is done once more."""
+
+    def resume(self, request: Resume) -> Resume:
+        return replace(request, moves=[(key, self.clock) for key, _ in request.moves])
+
+
+class TakesResumesForOthers(Changed):
+    def resume(self, request: Resume) -> Resume:
+        return replace(request, born=self.born)
+
+
+# ------------------------------------------------------------------------- life and death
+
+
+class NeverReaps(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, budget=0)
+
+
+class ReapsWithoutBounds(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, budget=10_000)
+
+
+class ReapsLittle(Changed):
+    """The keys of a batch are not the first to be free of the dead."""
+
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, budget=min(1, request.budget))
+
+
+class HearsNoHeartbeats(Registry):
+    def beat(self, record: Record, now: int) -> None:
+        if not record.deadline:
+            super().beat(record, now)
+
+
+class KnowsOneThreshold(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, pace=request.pace._replace(threshold=500_000))
+
+
+class KnowsNoBlackouts(Namespace):
+    def _notice_silence(self, *args: Any) -> None:
+        pass
+
+
+class LetsNobodyLeave(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, leave=False)
+
+
+# ---------------------------------------------------------------------------------- all
+
+
+def without_braces(prefix: str) -> str:
+    return prefix.replace("{", "").replace("}", "")
+
+
+def first_tag(prefix: str) -> str:
+    """What a server hashes of a name in which the prefix stands between braces."""
+    return prefix.partition("}")[0]
+
+
+def _never_connected() -> Store:
+    store = NamespaceStore()
+    store.connected = False
+    return store
+
+
+#: How to make a store, by what is wrong with it.
+MUTANTS: dict[str, Callable[[], Store]] = {
+    "never connected": _never_connected,
+    "prefixes without braces": lambda: NamespaceStore(where=without_braces),
+    "prefixes up to a brace": lambda: NamespaceStore(where=first_tag),
+    "prefixes in one case": lambda: NamespaceStore(where=str.casefold),
+    "prefixes cut": lambda: NamespaceStore(where=lambda prefix: prefix[:200]),
+    "one namespace": lambda: NamespaceStore(where=lambda prefix: "the one"),
+    **{
+        f"keys: {name}": lambda change=change: NamespaceStore(with_keys(change))
+        for name, change in (
+            ("normalized", lambda key: unicodedata.normalize("NFC", key)),
+            ("in one case", str.casefold),
+            ("stripped", str.strip),
+            ("cut", lambda key: key[:254]),
+            ("cut at zero bytes", lambda key: key.partition("\0")[0]),
+            ("as numbers", lambda key: str(int(key)) if key.lstrip("+-").isdecimal() else key),
+        )
+    },
+    **{
+        kind.__name__: lambda kind=kind: NamespaceStore(with_registry(kind))
+        for kind in (
+            *(NeverForgets, SumsInDoubles, Saturates, WrapsAround, ReapsWhatWasMoved),
+            *(KeepsLeftovers, HearsNoHeartbeats),
+        )
+    },
+    **{
+        kind.__name__: lambda kind=kind: NamespaceStore(with_epochs(kind))
+        for kind in (
+            *(SetsWithoutEpoch, ClearsWithoutEpoch, TellsAllMovesAlways, TellsTheFirstMovesOnly),
+            TellsTooManyMoves,
+        )
+    },
+    **{
+        kind.__name__: lambda kind=kind: NamespaceStore(kind)
+        for kind in (
+            *(ExecutesRepeats, AnswersRepeatsAnew, ExecutesLateCopies, IgnoresGaps),
+            *(ForgetsLeavers, AnswersInDoubles, AnswersDoubles, KeepsTheSliceOfWhatItRefuses),
+            *(StopsAtTheFirstRefusal, PutsInTwoSteps, NeverSplits, BelievesTheInstance),
+            *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),
+            *(TellsNoMoves, FencesNobody, OpensWithoutLooking, OpensAgain, AlwaysInherits),
+            *(NeverInherits, LoadsWhatIsVoid, LoadsOnePage, TakesVoidClaims),
+            *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
+            *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
+            *(KnowsOneThreshold, KnowsNoBlackouts, LetsNobodyLeave),
+        )
+    },
+}
