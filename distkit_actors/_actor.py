@@ -113,9 +113,18 @@ class Actor:
     @trio.lowlevel.enable_ki_protection
     async def ask(self, operation: Operation) -> Before:
         """Have ``operation`` done; return the values it found. See `Mailbox.ask`."""
-        self.check_open()
+        await self.wait_open()
         self.wake()
         return await self._mailbox.ask(operation)
+
+    async def wait_open(self) -> None:
+        """Do as `check_open`, but a cancelled caller gets its `Cancelled` first.
+
+        One cancellation may end both the counter and those who use it, in any order.
+        """
+        if self.life is not Life.RUNNING:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.check_open()
 
     def check_open(self) -> None:
         """Raise what an operation gets that comes too early, too late, or to the wrong one."""
@@ -128,7 +137,7 @@ class Actor:
 
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
-        self.check_open()
+        await self.wait_open()
         assert self.ledger is not None
         unsettled = self.ledger.unsettled()
         if not unsettled:

@@ -190,6 +190,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         cancelled, nothing was counted. Raises what `inc_nowait` raises.
         """
         count = checked_count(count)
+        await self._actor.wait_open()
         tally = self._tally(key)
         if tally.known or tally.asked:
             await trio.lowlevel.checkpoint()
@@ -213,6 +214,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
+        await self._actor.wait_open()
         tally = self._tally(key)
         if trio.current_time() - tally.read_at <= self._allowed_lag:
             await trio.lowlevel.checkpoint()
@@ -226,6 +228,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
         """
         count = checked_count(count)
+        await self._actor.wait_open()
         self._tally(key)
         await trio.lowlevel.checkpoint()
         tally = self._tally(key)

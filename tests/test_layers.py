@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What each may import from outside, beside the standard library. Those not listed: trio.
 OUTSIDE: Mapping[str, frozenset[str]] = {
     "_core": frozenset(),
-    "_stores": frozenset({"redis", "trio", "trio_asyncio"}),
+    "_stores": frozenset({"hiredis", "redis", "trio", "trio_asyncio"}),
     "_cli": frozenset({"rich", "trio"}),
 }
 TRIO_ONLY = frozenset({"trio"})

@@ -7,7 +7,7 @@ what it sends arrives any more. So each instance of the demo has a cable of its 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, final
 
@@ -30,7 +30,7 @@ class Cable(Store):
         self._under_way: set[trio.CancelScope] = set()
 
     @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncIterator[Link]:
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link through the cable; see `Store.link`."""
         async with self._store.link(prefix) as link:
             yield _CableLink(self, link)

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from .. import (
+    CounterClosedError,
     CounterValue,
     InstanceAwareCounter,
     LaxInstanceAwareCounter,
@@ -35,6 +36,20 @@ _BEATS_PER_THRESHOLD = 5
 
 #: Seconds that an instance may take to leave: a crashed one keeps nobody waiting.
 _GRACE = 1.0
+
+
+@asynccontextmanager
+async def cancelled_first() -> AsyncGenerator[None]:
+    """Prefer a cancellation to the complaint of a counter that it stopped a moment earlier.
+
+    It comes to a counter and to its users at once, and a user that was about to run may
+    find the counter stopping already.
+    """
+    try:
+        yield
+    except* CounterClosedError:
+        await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120 - that is the point
+        raise
 
 
 class State(enum.Enum):
@@ -146,11 +161,13 @@ class Instance:
         """Its slice, by the books."""
         return self._books.slices.get(self.name, 0)
 
-    async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(  # noqa: ASYNC910 - a crash is a cancellation that ends here
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Run the counter and the clients, until `leave` or `crash`."""
         with self._life:
             try:
-                async with trio.open_nursery() as nursery:
+                async with cancelled_first(), trio.open_nursery() as nursery:
                     await nursery.start(self.counter.run)
                     nursery.start_soon(self._serve)
                     task_status.started()
@@ -190,6 +207,8 @@ class Instance:
         """Have everything counted so far in the store."""
         if isinstance(self.counter, LaxInstanceAwareCounter):
             await self.counter.flush()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def cut_off(self) -> None:
         """Cut the cable: to the others it is dead, and it does not know."""
@@ -268,16 +287,17 @@ class Fleet:
         return [instance for instance in self.instances if instance.state is State.LIVE]
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Start every instance, and the photographer, in ``nursery``."""
+        """Start every instance in ``nursery``, and take the first picture."""
         for instance in self.instances:
-            await nursery.start(instance.live)
+            await nursery.start(instance.run)
         nursery.start_soon(self._photograph)
+        await self.next_picture()
 
     async def restart(self, instance: Instance, nursery: trio.Nursery) -> Instance:
         """Start a new process in the place of a crashed one."""
         place = self.instances.index(instance)
         fresh = self._make(place + 1)
-        await nursery.start(fresh.live)
+        await nursery.start(fresh.run)
         self.instances[place] = fresh
         return fresh
 
@@ -325,4 +345,5 @@ class Fleet:
 
     async def values(self) -> dict[str, CounterValue]:
         """Ask every live instance."""
+        await trio.lowlevel.checkpoint()
         return {instance.name: await instance.counter.get(KEY) for instance in self.live}

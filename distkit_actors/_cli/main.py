@@ -122,34 +122,35 @@ def _demo(url: str | None, seconds: float, instances: int, clock: trio.abc.Clock
 
 async def _until_interrupted(store: Store, where: str, seconds: float, instances: int) -> int:
     """Perform; at Ctrl-C let all instances leave before it ends."""
-    code = INTERRUPTED
     header = (
         f"distkit_actors demo, {where}. Dead is who is silent for "
         f"{seconds / story.THRESHOLDS:.1f} s."
     )
+    right = False
+    interrupted = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
             async def interrupt() -> None:
                 await anext(signals)
+                interrupted.set()
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(interrupt)
             screen = open_screen(sys.stdout, header)
             right = await story.perform(store, screen, instances=instances, seconds=seconds)
-            code = OK if right else MISMATCH
             nursery.cancel_scope.cancel()
-    if code == INTERRUPTED:
+    if interrupted.is_set():
         print("interrupted: all instances have left", file=sys.stderr)
-    return code
+        return INTERRUPTED
+    return OK if right else MISMATCH
 
 
-def _complain(error: BaseException) -> int:
+def _complain(error: Exception) -> int:
     print(f"distkit_actors demo: {' '.join(str(error).split())}", file=sys.stderr)
     return UNUSABLE
 
 
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from .. import CounterValue, Store, StrictInstanceAwareCounter
-from .fleet import KEY, Fleet, Instance, Picture, State
+from .fleet import KEY, Fleet, Instance, Picture, State, cancelled_first
 from .screen import Screen
 
 #: How long the story is.
@@ -46,10 +46,11 @@ async def perform(
     """
     prefix = prefix or f"distkit-demo-{uuid.uuid4().hex[:12]}"
     problem = None
-    async with trio.open_nursery() as nursery:
+    async with cancelled_first(), trio.open_nursery() as nursery:
         fleet = Fleet(store, prefix, size=instances, threshold=seconds / THRESHOLDS)
         await fleet.run(nursery)
         with screen:
+            screen.show(fleet.picture)
             nursery.start_soon(_show, fleet, screen)
             story = Story(fleet, screen, nursery)
             try:
@@ -217,7 +218,7 @@ class Story:
 
     def _check(self, values: Mapping[str, CounterValue]) -> None:
         """Print the totals, and compare them with the books."""
-        wrong = []
+        wrong: list[str] = []
         for instance in self._fleet.live:
             expected, counted = instance.slice, values[instance.name].instance_count
             self._screen.total(instance.name, expected, counted)

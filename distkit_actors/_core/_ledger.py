@@ -86,8 +86,8 @@ class Tally:
         Done whenever another layer changes, so that counting is one comparison.
         """
         cumulative, own = self._without_delta()
-        self.low = INT64_MIN - min(cumulative, own, 0)
-        self.high = INT64_MAX - max(cumulative, own, 0)
+        self.low = INT64_MIN - min(cumulative, own)
+        self.high = INT64_MAX - max(cumulative, own)
 
     def replace(self, value: int) -> None:
         """Make the own slice ``value``, whatever it was."""
@@ -155,9 +155,9 @@ class Ledger:
         return len(self._dirty)
 
     def unsettled(self) -> Counter[str]:
-        """Return the keys of which something is on its way or pending; twice for both."""
+        """Return how many acknowledgements each key still needs."""
         keys = Counter(tally.key for tally in (*self._sent, *self._seized))
-        keys.update(self._dirty.keys())
+        keys.update({key: 1 if fits(tally.delta) else 2 for key, tally in self._dirty.items()})
         return keys
 
     def tally(self, key: str) -> Tally:

@@ -14,7 +14,7 @@ from redis.asyncio.connection import Connection as TcpConnection
 
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError
-from ._bridge import Connection, ErrorReplyError, open_connection
+from ._bridge import Answer, Connection, ErrorReplyError, open_connection
 from ._contract import Link, Store, StoreAwayError
 from ._scripts import load_scripts
 from ._wire import Names, decode, encode
@@ -23,7 +23,16 @@ _OLDEST: Final = (6, 2)
 
 #: Error replies that mean: not now. Nothing was executed, and it may go well later.
 _AWAY: Final = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "READONLY", "TRYAGAIN"}
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "NOREPLICAS",
+        "NOSCRIPT",  # forgotten again since we loaded them
+        "READONLY",
+        "TRYAGAIN",
+    }
 )
 
 #: What to do about the others.
@@ -115,25 +124,27 @@ class _RedisLink(Link):
             # Another server, after a failover, would read the cursor differently.
             request = Load(request.instance, request.incarnation, "")
         name, arguments = encode(request)
-        script = load_scripts()[name]
-        keys = self._names.keys(request.instance)
         time = b"%d" % self._now() if self._now else b""
-        words = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, time, *arguments)
         try:
-            try:
-                answer = await self._connection.call(*words)
-            except ErrorReplyError as error:
-                if error.code != "NOSCRIPT":
-                    raise
-                # It was not executed, so that it may be sent again.
-                for each in load_scripts().values():
-                    await self._connection.call(b"SCRIPT", b"LOAD", each.source)
-                answer = await self._connection.call(*words)
+            answer = await self._call(name, self._names.keys(request.instance), time, *arguments)
         except ErrorReplyError as error:
             raise _mapped(error) from None
         reply = decode(cast("Sequence[bytes]", answer))
         self._loading = isinstance(reply, Loaded)
         return reply
+
+    async def _call(self, name: str, keys: Sequence[bytes], *arguments: bytes) -> Answer:
+        """Run a script, which the server may have forgotten."""
+        words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, *arguments)
+        try:
+            return await self._connection.call(*words)
+        except ErrorReplyError as error:
+            if error.code != "NOSCRIPT":
+                raise
+        # It was not executed, so that it may be sent again.
+        for script in load_scripts().values():
+            await self._connection.call(b"SCRIPT", b"LOAD", script.source)
+        return await self._connection.call(*words)
 
     @property
     def connected(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeGuard
 
 import trio
 
@@ -46,6 +46,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.heartbeats_keep_alive,
     time.a_blackout_kills_nobody,
     time.the_departed_are_forgotten,
+    time.old_moves_are_forgotten,
 )
 
 
@@ -95,10 +96,14 @@ def _failure(error: Exception, complaint: str | None) -> AssertionError:
     if complaint is not None:
         return AssertionError(complaint)
     inner: BaseException = error
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+    while _is_group(inner) and len(inner.exceptions) == 1:
         inner = inner.exceptions[0]
     if isinstance(inner, AssertionError):
         return inner
     if isinstance(inner, trio.TooSlowError):
         return AssertionError(f"no end after {_PATIENCE} seconds")
     return AssertionError(f"a counter or the kit stumbled: {inner!r}")
+
+
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)

@@ -183,6 +183,13 @@ async def overflow_is_refused(store: Store) -> None:
             same(await a.set_on_instance(key, top - one), (top - one, top - one), "making room")
             same(await b.delete_on_instance(key), (top, -one), "delete_on_instance with room")
             same(await c.delete(key), (top, one), "delete at the limit")
+            # The old value taken away first, or the new one added first, would not fit.
+            await a.set_on_instance("tight", -10 * one)
+            await b.set_on_instance("tight", top)
+            await c.set_on_instance("tight", 5 * one)
+            same(await a.set_on_instance("tight", -7 * one), (top - 2 * one, -7 * one), "replacing")
+            same(await c.set_on_instance("tight", 6 * one), (top - one, 6 * one), "replacing")
+            await a.clear()
 
 
 async def many_at_once(store: Store) -> None:
@@ -221,7 +228,8 @@ async def names_do_not_mix(store: Store) -> None:
     token = fresh("")
     prefixes = [token, token.upper(), f"{token}}}", f"}}{token}", f"{{{token}}}", f"{{{token}"]
     prefixes += [f"a}}b{token}", f"a{token}", f"é{token}", f"e\u0301{token}", f"{token} "]
-    prefixes += ["k" * (255 - len(token)) + token, token + "😀" * (255 - len(token))]
+    long = "k" * (255 - len(token)) + token
+    prefixes += [long, long[:-1], long[:-1] + "x", token + "😀" * (255 - len(token))]
     async with AsyncExitStack() as stack:
         spaces = [
             await stack.enter_async_context(joined(store, prefix, "same id")) for prefix in prefixes

@@ -76,11 +76,12 @@ async def folds_are_split_near_the_limits(store: Store) -> None:
 async def a_slice_nobody_counts_is_none(store: Store) -> None:
     """What an instance believes of a slice that another's move made void does not count."""
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
-        await a.batch(put("k", INT64_MAX), put("j", 5), put("i", 5))
-        await b.batch(move("k"), move("j", 7), move("i", 7))
-        results = await a.batch(add("k", 1), put("j", 2), move("i", 3))
-        same(list(results), [Before(0, 0), Before(7, 0), Before(7, 0)], "entries of a late one")
-        same(await b.values("k", "j", "i"), [(1, 0), (9, 7), (3, 0)], "after a late one's entries")
+        await a.batch(put("full", INT64_MAX), put("k", 5), put("j", 5), put("i", 5))
+        await b.batch(move("full"), move("k", 7), move("j", 7), move("i", 7))
+        results = await a.batch(add("full", 1), add("k", 1), put("j", 2), move("i", 3))
+        same(list(results), [Before(0, 0), *[Before(7, 0)] * 3], "entries of a late one")
+        values = await a.values("full", "k", "j", "i")
+        same(values, [(1, 1), (8, 1), (9, 2), (3, 3)], "after a late one's entries")
 
 
 async def a_thousand_entries(store: Store) -> None:

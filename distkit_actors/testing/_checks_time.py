@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import trio
 
-from .._core._messages import Done, Peek, Peeked
+from .._core._messages import Before, Done, Entry, Peek, Peeked, Resume, Verdict
 from .._core._values import INT64_MAX
 from .._stores._contract import Store
-from ._driver import Client, add, expect, fresh, joined, move, put, same
+from ._driver import BUDGET, Client, add, claim, expect, fresh, joined, move, put, same
 
 #: A threshold, in seconds, for those who are to die.
 _SHORT = 0.25
@@ -73,14 +73,18 @@ async def reaping_is_bounded(store: Store) -> None:
 
 
 async def _step(client: Client, key: str, budget: int) -> Done:
-    done = expect(Done, await client.send(client.compose(add(key, 0), budget=budget)), "a step")
+    return await _sent(client, add(key, 0), budget)
+
+
+async def _sent(client: Client, entry: Entry, budget: int = BUDGET) -> Done:
+    done = expect(Done, await client.send(client.compose(entry, budget=budget)), "a batch")
     client.take(done)
     return done
 
 
 async def heartbeats_keep_alive(store: Store) -> None:
     """Whoever beats in time stays, and who has a longer threshold may be silent for longer."""
-    prefix, threshold = fresh(), 0.6
+    prefix, threshold = fresh(), 0.48
     async with (
         joined(store, prefix, threshold=threshold) as a,
         joined(store, prefix, threshold=threshold * 10) as quiet,
@@ -103,7 +107,7 @@ async def a_blackout_kills_nobody(store: Store) -> None:
     ):
         await a.batch(add("k", 5))
         await b.batch(add("k", 1))
-        await trio.sleep(2 * _WAIT)
+        await trio.sleep(_WAIT)
         same(await b.values("k"), [(6, 1)], "read by the first one back")
         same(await a.values("k"), [(6, 5)], "read by the second one back")
         with trio.move_on_after(_PATIENCE):
@@ -130,3 +134,41 @@ async def the_departed_are_forgotten(store: Store) -> None:
 
 async def _incarnation(client: Client, name: str) -> int:
     return expect(Peeked, await client.send(Peek(name)), "a peek").incarnation
+
+
+async def old_moves_are_forgotten(store: Store) -> None:
+    """The store forgets a move after the retention, but not before all have heard of it."""
+    prefix = fresh()
+    async with (
+        joined(store, prefix, retention=_SHORT) as a,
+        joined(store, prefix, retention=_SHORT) as b,
+    ):
+        first = (await _sent(a, add("k", 5))).at
+        moved = (await _sent(b, move("k", 1))).at
+        await trio.sleep(_WAIT)
+        floor = 0
+        for _ in range(3):
+            done = await _sent(b, move("else"))
+            floor = done.journal.floor if done.journal else floor
+        assert floor < moved, "a move was forgotten that somebody has not heard of"
+        same(await a.values("k"), [(1, 0)], "a slice that was moved away long ago")
+        same(a.session.slices, {}, "slices of one who has heard late")
+        with trio.move_on_after(_PATIENCE):  # noqa: ASYNC912 - it is not forgotten yet
+            while floor < moved:
+                await a.batch()
+                done = await _sent(b, move("else"))
+                floor = done.journal.floor if done.journal else floor
+                await trio.sleep(_SHORT / 4)
+        assert floor >= moved, "a move that all have heard of long ago is never forgotten"
+
+        # Who may have missed it cannot be believed any more; who has heard of it can.
+        peeked = expect(Peeked, await b.send(Peek("stranger")), "a peek")
+        for number, known, result in ((1, first, Verdict.MOVED), (2, floor, Before(0, 0))):
+            resume = Resume(
+                *(f"stranger {number}", first, 7, known, b.session.pace),
+                born=peeked.born,
+                first=True,
+                claims=(claim("late", 3, first),),
+            )
+            done = expect(Done, await b.send(resume), "a resume of a stranger")
+            same(list(done.results), [result], "a claim as old as moves that were forgotten")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -21,7 +21,7 @@ from .._core._messages import (
     Result,
     Verdict,
 )
-from .._core._session import News, Session
+from .._core._session import News, Phase, Session
 from .._core._timing import MICROSECONDS
 from .._stores._contract import Link, Store
 
@@ -119,6 +119,8 @@ class Client:
         """Have ``entries`` executed, whatever that takes, and return their results."""
         results: Sequence[Result] = [Verdict.RETRY]
         while Verdict.RETRY in results:
+            fenced = self.session.phase is Phase.FENCED
+            assert not fenced, f"another instance {self.name!r} seems to have taken over"
             if self.session.idle:
                 self.compose(*entries, budget=budget)
             while (request := self.session.request()) is not None:
@@ -154,7 +156,7 @@ async def joined(
     silence: float = LONG,
     retention: float = LONG,
     inherit: bool = False,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Return a block with a registered instance, which just stops talking at the end."""
     times = (threshold, silence, retention)
     pace = Pace(*(int(seconds * MICROSECONDS) for seconds in times))

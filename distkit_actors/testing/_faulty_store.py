@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Literal, TypeAlias, final
 
@@ -31,7 +31,7 @@ class _Planned:
     __slots__ = ("fault", "left", "when")
 
     def __init__(self, fault: _Fault, left: int | None, when: Callable[[Request], bool]) -> None:
-        self.fault = fault
+        self.fault: _Fault = fault
         self.left = left
         self.when = when
 
@@ -73,7 +73,7 @@ class _Network:
             raise type(self.refusal)(*self.refusal.args)
 
     @contextmanager
-    def journey(self) -> Iterator[None]:
+    def journey(self) -> Generator[None]:
         """Fail if the network is cut before the block has ended."""
         with trio.CancelScope() as scope:
             self.on_the_way.add(scope)
@@ -131,7 +131,7 @@ class FaultyStore(Store):
         self.counts = self._network.counts
 
     @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncIterator[Link]:
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a faulty link to the namespace of ``prefix``; see `Store.link`."""
         async with self._inner.link(prefix) as link:
             yield _FaultyLink(self._network, link, prefix)
@@ -220,9 +220,10 @@ class FaultyStore(Store):
         """Let requests (or ``replies``) wait for `release`."""
         network = self._network
         if replies:
-            network.held_replies = network.held_replies or trio.Event()
-        else:
-            network.held = network.held or trio.Event()
+            if network.held_replies is None:
+                network.held_replies = trio.Event()
+        elif network.held is None:
+            network.held = trio.Event()
 
     def release(self) -> None:
         """Let everything go on that `hold` keeps."""

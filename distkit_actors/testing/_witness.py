@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -55,7 +55,7 @@ class Witness(Store):
         self._exchanges = 0
 
     @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncIterator[Link]:
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link whose replies are looked at."""
         async with self._store.link(prefix) as link:
             yield _WitnessLink(self, link)
@@ -92,7 +92,7 @@ class _WitnessLink(Link):
 def _complaint(request: Request, reply: Reply) -> str | None:
     what: str | None = None
     if type(reply) not in _ANSWERS[type(request)]:
-        return f"a {type(request).__name__} was answered by {reply!r}"
+        return f"{type(request).__name__} was answered by {reply!r}"
     match reply:
         case Done():
             entries = request.claims if isinstance(request, Resume) else ()

@@ -35,6 +35,7 @@ from distkit_actors import (
 from distkit_actors._core._messages import Reply, Request
 from distkit_actors._stores._contract import Link
 from distkit_actors.testing import FaultyStore
+from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
 Flavour = Literal["strict", "lax"]
@@ -316,6 +317,12 @@ class World:
             wire.release()
             with suppress(*(counter in self._tolerated) * [DistkitError]):
                 await counter.aclose()
+
+    def forget(self, *counters: Counter) -> None:
+        """Think no more of counters that are closed; and start the namespace afresh."""
+        for counter in counters:
+            self._counters.remove(counter)
+        self.prefix = unique_prefix()
 
     # ------------------------------------------------------------------- network
 

@@ -1,5 +1,6 @@
 """Arguments and exit codes."""
 
+import importlib.metadata
 import logging
 import os
 import re
@@ -43,7 +44,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_version_of_a_mere_checkout(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.metadata.distributions", list)
     monkeypatch.setattr("importlib.metadata.Distribution.from_name", missing)
     with pytest.raises(SystemExit):
         main(["--version"])
@@ -51,8 +51,6 @@ def test_version_of_a_mere_checkout(
 
 
 def missing(name: str) -> None:
-    import importlib.metadata
-
     raise importlib.metadata.PackageNotFoundError(name)
 
 

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from distkit_actors import (
+    CounterClosedError,
     CounterValue,
     MemoryStore,
     StoreUnavailableError,
@@ -15,7 +16,7 @@ from distkit_actors import (
 )
 from distkit_actors._cli import story
 from distkit_actors._cli.cable import Cable
-from distkit_actors._cli.fleet import KEY, Beat, Books, Fleet
+from distkit_actors._cli.fleet import KEY, Beat, Books, Fleet, cancelled_first
 from distkit_actors._cli.screen import PlainScreen
 
 PREFIX = "told"
@@ -184,26 +185,36 @@ async def test_a_store_that_cannot_be_reached(autojump_clock: trio.testing.MockC
     assert screen.text == ""  # the complaint is all there is to read
 
 
-async def test_a_cable_that_is_cut_lets_no_answer_through() -> None:
+async def test_a_cable_that_is_cut_lets_no_answer_through(nursery: trio.Nursery) -> None:
     cable = Cable(MemoryStore())
-    with pytest.raises(StoreUnavailableError, match="the cable is cut"):
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
-            nursery.start_soon(trio.sleep, 0)
-            async with cable.link(PREFIX) as link:
-                await link.connect()
-                assert link.connected
-                with trio.fail_after(5):
-                    nursery.start_soon(cut_soon, cable)
-                    await cable.carry(trio.sleep_forever)
-    assert not link.connected
-    cable.mend()
-    assert link.connected
-    await link.connect()
+
+    async def cut_soon() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        cable.cut()
+
+    async with cable.link(PREFIX) as link:
+        await link.connect()
+        assert link.connected
+        nursery.start_soon(cut_soon)
+        with trio.fail_after(5), pytest.raises(StoreUnavailableError, match="the cable is cut"):
+            await cable.carry(trio.sleep_forever)
+        assert not link.connected
+        with pytest.raises(StoreUnavailableError):
+            await link.connect()
+        cable.mend()
+        assert link.connected
+        await link.connect()
 
 
-async def cut_soon(cable: Cable) -> None:
-    await trio.testing.wait_all_tasks_blocked()
-    cable.cut()
+async def test_a_cancellation_comes_before_a_closed_counter() -> None:
+    with trio.CancelScope() as scope:
+        async with cancelled_first():
+            scope.cancel()
+            raise CounterClosedError("stopping")
+    assert scope.cancelled_caught
+    with pytest.RaisesGroup(CounterClosedError):
+        async with cancelled_first():
+            raise CounterClosedError("stopped")
 
 
 def test_books_add_what_counts() -> None:

@@ -55,9 +55,7 @@ OPERATIONS = {
     "set_on_instance": Operation(
         lambda c: c.set_on_instance("k", -1), (6, -1), {"k": -1, "l": -3}, THEIRS
     ),
-    "delete_on_instance": Operation(
-        lambda c: c.delete_on_instance("k"), (7, 5), {"l": -3}, THEIRS
-    ),
+    "delete_on_instance": Operation(lambda c: c.delete_on_instance("k"), (7, 5), {"l": -3}, THEIRS),
     "clear_on_instance": Operation(lambda c: c.clear_on_instance(), None, {}, THEIRS),
     "get": Operation(lambda c: c.get("k"), (12, 5), MINE, THEIRS),
 }
@@ -210,9 +208,7 @@ LAX_OPERATIONS = {
     "set_on_instance": Operation(
         lambda c: c.set_on_instance("k", -1), (6, -1), {"k": -1, "l": -3}, THEIRS
     ),
-    "delete_on_instance": Operation(
-        lambda c: c.delete_on_instance("k"), (7, 7), {"l": -3}, THEIRS
-    ),
+    "delete_on_instance": Operation(lambda c: c.delete_on_instance("k"), (7, 7), {"l": -3}, THEIRS),
     "clear_on_instance": Operation(lambda c: c.clear_on_instance(), None, {}, THEIRS),
 }
 
@@ -299,9 +295,7 @@ async def test_cancelled_caller_leaves_at_once_and_harms_nobody(
         after = await scene.a.get("k")
     assert results == [(9, 9)] if name != "clear" else results in ([(9, 9)], [(0, 0)])
     mine = _plus(operation.mine, "other", 9)
-    if when == "not sent yet":
-        mine, theirs = _plus(MINE, "other", 9), THEIRS
-    elif scene.lens.look().of(scene.a.instance_id) != mine:
+    if when == "not sent yet" or scene.lens.look().of(scene.a.instance_id) != mine:
         mine, theirs = _plus(MINE, "other", 9), THEIRS
     else:
         theirs = operation.theirs

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 import trio
+import trio.lowlevel
 
 from distkit_actors import (
     LaxInstanceAwareCounter,
@@ -111,7 +112,7 @@ async def test_counting_goes_on_exactly(
 
             async def count_lax() -> None:
                 c.inc_nowait("k")
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
 
             spinners = (
                 Spinner(lambda: a.inc("k")),
@@ -537,8 +538,10 @@ async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
             await b.flush()
             server.command("BGREWRITEAOF")
             await until(
-                lambda: server.command("INFO", "persistence")["aof_rewrite_in_progress"] == 0
-                and server.command("INFO", "persistence")["aof_rewrite_scheduled"] == 0,
+                lambda: (
+                    server.command("INFO", "persistence")["aof_rewrite_in_progress"] == 0
+                    and server.command("INFO", "persistence")["aof_rewrite_scheduled"] == 0
+                ),
                 5,
             )
             server._config["key-load-delay"] = "12000"
@@ -575,6 +578,7 @@ async def test_in_doubt_when_the_store_is_emptied(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
     """Own counts are folded into what is re-asserted; moves are not repeated (I6)."""
+
     async def emptied(proxy: FaultProxy) -> None:
         proxy.drop_reply()
         await proxy.wait_for("drop_reply")

@@ -132,8 +132,7 @@ class Oracle:
         return before
 
     def _write(self, actor: int, instance: str, key: str, value: int) -> None:
-        if (key, actor) in self.suspect:
-            self.excused.add((key, instance))  # L1
+        self.doubt(actor, instance, [key])
         # What an actor does that somebody replaced is void with the next word of the other.
         if self.owner[instance] == actor:
             self.value[key, instance] = value
@@ -196,6 +195,10 @@ class Oracle:
         self.suspect.update(pair for pair in self.unheard if pair[0] in self.lost_moves)
         self.lossy = True
 
+    def doubt(self, actor: int, instance: str, keys: Iterable[str]) -> None:
+        """``actor`` counts where it may not know of a move that the store lost (L1)."""
+        self.excused.update((key, instance) for key in keys if (key, actor) in self.suspect)
+
     def unsure(self, instance: str, op: Op, keys: Iterable[str]) -> None:
         """Nobody can say whether ``op`` took effect (L4)."""
         kind, key, _ = op
@@ -248,6 +251,14 @@ class Oracle:
     def excuses(self, key: str, instance: str) -> bool:
         """Tell whether a slice may differ."""
         return (key, instance) in self.excused or (key, EVERYONE) in self.excused
+
+    def may_differ(self, actor: int, key: str, instance: str) -> bool:
+        """Tell whether an actor may be told something else of its own slice for now."""
+        return (
+            self.excuses(key, instance)
+            or (key, actor) in self.suspect
+            or self.owner[instance] != actor
+        )
 
     def compare(
         self, instance: str, slices: Mapping[str, int], keys: Iterable[str], tally: Tally

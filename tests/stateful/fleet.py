@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Literal
@@ -23,6 +24,9 @@ from tests.stateful.wires import INTERVAL, THRESHOLD, Meter, Tap
 GRACE = 0.05
 
 
+_numbers = itertools.count()
+
+
 class Call:
     """One call of a counter's method by a task of its own."""
 
@@ -36,7 +40,9 @@ class Call:
         self.heard = heard  # answers of the store that its counter had before
         self.scope = trio.CancelScope()
         self.over = False
+        self.number = 0  # in the order in which calls ended
         self.cancelled = False
+        self.unknown_to_store = False  # when it began, the store had lost its counter
         self.result: CounterValue | None = None
         self.error: Exception | None = None
         self.began = 0.0
@@ -53,6 +59,7 @@ class Call:
             except Exception as error:  # noqa: BLE001 (judged by the machine)
                 self.error = error
         self.cancelled = self.scope.cancelled_caught
+        self.number = next(_numbers)
         self.over = True
 
 

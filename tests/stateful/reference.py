@@ -64,6 +64,7 @@ class Key:
         self, answers: Mapping[Op, object], unsure: Collection[str], absent: Collection[str]
     ) -> None:
         """Take answers in, with the slices of ``absent`` not counted and of ``unsure`` maybe."""
+        possible = [op for op in self.open if answers.get(op) is not NEVER]
         here = [op for op in self.open if op in answers]
         self.open = [op for op in self.open if op not in answers]
         if self.loose:
@@ -73,26 +74,21 @@ class Key:
                     self.loose = False
                     self.worlds = {(_slices({op.who: op.count}), frozenset())}
             return
-        possible = [op for op in here if answers[op] is not NEVER] + self.open
         worlds, fresh = set(self.worlds), list(self.worlds)
         while fresh:
             slices, done = fresh.pop()
             ready = [op for op in possible if not any(op is each for each, _ in done)]
             for op in ready:
-                if any(first in ready for first in op.after):
+                if not op.sees_pending and any(first in ready for first in op.after):
                     continue
-                seen = dict(slices)
-                if op.sees_pending:
-                    for count in ready:
-                        if count.pending_count and count.who == op.who:
-                            seen[op.who] = _own(count, seen.get(op.who, 0))
-                totals = _totals(seen, op.who, unsure, absent)
-                for after, results in _outcomes(op, seen, totals):
-                    kept = slices if op.kind == "get" else _slices(after)
-                    world = (kept, done | {(op, frozenset(results))})
-                    if _agrees(op, results, answers) and world not in worlds:
-                        worlds.add(world)
-                        fresh.append(world)
+                for seen in _sights(op, dict(slices), ready):
+                    totals = _totals(seen, op.who, unsure, absent)
+                    for after, results in _outcomes(op, seen, totals):
+                        kept = slices if op.kind == "get" else _slices(after)
+                        world = (kept, done | {(op, frozenset(results))})
+                        if _agrees(op, results, answers) and world not in worlds:
+                            worlds.add(world)
+                            fresh.append(world)
         self.worlds = {
             (slices, frozenset((op, results) for op, results in done if op not in answers))
             for slices, done in worlds
@@ -125,6 +121,18 @@ class Key:
             sum(n for _, n in slices if n > 0) > HIGH or sum(n for _, n in slices if n < 0) < LOW
             for slices, _ in self.worlds
         )
+
+
+def _sights(op: Op, slices: dict[str, int], open_: list[Op]) -> Iterator[dict[str, int]]:
+    """Yield what an operation may see: a lax read, what its counter has in memory too."""
+    if not op.sees_pending or not any(count in op.after for count in open_):
+        yield slices
+    if op.sees_pending:
+        mine = [count for count in open_ if count.pending_count and count.who == op.who]
+        for index, count in enumerate(mine):
+            slices = {**slices, op.who: _own(count, slices.get(op.who, 0))}
+            if not any(later in op.after for later in mine[index + 1 :]):
+                yield slices
 
 
 def _own(op: Op, own: int) -> int:

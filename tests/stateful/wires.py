@@ -51,6 +51,7 @@ class Meter(Store):
         self._absent: set[str] = set()
         self.awaited: set[str] = set()  # who may still tell the store of a clear that it lost
         self._again: set[str] = set()  # who has to resume once more after that
+        self.lost: set[str] = set()  # not heard since the store lost everything
         self._heard = -math.inf  # anybody
         self._grace = -math.inf  # the latest that a blackout may have ended
 
@@ -89,6 +90,7 @@ class Meter(Store):
         """
         if cleared:
             self.awaited = set(alive)
+        self.lost = set(alive)
         self._absent.update(self._last)
         self._sure_until = dict.fromkeys(self._sure_until, -math.inf)
         self._heard = self._grace = -math.inf
@@ -132,6 +134,7 @@ class Meter(Store):
         self._sure_until[who] = now + THRESHOLD - SLACK
         self._late_steps[who] = 0
         self._absent.discard(who)
+        self.lost.discard(who)
         self.steps += 1
         if self.awaited:
             self.awaited.discard(who)

@@ -204,6 +204,106 @@ def test_clear_with_many_keys(twin: Twin) -> None:
     twin.check_sums()
 
 
+def test_many_die_at_once_but_few_in_one_step(twin: Twin) -> None:
+    for number in range(11):
+        run(twin, session_of(f"i{number}"), add("a"))
+    twin.now += PACE.threshold - SECOND
+    last = session_of("last")
+    run(twin, last, add("a"))
+    twin.now += SECOND
+    for left in (8, 4, 1):
+        assert run(twin, last, add("a", 0), budget=100).results[0] == Before(left, 1)
+        twin.compare()
+    assert not run(twin, last, budget=100).backlog
+    twin.compare()
+
+
+def test_a_body_does_not_wait_behind_those_that_do_not_fit(twin: Twin) -> None:
+    for number in range(20):
+        run(twin, session_of(f"i{number:02}"), add("a", -1))
+    run(twin, session_of("z"), add("b", 5))
+    twin.now += PACE.threshold - SECOND
+    last, other = session_of("last"), session_of("other")
+    run(twin, last, add("a", 2**63 - 1))
+    run(twin, other, add("a", 20))
+    twin.now += SECOND
+    for _ in range(10):
+        reply = run(twin, last, budget=100)
+        twin.compare()
+    assert reply.stuck == 16
+    assert not reply.backlog
+    assert twin.lua.dump()["sums"] == {"a": 2**63 - 1}
+    run(twin, last, add("a", -100), budget=100)
+    for _ in range(2):  # 16 bodies in each step
+        run(twin, last, budget=100)
+    assert twin.lua.dump()["sums"] == {"a": 2**63 - 1 - 80}
+    twin.compare()
+
+
+def test_leftovers_that_do_not_fit_become_a_body_of_their_own(twin: Twin) -> None:
+    early, other = session_of("i"), session_of("other")
+    run(twin, early, add("a", -1), add("b", 1))
+    run(twin, other, add("a", 2**63 - 1))
+    run(twin, session_of("third"), add("a", 1))
+    late = Session("i", "other nonce", PACE)
+    run(twin, late, add("b", 5))
+    twin.compare()
+    (orphan,) = twin.lua.dump()["bodies"]
+    assert orphan.startswith("i:")
+    assert twin.lua.dump()["holds"].keys() == {orphan, "i", "other", "third"}
+    assert run(twin, other, budget=100).stuck == 1
+    run(twin, other, add("a", -50))
+    run(twin, other, budget=100)
+    assert twin.lua.dump()["bodies"] == []
+    assert twin.lua.dump()["sums"] == {"a": 2**63 - 50, "b": 5}
+    twin.compare()
+
+
+def test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner(twin: Twin) -> None:
+    stale, big, small = session_of("stale"), session_of("big"), session_of("small")
+    run(twin, stale, add("a", -10), add("b", -10))
+    twin.now += SECOND
+    run(twin, big, add("a", 2**63 - 1), add("b", 2**63 - 1))
+    run(twin, small, add("a", 5), add("b", 5), add("c", 1))
+    born, epoch = twin.namespace.born, twin.now - 1
+    mover = Resume("mover", twin.now, 1, 0, PACE, born, True, 0, [("a", epoch), ("b", epoch)])
+    twin.execute(mover)
+    twin.compare()
+    twin.check_sums()
+    assert twin.lua.dump()["bodies"] == ["small"]
+    run(twin, small, add("c"))  # it comes back, and keeps to itself what does not fit
+    assert small.withheld
+    twin.compare()
+    # A part that is not the first, of an instance with slices of its own.
+    run(twin, big, add("d", 1))
+    part = Resume(
+        "big", big.incarnation, big.seq + 1, 0, PACE, born, False, 0, [("d", twin.now + 9)]
+    )
+    twin.execute(part)
+    claim = Entry(Kind.CLAIM, "d", 3, 3, stamp=twin.now + 9)
+    moves = [("d", twin.now + 10)]
+    twin.execute(
+        Resume("big", big.incarnation, big.seq + 2, 0, PACE, born, False, 0, moves, [claim])
+    )
+    twin.compare()
+    twin.check_sums()
+
+
+def test_stamps_of_the_future_are_never_given_out_again(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a", 1))
+    born, future = twin.namespace.born, twin.now + 10 * SECOND
+    twin.execute(Resume("late", twin.now, 1, 0, PACE, born, True, future))
+    twin.compare()
+    twin.execute(Resume("late", twin.now, 2, 0, PACE, born, False, future, [("a", future + 5)]))
+    twin.compare()
+    run(twin, session)  # it must return first
+    run(twin, session, add("a", 2))
+    assert session.slices["a"].stamp > future + 5
+    twin.compare()
+    twin.check_sums()
+
+
 # ------------------------------------------------------------------------- int64's limits
 
 TOP, BOTTOM = 2**63 - 1, -(2**63)
@@ -266,9 +366,9 @@ def test_an_instance_that_left_is_forgotten(store: LuaStore) -> None:
     assert session.phase is Phase.LEFT
     assert sorted(store.names_in_use()) == [store.hash_of("i"), store.base + b"n"]
     assert 0 < store.client.pttl(store.hash_of("i")) <= 200
+    assert 0 < store.client.pttl(store.base + b"n") <= 200  # nobody is left
     time.sleep(0.3)
-    assert store.names_in_use() == [store.base + b"n"]
-    assert store.execute(Peek("i")) == Peeked(0, session._born)
+    assert store.names_in_use() == []
 
 
 def test_a_revived_record_does_not_expire(store: LuaStore) -> None:

@@ -236,16 +236,24 @@ class StopsAtTheFirstRefusal(Namespace):
         return result
 
 
-class PutsInTwoSteps(Namespace):
-    """Takes the old value away first: what fits in the end may not fit on the way."""
+class TakesAwayFirst(Namespace):
+    """What fits in the end may not fit on the way."""
+
+    def step(self, old: int, new: int) -> int:
+        return -old
 
     def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
         own = record.slices.get(entry.key)
         if entry.kind is Kind.PUT and own:
-            for step in (-own.value, entry.value - own.value):
-                if not fits(self.registry.total(entry.key) + step):
-                    return Verdict.REFUSED
+            step = self.step(own.value, entry.value)
+            if not fits(self.registry.total(entry.key) + step):
+                return Verdict.REFUSED
         return super()._run(record, entry, at, request)
+
+
+class AddsFirst(TakesAwayFirst):
+    def step(self, old: int, new: int) -> int:
+        return new
 
 
 class NeverSplits(Changed):
@@ -481,6 +489,21 @@ class KnowsNoBlackouts(Namespace):
         pass
 
 
+class ForgetsMovesEarly(Namespace):
+    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+        self.registry.epochs.forget(horizon, moved_now)
+
+
+class NeverForgetsMoves(Namespace):
+    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+        pass
+
+
+class BelievesThoseWhoMissedMoves(Changed):
+    def resume(self, request: Resume) -> Resume:
+        return replace(request, known=self.clock)
+
+
 class LetsNobodyLeave(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         return replace(request, leave=False)
@@ -542,13 +565,14 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         for kind in (
             *(ExecutesRepeats, AnswersRepeatsAnew, ExecutesLateCopies, IgnoresGaps),
             *(ForgetsLeavers, AnswersInDoubles, AnswersDoubles, KeepsTheSliceOfWhatItRefuses),
-            *(StopsAtTheFirstRefusal, PutsInTwoSteps, NeverSplits, BelievesTheInstance),
+            *(StopsAtTheFirstRefusal, TakesAwayFirst, AddsFirst, NeverSplits, BelievesTheInstance),
             *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),
             *(TellsNoMoves, FencesNobody, OpensWithoutLooking, OpensAgain, AlwaysInherits),
             *(NeverInherits, LoadsWhatIsVoid, LoadsOnePage, TakesVoidClaims),
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
             *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
-            *(KnowsOneThreshold, KnowsNoBlackouts, LetsNobodyLeave),
+            *(KnowsOneThreshold, KnowsNoBlackouts, LetsNobodyLeave, ForgetsMovesEarly),
+            *(NeverForgetsMoves, BelievesThoseWhoMissedMoves),
         )
     },
 }

@@ -15,12 +15,34 @@ from trio.testing import MockClock
 import distkit_actors
 import distkit_actors.testing
 from distkit_actors import MemoryStore, RedisStore, Store
-from distkit_actors._core._messages import Done, Journal, Reply, Request
+from distkit_actors._core._messages import (
+    Apply,
+    Before,
+    Behind,
+    Conflict,
+    Done,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Opened,
+    Pace,
+    Peek,
+    Peeked,
+    Reply,
+    Request,
+    Resume,
+    Stale,
+    Verdict,
+)
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._errors import StoreUnavailableError
 from distkit_actors._stores._contract import Link
-from distkit_actors.testing import check_store
+from distkit_actors.testing import _check_store, check_store
 from distkit_actors.testing._check_store import CHECKS, check_name
+from distkit_actors.testing._witness import Witness
 from tests.testing.mutants import MUTANTS, NamespaceStore
 
 
@@ -87,9 +109,6 @@ async def test_a_store_that_is_away_fails(autojump_clock: MockClock) -> None:
 
 
 async def test_a_store_that_hangs_fails(autojump_clock: MockClock) -> None:
-    class Hangs(Namespace):
-        pass
-
     class HangingStore(NamespaceStore):
         @asynccontextmanager
         async def link(self, prefix: str) -> AsyncIterator[Link]:
@@ -99,6 +118,63 @@ async def test_a_store_that_hangs_fails(autojump_clock: MockClock) -> None:
 
     with pytest.raises(AssertionError, match="no end after"):
         await check_store(HangingStore)
+
+
+async def test_what_counters_make_of_a_broken_store_is_unpacked(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = next(check for check in CHECKS if check_name(check) == "many_at_once")
+    monkeypatch.setattr(_check_store, "CHECKS", (check,))
+    with pytest.raises(AssertionError, match="instead of being refused"):
+        await check_store(MUTANTS["WrapsAround"])
+
+
+APPLY = Apply("i", 1, 1, 0, Pace(1, 1, 1), [Entry(Kind.ADD, "k", 1)])
+CLAIM = Resume("i", 1, 1, 0, Pace(1, 1, 1), 0, first=True, claims=[Entry(Kind.CLAIM, "k", 1)])
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply", "complaint"),
+    [
+        (Peek("i"), Stale(), "Peek was answered by Stale"),
+        (APPLY, Opened(1, 1, inherited=False, leftovers=False), "Apply was answered by Opened"),
+        (CLAIM, Behind(Journal(0, 0, 0)), "Resume was answered by Behind"),
+        (Peek("i"), Peeked(-1, 0), "-1 as incarnation"),
+        (Load("i", 1, ""), Loaded("", [("k", 2**63, 1)]), "as a slice of 'k'"),
+        (Load("i", 1, ""), MustResume(None, 1.5), "1.5 as born"),  # type: ignore[arg-type]
+        (APPLY, Conflict(True), "True as incarnation"),
+        (APPLY, Behind(Journal(0, 0, 0, [("k", 1)] * 1001)), "1001 moves at once"),
+        (APPLY, Behind(Journal(0, 0, 0, [("k", 1.0)])), "1.0 as the epoch"),  # type: ignore[list-item]
+        (APPLY, Done(1, []), "0 results for 1 entries"),
+        (APPLY, Done(1, [Before(0, -(2**63) - 1)]), "Before"),
+        (APPLY, Done(1, [Verdict.MOVED]), "MOVED"),
+        (APPLY, Done(1, [Verdict.SPLIT]), "SPLIT"),
+        (APPLY, Done(1, [Verdict.RETRY]), "RETRY"),
+        (APPLY, Done(1, [(0, 0)]), "(0, 0)"),  # type: ignore[list-item]
+        (APPLY, Done(1, [Before(0, 0)], Journal(0, -1, 0)), "-1 as floor"),
+        (CLAIM, Done(1, [Before(0, 0)], again=True), "to be sent again"),
+    ],
+)
+def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint: str) -> None:
+    witness = Witness(MemoryStore())
+    with pytest.raises(AssertionError) as caught:
+        witness.judge(request_, reply)
+    assert complaint in str(caught.value)
+    assert witness.complaint == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (APPLY, Done(1, [Verdict.REFUSED])),
+        (APPLY, Stale()),
+        (CLAIM, Done(1, [Verdict.MOVED])),
+        (CLAIM, Done(1, [], again=True)),
+        (Load("i", 1, ""), Loaded("", [("k", -(2**63), 1)])),
+    ],
+)
+def test_well_formed_replies_pass(request_: Request, reply: Reply) -> None:
+    Witness(MemoryStore()).judge(request_, reply)
 
 
 async def test_cancelling_the_kit_cancels_it() -> None:
@@ -128,7 +204,5 @@ def test_importing() -> None:
         "import sys, distkit_actors; print('distkit_actors.testing' in sys.modules);"
         "import distkit_actors.testing; print('pytest' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

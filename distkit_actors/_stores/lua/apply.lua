@@ -57,5 +57,8 @@ if refreshed or moved_now > 0 then
   forget_moves(moved_now)
 end
 save_space()
+if ARGV[9] == '1' then
+  release_space(pace.ret)
+end
 return with_journal({'done', answer, backlog and '1' or '0', tostring(stuck)}, moves,
   space.latest)

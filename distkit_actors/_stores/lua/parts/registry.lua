@@ -16,6 +16,9 @@ local function revive(thr, hold)
   call('ZADD', H, text(hold), instance)
   call('ZREM', D, instance)
   call('PERSIST', I)
+  for _, name in ipairs({N, M, L}) do
+    call('PERSIST', name)
+  end
   space.due = math.min(space.due, now + thr)
 end
 
@@ -50,6 +53,15 @@ local function bury(name, state)
   end
 end
 
+-- Gives a namespace that everybody has left a time to live, as its instances have one.
+local function release_space(retention)
+  if call('ZCARD', A) == 0 and call('ZCARD', D) == 0 then
+    for _, name in ipairs({N, M, L}) do
+      call('PEXPIRE', name, text(math.floor(retention / 1000)))
+    end
+  end
+end
+
 -- Removes up to PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
 -- their sum yet go to a body of their own, so that the caller has nothing left here that it
 -- does not know of (I12). Returns whether slices remain, and whether there is such a body.
@@ -62,7 +74,6 @@ local function purge(at, thr, ret, hold)
       keys[#keys + 1] = stuck[index]
     end
     write_record(hash, 0, '', '0', 'dead', thr, ret, hold, 0)
-    call('PERSIST', hash)
     spread('HSET', hash, stuck)
     spread('HDEL', I, keys)
     call('ZADD', H, text(hold), orphan)

@@ -1,0 +1,587 @@
+"""Section 5 of the specification, sentence by sentence."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import (
+    CounterOverflowError,
+    LaxInstanceAwareCounter,
+    StoreError,
+    StoreUnavailableError,
+)
+from distkit_actors._core._messages import Apply, Entry
+from tests.behaviour.world import MAX, MIN, Counter, World, on_memory
+
+
+def batches(world: World, counter: Counter) -> list[Apply]:
+    """Return the batches of a counter that have entries."""
+    return [r for r in world.requests(counter) if isinstance(r, Apply) and r.entries]
+
+
+def entries(world: World, counter: Counter) -> list[Entry]:
+    """Return all entries of a counter, in order."""
+    return [entry for batch in batches(world, counter) for entry in batch.entries]
+
+
+# ------------------------------------------------------------------------ without waiting
+
+
+async def test_inc_nowait_works_on_a_cold_key(world: World) -> None:
+    """A key never used before can be counted at once, whatever the others hold."""
+    a = await world.lax()
+    b = await world.strict()
+    await b.inc("k", 100)
+    a.inc_nowait("k")
+    a.inc_nowait("k", 4)
+    a.dec_nowait("k", 2)
+    with pytest.raises(trio.WouldBlock):
+        a.get_nowait("k")
+    await a.flush()
+    assert (103, 3) == a.get_nowait("k")
+    assert (103, 100) == await b.get("k")
+
+
+async def test_get_nowait_of_a_key_never_read_would_block(world: World) -> None:
+    """There is no answer before the store has said something; then there always is."""
+    a = await world.lax()
+    b = await world.strict()
+    with pytest.raises(trio.WouldBlock):
+        a.get_nowait("k")
+    with pytest.raises(trio.WouldBlock):
+        a.get_nowait("k")
+    assert (0, 0) == await a.get("k")
+    assert (0, 0) == a.get_nowait("k")
+    await b.inc("k", 5)
+    await b.set("other", 6)
+    # It is what was last heard, not what is.
+    assert (0, 0) == a.get_nowait("k")
+    await world.value(a, "k")
+    assert (5, 0) == a.get_nowait("k")
+    with pytest.raises(trio.WouldBlock):
+        a.get_nowait("other")
+
+
+async def test_counting_goes_on_during_an_outage(world: World) -> None:
+    """While the store is away all lax operations answer; afterwards everything arrives once."""
+    a = await world.lax()
+    b = await world.strict()
+    assert (1, 1) == await a.inc("k")
+    await a.flush()
+    world.wire(a).cut()
+    for n in range(2, 40):
+        a.inc_nowait("k")
+        a.inc_nowait("cold")
+        assert (n, n) == a.get_nowait("k")
+    assert (40, 40) == await a.inc("k")
+    assert (39, 39) == await a.dec("k")
+    assert (39, 39) == await a.get("k")
+    assert (50, 50) == await a.set_on_instance("k", 50)
+    assert (51, 51) == await a.inc("k")
+    assert (3, 3) == await a.inc("colder", 3)
+    assert (0, 0) == await a.get("never used")
+    assert 3 == a.statistics().pending_keys
+    await world.rejoin(a)
+    await a.flush()
+    assert (51, 0) == await b.get("k")
+    assert (38, 0) == await b.get("cold")
+    assert (3, 0) == await b.get("colder")
+
+
+@on_memory
+async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> None:
+    """What waits for the store is one sum for each key, however much was counted."""
+    a = await world.lax()
+    b = await world.strict()
+    await a.inc("k-0")
+    await a.flush()
+    world.wire(a).cut()
+    for n in range(20_000):
+        a.inc_nowait(f"k-{n % 10}")
+        if n % 20 == 0:
+            await trio.sleep(7)
+    assert 10 == a.statistics().pending_keys
+    sent = len(batches(world, a))
+    await world.rejoin(a)
+    await a.flush()
+    assert (2001, 0) == await b.get("k-0")
+    assert (2000, 0) == await b.get("k-9")
+    assert len(batches(world, a)) - sent <= 3
+
+
+# -------------------------------------------------------------------------- the local view
+
+
+async def test_operations_answer_from_the_local_view(world: World) -> None:
+    """The store's last word plus what is pending or in flight."""
+    a = await world.lax(flush_interval=60.0, allowed_lag=60.0)
+    b = await world.strict()
+    await b.inc("k", 10)
+    assert (10, 0) == await a.get("k")
+    await b.inc("k", 100)
+    sent = len(batches(world, a))
+    assert (15, 5) == await a.inc("k", 5)
+    assert (12, 2) == await a.dec("k", 3)
+    assert (12, 2) == await a.get("k")
+    assert (17, 7) == await a.set_on_instance("k", 7)
+    assert (18, 8) == await a.inc("k")
+    assert sent == len(batches(world, a))
+    await a.flush()
+    assert (118, 8) == a.get_nowait("k")
+    assert (118, 110) == await b.get("k")
+    # A replacement and what was added to it went as one.
+    assert 1 == len([entry for entry in entries(world, a) if entry.value])
+
+
+async def test_the_first_inc_of_a_key_reads_the_store(world: World) -> None:
+    """The first `await inc` of a key knows what the others hold; the next ones do not ask."""
+    a = await world.lax(flush_interval=60.0, allowed_lag=60.0)
+    b = await world.strict()
+    await b.inc("k", 10)
+    assert (11, 1) == await a.inc("k")
+    sent = len(batches(world, a))
+    for n in range(2, 20):
+        assert (10 + n, n) == await a.inc("k")
+    assert sent == len(batches(world, a))
+
+
+async def test_get_asks_when_the_value_is_older_than_the_lag(world: World) -> None:
+    """A value may serve for `allowed_lag`, and no longer."""
+    a = await world.lax(allowed_lag=0.1)
+    b = await world.strict()
+    assert (0, 0) == await a.get("k")
+    await b.inc("k", 5)
+    sent = len(batches(world, a))
+    assert (0, 0) == await a.get("k")
+    assert sent == len(batches(world, a))
+    await trio.sleep(0.11)
+    assert (5, 0) == await a.get("k")
+    assert sent + 1 == len(batches(world, a))
+    assert (5, 0) == await a.get("k")
+    assert sent + 1 == len(batches(world, a))
+
+
+async def test_a_flush_is_news_too(world: World) -> None:
+    """The answer to a flush refreshes the keys it carried."""
+    a = await world.lax(allowed_lag=60.0)
+    b = await world.strict()
+    assert (0, 0) == await a.get("k")
+    await b.inc("k", 5)
+    a.inc_nowait("k")
+    await a.flush()
+    assert (6, 1) == a.get_nowait("k")
+
+
+@pytest.mark.parametrize("fault", ["cut", "hold"])
+async def test_a_read_waits_ten_times_the_lag_at_most(world: World, fault: str) -> None:
+    """Then it answers from what it has: 0 for a key never read."""
+    a = await world.lax(allowed_lag=0.01)
+    await a.inc("known", 3)
+    await a.flush()
+    await trio.sleep(0.02)
+    getattr(world.wire(a), fault)()
+    a.inc_nowait("known")
+    for key, expected in (("known", (4, 4)), ("unknown", (0, 0))):
+        began = trio.current_time()
+        assert expected == await a.get(key)
+        assert 0.09 < trio.current_time() - began < 0.35
+    began = trio.current_time()
+    assert (2, 2) == await a.inc("cold", 2)
+    assert 0.09 < trio.current_time() - began < 0.35
+    began = trio.current_time()
+    # Once is enough: counting must not stop at every step of an outage.
+    assert (3, 3) == await a.inc("cold")
+    assert trio.current_time() - began < 0.05
+    world.wire(a).release()
+    world.wire(a).heal()
+    await a.flush()
+    assert (3, 3) == await world.value(a, "cold")
+
+
+async def test_moves_by_others_are_heard_of(world: World) -> None:
+    """After a `set` elsewhere, the own part starts from 0, as it does in the store."""
+    a = await world.lax(allowed_lag=0.01)
+    b = await world.strict()
+    await a.inc("k", 10)
+    await a.flush()
+    await b.set("k", 100)
+    a.inc_nowait("k", 1)
+    await a.flush()
+    assert (101, 1) == await world.value(a, "k")
+    assert (101, 100) == await b.get("k")
+    await b.clear()
+    assert (0, 0) == await world.value(a, "k")
+    a.inc_nowait("k", 2)
+    await a.flush()
+    assert (2, 2) == a.get_nowait("k")
+    assert (2, 0) == await b.get("k")
+
+
+# ------------------------------------------------------------------------------- flushing
+
+
+async def test_everything_pending_goes_as_one_batch(world: World) -> None:
+    """One batch for each interval, whatever was counted in it."""
+    a = await world.lax(flush_interval=0.05)
+    sent = len(batches(world, a))
+    for n in range(1000):
+        a.inc_nowait(f"k-{n % 100}")
+    await trio.sleep(0.1)
+    assert 0 == a.statistics().pending_keys
+    new = batches(world, a)[sent:]
+    assert 1 == len(new)
+    assert {10} == {entry.value for entry in new[0].entries}
+    assert 100 == len(new[0].entries)
+
+
+@on_memory
+async def test_a_busy_counter_flushes_once_per_interval(world: World) -> None:
+    """A steady stream of counts is one exchange for each flush interval."""
+    a = await world.lax(flush_interval=0.1)
+    sent = len(batches(world, a))
+    for _ in range(1000):
+        a.inc_nowait("k")
+        await trio.sleep(0.005)
+    assert 45 <= len(batches(world, a)) - sent <= 51
+
+
+@on_memory
+async def test_flush_waits_for_what_was_counted_before(world: World) -> None:
+    """`flush` returns when it is in the store, and does not wait for later counts."""
+    a = await world.lax(flush_interval=1000.0)
+    b = await world.strict()
+    a.inc_nowait("k", 3)
+    world.wire(a).delay(1.0, replies=True)
+    done = trio.Event()
+
+    async def flush() -> None:
+        await a.flush()
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flush)
+        await trio.sleep(0.5)
+        assert not done.is_set()
+        assert (3, 0) == await b.get("k")
+        a.inc_nowait("k", 10)
+        a.inc_nowait("j", 10)
+        await trio.sleep(0.6)
+        assert done.is_set()
+    assert (0, 0) == await b.get("j")
+    world.wire(a).delay(0, replies=True)
+    await a.flush()
+    assert (13, 0) == await b.get("k")
+    assert (10, 0) == await b.get("j")
+
+
+async def test_flush_with_nothing_to_do_is_a_checkpoint(world: World) -> None:
+    """It returns at once and sends nothing."""
+    a = await world.lax()
+    sent = len(world.requests(a))
+    with trio.testing.assert_checkpoints():
+        await a.flush()
+    assert sent == len(world.requests(a))
+
+
+async def test_flush_waits_through_an_outage(world: World) -> None:
+    """`flush` waits while the store is away; its caller's scope says how long."""
+    a = await world.lax()
+    b = await world.strict()
+    world.wire(a).cut()
+    a.inc_nowait("k")
+    with trio.move_on_after(0.1) as scope:
+        await a.flush()
+    assert scope.cancelled_caught
+    assert 1 == a.statistics().pending_keys
+    world.wire(a).heal()
+    await a.flush()
+    assert (1, 0) == await b.get("k")
+
+
+async def test_many_flushes_at_once(world: World) -> None:
+    """All who wait are told, each when its own counts are in the store."""
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    world.wire(a).delay(0.01)
+    seen: list[int] = []
+
+    async def count(n: int) -> None:
+        await trio.sleep(0.003 * n)
+        a.inc_nowait(f"k-{n}", n)
+        await a.flush()
+        seen.append((await b.get(f"k-{n}")).cumulative)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(1, 11):
+            nursery.start_soon(count, n)
+    assert list(range(1, 11)) == sorted(seen)
+
+
+async def test_flush_returns_while_others_go_on_counting(world: World) -> None:
+    """A stream of counts on the same key cannot keep `flush` waiting for ever."""
+    a = await world.lax(flush_interval=0.005)
+    stop = trio.Event()
+
+    async def count() -> None:
+        while not stop.is_set():
+            a.inc_nowait("k")
+            await trio.sleep(0.0005)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await trio.sleep(0.01)
+        with trio.fail_after(2):
+            for _ in range(5):
+                await a.flush()
+        stop.set()
+
+
+async def test_counts_of_thousands_of_keys_go_in_bounded_batches(world: World) -> None:
+    """More keys than a message holds go in several."""
+    a = await world.lax()
+    b = await world.strict()
+    for n in range(2500):
+        a.inc_nowait(f"k-{n}", n)
+    await a.flush()
+    assert 3 == len(batches(world, a))
+    assert 1000 == max(len(batch.entries) for batch in batches(world, a))
+    assert (2499, 0) == await b.get("k-2499")
+
+
+# ------------------------------------------------------------------------- refused counts
+
+
+async def test_refused_counts_are_reported_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A count the store must refuse is dropped: logged, counted, and raised by `flush`, once."""
+    a = await world.lax()
+    b = await world.strict()
+    await b.inc("full", MAX)
+    a.inc_nowait("full", 7)  # cold: nobody knows yet that it does not fit
+    a.inc_nowait("k", 1)
+    with pytest.raises(CounterOverflowError, match="full"):
+        await a.flush()
+    await a.flush()
+    assert 0 == a.statistics().pending_keys
+    assert 1 == a.statistics().refused_keys
+    assert 1 == len([r for r in caplog.records if r.levelno == logging.ERROR])
+    assert (MAX, 0) == await world.value(a, "full")
+    assert (1, 1) == await world.value(a, "k")
+    assert (MAX, MAX) == await b.get("full")
+    # Not for ever: it can be counted again where there is room.
+    a.dec_nowait("full", 7)
+    await a.flush()
+    assert (MAX - 7, -7) == await world.value(a, "full")
+
+
+async def test_what_was_refused_in_the_background_is_raised_by_the_next_flush(
+    world: World,
+) -> None:
+    """A regular flush that is refused tells nobody; the next `flush` does."""
+    a = await world.lax(flush_interval=0.01)
+    b = await world.strict()
+    await b.inc("full", MIN)
+    a.dec_nowait("full", 2)
+    with trio.fail_after(5):
+        while a.statistics().pending_keys:
+            await trio.sleep(0.01)
+    assert 1 == a.statistics().refused_keys
+    a.inc_nowait("k")
+    with pytest.raises(CounterOverflowError, match="full"):
+        await a.flush()
+    assert (1, 0) == await b.get("k")
+
+
+async def test_overflow_that_is_known_here_is_raised_at_once(world: World) -> None:
+    """What cannot fit according to the local view is refused by the operation itself."""
+    a = await world.lax(flush_interval=60.0)
+    a.inc_nowait("k", MAX)
+    with pytest.raises(CounterOverflowError):
+        a.inc_nowait("k")
+    with pytest.raises(CounterOverflowError):
+        a.bind("k").inc_nowait()
+    with pytest.raises(CounterOverflowError):
+        await a.inc("k")
+    a.dec_nowait("k", 5)
+    a.inc_nowait("k", 5)
+    await a.flush()
+    assert (MAX, MAX) == await world.value(a, "k")
+
+
+async def test_counts_far_beyond_what_one_message_carries(world: World) -> None:
+    """From one end of int64 to the other: what is pending may itself exceed int64."""
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    a.inc_nowait("k", MAX)
+    await a.flush()
+    a.inc_nowait("k", MIN)
+    assert (-1, -1) == a.get_nowait("k")
+    a.inc_nowait("k", MIN + 1)
+    assert (MIN, MIN) == a.get_nowait("k")
+    await a.flush()
+    assert (MIN, 0) == await b.get("k")
+
+
+async def test_what_the_store_refuses_altogether_stays_pending(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the store answers with errors, counts stay, and are tried at heartbeat pace."""
+    a = await world.lax()
+    b = await world.strict()
+    await a.inc("k", 1)
+    await a.flush()
+    world.wire(a).refuse(StoreError("OOM command not allowed"))
+    a.inc_nowait("k", 5)
+    with pytest.raises(StoreError, match="OOM") as info:
+        await a.flush()
+    assert not isinstance(info.value, StoreUnavailableError)
+    assert (6, 6) == a.get_nowait("k")
+    assert 1 == a.statistics().pending_keys
+    refused = world.wire(a).counts["refuse"]
+    await world.intervals(4)
+    assert 2 <= world.wire(a).counts["refuse"] - refused <= 6
+    assert 1 == len([r for r in caplog.records if r.levelno == logging.ERROR])
+    world.wire(a).refuse(None)
+    await world.intervals(1.5)
+    assert 0 == a.statistics().pending_keys
+    assert (6, 0) == await b.get("k")
+
+
+# --------------------------------------------------------------------- immediate operations
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "result", "after"),
+    [
+        ("set", ("k", 3), (3, 3), (3, 3)),
+        ("delete", ("k",), (115, 15), (0, 0)),
+        ("delete_on_instance", ("k",), (100, 15), (100, 0)),
+        ("clear", (), None, (0, 0)),
+        ("clear_on_instance", (), None, (100, 0)),
+    ],
+)
+async def test_immediate_operations_come_after_the_pending_counts(
+    world: World,
+    operation: str,
+    arguments: tuple[object, ...],
+    result: object,
+    after: tuple[int, int],
+) -> None:
+    """They act at once, behind what was counted before, and before what is counted after."""
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    await b.inc("k", 100)
+    await a.inc("k", 10)
+    await a.flush()
+    await a.get("k")
+    a.inc_nowait("k", 5)
+    assert (115, 15) == a.get_nowait("k")
+    sent = len(batches(world, a))
+    assert result == await getattr(a, operation)(*arguments)
+    # In the same atomic step.
+    assert sent + 1 == len(batches(world, a))
+    assert after == a.get_nowait("k")
+    assert after[0] == (await b.get("k")).cumulative
+    a.inc_nowait("k", 2)
+    await a.flush()
+    assert (after[0] + 2, after[1] + 2) == await world.value(a, "k")
+    assert after[0] + 2 == (await b.get("k")).cumulative
+
+
+async def test_counts_made_while_a_clear_is_on_its_way_survive(world: World) -> None:
+    """What is counted after the call of `clear` is not cleared."""
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    a.inc_nowait("k", 5)
+    world.wire(a).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.clear)
+        await trio.sleep(0.01)
+        a.inc_nowait("k", 2)
+        world.wire(a).release()
+    assert (2, 2) == await a.get("k")
+    await a.flush()
+    assert (2, 2) == await world.value(a, "k")
+    assert (2, 0) == await b.get("k")
+
+
+async def test_counts_made_while_a_set_is_on_its_way_survive(world: World) -> None:
+    """What is counted after the call of `set` is added to it."""
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    a.inc_nowait("k", 5)
+    world.wire(a).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.set, "k", 50)
+        await trio.sleep(0.01)
+        a.inc_nowait("k", 2)
+        world.wire(a).release()
+    await a.flush()
+    assert (52, 52) == await world.value(a, "k")
+    assert (52, 0) == await b.get("k")
+
+
+# ----------------------------------------------------------------------------------- idle
+
+
+@on_memory
+async def test_an_idle_counter_costs_one_heartbeat_per_interval(world: World) -> None:
+    """And wakes up for nothing else."""
+    a = await world.lax(heartbeat_interval=3.0)
+    a.inc_nowait("k")
+    await a.flush()
+    await trio.sleep(1)
+    wakeups = Wakeups()
+    first = len(world.tap(a).seen)
+    trio.lowlevel.add_instrument(wakeups)
+    await trio.sleep(300)
+    trio.lowlevel.remove_instrument(wakeups)
+    beats = world.tap(a).seen[first:]
+    assert 99 <= len(beats) <= 101
+    assert all(isinstance(request, Apply) and not request.entries for _, request, _ in beats)
+    # The clock moves when all tasks wait, so each moment of waking is one jump of it.
+    assert len(wakeups.moments) <= 103
+
+
+@on_memory
+async def test_a_strict_counter_idles_as_cheaply(world: World) -> None:
+    """One heartbeat per interval, and nothing else."""
+    a = await world.strict(heartbeat_interval=3.0)
+    await a.inc("k")
+    first = len(world.tap(a).seen)
+    await trio.sleep(300)
+    assert 99 <= len(world.tap(a).seen) - first <= 101
+
+
+@on_memory
+async def test_a_busy_counter_needs_no_heartbeats(world: World) -> None:
+    """Every batch is a sign of life."""
+    a = await world.strict(heartbeat_interval=3.0)
+    first = len(world.tap(a).seen)
+    for _ in range(300):
+        await a.inc("k")
+        await trio.sleep(1)
+    assert len(world.tap(a).seen) - first <= 301
+
+
+class Wakeups(trio.abc.Instrument):
+    """Notes the moments at which any task ran."""
+
+    def __init__(self) -> None:
+        self.moments: set[float] = set()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Note the time."""
+        self.moments.add(trio.current_time())
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    """20 ms each, as the specification says."""
+    counter = LaxInstanceAwareCounter("p", "memory://")
+    assert 0.02 == counter._allowed_lag
+    assert 0.02 == counter._actor._flush_interval

@@ -1,0 +1,431 @@
+"""A fleet of counters that a list of steps does things to, faults above all."""
+
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Literal, TypeAlias
+
+import redis
+import trio
+import trio.lowlevel
+
+from distkit_actors import (
+    CounterClosedError,
+    InstanceConflictError,
+    LaxInstanceAwareCounter,
+    OutcomeUnknownError,
+    StoreError,
+    StoreUnavailableError,
+)
+from tests.faults.fleet import OPEN, Counter, Kind, until
+from tests.faults.lens import Lens
+from tests.faults.record import Effect, Life, Operation, Record
+from tests.harness.proxy import FaultProxy
+from tests.harness.server import RedisServer
+
+THRESHOLD = 0.4
+HEARTBEAT = THRESHOLD / 3
+RESPONSE_TIMEOUT = 0.15
+#: Names of keys whose counts are negative begin with a minus sign.
+KEYS = ("plain", "-plain", "moved", "-moved")
+KINDS: tuple[Kind, ...] = ("strict", "strict", "lax")
+
+Where: TypeAlias = Literal[
+    "drop_request",
+    "drop_reply",
+    "duplicate",
+    "late_copy",
+    "cut_reply_midframe",
+    "hang_reply",
+    "cut_all",
+    "delay",
+    "refuse",
+    "pause",
+    "mend",
+]
+Trouble: TypeAlias = Literal[
+    "flush all", "restart empty", "restart", "forget scripts", "cut clients", "freeze"
+]
+Step: TypeAlias = (
+    tuple[Literal["do"], int, Effect, str]
+    | tuple[Literal["read"], int, str]
+    | tuple[Literal["flush"], int]
+    | tuple[Literal["cancel"], int]
+    | tuple[Literal["link"], int, Where]
+    | tuple[Literal["server"], Trouble]
+    | tuple[Literal["kill"], int]
+    | tuple[Literal["take over"], int, bool]
+    | tuple[Literal["wait"], float]
+    | tuple[Literal["verify"]]
+)
+
+
+class Seat:
+    """A place in the fleet: a counter behind a proxy, which may be replaced."""
+
+    def __init__(self, kind: Kind, proxy: FaultProxy, life: Life) -> None:
+        self.kind = kind
+        self.proxy = proxy
+        self.life = life
+        self.counter: Counter | None = None
+        self.ended = trio.Event()
+        self.stop = trio.Event()
+        self.operations: dict[Operation, trio.CancelScope] = {}
+        self.uncounted: list[Operation] = []  # lax, not known to be in the store yet
+        self.out_of_touch = 0.0  # when it was last known to be
+        self.is_cut = False
+
+
+class World:
+    """Runs steps and checks what comes of them.
+
+    Args:
+        server: emptied at the start; killed and frozen on the way.
+        prefix: of the counters.
+        nursery: for everything that runs.
+    """
+
+    def __init__(self, server: RedisServer, prefix: str, nursery: trio.Nursery) -> None:
+        self.record = Record()
+        self.lens = Lens(server, prefix)
+        self._server = server
+        self._prefix = prefix
+        self._nursery = nursery
+        self._seats: list[Seat] = []
+        self._all: list[Seat] = []
+        self._numbers = itertools.count(1)
+        self._busy_server = False  # it must not be asked now
+        self._last_loss = 0.0
+        self._deaths = 0
+
+    # ------------------------------------------------------------------------- steps
+
+    async def start(self) -> None:
+        """Open the fleet."""
+        for kind in KINDS:
+            self._seats.append(await self._join(kind, None, inherit=False))
+        self._nursery.start_soon(self._watch_the_living)
+
+    async def run(self, step: Step) -> None:
+        """Do one step."""
+        match step:
+            case "do", who, effect, key:
+                self._do(self._seats[who], effect, key)
+                await trio.lowlevel.checkpoint()
+            case "read", who, key:
+                await self._read(self._seats[who], key)
+            case "flush", who:
+                await self._flush(self._seats[who], 0.1)
+            case "cancel", who:
+                for scope in list(self._seats[who].operations.values())[:1]:
+                    scope.cancel()
+                await trio.lowlevel.checkpoint()
+            case "link", who, where:
+                self._link(self._seats[who], where)
+            case "server", trouble:
+                await self._trouble(trouble)
+            case "kill", who:
+                await self._kill(who)
+            case "take over", who, inherit:
+                await self._take_over(who, inherit=inherit)
+            case "wait", seconds:
+                await trio.sleep(seconds)
+            case ("verify",):
+                await self.verify()
+
+    async def verify(self) -> None:
+        """Heal everything, wait for quiet and check every view of every key."""
+        for seat in self._all:
+            self._link(seat, "mend")
+        with trio.move_on_after(10) as scope:
+            while any(seat.operations for seat in self._seats):
+                await trio.sleep(0.005)
+            for seat in self._seats:
+                await self._flush(seat, 5)
+        assert not scope.cancelled_caught, f"no answer: {[seat.operations for seat in self._seats]}"
+        with trio.fail_after(5):
+            while not all(self._connected(seat) for seat in self._seats):
+                await trio.sleep(0.005)
+        # One heartbeat to notice a loss, one more if a clear was lost, and one to spare.
+        await trio.sleep(3 * HEARTBEAT)
+        living = {self._id(seat) for seat in self._seats}
+        await until(lambda: not any(self.lens.holds(self._id(s)) for s in self._all
+                                    if self._id(s) not in living), 4 * THRESHOLD + 1)  # fmt: skip
+        snapshot = self.lens.look()
+        snapshot.check()
+        assert snapshot.living == living, f"living: {snapshot.living}, not {living}"
+        for key in KEYS:
+            total = snapshot.sums.get(key, 0)
+            self.record.check(key, _unsigned(key, total))
+            for seat in self._seats:
+                assert seat.counter is not None
+                await trio.sleep(0.025 if seat.kind == "lax" else 0)
+                own = snapshot.slices.get(self._id(seat), {}).get(key, 0)
+                assert await seat.counter.get(key) == (total, own)
+
+    async def stop(self) -> None:
+        """End all counters in good order; nothing may be left of them."""
+        for seat in self._all:
+            seat.stop.set()
+        for seat in self._all:
+            with trio.fail_after(5):
+                await seat.ended.wait()
+        snapshot = self.lens.look()
+        snapshot.check()
+        assert not snapshot.sums
+
+    # -------------------------------------------------------------------- operations
+
+    def _do(self, seat: Seat, effect: Effect, key: str) -> None:
+        operation = self.record.begin(seat.life, key, effect, trio.current_time())
+        if operation is None:
+            return
+        counter = seat.counter
+        assert counter is not None
+        count = 0 if operation.digit is None else _signed(key, 4**operation.digit)
+        if isinstance(counter, LaxInstanceAwareCounter) and effect == "inc":
+            try:
+                counter.inc_nowait(key, count)
+            except (InstanceConflictError, CounterClosedError):
+                operation.outcome = "refused"
+            else:
+                operation.outcome = "done"
+                operation.counted = trio.current_time()
+                seat.uncounted.append(operation)
+            return
+        call: dict[Effect, Callable[[], object]] = {
+            "inc": lambda: counter.inc(key, count),
+            "set": lambda: counter.set(key, count),
+            "delete": lambda: counter.delete(key),
+            "set_on_instance": lambda: counter.set_on_instance(key, count),
+            "delete_on_instance": lambda: counter.delete_on_instance(key),
+            "clear": lambda: counter.clear(),
+        }
+        scope = trio.CancelScope()
+        seat.operations[operation] = scope
+        self._nursery.start_soon(self._await, seat, operation, call[effect], scope)
+
+    async def _await(
+        self,
+        seat: Seat,
+        operation: Operation,
+        call: Callable[[], object],
+        scope: trio.CancelScope,
+    ) -> None:
+        try:
+            with scope:
+                await call()  # type: ignore[misc]
+                operation.outcome = "done"
+                if seat.kind == "lax" and operation.effect == "set_on_instance":
+                    operation.counted = trio.current_time()
+                    seat.uncounted.append(operation)
+                else:
+                    operation.end = trio.current_time()
+            if scope.cancelled_caught:
+                operation.outcome = "unknown"
+        except (OutcomeUnknownError, InstanceConflictError, CounterClosedError):
+            operation.outcome = "unknown"
+        finally:
+            del seat.operations[operation]
+
+    async def _read(self, seat: Seat, key: str) -> None:
+        start = trio.current_time()
+        assert seat.counter is not None
+        with trio.move_on_after(0.1), suppress(InstanceConflictError):
+            total, own = await seat.counter.get(key)
+            if seat.kind == "strict":
+                for part in (total, own):
+                    unsigned = _unsigned(key, part)
+                    self.record.check(key, unsigned, before=start, reader=seat.life, quiet=False)
+
+    async def _flush(self, seat: Seat, patience: float) -> None:
+        counter = seat.counter
+        if not isinstance(counter, LaxInstanceAwareCounter):
+            return
+        counted = list(seat.uncounted)
+        with trio.move_on_after(patience), suppress(InstanceConflictError):
+            await counter.flush()
+            for operation in counted:
+                operation.end = trio.current_time()
+                seat.uncounted.remove(operation)
+
+    # ------------------------------------------------------------------------ faults
+
+    def _link(self, seat: Seat, where: Where) -> None:
+        proxy = seat.proxy
+        seat.out_of_touch = trio.current_time()
+        if where == "mend":
+            seat.is_cut = False
+            proxy.disarm()
+            proxy.resume()
+            proxy.accept()
+        elif where in {"refuse", "pause", "cut_all"}:
+            seat.is_cut = seat.is_cut or where != "cut_all"
+            getattr(proxy, where)()
+        elif where in {"late_copy", "delay"}:
+            getattr(proxy, where)(0.05)
+        else:
+            getattr(proxy, where)()
+
+    async def _trouble(self, trouble: Trouble) -> None:
+        self._busy_server = True
+        if trouble in {"flush all", "restart empty"}:
+            self._lose()
+        match trouble:
+            case "flush all":
+                await self._server.command_async("FLUSHALL")
+            case "restart empty":
+                await self._server.restart_async(empty=True)
+            case "restart":
+                await self._server.restart_async(empty=False)
+                while (await self._server.command_async("INFO", "persistence"))["loading"]:
+                    await trio.sleep(0.01)
+            case "forget scripts":
+                await self._server.command_async("SCRIPT", "FLUSH")
+            case "cut clients":
+                await self._server.command_async("CLIENT", "KILL", "TYPE", "normal")
+            case "freeze":
+                self._server.pause()
+                await trio.sleep(1.2 * THRESHOLD)
+                self._server.resume()
+        if trouble in {"flush all", "restart empty"}:
+            self._lose()
+        self._busy_server = False
+
+    def _lose(self) -> None:
+        # Both ends of the time in which it happens.
+        self._last_loss = trio.current_time()
+        self.record.losses.append(self._last_loss)
+
+    async def _kill(self, who: int) -> None:
+        seat = self._seats[who]
+        self._bury(seat)
+        # Its predecessors, too: should the store have lost the fence, one could come back.
+        for each in [s for s in self._all if self._id(s) == self._id(seat)]:
+            each.proxy.refuse()
+            each.stop.set()
+            await each.ended.wait()
+        self._seats[who] = await self._join(seat.kind, None, inherit=False)
+
+    async def _take_over(self, who: int, *, inherit: bool) -> None:
+        seat = self._seats[who]
+        assert seat.counter is not None
+        newer = await self._join(seat.kind, seat.counter.instance_id, inherit=inherit)
+        if inherit:
+            seat.life.heir = newer.life
+        self._bury(seat)
+        self._seats[who] = newer
+
+    def _bury(self, seat: Seat) -> None:
+        seat.life.alive = seat.life.running = False
+        for scope in seat.operations.values():
+            scope.cancel()
+
+    # --------------------------------------------------------------------- machinery
+
+    async def _join(self, kind: Kind, instance_id: str | None, *, inherit: bool) -> Seat:
+        proxy = FaultProxy(self._server)
+        await self._nursery.start(proxy.run)
+        seat = Seat(kind, proxy, Life(f"{kind} {next(self._numbers)}", kind == "lax"))
+        seat.out_of_touch = trio.current_time()
+        for _ in range(20):
+            # A start fails at once where the store is away; another try may go well.
+            with suppress(StoreUnavailableError):
+                await self._nursery.start(self._host, seat, instance_id, inherit)
+                break
+            await trio.sleep(0.05)
+        self._all.append(seat)
+        return seat
+
+    async def _host(
+        self,
+        seat: Seat,
+        instance_id: str | None,
+        inherit: bool,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        try:
+            async with OPEN[seat.kind](
+                seat.proxy.url,
+                self._prefix,
+                instance_id=instance_id,
+                inherit=inherit,
+                threshold=THRESHOLD,
+                response_timeout=RESPONSE_TIMEOUT,
+                exit_grace=0.5,
+            ) as counter:
+                seat.counter = counter
+                task_status.started()
+                await seat.stop.wait()
+                if not seat.life.alive:
+                    counter._actor._exit_grace = 0.0  # a process that is killed has none
+        except (StoreError, InstanceConflictError):
+            if seat.life.alive:
+                raise
+        finally:
+            if seat.counter is not None:
+                seat.ended.set()
+
+    async def _watch_the_living(self) -> None:
+        """Look all the time whether somebody was reaped who was in touch."""
+        stalled = 0.0
+        while True:
+            due = trio.current_time() + HEARTBEAT / 3
+            await trio.sleep_until(due)
+            if trio.current_time() - due > HEARTBEAT:
+                stalled = trio.current_time()  # this very process was not served
+            if self._busy_server or not self._server.is_running:
+                continue
+            try:
+                states = self.lens.look().states
+            except redis.RedisError:
+                continue
+            now = trio.current_time()
+            for seat in self._seats:
+                if seat.is_cut or seat.proxy.armed:
+                    seat.out_of_touch = now
+                touch = max(seat.out_of_touch, self._last_loss, stalled)
+                if now - touch > 4 * THRESHOLD:
+                    assert states.get(self._id(seat)) == "live", f"{seat.life.name} was reaped"
+
+    def _id(self, seat: Seat) -> str:
+        assert seat.counter is not None
+        return seat.counter.instance_id
+
+    def _connected(self, seat: Seat) -> bool:
+        assert seat.counter is not None
+        age = seat.counter.statistics().last_heartbeat_age
+        return seat.counter.statistics().connected and (age or math.inf) < 2 * HEARTBEAT
+
+
+def _signed(key: str, count: int) -> int:
+    return -count if key.startswith("-") else count
+
+
+_unsigned = _signed
+
+
+@asynccontextmanager
+async def world(server: RedisServer, prefix: str) -> AsyncIterator[World]:
+    """Run a fleet on an emptied server."""
+    await server.command_async("FLUSHALL")
+    async with trio.open_nursery() as nursery:
+        fleet = World(server, prefix, nursery)
+        await fleet.start()
+        yield fleet
+        nursery.cancel_scope.cancel()
+
+
+async def live_through(server: RedisServer, prefix: str, steps: list[Step]) -> None:
+    """Do ``steps``, verify, and end."""
+    async with world(server, prefix) as fleet:
+        try:
+            for step in steps:
+                await fleet.run(step)
+            await fleet.verify()
+            await fleet.stop()
+        except AssertionError as error:
+            error.add_note("\n".join(map(repr, fleet.record.operations)))
+            error.add_note(f"data lost at {fleet.record.losses}")
+            raise

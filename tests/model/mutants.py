@@ -1,0 +1,309 @@
+"""The core with one rule taken out, each of which exploration must notice.
+
+A mutant replaces methods of the package's classes while it is active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest import mock
+
+from distkit_actors._core._epochs import Epochs
+from distkit_actors._core._messages import (
+    Apply,
+    Conflict,
+    Open,
+    Reply,
+    Resume,
+    Stale,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._registry import Record, Registry, State
+from distkit_actors._core._session import News, Session, _Batch, _Resumption
+from tests.model.world import Scope
+
+#: What to replace: owner, name of the attribute, what to put there.
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One rule taken out, and where that shows."""
+
+    name: str
+    patches: Callable[[], Sequence[Patch]]
+    scope: Scope
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Take the rule out."""
+        with ExitStack() as stack:
+            for owner, name, replacement in self.patches():
+                stack.enter_context(mock.patch.object(owner, name, replacement))
+            yield
+
+
+def _judging(change: Callable[[Namespace, Apply | Resume, Reply | None], Reply | None]) -> Patch:
+    """Return a patch that changes the verdicts on requests."""
+    judge = Namespace._judge
+
+    def changed(self: Namespace, request: Apply | Resume, now: int) -> Reply | None:
+        return change(self, request, judge(self, request, now))
+
+    return Namespace, "_judge", changed
+
+
+def _no_seq() -> Sequence[Patch]:
+    def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
+        record = ns.registry.records.get(request.instance)
+        if record is None or request.incarnation != record.incarnation:
+            return reply
+        return None if request.seq <= record.seq and record.state is State.LIVE else reply
+
+    return [_judging(change)]
+
+
+def _restarting(change: Callable[[Session, _Resumption], None]) -> Patch:
+    """Return a patch that changes what a session tells the store again."""
+    restart = Session._restart
+
+    def changed(self: Session, resumption: _Resumption | None = None) -> None:
+        restart(self, resumption)
+        assert self._resumption is not None
+        change(self, self._resumption)
+
+    return Session, "_restart", changed
+
+
+def _no_moves_told() -> Sequence[Patch]:
+    return [_restarting(lambda _, work: work.moves.clear())]
+
+
+def _no_clear_told() -> Sequence[Patch]:
+    part = Session._resume_part
+
+    def changed(self: Session) -> Resume:
+        return replace(part(self), cleared=0)
+
+    return [(Session, "_resume_part", changed)]
+
+
+def _only_one_key() -> Sequence[Patch]:
+    def change(_: Session, work: _Resumption) -> None:
+        del work.claims[1:]
+
+    return [_restarting(change)]
+
+
+def _only_positive() -> Sequence[Patch]:
+    def change(_: Session, work: _Resumption) -> None:
+        work.claims = [claim for claim in work.claims if claim.value > 0]
+
+    return [_restarting(change)]
+
+
+def _forget_at_reaping() -> Sequence[Patch]:
+    def release(self: Registry, instance: str, record: Record, now: int) -> None:
+        self.bodies.pop(instance, None)
+        del self.records[instance]
+
+    return [(Registry, "release", release)]
+
+
+def _reap_without_epochs() -> Sequence[Patch]:
+    def take_away(self: Registry, record: Record, key: str) -> bool:
+        return self.add(key, -record.slices.pop(key).value)
+
+    return [(Registry, "take_away", take_away)]
+
+
+def _run_doubtful_again() -> Sequence[Patch]:
+    must_resume = Session._must_resume
+
+    def changed(self: Session, recorded: int | None, batch: _Batch) -> News:
+        batch.doubt = False
+        return must_resume(self, recorded, batch)
+
+    return [(Session, "_must_resume", changed)]
+
+
+def _no_gaps() -> Sequence[Patch]:
+    def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
+        record = ns.registry.records.get(request.instance)
+        known = record is not None and record.incarnation == request.incarnation
+        if known and record.state is State.LIVE and request.seq > record.seq + 1:
+            return None
+        return reply
+
+    return [_judging(change)]
+
+
+def _keep_leftovers() -> Sequence[Patch]:
+    reassert = Namespace._reassert
+
+    def changed(self: Namespace, request: Resume, record: Record, at: int, now: int) -> bool:
+        return reassert(self, replace(request, first=False), record, at, now)
+
+    return [(Namespace, "_reassert", changed)]
+
+
+def _late_clear_only_raises() -> Sequence[Patch]:
+    def changed(self: Namespace, caller: str, cleared: int, now: int) -> None:
+        self.registry.epochs.cleared = cleared
+
+    return [(Namespace, "_clear_late", changed)]
+
+
+def _late_clear_keeps_the_others_alive() -> Sequence[Patch]:
+    clear_late = Namespace._clear_late
+
+    def changed(self: Namespace, caller: str, cleared: int, now: int) -> None:
+        living = [r for r in self.registry.records.values() if r.state is State.LIVE]
+        clear_late(self, caller, cleared, now)
+        for record in living:
+            record.state = State.LIVE
+        self.registry.expiring.clear()
+
+    return [(Namespace, "_clear_late", changed)]
+
+
+def _forget_unheard() -> Sequence[Patch]:
+    def changed(self: Namespace, horizon: int, moved_now: int) -> None:
+        self.registry.epochs.forget(horizon, moved_now)
+
+    return [(Namespace, "_forget_moves", changed)]
+
+
+def _no_floor() -> Sequence[Patch]:
+    forget = Epochs.forget
+
+    def changed(self: Epochs, horizon: int, moved_now: int) -> None:
+        floor = self.floor
+        forget(self, horizon, moved_now)
+        self.floor = floor
+
+    return [(Epochs, "forget", changed)]
+
+
+def _no_blackout() -> Sequence[Patch]:
+    return [(Namespace, "_notice_silence", lambda self, pace, now: None)]
+
+
+def _resume_anywhere() -> Sequence[Patch]:
+    judge = Namespace._judge
+
+    def changed(self: Namespace, request: Apply | Resume, now: int) -> Reply | None:
+        if isinstance(request, Resume):
+            request = replace(request, born=self._birth(now))
+        return judge(self, request, now)
+
+    return [(Namespace, "_judge", changed)]
+
+
+def _open_anywhere() -> Sequence[Patch]:
+    opening = Namespace._open
+
+    def changed(self: Namespace, request: Open, now: int) -> Reply:
+        return opening(self, replace(request, born=self.born), now)
+
+    return [(Namespace, "_open", changed)]
+
+
+def _no_fence() -> Sequence[Patch]:
+    judge = Namespace._judge
+
+    def changed(self: Namespace, request: Apply | Resume, now: int) -> Reply | None:
+        reply = judge(self, request, now)
+        return None if isinstance(reply, Conflict) else reply
+
+    return [(Namespace, "_judge", changed)]
+
+
+def _late_copies_run() -> Sequence[Patch]:
+    def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
+        return None if isinstance(reply, Stale) else reply
+
+    return [_judging(change)]
+
+
+def _claims_ignore_epochs() -> Sequence[Patch]:
+    run = Namespace._run
+
+    def changed(self: Namespace, record: Record, entry: Any, at: int, request: Any) -> Any:
+        result = run(self, record, entry, at, request)
+        if result is Verdict.MOVED:
+            self.registry.add(entry.key, entry.value)
+            self._write(record, entry.key, entry.value, self.registry.epochs.of(entry.key))
+        return result
+
+    return [(Namespace, "_run", changed)]
+
+
+def _scope(menu: str, operations: int, faults: str, **settings: Any) -> Scope:
+    kinds = {fault: faults.split().count(fault) for fault in faults.split()}
+    settings.setdefault("total", len(faults.split()))
+    return Scope(
+        "mutant",
+        tuple(menu.split(", ")),
+        operations=operations,
+        faults=kinds,
+        **settings,
+    )
+
+
+MUTANTS: Final = (
+    Mutant("repeats are not recognised", _no_seq, _scope("inc a", 1, "mute")),
+    Mutant("late copies are executed", _late_copies_run, _scope("inc a", 1, "drop late")),
+    Mutant("moves are not told again", _no_moves_told, _scope("inc a, set a", 1, "wipe")),
+    Mutant("clears are not told again", _no_clear_told, _scope("inc a, clear", 1, "wipe")),
+    Mutant(
+        "the record goes with the slices", _forget_at_reaping, _scope("inc a, set a", 1, "mute reap")
+    ),
+    Mutant("the reaper ignores epochs", _reap_without_epochs, _scope("inc a, set a", 1, "reap")),
+    Mutant("claims ignore epochs", _claims_ignore_epochs, _scope("inc a, set a", 1, "reap")),
+    Mutant(
+        "only one key comes back",
+        _only_one_key,
+        _scope("inc a+inc b", 1, "reap", keys=("a", "b")),
+    ),
+    Mutant("only positive slices come back", _only_positive, _scope("dec a", 1, "reap")),
+    Mutant(
+        "a doubtful batch runs again when the record is gone",
+        _run_doubtful_again,
+        _scope("inc a, set a", 1, "mute wipe"),
+    ),
+    Mutant("gaps are not noticed", _no_gaps, _scope("inc a", 1, "rollback")),
+    Mutant("leftovers stay", _keep_leftovers, _scope("inc a, drop a", 2, "rollback")),
+    Mutant("a late clear only raises C", _late_clear_only_raises, _scope("inc a, clear", 2, "wipe")),
+    Mutant(
+        "a late clear lets the others be",
+        _late_clear_keeps_the_others_alive,
+        _scope("inc a, clear", 2, "wipe"),
+    ),
+    Mutant(
+        "moves are forgotten that somebody has not heard of",
+        _forget_unheard,
+        _scope("inc a, set a", 1, "collect"),
+    ),
+    Mutant(
+        "moves are forgotten without a trace",
+        _no_floor,
+        _scope("inc a, set a", 1, "reap collect"),
+    ),
+    Mutant("no blackout guard", _no_blackout, _scope("inc a", 1, "blackout")),
+    Mutant(
+        "a resume meant for a lost store is accepted",
+        _resume_anywhere,
+        _scope("A: inc a, B: set a", 2, "wipe drop late reap", beats=False),
+    ),
+    Mutant(
+        "an open meant for a lost store is accepted",
+        _open_anywhere,
+        _scope("inc a", 1, "drop wipe late", instances=1, closed=True),
+    ),
+    Mutant("nobody is fenced", _no_fence, _scope("inc a", 1, "takeover", instances=1)),
+)

@@ -1,0 +1,187 @@
+"""The blackout guard, explored with real times: every pattern of suspensions on a grid of ticks.
+
+Each instance beats at the package's own pace unless it is suspended, and may be suspended at any
+tick for any number of ticks. Whatever the pattern:
+
+* nobody is declared dead who was heard within its threshold;
+* after a silence of everybody that was longer than threshold - interval, nobody is declared
+  dead for one more threshold (I5);
+* who stays silent is dead after threshold + interval, as long as somebody beats normally (I3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+from typing import Final
+
+from distkit_actors._core._messages import Pace, Slice
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._registry import Record, State
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._timing import MICROSECONDS, Timing
+from tests.model.oracle import Violation
+
+#: Some time long after the beginning.
+_NOW: Final = 10**12
+#: The one slice that everybody has.
+_PIECE: Final = Slice(1, 1)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Periods in ticks of a second."""
+
+    instances: int
+    threshold: int
+    interval: int
+
+    def __post_init__(self) -> None:
+        """Check that beats fall on ticks."""
+        if self.period * MICROSECONDS != int(self.timing.period * MICROSECONDS + 0.5):
+            raise ValueError(f"beats every {self.timing.period} are off the grid")
+
+    @property
+    def timing(self) -> Timing:
+        """The package's arithmetic."""
+        return Timing.of(self.threshold, self.interval)
+
+    @property
+    def period(self) -> int:
+        """Ticks between two beats."""
+        return round(self.timing.period)
+
+    @property
+    def horizon(self) -> int:
+        """Ages from here on are the same."""
+        return self.threshold + self.interval + self.period + 1
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """One instance, as the store and we see it; times are ticks ago."""
+
+    age: int = 0  # heard last
+    watched: tuple[bool, ...] = ()  # by whom who has beaten without a pause ever since
+    deadline: int = 0  # in microseconds from now
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One state."""
+
+    ones: tuple[One, ...]
+    fresh: int  # a blackout ended
+    clock: int  # microseconds ago
+    grace: int  # microseconds ago
+
+
+def explore(grid: Grid) -> int:
+    """Visit every state; return how many there are, or raise `Violation`."""
+    pace = grid.timing.pace
+    one = One(watched=(True,) * grid.instances, deadline=pace.threshold)
+    first = Timed((one,) * grid.instances, grid.threshold, 0, 10 * pace.threshold)
+    seen, queue = {first}, deque([(first, ())])
+    while queue:
+        state, history = queue.popleft()
+        for awake in product((True, False), repeat=grid.instances):
+            for order in _orders(state, awake, grid):
+                past = (*history, order)
+                try:
+                    new = _tick(state, order, grid, pace)
+                except AssertionError as error:
+                    error.add_note(f"who beat in each tick: {past}")
+                    raise
+                if new not in seen:
+                    seen.add(new)
+                    queue.append((new, past))
+    return len(seen)
+
+
+def _orders(state: Timed, awake: tuple[bool, ...], grid: Grid) -> Iterator[tuple[int, ...]]:
+    """Give the orders in which those may beat who are awake and whose beat is due."""
+    due = [n for n, one in enumerate(state.ones) if awake[n] and one.age + 1 >= grid.period]
+    return permutations(due)
+
+
+def _tick(state: Timed, order: tuple[int, ...], grid: Grid, pace: Pace) -> Timed:
+    ns = _thaw(state, pace)
+    now = _NOW + MICROSECONDS
+    ones = [replace(one, age=one.age + 1) for one in state.ones]
+    fresh = state.fresh + 1
+    for number in order:
+        if min(one.age for one in ones) > grid.threshold - grid.interval:
+            fresh = 0
+        ones[number] = replace(ones[number], age=0, watched=(True,) * grid.instances)
+        _beat(ns, number, pace, now)
+        for other, one in enumerate(ones):
+            if one.live and ns.registry.records[str(other)].state is not State.LIVE:
+                ones[other] = replace(one, live=False)
+                if one.age < grid.threshold:
+                    raise Violation(f"{other} was heard {one.age} ticks ago and declared dead")
+                if fresh < grid.threshold:
+                    raise Violation(f"{other} died {fresh} ticks after a blackout")
+        ones[number] = replace(ones[number], live=True)
+    steady = [one.age < grid.period for one in ones]
+    for number, one in enumerate(ones):
+        watched = tuple(w and s for w, s in zip(one.watched, steady, strict=True))
+        ones[number] = replace(one, watched=watched)
+        if one.live and any(watched) and one.age >= grid.threshold + grid.interval:
+            raise Violation(f"{number} was heard {one.age} ticks ago and is not dead")
+    return _freeze(ns, ones, fresh, now, grid)
+
+
+def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
+    session = Session(str(number), "", pace)
+    session.phase, session.incarnation, session.seq = Phase.LIVE, number + 1, 1
+    session.slices["k"] = _PIECE
+    session.begin((), budget=50)
+    while (request := session.request()) is not None:
+        session.receive(ns.execute(request, now))
+    if ns.registry.records[str(number)].state is not State.LIVE:
+        raise Violation(f"{number} beats and is not alive")
+    total = sum(record.state is State.LIVE for record in ns.registry.records.values())
+    if ns.registry.total("k") != total:
+        raise Violation(f"{total} are alive, and the sum is {ns.registry.total('k')}")
+
+
+def _thaw(state: Timed, pace: Pace) -> Namespace:
+    ns = Namespace()
+    ns.born, ns.clock, ns.grace = 1, _NOW - state.clock, _NOW - state.grace
+    registry = ns.registry
+    for number, one in enumerate(state.ones):
+        record = registry.records[str(number)] = Record(number + 1, "", pace, 0)
+        record.seq = 1
+        record.deadline = _NOW + one.deadline
+        record.beat = record.deadline - pace.threshold
+        if one.live:
+            record.slices["k"] = _PIECE
+            registry.add("k", 1)
+        else:
+            record.state = State.DEAD
+            registry.expiring[str(number)] = 2 * _NOW
+    return ns
+
+
+def _freeze(ns: Namespace, ones: list[One], fresh: int, now: int, grid: Grid) -> Timed:
+    frozen = []
+    for number, one in enumerate(ones):
+        deadline = ns.registry.records[str(number)].deadline - now
+        frozen.append(
+            One(
+                min(one.age, grid.horizon),
+                one.watched,
+                max(deadline, -MICROSECONDS) if one.live else 0,
+                one.live,
+            )
+        )
+    longest = 2 * grid.threshold * MICROSECONDS
+    return Timed(
+        tuple(frozen),
+        min(fresh, grid.threshold),
+        min(now - ns.clock, longest),
+        min(now - ns.grace, longest),
+    )

@@ -1,0 +1,68 @@
+"""The same random histories over a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import trio
+
+from distkit_actors import RedisStore, Store
+from tests.harness import unique_prefix
+from tests.harness.server import RedisServer
+from tests.stateful.machine import Histories
+from tests.stateful.profile import run_histories
+
+
+class RedisHistories(Histories):
+    server: ClassVar[RedisServer]
+
+    def make_store(self) -> Store:
+        self.prefix = unique_prefix()
+        # With trio's time for the server's, thresholds pass at once.
+        return RedisStore._with_clock(self.server.url, _microseconds)
+
+    def wipe_store(self) -> None:
+        # All that it knows of the namespace: the server belongs to other tests too.
+        names = self.server.command("KEYS", self._named("*"))
+        if names:
+            self.server.command("DEL", *names)
+
+    def contents(self) -> Mapping[str, Mapping[str, int]]:
+        held: dict[str, dict[str, int]] = {}
+        epochs: dict[str, int] = {}
+        shared = self.server.command("HGETALL", self._named("n"))
+        moved = self.server.command("ZRANGE", self._named("m"), 0, -1, "WITHSCORES")
+        epochs.update(zip(moved[::2], map(int, moved[1::2]), strict=True))
+        late = self.server.command("HGETALL", self._named("l"))
+        epochs.update((key, int(stamp)) for key, stamp in late.items() if key in epochs)
+        cleared = int(shared.get(":clear", 0))
+        for name in self.server.command("KEYS", self._named("i:*")):
+            record = self.server.command("HGETALL", name)
+            instance = name.removeprefix(self._named("i:"))
+            for key, piece in record.items():
+                value, at, stamp = piece.partition("@")
+                if key.startswith(":") or not at:
+                    continue
+                if int(stamp) >= max(cleared, epochs.get(key, 0)):
+                    assert record[":state"] == "live", f"{instance} still counts"
+                    held.setdefault(key, {})[instance] = int(value)
+        sums = {key: int(value) for key, value in shared.items() if not key.startswith(":")}
+        assert sums == {
+            key: total for key, slices in held.items() if (total := sum(slices.values()))
+        }
+        return held
+
+    def _named(self, suffix: str) -> str:
+        return f"dk:{{p.{self.prefix}}}:{suffix}"
+
+
+def _microseconds() -> int:
+    return int(trio.current_time() * 1_000_000)
+
+
+def test_histories_over_redis(redis_server: RedisServer) -> None:
+    class OnThisServer(RedisHistories):
+        server = redis_server
+
+    run_histories(OnThisServer, default=40)
