@@ -1,11 +1,7 @@
-"""One connection to a Redis server, for one trio task.
+"""A connection that is redis-py's, on an asyncio loop that runs on trio.
 
-redis-py speaks asyncio, so its connection lives on an asyncio loop that runs on trio. All of
-that is hidden in here: the caller's task never sees the loop. It runs in a task of its own,
-shielded from the caller's cancellations, and ends after the last request.
-
-A connection, not a client from a pool: a client sends again what may have been executed,
-and this package must know what was sent (P16).
+All of asyncio is hidden in here: the caller's task never sees the loop. It runs in a task
+of its own, shielded from the caller's cancellations, and ends after the last request.
 """
 
 from __future__ import annotations
@@ -13,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
@@ -39,43 +33,27 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from .._errors import StoreUnavailableError
+from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
 
 if TYPE_CHECKING:
     from trio_asyncio import TrioEventLoop
 
 _log = logging.getLogger("distkit_actors")
 
-_LOST: Final = "the connection to the store was lost"
-
 #: Longest wait for the loop to end, in seconds.
 _CLEAN_UP: Final = 2.0
-
-#: What a connection is made with.
-MakeConnection: TypeAlias = Callable[[], AbstractConnection]
-
-Answer: TypeAlias = "bytes | int | list[Answer] | None"
 
 _AsyncioFunction: TypeAlias = "Callable[[], Awaitable[Answer]]"
 
 
-class ErrorReplyError(Exception):
-    """The server answered with an error: the command was not executed, or not to its end."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-class Connection:
-    """A connection that can be lost, and made again."""
+class BridgeConnection(Connection):
+    """Has redis-py send and receive, in the loop."""
 
     def __init__(
         self, make: MakeConnection, response_timeout: float, nursery: trio.Nursery
     ) -> None:
+        super().__init__(response_timeout)
         self._make = make
-        self._response_timeout = response_timeout
         self._loop = _Loop(nursery)
         self._connection: AbstractConnection | None = None
 
@@ -84,31 +62,8 @@ class Connection:
         """Whether a connection is up, as far as is known."""
         return self._connection is not None and bool(self._connection.is_connected)
 
-    async def connect(self) -> None:
-        """Make a connection and introduce ourselves. A checkpoint.
-
-        Raises `StoreUnavailableError` or `ErrorReplyError`; then, and when cancelled, there
-        is no connection.
-        """
-        await self._loop.start()
-        await self.drop()
-        self._connection = self._make()
-        await self._run(partial(_connect, self._connection), "the store cannot be reached")
-
-    async def call(self, *words: bytes) -> Answer:
-        """Send a command and return its answer. A checkpoint.
-
-        Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
-        when cancelled, the connection is dropped, and nobody knows if it was executed.
-        """
-        if self._connection is None or not self.connected:
-            await trio.lowlevel.checkpoint()
-            raise StoreUnavailableError(_LOST)
-        command = pack_command(words)  # type: ignore[arg-type] # its stub knows one word only
-        return await self._run(partial(_exchange, self._connection, command), _LOST)
-
     async def drop(self) -> None:
-        """Close the connection, if there is one, without waiting for anybody."""
+        """Close the connection, if there is one, without waiting for the other side."""
         connection, self._connection = self._connection, None
         if connection is not None:
             # What goes wrong when closing changes nothing for us.
@@ -123,36 +78,37 @@ class Connection:
         await self.drop()
         self._loop.stop()
 
-    async def _run(self, function: _AsyncioFunction, failed: str) -> Answer:
-        """Do something with the connection, which does not survive a failure."""
+    async def _introduce(self) -> Answer:
+        await self._loop.start()
+        self._connection = self._make()
+        return await self._in_loop(partial(_connect, self._connection))
+
+    async def _exchange(self, command: bytes) -> Answer:
+        if self._connection is None:
+            raise trio.ClosedResourceError
+        return await self._in_loop(partial(_exchange, self._connection, command))
+
+    async def _in_loop(self, function: _AsyncioFunction) -> Answer:
         try:
-            with trio.move_on_after(self._response_timeout):
-                return await self._loop.run(function)
+            return await self._loop.run(function)
         except ResponseError as error:
             raise _error_reply(error) from None
         except (AuthenticationError, BusyLoadingError) as error:
-            # They are answers, though redis-py files them under connection errors.
+            # They are answers, though redis-py files them under connection errors, and closes.
             await self.drop()
             raise _error_reply(error) from None
-        except (Exception, asyncio.CancelledError) as error:
-            # redis-py and asyncio raise much more than ConnectionError here.
-            await self.drop()
-            raise StoreUnavailableError(f"{failed}: {str(error) or type(error).__name__}") from error
-        except BaseException:  # cancelled
-            await self.drop()
-            raise
-        await self.drop()
-        raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
+        except asyncio.CancelledError as error:
+            raise trio.BrokenResourceError("cancelled by asyncio") from error
 
 
 @asynccontextmanager
-async def open_connection(
+async def open_bridge(
     make: MakeConnection, response_timeout: float
-) -> AsyncIterator[Connection]:
-    """Return a `Connection` that is not made yet; when it is left, nothing of it remains."""
+) -> AsyncGenerator[BridgeConnection]:
+    """Return a connection that is not made yet; when it is left, nothing of it remains."""
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        connection = Connection(make, response_timeout, nursery)
+        connection = BridgeConnection(make, response_timeout, nursery)
         try:
             yield connection
         except Exception as error:  # noqa: BLE001 - raised below, out of the hidden nursery
@@ -182,21 +138,6 @@ async def _close(connection: AbstractConnection) -> Answer:
     return None
 
 
-def _error_reply(error: Exception) -> ErrorReplyError:
-    text = str(error)
-    if "unauthenticated" in text:
-        return ErrorReplyError("NOAUTH", text)  # what a long command gets, before it is read
-    for kind, code in _CODES.items():
-        if isinstance(error, kind):
-            return ErrorReplyError(code, text)
-    # An error inside a script comes with its place in the script in front, and on some
-    # versions behind, and the code is in the middle.
-    if "user executing the script can't" in text:  # Redis 6 and 7.0 give no code
-        return ErrorReplyError("NOPERM", text)
-    found = _CODE.search(text)
-    return ErrorReplyError(found[1] if found else "ERR", text)
-
-
 #: The codes that redis-py turns into classes, and takes off the text.
 _CODES: Final[Mapping[type[Exception], str]] = {
     AskError: "ASK",
@@ -211,10 +152,13 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     ReadOnlyError: "READONLY",
     TryAgainError: "TRYAGAIN",
 }
-_CODE: Final = re.compile(
-    r"(?:^|[-: ])(BUSY|CLUSTERDOWN|CROSSSLOT|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM"
-    r"|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNKILLABLE|WRONGPASS|WRONGTYPE)\b"
-)
+
+
+def _error_reply(error: Exception) -> ErrorReplyError:
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return ErrorReplyError(code, str(error))
+    return ErrorReplyError.read(str(error))
 
 
 # ------------------------------------------------------------------------------ the loop

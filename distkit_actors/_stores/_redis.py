@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol, cast, final
+from typing import Final, Literal, Protocol, TypeAlias, cast, final
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
@@ -14,9 +14,11 @@ from redis.asyncio.connection import Connection as TcpConnection
 
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError
-from ._bridge import Answer, Connection, ErrorReplyError, open_connection
+from ._bridge import open_bridge
+from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
 from ._contract import Link, Store, StoreAwayError
 from ._scripts import load_scripts
+from ._stream import open_stream
 from ._wire import Names, decode, encode
 
 _OLDEST: Final = (6, 2)
@@ -51,6 +53,15 @@ _ADVICE: Final = {
 _ADVICE["MOVED"] = _ADVICE["ASK"]
 _ADVICE["WRONGPASS"] = _ADVICE["NOAUTH"]
 
+Transport: TypeAlias = Literal["asyncio", "trio"]
+
+_TRANSPORTS: Final[
+    Mapping[
+        Transport,
+        Callable[[MakeConnection, float], AbstractAsyncContextManager[Connection]],
+    ]
+] = {"asyncio": open_bridge, "trio": open_stream}
+
 _URL_OPTIONS: Final = frozenset({"client_name", "db", "password", "username"})
 
 
@@ -65,15 +76,27 @@ class RedisStore(Store):
             a meaning in URLs must be percent-encoded, in passwords too.
         response_timeout: a request that is unanswered for so many seconds is lost, and the
             connection is made again.
+        transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
+            redis-py do it, on an asyncio loop hidden behind trio-asyncio. Both promise
+            the same; ``docs/performance.md`` compares them.
 
     Raises:
         ValueError: the URL is none of these.
     """
 
-    def __init__(self, url: str, *, response_timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        response_timeout: float = 2.0,
+        transport: Transport = "asyncio",
+    ) -> None:
+        if transport not in _TRANSPORTS:
+            raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")
         if not response_timeout > 0:
             raise ValueError("response_timeout must be more than 0 seconds")
         self._response_timeout = response_timeout
+        self._transport = transport
         self._make, self._address = _parse(url)
         self._now: Callable[[], int] | None = None
 
@@ -87,7 +110,8 @@ class RedisStore(Store):
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncIterator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        async with open_connection(self._make, self._response_timeout) as connection:
+        opened = _TRANSPORTS[self._transport](self._make, self._response_timeout)
+        async with opened as connection:
             yield _RedisLink(connection, Names(prefix), self._now)
 
     def __repr__(self) -> str:

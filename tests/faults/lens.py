@@ -8,13 +8,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-
-from tests.harness.server import RedisServer
 
 _DUMP = """
 local dump = {}
@@ -27,6 +25,22 @@ for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
 end
 return cjson.encode(dump)
 """
+
+
+class Address(Protocol):
+    """Where a server is."""
+
+    @property
+    def host(self) -> str:
+        """Its address."""
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+
+    @property
+    def password(self) -> str | None:
+        """What it asks for."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +74,12 @@ class Snapshot:
 
 
 class Lens:
-    """Takes snapshots of one namespace. It blocks for a moment, so the server must answer."""
+    """Takes snapshots of one namespace. It blocks for a moment, so the server must answer.
 
-    def __init__(self, server: RedisServer, prefix: str) -> None:
-        self._server = server
+    Each look has a connection of its own, as the server may have been restarted since.
+    """
+
+    def __init__(self, server: Address, prefix: str) -> None:
         self._base = f"dk:{{p.{prefix}}}:"
         self._client = redis.Redis(
             host=server.host,
@@ -73,8 +89,6 @@ class Lens:
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=5.0,
-            # The server may have been restarted since: make a new connection each time.
-            single_connection_client=False,
         )
 
     def holds(self, instance: str) -> bool:
@@ -109,7 +123,7 @@ def _read(base: str, raw: Mapping[str, Sequence[str]]) -> Snapshot:
     space, moved, late = table("n"), table("m"), table("l")
 
     def epoch(key: str) -> int:
-        return max(int(space.get(":clear", 0)), int(late.get(key) or moved.get(key, 0)))
+        return max(int(space.get(":clear", "0")), int(late.get(key) or moved.get(key, "0")))
 
     slices: dict[str, dict[str, int]] = defaultdict(dict)
     states = {}

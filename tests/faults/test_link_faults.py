@@ -1,5 +1,6 @@
 """Whatever the network does, every operation takes effect exactly once."""
 
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -60,6 +61,14 @@ OPERATIONS = {
     "get": Operation(lambda c: c.get("k"), (12, 5), MINE, THEIRS),
 }
 
+
+def _several(proxy: FaultProxy) -> None:
+    proxy.late_copy(None)
+    proxy.drop_reply()
+    proxy.drop_request()
+    proxy.cut_reply_midframe()
+
+
 #: By name: how to arm the proxy, and what it counts once the fault has struck.
 FAULTS: dict[str, tuple[Callable[[FaultProxy], None], str]] = {
     "request dropped": (lambda p: p.drop_request(), "drop_request"),
@@ -72,15 +81,8 @@ FAULTS: dict[str, tuple[Callable[[FaultProxy], None], str]] = {
     "reply cut in the middle": (lambda p: p.cut_reply_midframe(), "cut_reply_midframe"),
     "reply never comes": (lambda p: p.hang_reply(), "hang_reply"),
     "reply dropped thrice": (lambda p: p.drop_reply(3), "drop_reply"),
-    "one after the other": (lambda p: _several(p), "cut_reply_midframe"),
+    "one after the other": (_several, "cut_reply_midframe"),
 }
-
-
-def _several(proxy: FaultProxy) -> None:
-    proxy.late_copy(None)
-    proxy.drop_reply()
-    proxy.drop_request()
-    proxy.cut_reply_midframe()
 
 
 @dataclass
@@ -436,7 +438,7 @@ async def test_outage_is_logged_once_and_tried_at_a_bounded_pace(
         assert await counter.inc("k", 1) == (6, 6)
         assert counter.statistics().reconnects
     tries = proxy.counts["connections"] - connections
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert max(gaps) < HEARTBEAT / 2 + SLACK / 2
     assert tries < 4 * THRESHOLD / (HEARTBEAT / 4) + 6
     levels = [record.levelname for record in caplog.records if record.name == "distkit_actors"]

@@ -138,15 +138,11 @@ class World:
         """Heal everything, wait for quiet and check every view of every key."""
         for seat in self._all:
             self._link(seat, "mend")
-        with trio.move_on_after(10) as scope:
-            while any(seat.operations for seat in self._seats):
-                await trio.sleep(0.005)
-            for seat in self._seats:
-                await self._flush(seat, 5)
-        assert not scope.cancelled_caught, f"no answer: {[seat.operations for seat in self._seats]}"
-        with trio.fail_after(5):
-            while not all(self._connected(seat) for seat in self._seats):
-                await trio.sleep(0.005)
+        await until(lambda: not any(seat.operations for seat in self._seats), 10)
+        for seat in self._seats:
+            await self._flush(seat, 5)
+            assert not seat.uncounted
+        await until(lambda: all(map(self._connected, self._seats)), 5)
         # One heartbeat to notice a loss, one more if a clear was lost, and one to spare.
         await trio.sleep(3 * HEARTBEAT)
         living = {self._id(seat) for seat in self._seats}
@@ -200,7 +196,7 @@ class World:
             "delete": lambda: counter.delete(key),
             "set_on_instance": lambda: counter.set_on_instance(key, count),
             "delete_on_instance": lambda: counter.delete_on_instance(key),
-            "clear": lambda: counter.clear(),
+            "clear": counter.clear,
         }
         scope = trio.CancelScope()
         seat.operations[operation] = scope
@@ -279,8 +275,7 @@ class World:
                 await self._server.restart_async(empty=True)
             case "restart":
                 await self._server.restart_async(empty=False)
-                while (await self._server.command_async("INFO", "persistence"))["loading"]:
-                    await trio.sleep(0.01)
+                await until(lambda: not self._server.command("INFO", "persistence")["loading"], 5)
             case "forget scripts":
                 await self._server.command_async("SCRIPT", "FLUSH")
             case "cut clients":

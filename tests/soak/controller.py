@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 import trio
 
+from tests.faults.fleet import until
 from tests.faults.lens import Lens, Snapshot
 from tests.harness.processes import freeze, thaw
 from tests.harness.proxy import FaultProxy
@@ -183,7 +184,7 @@ class Soak:
             await self._nursery.start(self._host, member)
             with trio.move_on_after(_PATIENCE):
                 while not (member.ready.is_set() or member.over.is_set()):
-                    await trio.sleep(0.01)
+                    await member.changed.wait()
             if member.ready.is_set():
                 break
             member.over = trio.Event()
@@ -363,8 +364,7 @@ class Soak:
         self._server.kill()
         await trio.sleep(self._random.choice((0.0, 0.5, 2.0)) * self._threshold)
         await self._server.start_async()
-        while (await self._server.command_async("INFO", "persistence"))["loading"]:
-            await trio.sleep(0.02)
+        await until(lambda: not self._server.command("INFO", "persistence")["loading"], _PATIENCE)
 
     async def _restart_empty(self) -> None:
         self._server.kill()

@@ -38,6 +38,12 @@ from tests.harness.server import RedisServer
 PACE = Pace(3_000_000, 2_000_000, 600_000_000)
 
 
+@pytest.fixture(autouse=True, params=["trio", "asyncio"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds for both ways to reach the server."""
+    monkeypatch.setitem(RedisStore.__init__.__kwdefaults__, "transport", request.param)
+
+
 @asynccontextmanager
 async def linked(store: RedisStore, prefix: str) -> AsyncIterator[Link]:
     async with store.link(prefix) as link:
@@ -265,7 +271,7 @@ async def test_a_connection_closed_while_idle(own_redis: RedisServer, fresh_pref
 async def test_asyncio_cancelling_itself_is_a_lost_connection(
     redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+    async with linked(RedisStore(redis_url, transport="asyncio"), fresh_prefix) as link:
 
         async def cancelled(*_args: object, **_kwargs: object) -> None:
             raise asyncio.CancelledError
@@ -280,7 +286,7 @@ async def test_asyncio_cancelling_itself_is_a_lost_connection(
 async def test_what_asyncio_complains_about_is_only_logged(
     redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+    async with linked(RedisStore(redis_url, transport="asyncio"), fresh_prefix) as link:
         loop = link._connection._loop._loop  # type: ignore[attr-defined]
         with caplog.at_level(logging.WARNING, "distkit_actors"):
             loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})

@@ -46,20 +46,16 @@ from distkit_actors.testing._witness import Witness
 from tests.testing.mutants import MUTANTS, NamespaceStore
 
 
-async def test_memory_store_passes(autojump_clock: MockClock) -> None:
+async def test_memory_store_passes_soon(autojump_clock: MockClock) -> None:
+    started = trio.current_time()
     await check_store(MemoryStore)
+    assert trio.current_time() - started < 4  # on this clock, only waiting takes time
 
 
 async def test_one_memory_store_passes_for_all_checks(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     await check_store(lambda: store)
     await check_store(lambda: store)
-
-
-async def test_memory_store_passes_in_real_time_soon() -> None:
-    started = trio.current_time()
-    await check_store(MemoryStore)
-    assert trio.current_time() - started < 6
 
 
 async def test_redis_store_passes(redis_url: str) -> None:

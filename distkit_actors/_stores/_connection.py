@@ -1,0 +1,118 @@
+"""The seam between the Redis store and the ways to reach a server.
+
+A connection, not a client from a pool: a client sends again what may have been executed,
+and this package must know what was sent (P16). `_stream` and `_bridge` implement it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+import trio
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+
+from .._errors import StoreUnavailableError
+
+#: What a connection is made with: redis-py's own object, which holds all settings.
+MakeConnection: TypeAlias = Callable[[], AbstractConnection]
+
+Answer: TypeAlias = "bytes | int | list[Answer] | None"
+
+_LOST: Final = "the connection to the store was lost"
+_UNREACHABLE: Final = "the store cannot be reached"
+
+#: Where in an error's text its code is: an error inside a script comes with its place in
+#: the script in front, and on some versions behind.
+_CODE: Final = re.compile(
+    r"(?:^|[-: ])(ASK|BUSY|CLUSTERDOWN|CROSSSLOT|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM"
+    r"|NOREPLICAS|NOSCRIPT|OOM|READONLY|TRYAGAIN|UNKILLABLE|WRONGPASS|WRONGTYPE)\b"
+)
+
+
+class ErrorReplyError(Exception):
+    """The server answered with an error: the command was not executed, or not to its end."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+    @classmethod
+    def read(cls, text: str) -> ErrorReplyError:
+        """Return the error that a server's line says."""
+        if "unauthenticated" in text:
+            # What a long command gets that comes without a password, before it is read.
+            return cls("NOAUTH", text)
+        if "executing the script can't" in text:
+            return cls("NOPERM", text)  # older servers leave the code out inside a script
+        found = _CODE.search(text)
+        return cls(found[1] if found else "ERR", text)
+
+
+class Connection(ABC):
+    """A connection for one task, which can be lost, and made again."""
+
+    def __init__(self, response_timeout: float) -> None:
+        self._response_timeout = response_timeout
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Whether a connection is up, as far as is known."""
+
+    @abstractmethod
+    async def drop(self) -> None:
+        """Close the connection, if there is one, without waiting for the other side."""
+
+    @abstractmethod
+    async def _introduce(self) -> Answer:
+        """Make a connection, and say who we are."""
+
+    @abstractmethod
+    async def _exchange(self, command: bytes) -> Answer:
+        """Send a command and receive its answer."""
+
+    async def connect(self) -> None:
+        """Make a connection and introduce ourselves. A checkpoint.
+
+        Raises `StoreUnavailableError` or `ErrorReplyError`; when cancelled, there is no
+        connection.
+        """
+        await self.drop()
+        await self._run(self._introduce, _UNREACHABLE)
+
+    async def call(self, *words: bytes) -> Answer:
+        """Send a command and return its answer. A checkpoint.
+
+        Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
+        when cancelled, the connection is dropped, and nobody knows if it was executed.
+        """
+        if not self.connected:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError(_LOST)
+        command = pack_command(words)  # type: ignore[arg-type] # its stub knows one word only
+        return await self._run(partial(self._exchange, command), _LOST)
+
+    async def _run(self, function: Callable[[], Awaitable[Answer]], failed: str) -> Answer:
+        """Do something with the connection, which does not survive a failure."""
+        try:
+            with trio.move_on_after(self._response_timeout):
+                return await function()
+        except ErrorReplyError:
+            raise
+        except Exception as error:
+            # What redis-py, asyncio, sockets and TLS raise is much more than OSError.
+            await self.drop()
+            raise StoreUnavailableError(
+                f"{failed}: {str(error) or type(error).__name__}"
+            ) from error
+        except BaseException:  # cancelled
+            await self.drop()
+            raise
+        await self.drop()
+        raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
