@@ -8,7 +8,7 @@
 #   _mailbox                                      who waits
 #   _statistics, _stores/ (_memory, _redis, ...)  where namespaces live
 #   _core/ (_session, _namespace, _ledger, ...)   the rules, pure
-#   _errors
+#   _errors, _public
 """Instance-aware distributed counters for trio applications, on Redis.
 
 Every process of a service owns a slice of each counter; the total is the sum over the
@@ -28,6 +28,7 @@ from ._errors import StoreUnavailableError as StoreUnavailableError
 from ._handle import BoundCounter as BoundCounter
 from ._lax import BoundLaxCounter as BoundLaxCounter
 from ._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._public import publish as _publish
 from ._statistics import CounterStatistics as CounterStatistics
 from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore
@@ -57,7 +58,4 @@ __all__ = [
     "open_store",
 ]
 
-# Tracebacks, reprs and pickles show the names that users import.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
+_publish(globals())

@@ -6,7 +6,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
 
 import trio
 
@@ -23,8 +23,6 @@ from ._stores._urls import open_store
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-CounterT = TypeVar("CounterT", bound="InstanceAwareCounter")
 
 
 class CounterOptions(TypedDict, total=False):
@@ -119,7 +117,11 @@ class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
 
     # ---------------------------------------------------------------------- life
 
-    async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self,
+        *,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,  # pyright: ignore[reportArgumentType] - trips over Self
+    ) -> None:
         """Live: register, beat, carry operations to the store, and leave when stopped.
 
         Start it with ``await nursery.start(counter.run)``, which returns the counter,
@@ -150,7 +152,28 @@ class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
         wins over a stop that fails; the latter is then in its notes. Cancelled, the block
         is left within ``exit_grace`` seconds. Raises what the constructor and `run` raise.
         """
-        return running(cls(prefix, store, **options))
+        return cls(prefix, store, **options)._running()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncGenerator[Self]:
+        raised: Exception | None = None
+        failure: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await nursery.start(self.run)
+                    yield self
+                except Exception as error:  # noqa: BLE001 - the body's or the start's, raised below
+                    raised = error
+                self._actor.stop()
+        except BaseExceptionGroup as group:
+            failure = _sole(group)
+        if raised is not None:
+            if failure is not None and failure is not raised:
+                raised.add_note(f"then the counter could not stop cleanly: {failure}")
+            raise raised
+        if failure is not None:
+            raise failure
 
     async def aclose(self) -> None:
         """Stop gracefully: finish what waits, flush, leave. Idempotent, from any task.
@@ -298,37 +321,12 @@ class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
         return await self._actor.ask(Operation(kind, key, value))
 
 
-@asynccontextmanager
-async def running(counter: CounterT) -> AsyncGenerator[CounterT]:
-    """Run ``counter`` around the body of a block; see `InstanceAwareCounter.open`."""
-    raised: Exception | None = None
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                await nursery.start(counter.run)
-                yield counter
-            except Exception as error:  # noqa: BLE001 - the body's or the start's, raised below
-                raised = error
-            counter._actor.stop()  # noqa: SLF001 - the other half of the class
-    except BaseExceptionGroup as group:
-        failure = _sole(group)
-    if raised is None:
-        raised_last = failure
-    else:
-        raised_last = raised
-        if failure is not None and failure is not raised:
-            raised.add_note(f"then the counter could not stop cleanly: {failure}")
-    if raised_last is not None:
-        raise raised_last
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _sole(error: BaseException) -> BaseException:
     """Take nurseries that the caller does not know of off a single exception."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _sole(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 def _checked_id(instance_id: object) -> str:

@@ -11,7 +11,7 @@ from ._actor import OnExit
 from ._core._ledger import Ledger, Tally
 from ._core._messages import Kind
 from ._core._values import CounterValue, checked_count, checked_name, fits
-from ._counter import CounterOptions, InstanceAwareCounter, running
+from ._counter import CounterOptions, InstanceAwareCounter
 from ._errors import CounterOverflowError, StoreError
 from ._handle import BoundCounter
 from ._mailbox import Operation
@@ -99,14 +99,14 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         self._ledger: Ledger = ledger
 
     @classmethod
-    def open(
+    def open(  # pyright: ignore[reportIncompatibleMethodOverride] - it takes more
         cls, prefix: str, store: Store | str, **options: Unpack[LaxOptions]
     ) -> AbstractAsyncContextManager[Self]:
         """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
 
         Leaving it flushes (I9).
         """
-        return running(cls(prefix, store, **options))
+        return cls(prefix, store, **options)._running()
 
     def bind(self, key: str) -> BoundLaxCounter:
         """Return a handle with every operation on ``key``, without the key.
@@ -261,11 +261,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     async def _refresh(self, tally: Tally) -> None:
         """Ask the store for its word on a key, and go without it after a while."""
-        with trio.move_on_after(_PATIENCE * self._allowed_lag):
+        with trio.move_on_after(_PATIENCE * self._allowed_lag):  # noqa: ASYNC912 - a refused `ask` has waited
             try:
                 await self._actor.ask(Operation(Kind.ADD, tally.key))
             except StoreError:
-                return  # logged by the actor, who goes on trying: the local view serves
+                return  # logged by the actor, who goes on trying: the local view serves  # noqa: ASYNC910 - internal: callers make the checkpoint
 
 
 @final
@@ -277,7 +277,7 @@ class BoundLaxCounter(BoundCounter):
     def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
         super().__init__(counter, key)
         self._lax = counter
-        self._ledger = counter._ledger  # noqa: SLF001 - one thing in two classes, for speed
+        self._ledger = counter._ledger  # pyright: ignore[reportPrivateUsage] - for speed
         self._tally = Tally(key)
         self._tally.retire()
 

@@ -179,10 +179,10 @@ class Mailbox:
         first = next(iter(lane))
         bound = FOLD_LIMIT if own is None or abs(own.value) < FOLD_LIMIT else 0
         if first.kind is not Kind.ADD or first.alone or abs(first.value) >= bound:
-            del lane[first]
             taken = [first]
+            del lane[first]
         else:
-            taken = []
+            taken = list[Operation]()
             reach = 0
             for operation in lane:
                 reach += abs(operation.value)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 # A name stands for the module or subpackage and all that is below it.
 INIT = "__init__"  # distkit_actors/__init__.py
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_errors",),
+    ("_errors", "_public"),
     ("_core",),
     ("_statistics", "_stores"),
     ("_mailbox",),

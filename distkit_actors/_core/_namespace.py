@@ -108,7 +108,7 @@ class Namespace:
         start = int(request.cursor or 0)
         end = start + MAX_PURGE
         page = [
-            (key, *record.slices[key])
+            (key, record.slices[key].value, record.slices[key].stamp)
             for key in keys[start:end]
             if record.slices[key].stamp >= self.registry.epochs.of(key)
         ]

@@ -70,7 +70,7 @@ class News:
 
     results: Sequence[Result] | None = None
     """One for each entry, once the batch has ended."""
-    moved: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list[str])
     """Keys whose epoch somebody moved."""
     cleared: bool = False
     """Somebody moved the epoch of every key."""
@@ -329,6 +329,8 @@ class Session:
                 self.cleared = at
             case Kind.CLAIM:
                 self._retried(entry, before)
+            case _:
+                pass  # it only read
 
     def _give_up(self, key: str) -> None:
         """Forget what is withheld of a key: it has been replaced."""

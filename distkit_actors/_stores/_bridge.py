@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import trio
 from redis.asyncio.connection import AbstractConnection
@@ -62,7 +62,7 @@ class BridgeConnection(Connection):
         """Whether a connection is up, as far as is known."""
         return self._connection is not None and bool(self._connection.is_connected)
 
-    async def drop(self) -> None:
+    async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Close the connection, if there is one, without waiting for the other side."""
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -95,10 +95,10 @@ class BridgeConnection(Connection):
             raise _error_reply(error) from None
         except (AuthenticationError, BusyLoadingError) as error:
             # They are answers, though redis-py files them under connection errors, and closes.
-            await self.drop()
+            await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise _error_reply(error) from None
         except asyncio.CancelledError as error:
-            raise trio.BrokenResourceError("cancelled by asyncio") from error
+            raise trio.BrokenResourceError("cancelled by asyncio") from error  # noqa: ASYNC104 - asyncio's, not trio's
 
 
 @asynccontextmanager
@@ -129,8 +129,7 @@ async def _connect(connection: AbstractConnection) -> Answer:
 
 async def _exchange(connection: AbstractConnection, command: bytes) -> Answer:
     await connection.send_packed_command([command], check_health=False)
-    answer: Answer = await connection.read_response()
-    return answer
+    return cast("Answer", await connection.read_response())  # pyright: ignore[reportUnknownMemberType]
 
 
 async def _close(connection: AbstractConnection) -> Answer:
@@ -173,7 +172,7 @@ class _Loop:
         self._stop = trio.Event()
         self._scope = trio.CancelScope(shield=True)  # gets its deadline when stopped
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Make sure that the loop runs."""
         if self._loop is None:
             await self._nursery.start(self._host)

@@ -10,10 +10,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
+import hiredis
 import trio
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
 from .._errors import StoreUnavailableError
@@ -95,8 +95,7 @@ class Connection(ABC):
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
-        command = pack_command(words)  # type: ignore[arg-type] # its stub knows one word only
-        return await self._run(partial(self._exchange, command), _LOST)
+        return await self._run(partial(self._exchange, pack(words)), _LOST)
 
     async def _run(self, function: Callable[[], Awaitable[Answer]], failed: str) -> Answer:
         """Do something with the connection, which does not survive a failure."""
@@ -107,12 +106,18 @@ class Connection(ABC):
             raise
         except Exception as error:
             # What redis-py, asyncio, sockets and TLS raise is much more than OSError.
-            await self.drop()
+            await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise StoreUnavailableError(
                 f"{failed}: {str(error) or type(error).__name__}"
             ) from error
         except BaseException:  # cancelled
-            await self.drop()
+            await self.drop()  # noqa: ASYNC102 - it shields itself, briefly
             raise
         await self.drop()
         raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
+
+
+def pack(words: tuple[bytes, ...]) -> bytes:
+    """Write a command in Redis' protocol."""
+    # hiredis' stub takes it for a function of one word.
+    return cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)(words)  # pyright: ignore[reportUnknownMemberType]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import final
 
@@ -27,7 +27,7 @@ class MemoryStore(Store):
         self._namespaces: dict[str, Namespace] = {}
 
     @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncIterator[Link]:
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         yield _MemoryLink(self, prefix)
 

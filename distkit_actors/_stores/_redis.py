@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias, cast, final
@@ -96,7 +96,7 @@ class RedisStore(Store):
         if not response_timeout > 0:
             raise ValueError("response_timeout must be more than 0 seconds")
         self._response_timeout = response_timeout
-        self._transport = transport
+        self._transport: Transport = transport
         self._make, self._address = _parse(url)
         self._now: Callable[[], int] | None = None
 
@@ -108,7 +108,7 @@ class RedisStore(Store):
         return store
 
     @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncIterator[Link]:
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         opened = _TRANSPORTS[self._transport](self._make, self._response_timeout)
         async with opened as connection:
@@ -137,10 +137,10 @@ class _RedisLink(Link):
                 await _check_server(self._connection)
                 self._checked = True
         except ErrorReplyError as error:
-            await self._connection.drop()
+            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise _mapped(error) from None
         except StoreError:
-            await self._connection.drop()
+            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
 
     async def exchange(self, request: Request) -> Reply:
@@ -195,7 +195,7 @@ async def _info(connection: Connection, section: bytes) -> dict[str, str]:
         answer = await connection.call(b"INFO", section)
     except ErrorReplyError as error:
         if error.code in {"ERR", "NOPERM"}:
-            return {}  # it does not tell us, or not everybody
+            return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint
         raise
     lines = answer.decode().splitlines() if isinstance(answer, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -28,7 +28,7 @@ def load_scripts() -> Mapping[str, Script]:
 
 
 def _load(name: str) -> Script:
-    folder = resources.files(__package__) / "lua"
+    folder = resources.files("distkit_actors._stores") / "lua"
     lines: list[str] = []
     for line in (folder / f"{name}.lua").read_text("utf-8").splitlines():
         if line.startswith(_INCLUDE):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import hiredis
 import trio
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
+from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, pack
+
+if TYPE_CHECKING:
+    import ssl
 
 #: Most bytes received at once.
 _CHUNK: Final = 65_536
@@ -35,7 +38,7 @@ class StreamConnection(Connection):
         """Whether a connection is up, as far as is known."""
         return self._stream is not None
 
-    async def drop(self) -> None:
+    async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Close the connection, if there is one, without waiting for the other side."""
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -46,7 +49,7 @@ class StreamConnection(Connection):
         self._stream = await _open(settings)
         self._reader = hiredis.Reader(replyError=ErrorReplyError.read)
         for words in _introduction(settings):
-            await self._exchange(hiredis.pack_command(words))  # type: ignore[arg-type] # as in call
+            await self._exchange(pack(words))
         return None
 
     async def _exchange(self, command: bytes) -> Answer:
@@ -84,19 +87,22 @@ async def _open(settings: AbstractConnection) -> trio.abc.Stream:
     assert isinstance(settings, TcpConnection)
     stream = await trio.open_tcp_stream(settings.host, int(settings.port))
     if isinstance(settings, SSLConnection):
-        context = settings.ssl_context.get()
-        return trio.SSLStream(stream, context, server_hostname=str(settings.host))
+        return trio.SSLStream(stream, _tls(settings), server_hostname=str(settings.host))
     return stream
 
 
-def _introduction(settings: AbstractConnection) -> list[tuple[str, ...]]:
+def _tls(settings: SSLConnection) -> ssl.SSLContext:
+    return settings.ssl_context.get()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def _introduction(settings: AbstractConnection) -> list[tuple[bytes, ...]]:
     """Return the commands that say who we are, as redis-py would with the same settings."""
-    words: list[tuple[str, ...]] = []
+    commands: list[tuple[str, ...]] = []
     if settings.password or settings.username:
         name = (str(settings.username),) if settings.username else ()
-        words.append(("AUTH", *name, str(settings.password or "")))
+        commands.append(("AUTH", *name, str(settings.password or "")))
     if settings.client_name:
-        words.append(("CLIENT", "SETNAME", str(settings.client_name)))
+        commands.append(("CLIENT", "SETNAME", str(settings.client_name)))
     if settings.db:
-        words.append(("SELECT", str(settings.db)))
-    return words
+        commands.append(("SELECT", str(settings.db)))
+    return [tuple(word.encode() for word in command) for command in commands]

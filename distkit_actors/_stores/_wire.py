@@ -181,7 +181,7 @@ def _journal(words: Sequence[bytes]) -> Journal:
 
 
 def _slices(words: Sequence[bytes]) -> list[tuple[str, int, int]]:
-    slices = []
+    slices: list[tuple[str, int, int]] = []
     for key, piece in zip(words[::2], words[1::2], strict=True):
         value, stamp = piece.split(b"@")
         slices.append((key.decode(), int(value), int(stamp)))

@@ -3,6 +3,7 @@
 Not imported with `distkit_actors`, and tied to no test framework.
 """
 
+from .._public import publish as _publish
 from ._check_store import check_store as check_store
 from ._faulty_store import FaultyStore as FaultyStore
 
@@ -11,7 +12,4 @@ __all__ = [
     "check_store",
 ]
 
-# Tracebacks, reprs and pickles show the names that users import.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
+_publish(globals())

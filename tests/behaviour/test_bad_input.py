@@ -1,5 +1,7 @@
 """Bad input raises before anything changes, anywhere."""
 
+# ruff: noqa: SIM300 - expected == actual, all through
+
 from __future__ import annotations
 
 from collections.abc import Callable

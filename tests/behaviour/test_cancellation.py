@@ -5,6 +5,8 @@ which a task can be found waiting is hit by some of them. The sweeps run on the 
 where ticks are the only time there is.
 """
 
+# ruff: noqa: SIM300 - expected == actual, all through
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,9 +54,7 @@ async def ticks(count: int) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
 
-async def cancelled_after(
-    steps: int, call: Callable[[], Awaitable[object]]
-) -> tuple[bool, object]:
+async def cancelled_after(steps: int, call: Callable[[], Awaitable[object]]) -> tuple[bool, object]:
     """Make a call and cancel it after some steps; return whether it returned, and what."""
     returned: list[object] = []
     async with trio.open_nursery() as nursery:
@@ -240,9 +240,7 @@ async def test_cancelled_increments_are_all_or_nothing(world: World) -> None:
 
 @on_memory
 @pytest.mark.parametrize("fault", [None, "drop_request", "drop_reply"])
-async def test_a_flush_cancelled_at_any_step_loses_nothing(
-    world: World, fault: str | None
-) -> None:
+async def test_a_flush_cancelled_at_any_step_loses_nothing(world: World, fault: str | None) -> None:
     """The counts stay pending, or have arrived; the next flush has them all in the store."""
     outcomes = set()
     for steps in range(STEPS):
@@ -261,9 +259,7 @@ async def test_a_flush_cancelled_at_any_step_loses_nothing(
 
 @on_memory
 @both_flavours
-async def test_a_start_cancelled_at_any_step_leaves_nothing(
-    world: World, flavour: Flavour
-) -> None:
+async def test_a_start_cancelled_at_any_step_leaves_nothing(world: World, flavour: Flavour) -> None:
     """`nursery.start` cancelled: no counter, no slices, and the name is free for the next."""
     for steps in range(STEPS):
         counter = world.build(flavour, instance_id="me")

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError, _actor
-from distkit_actors._actor import Actor
+from distkit_actors._actor import Actor, Life
 from distkit_actors._core import _reaper
 from distkit_actors._core._ledger import Tally
 from distkit_actors._core._messages import Apply, Entry, Journal, Kind
@@ -129,7 +129,8 @@ def reads_dip(patch: Patch) -> None:
 
 def no_last_flush(patch: Patch) -> None:
     """H8: a counter that stops sends nothing more."""
-    patch.setattr(Actor, "_has_work", lambda actor: not actor._stop_requested.is_set())
+    has_work = Actor._has_work
+    patch.setattr(Actor, "_has_work", lambda actor: actor.life is Life.RUNNING and has_work(actor))
 
 
 def reaping_without_bounds(patch: Patch) -> None:
@@ -164,9 +165,7 @@ def clear_is_recovered(patch: Patch) -> None:
     """H14: the next operation of another instance adds its old slice again."""
     run = Namespace._run
 
-    def mutant(
-        namespace: Namespace, record: Record, entry: Entry, at: int, request: Any
-    ) -> Any:
+    def mutant(namespace: Namespace, record: Record, entry: Entry, at: int, request: Any) -> Any:
         own = record.slices.get(entry.key)
         if own and own.stamp < namespace.registry.epochs.of(entry.key):
             namespace.registry.add(entry.key, own.value)
@@ -197,9 +196,7 @@ def moves_do_not_move(patch: Patch) -> None:
     """`set` and `delete` change the sum, and leave the epoch where it is."""
     run = Namespace._run
 
-    def mutant(
-        namespace: Namespace, record: Record, entry: Entry, at: int, request: Any
-    ) -> Any:
+    def mutant(namespace: Namespace, record: Record, entry: Entry, at: int, request: Any) -> Any:
         if entry.kind is not Kind.MOVE:
             return run(namespace, record, entry, at, request)
         latest = namespace.registry.epochs.latest

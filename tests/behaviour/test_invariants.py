@@ -4,6 +4,8 @@ Faults in every order and number are the business of the model check and of the 
 here each invariant has its plainest scenarios, in both stores.
 """
 
+# ruff: noqa: SIM300 - expected == actual, all through
+
 from __future__ import annotations
 
 import logging
@@ -291,9 +293,9 @@ async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: Wor
     await world.cut(a)
     await world.reaped(a, by=b)
     await b.set("k", 50)
-    await trio.sleep(2 * 3600)
+    await trio.sleep(3700)
     await b.delete("other")  # lets the store forget what is old
-    await trio.sleep(2 * 3600)
+    await trio.sleep(100)
     await world.rejoin(a)
     assert (50, 50) == await b.get("k")
     assert (50, 0) == await a.get("k")
@@ -432,9 +434,7 @@ async def test_i6_an_unanswered_batch_outlives_its_senders_death(
 
 
 @pytest.mark.parametrize("operation", ["set", "delete", "clear"])
-async def test_i6_a_move_whose_record_is_lost_is_not_repeated(
-    world: World, operation: str
-) -> None:
+async def test_i6_a_move_whose_record_is_lost_is_not_repeated(world: World, operation: str) -> None:
     """If the store lost its record of an unanswered move, the caller is told that nobody knows."""
     a = await world.strict()
     b = await world.strict()
@@ -679,19 +679,17 @@ async def test_i10_epochs_of_deleted_keys_are_forgotten(world: World) -> None:
     a = await world.strict()
     b = await world.lax()
     before = await world.backend.footprint(world.prefix)
-    for n in range(3000):
+    for n in range(1000):
         await a.set(f"key-{n}", 1)
         await a.delete(f"key-{n}")
-        if n % 10 == 0:
+        if n % 20 == 0:
             await trio.sleep(30)
             b.inc_nowait(f"key-{n}")
             b.dec_nowait(f"key-{n}")
     await trio.sleep(3600)
-    for _ in range(100):
+    for _ in range(20):
         await a.delete("last")
         await trio.sleep(60)
-    await trio.sleep(3600)
-    await a.delete("last")
     assert await world.backend.footprint(world.prefix) <= before + 100
     await b.get("last")
     assert len(a._actor._session.moves) <= 200

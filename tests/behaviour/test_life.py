@@ -1,5 +1,7 @@
 """How a counter starts, works, is disturbed, and ends."""
 
+# ruff: noqa: SIM300, PT012 - expected == actual, all through; errors come out of whole blocks
+
 from __future__ import annotations
 
 import dataclasses
@@ -269,7 +271,7 @@ async def test_operations_that_wait_are_finished_by_a_stop(world: World, flavour
 
 @both_flavours
 async def test_leave_and_linger(world: World, flavour: Flavour) -> None:
-    """"leave" takes the slices away at once, "linger" leaves them until the threshold."""
+    """A counter that leaves takes its slices along; one that lingers leaves them for a while."""
     observer = await world.strict()
     leaver = await world.make(flavour)
     lingerer = await world.make(flavour, on_exit="linger")
@@ -654,7 +656,7 @@ async def test_an_outage_is_logged_once(
             world.wire(a).cut()
         else:
             world.wire(a).away(None)
-        await world.intervals(4)
+        await world.intervals(2)
         warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
         assert 1 == len(warnings)
         assert world.prefix in warnings[0].getMessage()

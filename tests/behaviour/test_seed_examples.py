@@ -1,5 +1,7 @@
 """Every example of the interface that the behaviour comes from, for strict and lax."""
 
+# ruff: noqa: SIM300 - expected == actual, all through
+
 from __future__ import annotations
 
 import pytest

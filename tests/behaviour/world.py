@@ -416,7 +416,7 @@ class World:
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait until something is true, looking more often than a heartbeat."""
         with trio.fail_after(12 * self.threshold):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - what others do sets no event
                 await trio.sleep(self.interval / 8)
 
     async def sees(self, counter: Counter, key: str, *expected: int) -> None:
@@ -429,7 +429,7 @@ class World:
         try:
             await self.until(equal)
         except trio.TooSlowError:
-            assert value == await self.value(counter, key)  # noqa: PT017 - says what it is
+            assert value == await self.value(counter, key)
             raise
 
     async def intervals(self, count: float) -> None:

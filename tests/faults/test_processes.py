@@ -337,7 +337,7 @@ async def test_many_keys_leave_and_return_in_bounded_steps(
             assert not snapshot.sums
             assert not snapshot.slices
             nursery.cancel_scope.cancel()
-    assert slowest < 0.5
+    assert slowest < 1.0
 
 
 async def test_many_keys_of_a_dead_process_do_not_slow_the_living(

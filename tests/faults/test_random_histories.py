@@ -17,7 +17,7 @@ from tests.faults.world import HEARTBEAT, KEYS, KINDS, THRESHOLD, Step, live_thr
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
-HISTORIES = int(os.environ.get("DISTKIT_HISTORIES", "8"))
+HISTORIES = int(os.environ.get("DISTKIT_HISTORIES", "6"))
 SEED = int(os.environ.get("DISTKIT_SEED", "1"))
 
 _who = st.sampled_from(range(len(KINDS)))

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from tests.model.oracle import Tally
+from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
-from tests.model.world import Scope, World
+from tests.model.world import World
 
 
 @dataclass
@@ -30,9 +31,10 @@ class Report:
 
     def __str__(self) -> str:
         """Return one line, or more if something is wrong."""
+        share = f"{self.tally.share:>5.2f} % of {self.tally.compared + self.tally.exempt} exempt"
         line = (
             f"{self.scope.name:<66} {self.states:>8} states {self.ends:>7} ends"
-            f" {self.seconds:>7.1f} s  {self.tally.share:>5.2f} % of {self.tally.compared + self.tally.exempt} exempt"
+            f" {self.seconds:>7.1f} s  {share}"
         )
         if self.violation:
             steps = "".join(f"\n  {n}. {step}" for n, step in enumerate(self.history, 1))
@@ -69,7 +71,7 @@ def explore(scope: Scope, *, most_states: int = 10**9, most_seconds: float = 1e9
                 if child not in parents:
                     parents[child] = (digest, label)
                     queue.append(key)
-        except Exception as error:  # a bug may show as anything
+        except Exception as error:  # noqa: BLE001  # a bug may show as anything
             notes = getattr(error, "__notes__", [])
             report.violation = f"{type(error).__name__}: {error}"
             report.history = [*_history(parents, digest), *([step] if step else notes)]

@@ -52,7 +52,7 @@ class Freeze:
     __slots__ = ("plain", "seqs", "stamps", "whose")
 
     def __init__(self) -> None:
-        self.plain: list[Any] = []
+        self.plain: list[object] = []
         self.stamps: list[int] = []
         self.seqs: list[int] = []
         self.whose: list[str] = []  # the instances that the sequence numbers belong to

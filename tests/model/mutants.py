@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final, TypeAlias
 from unittest import mock
 
 from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._messages import (
     Apply,
     Conflict,
+    Entry,
     Open,
     Reply,
+    Result,
     Resume,
     Stale,
     Verdict,
@@ -24,10 +26,10 @@ from distkit_actors._core._messages import (
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._registry import Record, Registry, State
 from distkit_actors._core._session import News, Session, _Batch, _Resumption
-from tests.model.world import Scope
+from tests.model.scope import Scope
 
 #: What to replace: owner, name of the attribute, what to put there.
-Patch = tuple[Any, str, Any]
+Patch: TypeAlias = tuple[type, str, object]
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ def _run_doubtful_again() -> Sequence[Patch]:
 def _no_gaps() -> Sequence[Patch]:
     def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
         record = ns.registry.records.get(request.instance)
-        known = record is not None and record.incarnation == request.incarnation
-        if known and record.state is State.LIVE and request.seq > record.seq + 1:
-            return None
-        return reply
+        if record is None or record.incarnation != request.incarnation:
+            return reply
+        gap = record.state is State.LIVE and request.seq > record.seq + 1
+        return None if gap else reply
 
     return [_judging(change)]
 
@@ -233,7 +235,9 @@ def _late_copies_run() -> Sequence[Patch]:
 def _claims_ignore_epochs() -> Sequence[Patch]:
     run = Namespace._run
 
-    def changed(self: Namespace, record: Record, entry: Any, at: int, request: Any) -> Any:
+    def changed(
+        self: Namespace, record: Record, entry: Entry, at: int, request: Apply | Resume
+    ) -> Result:
         result = run(self, record, entry, at, request)
         if result is Verdict.MOVED:
             self.registry.add(entry.key, entry.value)
@@ -243,7 +247,7 @@ def _claims_ignore_epochs() -> Sequence[Patch]:
     return [(Namespace, "_run", changed)]
 
 
-def _scope(menu: str, operations: int, faults: str, **settings: Any) -> Scope:
+def _scope(menu: str, operations: int, faults: str, **settings: object) -> Scope:
     kinds = {fault: faults.split().count(fault) for fault in faults.split()}
     settings.setdefault("total", len(faults.split()))
     return Scope(
@@ -251,7 +255,7 @@ def _scope(menu: str, operations: int, faults: str, **settings: Any) -> Scope:
         tuple(menu.split(", ")),
         operations=operations,
         faults=kinds,
-        **settings,
+        **settings,  # type: ignore[arg-type]  # fields of `Scope`
     )
 
 
@@ -261,7 +265,9 @@ MUTANTS: Final = (
     Mutant("moves are not told again", _no_moves_told, _scope("inc a, set a", 1, "wipe")),
     Mutant("clears are not told again", _no_clear_told, _scope("inc a, clear", 1, "wipe")),
     Mutant(
-        "the record goes with the slices", _forget_at_reaping, _scope("inc a, set a", 1, "mute reap")
+        "the record goes with the slices",
+        _forget_at_reaping,
+        _scope("inc a, set a", 1, "mute reap"),
     ),
     Mutant("the reaper ignores epochs", _reap_without_epochs, _scope("inc a, set a", 1, "reap")),
     Mutant("claims ignore epochs", _claims_ignore_epochs, _scope("inc a, set a", 1, "reap")),
@@ -278,7 +284,9 @@ MUTANTS: Final = (
     ),
     Mutant("gaps are not noticed", _no_gaps, _scope("inc a", 1, "rollback")),
     Mutant("leftovers stay", _keep_leftovers, _scope("inc a, drop a", 2, "rollback")),
-    Mutant("a late clear only raises C", _late_clear_only_raises, _scope("inc a, clear", 2, "wipe")),
+    Mutant(
+        "a late clear only raises C", _late_clear_only_raises, _scope("inc a, clear", 2, "wipe")
+    ),
     Mutant(
         "a late clear lets the others be",
         _late_clear_keeps_the_others_alive,

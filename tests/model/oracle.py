@@ -23,7 +23,7 @@ Frozen: TypeAlias = tuple[object, ...]
 EVERYONE = "*"
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818  # it is no error, it is what is looked for
     """The package did what it must not do."""
 
 

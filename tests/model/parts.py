@@ -1,0 +1,83 @@
+"""What a world consists of besides its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distkit_actors._core._messages import Reply, Request
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._session import Session
+from tests.model.freeze import PACE
+from tests.model.oracle import Op
+
+
+@dataclass(slots=True)
+class Token:
+    """The operations that an actor has begun, and what is known of them."""
+
+    ops: tuple[Op, ...] = ()
+    leave: bool = False
+    applied: bool = False
+    folded: bool = False
+    excused: bool = False  # the store lost its record, so their fate may be unknown
+    answers: tuple[tuple[int, int] | None, ...] = ()
+    """(Cumulative, slice) before each, when applied; if folded (0, slice after), where known."""
+    undo: tuple[tuple[str, int], ...] = ()  # own slices before, as far as they matter still
+
+    def frozen(self) -> tuple[object, ...]:
+        """Return all of it as one value."""
+        return (
+            self.ops,
+            self.leave,
+            self.applied,
+            self.folded,
+            self.excused,
+            self.answers,
+            self.undo,
+        )
+
+
+@dataclass(slots=True)
+class Actor:
+    """One process, or what is left of it."""
+
+    instance: str
+    session: Session | None
+    operations: int
+    status: str = "running"
+    todo: tuple[Op, ...] = ()  # to be sent again before anything else
+    leaving: bool = False
+    token: Token | None = None
+
+
+@dataclass(slots=True)
+class Copy:
+    """A request that may still arrive."""
+
+    actor: int
+    request: Request
+    current: bool  # it carries the token that its actor still waits for
+    old: bool = False  # sent before the record of its instance began to expire
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a rollback goes back to."""
+
+    ns: Namespace
+    applied: frozenset[int] = frozenset()  # actors whose token was applied since
+    moved: frozenset[str] = frozenset()  # keys whose epoch was moved since
+
+
+def is_write(op: Op) -> bool:
+    return op[0] != "add" or op[2] != 0
+
+
+def say(ops: Iterable[Op]) -> str:
+    return " + ".join(f"{kind} {key} {value}".replace("  0", "") for kind, key, value in ops)
+
+
+def brief(message: Request | Reply) -> str:
+    text = str(message)
+    return text.replace(f", pace={PACE}", "").replace("Kind.", "")
