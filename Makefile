@@ -11,7 +11,7 @@ PY  := $(BIN)/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 # Coroutine functions with a task_status, for ASYNC113 and ASYNC114: a,b,c.
-STARTABLE := run,_host
+STARTABLE := run
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -49,12 +49,10 @@ _AsyncioFunction: TypeAlias = "Callable[[], Awaitable[Answer]]"
 class BridgeConnection(Connection):
     """Has redis-py send and receive, in the loop."""
 
-    def __init__(
-        self, make: MakeConnection, response_timeout: float, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, make: MakeConnection, response_timeout: float, loop: _Loop) -> None:
         super().__init__(response_timeout)
         self._make = make
-        self._loop = _Loop(nursery)
+        self._loop = loop
         self._connection: AbstractConnection | None = None
 
     @property
@@ -73,13 +71,7 @@ class BridgeConnection(Connection):
             ):
                 await self._loop.run(partial(_close, connection))
 
-    async def aclose(self) -> None:
-        """Drop the connection and end the loop; bounded, also under cancellation."""
-        await self.drop()
-        self._loop.stop()
-
     async def _introduce(self) -> Answer:
-        await self._loop.start()
         self._connection = self._make()
         return await self._in_loop(partial(_connect, self._connection))
 
@@ -108,13 +100,16 @@ async def open_bridge(
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        connection = BridgeConnection(make, response_timeout, nursery)
+        loop = _Loop()
+        connection = BridgeConnection(make, response_timeout, loop)
         try:
+            await loop.start(nursery)
             yield connection
         except Exception as error:  # noqa: BLE001 - raised below, out of the hidden nursery
             raised = error
         finally:
-            await connection.aclose()
+            await connection.drop()  # noqa: ASYNC102 - it shields itself, briefly
+            loop.stop()
     if raised is not None:
         raise raised
 
@@ -166,16 +161,20 @@ def _error_reply(error: Exception) -> ErrorReplyError:
 class _Loop:
     """An asyncio loop on trio, in a task that outlives the cancellation of its users."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self) -> None:
         self._loop: TrioEventLoop | None = None
+        self._started = trio.Event()
         self._stop = trio.Event()
         self._scope = trio.CancelScope(shield=True)  # gets its deadline when stopped
 
-    async def start(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Make sure that the loop runs."""
-        if self._loop is None:
-            await self._nursery.start(self._host)
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Run the loop in ``nursery``.
+
+        Not by ``nursery.start``: a shielded task that is cancelled while it starts would
+        stay where it is, and never be stopped.
+        """
+        nursery.start_soon(self._host)
+        await self._started.wait()
 
     async def run(self, function: _AsyncioFunction) -> Answer:
         """Run an asyncio function; raises `asyncio.CancelledError` if the loop has ended."""
@@ -189,13 +188,13 @@ class _Loop:
         self._scope.deadline = trio.current_time() + _CLEAN_UP
         self._stop.set()
 
-    async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _host(self) -> None:
         with self._scope:
             async with _trio_asyncio().open_loop() as loop:
                 # The default handler ends the loop, and the program with it.
                 loop.set_exception_handler(_log_only)
                 self._loop = loop
-                task_status.started()
+                self._started.set()
                 try:
                     await self._stop.wait()
                 finally:

@@ -89,7 +89,7 @@ class RedisStore(Store):
         url: str,
         *,
         response_timeout: float = 2.0,
-        transport: Transport = "asyncio",
+        transport: Transport = "trio",
     ) -> None:
         if transport not in _TRANSPORTS:
             raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")

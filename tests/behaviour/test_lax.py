@@ -70,7 +70,7 @@ async def test_get_nowait_of_a_key_never_read_would_block(world: World) -> None:
 
 async def test_counting_goes_on_during_an_outage(world: World) -> None:
     """While the store is away all lax operations answer; afterwards everything arrives once."""
-    a = await world.lax()
+    a = await world.lax(allowed_lag=0.02)
     b = await world.strict()
     assert (1, 1) == await a.inc("k")
     await a.flush()
@@ -153,14 +153,15 @@ async def test_the_first_inc_of_a_key_reads_the_store(world: World) -> None:
 
 async def test_get_asks_when_the_value_is_older_than_the_lag(world: World) -> None:
     """A value may serve for `allowed_lag`, and no longer."""
-    a = await world.lax(allowed_lag=0.1)
+    lag = 0.1 + world.slack / 5
+    a = await world.lax(allowed_lag=lag)
     b = await world.strict()
     assert (0, 0) == await a.get("k")
     await b.inc("k", 5)
     sent = len(batches(world, a))
     assert (0, 0) == await a.get("k")
     assert sent == len(batches(world, a))
-    await trio.sleep(0.11)
+    await trio.sleep(1.1 * lag)
     assert (5, 0) == await a.get("k")
     assert sent + 1 == len(batches(world, a))
     assert (5, 0) == await a.get("k")
@@ -190,14 +191,14 @@ async def test_a_read_waits_ten_times_the_lag_at_most(world: World, fault: str) 
     for key, expected in (("known", (4, 4)), ("unknown", (0, 0))):
         began = trio.current_time()
         assert expected == await a.get(key)
-        assert 0.09 < trio.current_time() - began < 0.35
+        assert 0.09 < trio.current_time() - began < 0.2 + world.slack
     began = trio.current_time()
     assert (2, 2) == await a.inc("cold", 2)
-    assert 0.09 < trio.current_time() - began < 0.35
+    assert 0.09 < trio.current_time() - began < 0.2 + world.slack
     began = trio.current_time()
     # Once is enough: counting must not stop at every step of an outage.
     assert (3, 3) == await a.inc("cold")
-    assert trio.current_time() - began < 0.05
+    assert trio.current_time() - began < 0.05 + world.slack
     world.wire(a).release()
     world.wire(a).heal()
     await a.flush()
@@ -206,7 +207,7 @@ async def test_a_read_waits_ten_times_the_lag_at_most(world: World, fault: str) 
 
 async def test_moves_by_others_are_heard_of(world: World) -> None:
     """After a `set` elsewhere, the own part starts from 0, as it does in the store."""
-    a = await world.lax(allowed_lag=0.01)
+    a = await world.lax(allowed_lag=0.1)
     b = await world.strict()
     await a.inc("k", 10)
     await a.flush()
@@ -232,7 +233,7 @@ async def test_everything_pending_goes_as_one_batch(world: World) -> None:
     sent = len(batches(world, a))
     for n in range(1000):
         a.inc_nowait(f"k-{n % 100}")
-    await trio.sleep(0.1)
+    await trio.sleep(0.1 + world.slack / 5)
     assert 0 == a.statistics().pending_keys
     new = batches(world, a)[sent:]
     assert 1 == len(new)
@@ -444,14 +445,20 @@ async def test_what_the_store_refuses_altogether_stays_pending(
     assert not isinstance(info.value, StoreUnavailableError)
     assert (6, 6) == a.get_nowait("k")
     assert 1 == a.statistics().pending_keys
-    refused = world.wire(a).counts["refuse"]
-    await world.intervals(4)
-    assert 2 <= world.wire(a).counts["refuse"] - refused <= 6
+    counts = world.wire(a).counts
+    refused, began = counts["refuse"], trio.current_time()
+
+    async def tried_again() -> bool:
+        return counts["refuse"] >= refused + 4
+
+    await world.until(tried_again)
+    assert 2.9 * world.interval <= trio.current_time() - began
+    assert trio.current_time() - began <= 4.3 * world.interval + world.slack
     assert 1 == len([r for r in caplog.records if r.levelno == logging.ERROR])
     world.wire(a).refuse(None)
     await world.intervals(1.5)
+    await world.has(b, "k", 6, 0)
     assert 0 == a.statistics().pending_keys
-    assert (6, 0) == await b.get("k")
 
 
 # --------------------------------------------------------------------- immediate operations

@@ -317,7 +317,7 @@ async def test_without_grace_the_stop_is_immediate(world: World) -> None:
     world.wire(counter).hold()
     began = trio.current_time()
     await counter.aclose()
-    assert trio.current_time() - began < 0.25
+    assert trio.current_time() - began <= world.slack
     await world.sees(observer, "k", 0, 0)
 
 
@@ -570,7 +570,7 @@ async def test_statistics_show_how_things_stand(world: World, flavour: Flavour) 
     assert back.connected
     assert 1 == back.reconnects
     assert back.last_heartbeat_age is not None
-    assert back.last_heartbeat_age < world.interval
+    assert back.last_heartbeat_age < away.last_heartbeat_age
     await counter.aclose()
     closed = counter.statistics()
     assert not closed.connected
@@ -681,11 +681,15 @@ async def test_reconnecting_backs_off_and_is_never_slow(world: World, fault: str
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a.inc, "k")
         await world.intervals(1)
-        before = wire.counts[what]
-        await world.intervals(4)
-        tries = wire.counts[what] - before
-        # Half an interval at the most, a quarter at the least (jitter).
-        assert 6 <= tries <= 20
+        before, began = wire.counts[what], trio.current_time()
+
+        async def tried() -> bool:
+            return wire.counts[what] >= before + 8
+
+        await world.until(tried)
+        # Half an interval apart at the most, a quarter at the least (jitter).
+        assert 7 / 4 * world.interval <= trio.current_time() - began
+        assert trio.current_time() - began <= 8.5 / 2 * world.interval + world.slack
         wire.forget_plan()
         wire.heal()
     assert (2, 2) == await a.get("k")

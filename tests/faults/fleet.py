@@ -1,8 +1,8 @@
 """Counters with short thresholds, and proxies to put in front of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal, TypeAlias
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Literal, TypeAlias, TypeVar
 
 import trio
 
@@ -17,6 +17,8 @@ from tests.harness.server import RedisServer
 
 Kind = Literal["strict", "lax"]
 Counter: TypeAlias = StrictInstanceAwareCounter | LaxInstanceAwareCounter
+
+CounterT = TypeVar("CounterT", StrictInstanceAwareCounter, LaxInstanceAwareCounter)
 
 #: Seconds.
 THRESHOLD = 0.6
@@ -39,13 +41,15 @@ def strict(
     inherit: bool = False,
 ) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
     """Return a block around a strict counter."""
-    return StrictInstanceAwareCounter.open(
-        prefix,
-        RedisStore(url, response_timeout=response_timeout),
-        instance_id=instance_id,
-        dead_instance_threshold=threshold,
-        exit_grace=exit_grace,
-        inherit=inherit,
+    return _patiently(
+        lambda: StrictInstanceAwareCounter.open(
+            prefix,
+            RedisStore(url, response_timeout=response_timeout),
+            instance_id=instance_id,
+            dead_instance_threshold=threshold,
+            exit_grace=exit_grace,
+            inherit=inherit,
+        )
     )
 
 
@@ -60,20 +64,40 @@ def lax(
     inherit: bool = False,
 ) -> AbstractAsyncContextManager[LaxInstanceAwareCounter]:
     """Return a block around a lax counter."""
-    return LaxInstanceAwareCounter.open(
-        prefix,
-        RedisStore(url, response_timeout=response_timeout),
-        instance_id=instance_id,
-        dead_instance_threshold=threshold,
-        exit_grace=exit_grace,
-        inherit=inherit,
+    return _patiently(
+        lambda: LaxInstanceAwareCounter.open(
+            prefix,
+            RedisStore(url, response_timeout=response_timeout),
+            instance_id=instance_id,
+            dead_instance_threshold=threshold,
+            exit_grace=exit_grace,
+            inherit=inherit,
+        )
     )
 
 
-OPEN: dict[
-    Kind,
-    Callable[..., AbstractAsyncContextManager[Counter]],
-] = {"strict": strict, "lax": lax}
+OPEN: dict[Kind, Callable[..., AbstractAsyncContextManager[Counter]]] = {
+    "strict": strict,
+    "lax": lax,
+}
+
+
+@asynccontextmanager
+async def _patiently(
+    make: Callable[[], AbstractAsyncContextManager[CounterT]],
+) -> AsyncIterator[CounterT]:
+    """Run a counter; should a busy machine miss the short timeout at its start, try again."""
+    async with AsyncExitStack() as stack:
+        for tries_left in reversed(range(20)):
+            try:
+                counter = await stack.enter_async_context(make())
+            except StoreUnavailableError:
+                if not tries_left:
+                    raise
+                await trio.sleep(0.05)
+            else:
+                break
+        yield counter
 
 
 @asynccontextmanager

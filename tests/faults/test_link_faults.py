@@ -162,7 +162,8 @@ async def test_strict_operation_takes_effect_exactly_once(
     assert await scene.a.inc("k", 3) == (total + 3, own + 3)
     await scene.proxy.release_late_copies()
     if fault == "copy arrives a moment later":
-        await scene.proxy.wait_for("late_copy_delivered")
+        with trio.fail_after(5):
+            await scene.proxy.wait_for("late_copy_delivered")
     scene.expect(_plus(operation.mine, "k", 3), operation.theirs)
     assert await scene.a.dec("k", 3) == (total, own)
 
@@ -197,7 +198,8 @@ async def test_lax_flush_takes_effect_exactly_once(fault: str, lax_scene: Scene)
     scene.expect({"k": 17, "l": -7, "new": 6}, THEIRS)
     await scene.proxy.release_late_copies()
     if fault == "copy arrives a moment later":
-        await scene.proxy.wait_for("late_copy_delivered")
+        with trio.fail_after(5):
+            await scene.proxy.wait_for("late_copy_delivered")
     scene.expect({"k": 17, "l": -7, "new": 6}, THEIRS)
     assert await scene.b.get("k") == (24, 7)
 
@@ -235,7 +237,8 @@ async def test_lax_immediate_operation_takes_effect_exactly_once(
     scene.expect(mine, operation.theirs)
     await scene.proxy.release_late_copies()
     if fault == "copy arrives a moment later" and scene.proxy.counts["late_copy"]:
-        await scene.proxy.wait_for("late_copy_delivered")
+        with trio.fail_after(5):
+            await scene.proxy.wait_for("late_copy_delivered")
     scene.expect(mine, operation.theirs)
     own = mine.get("k", 0)
     assert await counter.get("k") == (own + operation.theirs.get("k", 0), own)

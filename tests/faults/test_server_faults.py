@@ -520,7 +520,9 @@ async def test_start_without_a_server_fails_soon(
         own_redis.pause()
     start = trio.current_time()
     with trio.fail_after(5), pytest.raises(StoreUnavailableError):
-        async with strict(own_redis.url, fresh_prefix):
+        async with StrictInstanceAwareCounter.open(
+            fresh_prefix, RedisStore(own_redis.url, response_timeout=RESPONSE_TIMEOUT)
+        ):
             pytest.fail("it started")
     assert trio.current_time() - start < RESPONSE_TIMEOUT + 2 * SLACK
 

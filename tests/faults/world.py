@@ -16,7 +16,6 @@ from distkit_actors import (
     LaxInstanceAwareCounter,
     OutcomeUnknownError,
     StoreError,
-    StoreUnavailableError,
 )
 from tests.faults.fleet import OPEN, Counter, Kind, until
 from tests.faults.lens import Lens
@@ -324,12 +323,7 @@ class World:
         await self._nursery.start(proxy.run)
         seat = Seat(kind, proxy, Life(f"{kind} {next(self._numbers)}", kind == "lax"))
         seat.out_of_touch = trio.current_time()
-        for _ in range(20):
-            # A start fails at once where the store is away; another try may go well.
-            with suppress(StoreUnavailableError):
-                await self._nursery.start(self._host, seat, instance_id, inherit)
-                break
-            await trio.sleep(0.05)
+        await self._nursery.start(self._host, seat, instance_id, inherit)
         self._all.append(seat)
         return seat
 
@@ -359,8 +353,7 @@ class World:
             if seat.life.alive:
                 raise
         finally:
-            if seat.counter is not None:
-                seat.ended.set()
+            seat.ended.set()
 
     async def _watch_the_living(self) -> None:
         """Look all the time whether somebody was reaped who was in touch."""

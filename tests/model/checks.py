@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._registry import Registry, State
+from distkit_actors._core._values import fits
 from tests.model.oracle import Violation
 
 
@@ -28,6 +29,8 @@ def check_store(ns: Namespace) -> None:
             raise Violation(f"the record of {instance} is to expire")
     if {key: total for key, total in sums.items() if total} != registry.sums:
         raise Violation(f"sums are {registry.sums}, the slices make {sums}")
+    if not all(map(fits, sums.values())):
+        raise Violation(f"a sum has left int64: {sums}")
     stamps = list(epochs.moved.values())
     if stamps != sorted(stamps) or max(stamps, default=0) > epochs.latest:
         raise Violation(f"the journal is out of order: {epochs.moved}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import compress
 from typing import Final
 
 from distkit_actors._core._messages import (
@@ -23,6 +24,7 @@ from distkit_actors._core._messages import (
 )
 from distkit_actors._core._registry import State
 from distkit_actors._core._session import News, Phase, Session
+from distkit_actors._core._values import fits
 from tests.model.checks import check_due
 from tests.model.freeze import LONG_AGO, RETENTION, THRESHOLD
 from tests.model.oracle import Op, Violation
@@ -132,7 +134,19 @@ class Exchange(WorldState):
                 raise Violation(f"{request.instance} inherits: {reply.inherited}")
             else:
                 found = self._counted(request.instance)
-                self.oracle.opened(number, request.instance, inherited=inherited, found=found)
+                withheld = [
+                    key
+                    for actor in self.actors
+                    if actor.session is not None and actor.instance == request.instance
+                    for key, _ in actor.session.withheld
+                ]
+                self.oracle.opened(
+                    number,
+                    request.instance,
+                    inherited=inherited,
+                    found=found,
+                    withheld=withheld,
+                )
         token = self.actors[number].token
         if token is not None and isinstance(reply, Done) and reply.journal is not None:
             if isinstance(request, Apply) and current and not token.applied:
@@ -183,14 +197,25 @@ class Exchange(WorldState):
     def _applied(self, number: int, token: Token, reply: Done) -> None:
         """The store says for the first time that a token's operations were executed."""
         oracle, actor = self.oracle, self.actors[number]
-        excused = [oracle.may_differ(number, key, actor.instance) for _, key, _ in token.ops]
-        before = oracle.run(number, actor.instance, token.ops, self.scope.keys, len(self.actors))
+        waiting = {key for key, _ in actor.session.withheld} if actor.session else set()
+        excused = [
+            key in waiting or oracle.may_differ(number, key, actor.instance)
+            for _, key, _ in token.ops
+        ]
+        refused = [result is Verdict.REFUSED for result in reply.results]
+        for op in compress(token.ops, refused):
+            self._check_refusal(op, actor.instance)
+        ops = [("add", op[1], 0) if no else op for op, no in zip(token.ops, refused, strict=True)]
+        before = oracle.run(number, actor.instance, ops, self.scope.keys, len(self.actors))
         if token.leave:
             oracle.left(actor.instance)
-        answers = []
+        answers: list[tuple[int, int] | None] = []
         for (_, key, _), own, excuse, result in zip(
-            token.ops, before, excused, reply.results, strict=True
+            ops, before, excused, reply.results, strict=True
         ):
+            if result is Verdict.REFUSED:
+                answers.append(None)
+                continue
             if not isinstance(result, Before):
                 raise Violation(f"{key} was answered {result}")
             answers.append((result.cumulative, result.slice))
@@ -200,12 +225,12 @@ class Exchange(WorldState):
                 self.tally.compared += 1
                 if key and result.slice != own:
                     raise Violation(f"own slice of {key} was {own}, the answer says {result.slice}")
-        if len(token.ops) == 1:
+        if len(answers) == 1 and answers[0] is not None:
             self._check_sum(token.ops[0], answers[0])
         token.applied, token.answers = True, tuple(answers)
         moved: set[str] = set()
         undo: dict[str, int] = {}
-        for (kind, key, _), own in zip(token.ops, before, strict=True):
+        for (kind, key, _), own in zip(ops, before, strict=True):
             if kind in ("move", "clear"):
                 moved.update([key] if key else self.scope.keys)
             elif key not in undo:
@@ -230,6 +255,15 @@ class Exchange(WorldState):
             else (0, oracle.value.get((key, instance), 0))
             for _, key, _ in token.ops
         )
+
+    def _check_refusal(self, op: Op, instance: str) -> None:
+        """What fits is not refused."""
+        kind, key, value = op
+        own = self._counted(instance).get(key, 0)
+        total = sum(self._counted(i).get(key, 0) for i in self.ns.registry.records)
+        more = value if kind == "add" else value - own
+        if kind not in ("add", "put") or (fits(own + more) and fits(total + more)):
+            raise Violation(f"{say([op])} was refused, with {own} in {total}")
 
     def _check_sum(self, op: Op, answer: tuple[int, int]) -> None:
         """The cumulative after the step is what the caller will be told."""
@@ -318,6 +352,9 @@ class Exchange(WorldState):
                 if not token.excused:
                     raise Violation(f"{say([op])}: its outcome was not unknown")
                 oracle.unsure(actor.instance, op, self.scope.keys)
+            elif result is Verdict.REFUSED:
+                if token.folded or not token.applied or token.answers[index] is not None:
+                    raise Violation(f"{say([op])} was not refused")
             elif not isinstance(result, Before):
                 raise Violation(f"{say([op])} was answered {result}")
             elif token.folded:
@@ -356,5 +393,6 @@ class Exchange(WorldState):
 
 
 def begin(session: Session, ops: Iterable[Op], *, leave: bool = False) -> None:
-    """Begin a batch, in the words of the package."""
-    session.begin([Entry(_KINDS[kind], key, value) for kind, key, value in ops], leave=leave)
+    """Begin a batch, in the words of the package; a beat tries again what did not fit."""
+    entries = [Entry(_KINDS[kind], key, value) for kind, key, value in ops]
+    session.begin(entries if entries or leave else session.retries(), leave=leave)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from tests.model import timed
 from tests.model.oracle import Tally
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
@@ -104,18 +105,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Explore what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.model.explore", description=__doc__)
     parser.add_argument("--long", action="store_true", help="the long set too")
-    parser.add_argument("--scope", help="only scopes whose name contains this")
+    parser.add_argument("--scope", help="only this one, or those whose names contain it")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop each after this long")
     options = parser.parse_args(arguments)
     scopes = [*SHORT, *(LONG if options.long or options.scope else ())]
+    if options.scope:
+        named = [scope for scope in scopes if scope.name == options.scope]
+        scopes = named or [scope for scope in scopes if options.scope in scope.name]
     failed = False
     for scope in scopes:
-        if options.scope and options.scope not in scope.name:
-            continue
         report = explore(scope, most_seconds=options.seconds)
         print(report, flush=True)
         failed |= bool(report.violation)
+    if not options.scope:
+        failed |= _explore_times(long=options.long)
     return int(failed)
+
+
+def _explore_times(*, long: bool) -> bool:
+    failed = False
+    for grid in (*timed.GRIDS, *(timed.LONG_GRIDS if long else ())):
+        start = time.process_time()
+        try:
+            states = timed.explore(grid)
+        except Exception as error:  # noqa: BLE001  # a bug may show as anything
+            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", []))
+            print(f"{grid}\nVIOLATION: {type(error).__name__}: {error}{notes}", flush=True)
+            failed = True
+        else:
+            seconds = time.process_time() - start
+            print(f"{grid!s:<66} {states:>8} states {seconds:>23.1f} s", flush=True)
+    return failed
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ class Thaw:
     def __init__(self, key: bytes) -> None:
         plain, stamps, seqs = marshal.loads(key)
         self.latest: int = max(stamps, default=0)
-        self.plain: Iterator[Any] = iter(plain)
+        # The values are of the types that `Freeze` wrote, in its order: nobody can tell mypy.
+        self.plain: Iterator[Any] = iter(plain)  # type: ignore[explicit-any]
         self.stamps: Iterator[int] = iter(stamps)
         self.seqs: Iterator[int] = iter(seqs)
 

@@ -165,15 +165,25 @@ class Oracle:
         self.value = {pair: v for pair, v in self.value.items() if pair[1] != instance}
 
     def opened(
-        self, actor: int, instance: str, *, inherited: bool, found: Mapping[str, int]
+        self,
+        actor: int,
+        instance: str,
+        *,
+        inherited: bool,
+        found: Mapping[str, int],
+        withheld: Iterable[str],
     ) -> None:
-        """Note that ``actor`` took the id over, with what the store holds or with nothing."""
+        """Note that ``actor`` took the id over, with what the store holds or with nothing.
+
+        What the predecessor could not store, in the keys ``withheld``, may be lost with it.
+        """
         before = self.owner.get(instance, actor)
         self.owner[instance] = actor
         if not inherited:
             self.left(instance)
             self.excused = {pair for pair in self.excused if pair[1] != instance}
             return
+        self.excused.update((key, instance) for key in withheld)
         self.unheard.update((key, actor) for key in self.movers)
         if self.lossy:
             # Nobody but the store can tell a newcomer what it inherits; where the store lost a
@@ -213,7 +223,8 @@ class Oracle:
         """Moves may be forgotten; ``absent`` is whom the store knows no more (actor: instance)."""
         self.old.update(self.movers)
         for actor, instance in absent.items():
-            if any(other == actor for _, other in self.unheard):
+            # A move that was lost and told again counts as news for everybody.
+            if self.lost_moves or any(other == actor for _, other in self.unheard):
                 # L3: it cannot be told which of the older slices are void, so all are. Those
                 # that are in fact void must stay void, and are not excused.
                 self.excused.update(

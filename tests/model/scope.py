@@ -9,6 +9,8 @@ from tests.model.oracle import Op
 
 #: Slices that one step may take away where nothing is to be left half done.
 PLENTY: Final = 50
+#: More than half of the largest value.
+LARGE: Final = 5 * 2**60
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def parse(item: str, actor: int) -> tuple[Op, ...]:
                 op = ("put", key, 3 * weight)
             case "drop":
                 op = ("put", key, 0)
+            case "big" | "little":  # two of them do not fit into 64 bits
+                op = ("add", key, LARGE if name == "big" else -LARGE)
             case "clear":
                 op = ("clear", "", 0)
             case _:

@@ -59,6 +59,12 @@ class Grid:
         return self.threshold + self.interval + self.period + 1
 
 
+#: Explored by the tests: intervals of a tenth, a third and half of the threshold.
+GRIDS: Final = (Grid(2, 10, 1), Grid(2, 6, 2), Grid(2, 20, 10))
+#: Explored by ``make modelcheck`` too.
+LONG_GRIDS: Final = (Grid(3, 3, 1), Grid(3, 4, 1), Grid(3, 5, 1), Grid(2, 12, 4))
+
+
 @dataclass(frozen=True, slots=True)
 class One:
     """One instance, as the store and we see it; times are ticks ago."""

@@ -46,11 +46,12 @@ class Call:
         self.result: CounterValue | None = None
         self.error: Exception | None = None
         self.began = 0.0
+        self.fresh = False  # the store was heard at once
 
     def __repr__(self) -> str:
         return f"{self.name}({self.key!r}, {self.count[1]})"
 
-    async def run(self, method: Callable[[], Awaitable[CounterValue | None]]) -> None:
+    async def run(self, method: Callable[[], Awaitable[CounterValue | None]], tap: Tap) -> None:
         """Make the call and keep what comes of it."""
         self.began = trio.current_time()
         with self.scope:
@@ -59,6 +60,7 @@ class Call:
             except Exception as error:  # noqa: BLE001 (judged by the machine)
                 self.error = error
         self.cancelled = self.scope.cancelled_caught
+        self.fresh = tap.answers > self.heard and trio.current_time() == self.began
         self.number = next(_numbers)
         self.over = True
 
@@ -131,7 +133,7 @@ class Member:
     def ask(self, nursery: trio.Nursery, call: Call, method: str, *arguments: object) -> None:
         """Begin a call."""
         self.calls.append(call)
-        nursery.start_soon(call.run, partial(getattr(self.counter, method), *arguments))
+        nursery.start_soon(call.run, partial(getattr(self.counter, method), *arguments), self.tap)
 
     @property
     def settled(self) -> bool:

@@ -27,10 +27,10 @@ class Host:
         self._thread.start()
         self._ready.wait()
 
-    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run ``function`` in the trio thread, from this one, and return what it returns."""
         assert self._token is not None
-        return trio.from_thread.run(function, *args, trio_token=self._token)
+        return trio.from_thread.run(function, trio_token=self._token)
 
     @property
     def nursery(self) -> trio.Nursery:

@@ -1,75 +1,26 @@
-"""Random histories: what may happen to a fleet, and what must hold whatever happened.
+"""Random histories: what may happen to a fleet of counters.
 
 Faults stack up, for nothing heals by itself: `verify` mends everything and compares, now and
-then and at the end of each history. In between every answer must be one that the reference
-model can explain, and nobody who beats may be reaped.
-
-Documented limits that need two failures (``docs/guarantees.md``) do not make the model vague:
-where one applies, the key is *loose*, that is, not compared until its epoch moves again.
+then and at the end of each history.
 """
 
 from __future__ import annotations
 
-import math
-import random
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import trio
-from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from distkit_actors import (
-    CounterClosedError,
-    CounterOverflowError,
-    DistkitError,
-    InstanceConflictError,
-    OutcomeUnknownError,
-    Store,
-    StoreError,
-    StoreUnavailableError,
-)
-from tests.stateful.fleet import GRACE, Call, Member
-from tests.stateful.host import Host
-from tests.stateful.reference import (
-    APPLIED,
-    HIGH,
-    LOW,
-    MAYBE,
-    MOVES,
-    NEVER,
-    OVERFLOW,
-    Key,
-    Op,
-)
-from tests.stateful.wires import ABSENT, INTERVAL, PRESENT, THRESHOLD, UNSURE, Meter
+from distkit_actors import InstanceConflictError, StoreError
+from tests.stateful.fleet import Call, Member
+from tests.stateful.history import EXTREME, KEYS, LOCAL, METHODS, SMALL, TICK, History
+from tests.stateful.reference import APPLIED, HIGH, LOW, NEVER
+from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
-SMALL, EXTREME = ("a", "b"), "x"
-KEYS = (*SMALL, EXTREME)
 MOST_MEMBERS = 5
-#: The model tries all orders of what is open.
-MOST_OPEN_CALLS, MOST_OPEN_OPS = 3, 6
-TICK = 0.05  # longer than `flush_interval` and `allowed_lag`
-PATIENCE = 0.25  # longer than a lax read waits
-
-METHODS = {
-    "inc": "inc",
-    "dec": "dec",
-    "get": "get",
-    "set": "set",
-    "delete": "delete",
-    "put": "set_on_instance",
-    "remove": "delete_on_instance",
-    "clear": "clear",
-    "remove_all": "clear_on_instance",
-}
-WITH_COUNT = {"inc", "dec", "set", "put"}
-OF_EVERY_KEY = {"clear", "remove_all"}
-#: What a lax counter answers from its memory.
-LOCAL = {"inc", "dec", "get", "put"}
 
 WHO = st.integers(0, MOST_MEMBERS - 1)
 KIND = st.sampled_from(sorted(METHODS))
@@ -78,344 +29,12 @@ COUNT = st.integers(-5, 9)
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
-class Histories(RuleBasedStateMachine):
-    """One namespace, three to five counters, and everything that may go wrong."""
+class Histories(History, RuleBasedStateMachine):
+    """Three to five counters, strict and lax, and everything that may go wrong."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.host = Host()
-        self.meter = Meter(self.make_store())
-        self.model = {key: Key() for key in KEYS}
-        self.moved = dict.fromkeys(KEYS, -1.0)  # by which step of the store, at the latest
-        self.members: list[Member] = []
-        self.fenced: list[Member] = []  # superseded, and perhaps not aware of it
-        self.stopped: list[Member] = []  # with copies of requests that may still arrive
-        self.names: list[str] = []
-        self.before: dict[str, str] = {}  # statuses when the last rule ended
-        self.wiped_at = -math.inf
-        self.cleared = False  # at some time
-        self.failed = False
-        self.chance = 0
-
-    # ---------------------------------------------------------- what differs by store
-
-    prefix: str
-
-    @abstractmethod
-    def make_store(self) -> Store:
-        """Return the store of one history, on trio's clock."""
-
-    @abstractmethod
-    def wipe_store(self) -> None:
-        """Have the store lose everything it knows of the namespace."""
-
-    @abstractmethod
-    def contents(self) -> Mapping[str, Mapping[str, int]]:
-        """Return what the store holds: {key: {instance: slice}}, no zeros; check its sums."""
-
-    # --------------------------------------------------------------------- judging
-
-    async def judge(self) -> None:
-        """Wait until all is quiet, then see whether everything can be explained."""
-        await self.host.quiesce(self.meter)
-        assert not self.meter.violations, self.meter.violations
-        for member in (*self.members, *self.fenced):
-            assert not member.over.is_set(), f"{member} has crashed"
-        answers: dict[Op, object] = {}
-        for member in self.members:
-            answers.update(self._answers(member))
-        for member in self.members:
-            if member.settled:
-                hanging = [call for call in member.calls if not (call.over or call.cancelled)]
-                assert not hanging, f"nobody will ever answer {hanging}"
-                answers.update(self._given_up(member, APPLIED))
-        self._explain(answers)
-        self._compare_local_views()
-
-    def _explain(self, answers: Mapping[Op, object], *, disturbed: bool = False) -> None:
-        now = {name: self.meter.status(name) for name in self.names}
-        unsure = self.meter.flickered | {
-            name
-            for name, status in now.items()
-            if status == UNSURE or status != self.before.get(name, status)
-        }
-        absent = {name for name, status in now.items() if status == ABSENT} - unsure
-        alive = {member.name for member in self.members}
-        disturbed = disturbed or bool(unsure or absent)
-        for name, key in self.model.items():
-            self._loosen_if_full(key, disturbed=disturbed)
-            moved = any(op in answers for op in key.open if op.kind in MOVES)
-            key.explain(answers, unsure, absent)
-            self._loosen_if_full(key, disturbed=disturbed)
-            if any(op.kind in MOVES for op in key.open):
-                self.moved[name] = math.inf
-            elif moved or math.isinf(self.moved[name]):
-                self.moved[name] = self.meter.steps
-            for dead in absent - alive:
-                key.drop(dead)
-        self.before = now
-        self.meter.flickered.clear()
-
-    def _loosen_if_full(self, key: Key, *, disturbed: bool) -> None:
-        """I12: what comes or goes may have to wait until it fits."""
-        if disturbed and key is self.model[EXTREME] and key.may_not_fit():
-            key.loose = True
-
-    def _answers(self, member: Member) -> Iterable[tuple[Op, object]]:
-        """Yield what the calls that are over say, and forget them."""
-        over = [call for call in member.calls if call.over and not call.cancelled]
-        for call in sorted(over, key=lambda call: call.number):
-            member.calls.remove(call)
-            answer = self._answer(member, call)
-            if not call.ops and answer is APPLIED:
-                self._counted(member, call)
-            for op in call.ops.values():
-                yield op, answer
-
-    def _answer(self, member: Member, call: Call) -> object:
-        match call.error:
-            case None if member.lax and call.name == "get":
-                # Without the store's word it is as old as it may be.
-                return tuple(call.result or ()) if call.heard < member.tap.answers else NEVER
-            case None if not call.ops:
-                return APPLIED
-            case None:
-                return None if call.result is None else tuple(call.result)
-            case CounterOverflowError():
-                return OVERFLOW if call.name != "remove_all" else MAYBE
-            case OutcomeUnknownError() if member.stopping or self._may_be_lost(call):
-                return MAYBE
-            case StoreUnavailableError() if member.stopping:
-                return MAYBE
-            case CounterClosedError() if member.stopping:
-                return NEVER
-            case StoreError() if type(call.error) is StoreError and member.troubled:
-                return NEVER
-            case _:
-                raise AssertionError(f"{member}: {call} must not fail so") from call.error
-
-    def _may_be_lost(self, call: Call) -> bool:
-        """Whether the store may have lost its record of the call (L4), as its counter sees it."""
-        return call.unknown_to_store or self.wiped_at >= call.began
-
-    def _counted(self, member: Member, call: Call) -> None:
-        """A lax counter has counted something, which the store will hear of."""
-        op = Op(member.name, *call.count, pending_count=True, after=member.all_counts())
-        self.model[call.key].open.append(op)
-        member.counts.setdefault(call.key, []).append(op)
-
-    def _given_up(self, member: Member, counts: str) -> Iterable[tuple[Op, object]]:
-        """Yield answers for what nobody waits for; forget all of it."""
-        for op in member.all_counts():
-            yield op, counts
-        for call in member.calls:
-            for op in call.ops.values():
-                yield op, MAYBE
-        member.counts.clear()
-        member.calls.clear()
-
-    def _compare_local_views(self) -> None:
-        """An instance sees what it counted itself, unless a move is news to it (I8)."""
-        for member in self.members:
-            if not member.lax:
-                continue
-            for name, key in self.model.items():
-                view = member.view(name)
-                if view and not key.loose and self.moved[name] <= member.tap.heard:
-                    own = key.own(member.name)
-                    assert view.instance_count in own, f"{member} sees {view} of {name}, not {own}"
-
-    # --------------------------------------------------------------------- helpers
-
-    def run(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Run something in the trio thread."""
-        # What a rule does must not depend on how much chance the rules before it have used
-        # up, or no history could be made shorter.
-        random.seed(self.chance)
-        trio._core._run._r.seed(self.chance)
-        try:
-            self.host.call(function)
-        except BaseException:
-            self.failed = True
-            raise
-
-    def do(self, function: Callable[..., object], *arguments: object) -> None:
-        """Do something in the trio thread, and judge what comes of it."""
-
-        async def run() -> None:
-            function(*arguments)
-            await self.judge()
-
-        self.run(run)
-
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass, with everything happening at its time."""
-
-        async def run() -> None:
-            await self.host.advance(self.meter, seconds)
-            await self.judge()
-
-        self.run(run)
-
-    def member(self, who: int) -> Member:
-        """Return one of the members, whatever their number."""
-        return self.members[who % len(self.members)]
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the model had better not be asked to imagine more."""
-        calls = sum(len(member.calls) for member in self.members)
-        return calls >= MOST_OPEN_CALLS or self._most_open >= MOST_OPEN_OPS
-
-    @property
-    def _most_open(self) -> int:
-        return max(len(key.open) for key in self.model.values())
-
-    def begin(self, member: Member, kind: str, key: str, count: int) -> Call:
-        """Start a call, and tell the model."""
-        self.cleared |= kind == "clear"
-        amount = -count if kind == "dec" else count if kind in WITH_COUNT else 0
-        name = "inc" if kind == "dec" else kind
-        keys = KEYS if kind in OF_EVERY_KEY else (key,)
-        local = member.lax and kind in LOCAL
-        after = member.all_counts()
-        ops: dict[str, Op] = {}
-        if not local or kind == "get":
-            ops = {
-                each: Op(member.name, name, amount, sees_pending=local, after=after)
-                for each in keys
-            }
-        call = Call(ops, kind, key, (name, amount), heard=member.tap.answers)
-        call.unknown_to_store = member.name in self.meter.lost
-        for each, op in ops.items():
-            self.model[each].open.append(op)
-            if op.kind in MOVES:
-                self.moved[each] = math.inf
-        arguments: list[object] = [] if kind in OF_EVERY_KEY else [key]
-        if kind in WITH_COUNT:
-            arguments.append(count)
-        member.ask(self.host.nursery, call, METHODS[kind], *arguments)
-        return call
-
-    def operate(self, *wanted: tuple[int, str, str, int]) -> None:
-        """Make calls at the same moment, and wait for them while the network is sound."""
-        self.pass_time(TICK)
-        calls: list[Call] = []
-
-        def start() -> None:
-            for who, kind, key, count in wanted:
-                member = self.member(who)
-                if member.lax and key == EXTREME and kind in LOCAL - {"get"}:
-                    continue  # a count that is refused later would take its neighbours along
-                if not self.crowded:
-                    calls.append(self.begin(member, kind, key, count))
-
-        self.do(start)
-        if any(call.name in LOCAL and not call.over for call in calls):
-            self.pass_time(PATIENCE)
-        for call in calls:
-            note(f"# {call} -> {call.result or call.error if call.over else '...'}")
-
-    # ------------------------------------------------------------------ life and death
-
-    def start(
-        self,
-        name: str,
-        *,
-        lax: bool,
-        on_exit: Literal["leave", "linger"] = "leave",
-        inherit: bool = False,
-        twice: bool = False,
-    ) -> None:
-        """Start a counter, perhaps in the place of another."""
-
-        async def run() -> None:
-            old = next((each for each in self.members if each.name == name), None)
-            answers: dict[Op, object] = {}
-            if old:
-                self.members.remove(old)
-                self.fenced.append(old)
-                answers.update(self._given_up(old, MAYBE))
-            if name in self.names:
-                self._explain(answers, disturbed=True)
-                kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
-                for key in self.model.values():
-                    if not inherit or not kept:
-                        key.drop(name, surely=not inherit or kept is False)
-            else:
-                self.names.append(name)
-            new = Member(
-                self.meter, self.meter, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit
-            )
-            if twice:
-                new.network.duplicate(None)
-            await new.start(self.host.nursery)
-            new.network.forget_plan()
-            self.members.append(new)
-            if not inherit:
-                new.tap.heard = self.meter.steps
-            await self.judge()
-
-        self.run(run)
-
-    def stop(self, member: Member) -> None:
-        """Stop a counter in good order, as far as its network allows."""
-
-        async def run() -> None:
-            reachable = member.settled and member.counter.statistics().connected
-            sound = reachable and not (member.troubled or member.planned)
-            await self.judge()
-            answers: dict[Op, object] = {}
-            member.stopping = True
-            self.members.remove(member)
-            self.meter.awaited.discard(member.name)
-            failure: list[Exception] = []
-
-            async def close() -> None:
-                try:
-                    await member.close()
-                except DistkitError as error:
-                    failure.append(error)
-
-            self.host.nursery.start_soon(close)
-            await self.host.quiesce(self.meter)
-            if not member.over.is_set():
-                await self.host.advance(self.meter, 2 * GRACE)
-            assert member.over.is_set(), f"{member} does not stop"
-            left = self.meter.status(member.name) == ABSENT
-            assert not sound or (not failure and (left or member.on_exit == "linger")), failure
-            if not left and member.on_exit == "leave":
-                self.meter.doubt(member.name)
-            answers.update(self._answers(member))
-            answers.update(self._given_up(member, MAYBE if failure else APPLIED))
-            self._explain(answers, disturbed=True)
-            self.stopped.append(member)
-            await self.judge()
-
-        self.run(run)
-
-    def crash(self, member: Member) -> None:
-        """End a counter so that it can say nothing more."""
-
-        async def run() -> None:
-            await self.judge()
-            member.partition()
-            member.stopping = True
-            if member in self.members:
-                self.members.remove(member)
-                self.meter.awaited.discard(member.name)
-            else:
-                self.fenced.remove(member)
-            member.scope.cancel()
-            await self.host.advance(self.meter, 2 * GRACE)
-            assert member.over.is_set(), f"{member} does not stop"
-            await member.network.deliver_late_copies()  # no later than this
-            answers = dict(self._answers(member))
-            answers.update(self._given_up(member, MAYBE))
-            self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
-            await self.judge()
-
-        self.run(run)
+        RuleBasedStateMachine.__init__(self)
+        History.__init__(self)
 
     # ------------------------------------------------------------------------- rules
 
@@ -473,6 +92,11 @@ class Histories(RuleBasedStateMachine):
         """Operations at the same moment."""
         self.operate(*calls)
 
+    @rule(who=WHO, key=KEY, counts=st.lists(COUNT, min_size=2, max_size=3))
+    def rush(self, who: int, key: str, counts: list[int]) -> None:
+        """Several callers of one counter count on one key at the same moment (P13)."""
+        self.operate(*((who, "inc", key, count) for count in counts))
+
     @rule(who=WHO, kind=KIND, key=KEY, count=COUNT, wire=st.sampled_from(["", "late", "held"]))
     def cancelled(self, who: int, kind: str, key: str, count: int, wire: str) -> None:
         """A caller who goes away: before its operation was sent, or after."""
@@ -515,7 +139,7 @@ class Histories(RuleBasedStateMachine):
                 member.watched = key
             for count in counts:
                 member.count(key, count)
-                self._counted(member, Call({}, "inc", key, ("inc", count)))
+                self.counted(member, Call({}, "inc", key, ("inc", count)))
 
         self.do(start)
         self.pass_time(TICK)
@@ -523,6 +147,20 @@ class Histories(RuleBasedStateMachine):
         owns = [view.instance_count for view in member.views]
         assert owns == sorted(owns), f"{member} saw {owns} of {key}"
         member.views.clear()
+
+    @rule(who=WHO, key=KEY, count=COUNT, kind=st.sampled_from(sorted({*METHODS} - LOCAL)))
+    def count_and_call(self, who: int, key: str, count: int, kind: str) -> None:
+        """A lax counter counts, and acts at once: the count goes first (P30)."""
+        member = self.member(who)
+        if not member.lax or self.crowded:
+            return
+
+        def start() -> None:
+            member.count(key, count)
+            self.counted(member, Call({}, "inc", key, ("inc", count)))
+            self.begin(member, kind, key, count)
+
+        self.do(start)
 
     @rule(who=WHO)
     def flush(self, who: int) -> None:
@@ -666,17 +304,7 @@ class Histories(RuleBasedStateMachine):
         self.pass_time(TICK)
         self.wipe_store()
 
-        async def run() -> None:
-            self.wiped_at = trio.current_time()
-            self.meter.wiped({member.name for member in self.members}, cleared=self.cleared)
-            for name, key in self.model.items():
-                if any(self.moved[name] > member.tap.heard for member in self.members):
-                    # Somebody who has not heard of a move may count on the key before the
-                    # mover comes back, or the mover may not (L1, L2, L4).
-                    key.loose = self.meter.lenient = True
-            await self.judge()
-
-        self.run(run)
+        self.run(partial(self.note_wipe, calm=seconds > 0))
         self.pass_time(seconds)
 
     # --------------------------------------------------------------------- comparing

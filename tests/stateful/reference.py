@@ -141,7 +141,7 @@ def _own(op: Op, own: int) -> int:
 
 def _outcomes(
     op: Op, slices: dict[str, int], totals: set[int]
-) -> Iterator[tuple[dict[str, int], Iterable[object]]]:
+) -> Iterator[tuple[dict[str, int], Collection[object]]]:
     """Yield what each operation leaves and returns (section 2 of the specification)."""
     own = slices.get(op.who, 0)
     if op.kind == "get":
@@ -155,7 +155,8 @@ def _outcomes(
     else:
         new = _own(op, own)
         sums = {total - own + new for total in totals}
-        fit = {each for each in sums if LOW <= each <= HIGH and LOW <= new <= HIGH}
+        whole = LOW <= op.count <= HIGH and LOW <= new <= HIGH
+        fit = {each for each in sums if whole and LOW <= each <= HIGH}
         if fit:
             shown = own if op.kind == "remove" else new
             results = {None} if op.kind == "remove_all" else {(each, shown) for each in fit}
@@ -178,7 +179,7 @@ def _slices(slices: dict[str, int]) -> Slices:
     return frozenset((i, n) for i, n in slices.items() if n)
 
 
-def _agrees(op: Op, results: Collection[object], answers: Mapping[Op, object]) -> bool:
+def _agrees(op: Op, results: Iterable[object], answers: Mapping[Op, object]) -> bool:
     answer = answers.get(op, MAYBE)
     return answer in (MAYBE, APPLIED) or answer in results
 

@@ -106,13 +106,13 @@ class Meter(Store):
         match request, reply:
             case Open(), Opened():
                 self._executed(request.instance)
-            case (Apply() | Resume()), Done() if reply.journal is not None:
+            case ((Apply() | Resume()), Done()) if reply.journal is not None:
                 self._executed(request.instance)
                 if isinstance(request, Apply) and request.leave:
                     self._absent.add(request.instance)
                 elif isinstance(request, Apply) and request.budget:
                     self._reaped_by(request.instance)
-            case (Apply() | Resume()), MustResume():
+            case ((Apply() | Resume()), MustResume()):
                 if self.status(request.instance) == PRESENT and not self.lenient:
                     self.violations.append(f"{request.instance} was reaped while it lived")
             case _:
