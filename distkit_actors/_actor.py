@@ -364,7 +364,7 @@ class Actor:
             pending = self._dispatch.pending
             if beat or self.life is Life.STOPPING:
                 self._flush_quota = pending
-            entries = self._dispatch.collect(flush=self._flush_quota > 0)
+            entries = self._dispatch.collect(trio.current_time(), flush=self._flush_quota > 0)
             self._flush_quota = max(0, self._flush_quota - pending + self._dispatch.pending)
             self._session.begin(entries, budget=_REAPING_BUDGET)
         await self._converse(link)

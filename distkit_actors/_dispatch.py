@@ -60,7 +60,7 @@ class Dispatch:
 
     # ------------------------------------------------------------------- sending
 
-    def collect(self, *, flush: bool) -> list[Entry]:
+    def collect(self, now: float, *, flush: bool) -> list[Entry]:
         """Return the entries of the next batch: at most `MAX_ENTRIES`."""
         barrier = self.mailbox.barrier()
         if self._sweep is not None or barrier is not None:
@@ -73,7 +73,7 @@ class Dispatch:
         # An operation acts behind the counts that were made before it, in the same step.
         touched = [entry.key for entry in entries if entry.kind is not Kind.ADD]
         room = MAX_ENTRIES - len(entries) if flush else 0
-        counts, nothing = self.ledger.send(room, first=touched)
+        counts, nothing = self.ledger.send(room, now, first=touched)
         self._counts = len(counts)
         self._punch(nothing)
         return counts + entries

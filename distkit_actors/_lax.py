@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Self, Unpack, final
 
 import trio
 
 from ._actor import OnExit
 from ._core._ledger import Ledger, Tally
-from ._core._messages import Kind
+from ._core._messages import Before, Kind
 from ._core._values import CounterValue, checked_count, checked_name, fits
 from ._counter import CounterOptions, InstanceAwareCounter
 from ._errors import CounterOverflowError, StoreError
@@ -168,11 +168,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     def _tally(self, key: str) -> Tally:
         self._actor.check_open()
-        return self._ledger.tally(checked_name(key))
+        return self._ledger.tally(checked_name(key), trio.current_time())
 
     def _add(self, tally: Tally, count: int) -> None:
         delta = tally.delta + count
-        if not tally.low <= delta <= tally.high:
+        if not tally.admits(delta):
             raise CounterOverflowError(
                 f"{count} more on {tally.key!r} would take the slice or the cumulative out of "
                 "the signed 64-bit range; nothing was changed"
@@ -197,6 +197,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         else:
             tally.asked = True
             await self._refresh(tally)
+        await self._actor.wait_open()
         tally = self._tally(key)
         self._add(tally, count)
         return tally.value
@@ -219,8 +220,10 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         if trio.current_time() - tally.read_at <= self._allowed_lag:
             await trio.lowlevel.checkpoint()
         else:
-            await self._refresh(tally)
-        return self._tally(key).value
+            found = await self._refresh(tally)
+            if found and self._ledger.tallies.get(key) is not tally:
+                return CounterValue(*found)  # it was forgotten while we waited
+        return tally.value
 
     async def set_on_instance(self, key: str, count: int) -> CounterValue:
         """Make this instance's slice ``count``, in memory; return the local view after.
@@ -228,9 +231,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
         """
         count = checked_count(count)
-        await self._actor.wait_open()
-        self._tally(key)
+        checked_name(key)
         await trio.lowlevel.checkpoint()
+        await self._actor.wait_open()
         tally = self._tally(key)
         cumulative, own = tally.value
         if not fits(cumulative - own + count):
@@ -259,13 +262,13 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """
         await self._actor.flush()
 
-    async def _refresh(self, tally: Tally) -> None:
+    async def _refresh(self, tally: Tally) -> Before | None:
         """Ask the store for its word on a key, and go without it after a while."""
-        with trio.move_on_after(_PATIENCE * self._allowed_lag):  # noqa: ASYNC912 - a refused `ask` has waited
-            try:
-                await self._actor.ask(Operation(Kind.ADD, tally.key))
-            except StoreError:
-                return  # logged by the actor, who goes on trying: the local view serves  # noqa: ASYNC910 - internal: callers make the checkpoint
+        found: Before | None = None
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
+            found = await self._actor.ask(Operation(Kind.ADD, tally.key))
+        return found
 
 
 @final
@@ -291,7 +294,7 @@ class BoundLaxCounter(BoundCounter):
                 self._ledger.touch(tally)
             return
         self._lax.inc_nowait(self.key, count)
-        self._tally = self._ledger.tally(self.key)
+        self._tally = self._ledger.tally(self.key, trio.current_time())
 
     def dec_nowait(self, count: int = 1) -> None:
         """See `LaxInstanceAwareCounter.dec_nowait`."""

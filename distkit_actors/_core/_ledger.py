@@ -23,6 +23,9 @@ from ._values import INT64_MAX, INT64_MIN, CounterValue, fits
 #: "Never", as an instant before every other.
 NEVER: Final = float("-inf")
 
+#: Two numbers up to this differ by an int64.
+_NEAR: Final = 2**62 - 1
+
 
 class Tally:
     """One key of a lax counter. ``assign`` stands for "replace by this, then add"."""
@@ -59,8 +62,8 @@ class Tally:
         self.delta = 0
         self.used = False  # somebody has looked at it since it became idle
         self.dirty = False  # something is pending, and the ledger knows it
-        self.low = INT64_MIN  # the least and the most that ``delta`` may be,
-        self.high = INT64_MAX  # see `rebound`
+        self.low = -_NEAR  # the least and the most that ``delta`` may be at once,
+        self.high = _NEAR  # see `rebound`
 
     @property
     def value(self) -> CounterValue:
@@ -80,14 +83,20 @@ class Tally:
             own = self.assign
         return cumulative, own
 
-    def rebound(self) -> None:
-        """Work out how far ``delta`` may go before the view leaves int64.
+    def admits(self, delta: int) -> bool:
+        """Tell whether the view stays in int64 with ``delta`` pending."""
+        cumulative, own = self._without_delta()
+        return fits(cumulative + delta) and fits(own + delta)
 
-        Done whenever another layer changes, so that counting is one comparison.
+    def rebound(self) -> None:
+        """Work out how far ``delta`` may go without a closer look (`admits`).
+
+        Done whenever another layer changes, so that counting is one comparison. Between
+        these bounds a count is an int64 itself, whatever ``delta`` was before.
         """
         cumulative, own = self._without_delta()
-        self.low = INT64_MIN - min(cumulative, own)
-        self.high = INT64_MAX - max(cumulative, own)
+        self.low = max(-_NEAR, INT64_MIN - min(cumulative, own))
+        self.high = min(_NEAR, INT64_MAX - max(cumulative, own))
 
     def replace(self, value: int) -> None:
         """Make the own slice ``value``, whatever it was."""
@@ -160,12 +169,12 @@ class Ledger:
         keys.update({key: 1 if fits(tally.delta) else 2 for key, tally in self._dirty.items()})
         return keys
 
-    def tally(self, key: str) -> Tally:
+    def tally(self, key: str, now: float) -> Tally:
         """Return the tally of ``key``, a new one if need be."""
         tally = self.tallies.get(key)
         if tally is None:
             tally = self.tallies[key] = Tally(key)
-            self._idle[key] = NEVER
+            self._idle[key] = now
         return tally
 
     def touch(self, tally: Tally) -> None:
@@ -176,7 +185,9 @@ class Ledger:
 
     # ------------------------------------------------------------------- sending
 
-    def send(self, limit: int, first: Iterable[str] = ()) -> tuple[list[Entry], list[str]]:
+    def send(
+        self, limit: int, now: float, first: Iterable[str] = ()
+    ) -> tuple[list[Entry], list[str]]:
         """Put pending counts in flight, those of ``first`` in any case, ``limit`` keys in all.
 
         Return their entries, and the keys whose counts had cancelled each other out.
@@ -194,7 +205,7 @@ class Ledger:
             entry = tally.send()
             if entry is None:
                 nothing.append(key)
-                self._idle.setdefault(key, NEVER)
+                self._rest(tally, now)
             else:
                 entries.append(entry)
                 self._sent.append(tally)

@@ -49,8 +49,10 @@ _AsyncioFunction: TypeAlias = "Callable[[], Awaitable[Answer]]"
 class BridgeConnection(Connection):
     """Has redis-py send and receive, in the loop."""
 
-    def __init__(self, make: MakeConnection, response_timeout: float, loop: _Loop) -> None:
-        super().__init__(response_timeout)
+    def __init__(
+        self, make: MakeConnection, address: str, response_timeout: float, loop: _Loop
+    ) -> None:
+        super().__init__(address, response_timeout)
         self._make = make
         self._loop = loop
         self._connection: AbstractConnection | None = None
@@ -95,13 +97,13 @@ class BridgeConnection(Connection):
 
 @asynccontextmanager
 async def open_bridge(
-    make: MakeConnection, response_timeout: float
+    make: MakeConnection, address: str, response_timeout: float
 ) -> AsyncGenerator[BridgeConnection]:
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         loop = _Loop()
-        connection = BridgeConnection(make, response_timeout, loop)
+        connection = BridgeConnection(make, address, response_timeout, loop)
         try:
             await loop.start(nursery)
             yield connection

@@ -24,7 +24,6 @@ MakeConnection: TypeAlias = Callable[[], AbstractConnection]
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
 
 _LOST: Final = "the connection to the store was lost"
-_UNREACHABLE: Final = "the store cannot be reached"
 
 #: Where in an error's text its code is: an error inside a script comes with its place in
 #: the script in front, and on some versions behind.
@@ -57,7 +56,8 @@ class ErrorReplyError(Exception):
 class Connection(ABC):
     """A connection for one task, which can be lost, and made again."""
 
-    def __init__(self, response_timeout: float) -> None:
+    def __init__(self, address: str, response_timeout: float) -> None:
+        self._address = address
         self._response_timeout = response_timeout
 
     @property
@@ -84,7 +84,7 @@ class Connection(ABC):
         connection.
         """
         await self.drop()
-        await self._run(self._introduce, _UNREACHABLE)
+        await self._run(self._introduce, f"the store at {self._address} cannot be reached")
 
     async def call(self, *words: bytes) -> Answer:
         """Send a command and return its answer. A checkpoint.

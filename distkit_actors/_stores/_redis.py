@@ -58,7 +58,7 @@ Transport: TypeAlias = Literal["asyncio", "trio"]
 _TRANSPORTS: Final[
     Mapping[
         Transport,
-        Callable[[MakeConnection, float], AbstractAsyncContextManager[Connection]],
+        Callable[[MakeConnection, str, float], AbstractAsyncContextManager[Connection]],
     ]
 ] = {"asyncio": open_bridge, "trio": open_stream}
 
@@ -110,7 +110,7 @@ class RedisStore(Store):
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        opened = _TRANSPORTS[self._transport](self._make, self._response_timeout)
+        opened = _TRANSPORTS[self._transport](self._make, self._address, self._response_timeout)
         async with opened as connection:
             yield _RedisLink(connection, Names(prefix), self._now)
 

@@ -27,8 +27,8 @@ _CHUNK: Final = 65_536
 class StreamConnection(Connection):
     """Sends and receives in the task that calls; nobody else knows the stream."""
 
-    def __init__(self, make: MakeConnection, response_timeout: float) -> None:
-        super().__init__(response_timeout)
+    def __init__(self, make: MakeConnection, address: str, response_timeout: float) -> None:
+        super().__init__(address, response_timeout)
         self._make = make
         self._stream: trio.abc.Stream | None = None
         self._reader = hiredis.Reader()
@@ -70,10 +70,10 @@ class StreamConnection(Connection):
 
 @asynccontextmanager
 async def open_stream(
-    make: MakeConnection, response_timeout: float
+    make: MakeConnection, address: str, response_timeout: float
 ) -> AsyncGenerator[StreamConnection]:
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
-    connection = StreamConnection(make, response_timeout)
+    connection = StreamConnection(make, address, response_timeout)
     try:
         yield connection
     finally:

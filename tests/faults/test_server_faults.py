@@ -565,7 +565,7 @@ async def test_long_outage_logs_two_lines(
 ) -> None:
     """One when the store goes, one when it is back, however often was tried."""
     caplog.set_level(logging.INFO, "distkit_actors")
-    async with strict(own_redis.url, fresh_prefix) as counter:
+    async with strict(own_redis.url, fresh_prefix, response_timeout=5.0) as counter:
         await counter.inc("k", 5)
         own_redis.kill()
         await trio.sleep(2 * THRESHOLD)

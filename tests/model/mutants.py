@@ -16,6 +16,7 @@ from distkit_actors._core._messages import (
     Apply,
     Conflict,
     Entry,
+    Load,
     Open,
     Reply,
     Result,
@@ -215,6 +216,18 @@ def _open_anywhere() -> Sequence[Patch]:
     return [(Namespace, "_open", changed)]
 
 
+def _loading_is_fenced() -> Sequence[Patch]:
+    load = Namespace._load
+
+    def changed(self: Namespace, request: Load, now: int) -> Reply:
+        record = self.registry.records.get(request.instance)
+        if record and record.incarnation != request.incarnation:
+            return Conflict(record.incarnation)
+        return load(self, request, now)
+
+    return [(Namespace, "_load", changed)]
+
+
 def _no_fence() -> Sequence[Patch]:
     judge = Namespace._judge
 
@@ -312,6 +325,11 @@ MUTANTS: Final = (
         "an open meant for a lost store is accepted",
         _open_anywhere,
         _scope("inc a", 1, "drop wipe late", instances=1, closed=True),
+    ),
+    Mutant(
+        "a predecessor fences a newcomer that is loading",
+        _loading_is_fenced,
+        _scope("inc a", 1, "takeover wipe", instances=1, inherit=(True,)),
     ),
     Mutant("nobody is fenced", _no_fence, _scope("inc a", 1, "takeover", instances=1)),
 )

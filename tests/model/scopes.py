@@ -39,6 +39,7 @@ SHORT: Final = (
         budgets=(0, 1, 50),
     ),
     _scope("recent beats", ("inc a", "set a"), 1, "mute", "reap", "wipe", lazy=True, still=True),
+    _scope("large", ("big a", "little a"), 1, "reap", "wipe", operations=2, beats=False),
 )
 
 #: The rest, for ``make modelcheck``.

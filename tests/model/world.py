@@ -251,9 +251,9 @@ class World(Faults):
         self._own_store()
         for number in order:
             self._own(number)
-        running = {a.instance for a in self.actors if a.session is not None}
         seen = b""
         for _ in range(ROUNDS):
+            running = {a.instance for a in self.actors if a.session is not None}
             for instance, record in self.ns.registry.records.items():
                 if instance not in running and record.state is State.LIVE:
                     record.beat = LONG_AGO
