@@ -268,7 +268,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
         with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
             found = await self._actor.ask(Operation(Kind.ADD, tally.key))
-        return found
+        return found  # noqa: ASYNC910 - `ask` is a checkpoint, refused or not
 
 
 @final
