@@ -61,10 +61,12 @@ async def test_killed_process_is_noticed_within_threshold_and_one_heartbeat(
 ) -> None:
     """`kill -9` takes its slices away, though the other does nothing but beat."""
     lens = Lens(redis_server, fresh_prefix)
+    threshold = 1.5  # longer than elsewhere, so that the bound leaves a busy machine some room
+    heartbeat = threshold / 3
     with trio.fail_after(PATIENCE):
         async with (
-            strict(redis_server.url, fresh_prefix) as other,
-            WorkerProcess(redis_server.url, fresh_prefix, kind=kind, threshold=THRESHOLD) as worker,
+            strict(redis_server.url, fresh_prefix, threshold=threshold) as other,
+            WorkerProcess(redis_server.url, fresh_prefix, kind=kind, threshold=threshold) as worker,
         ):
             await _count(worker)
             await other.inc("k", 7)
@@ -72,7 +74,7 @@ async def test_killed_process_is_noticed_within_threshold_and_one_heartbeat(
             worker.kill()
             await worker.wait()
             took = await until(lambda: not lens.look().of(worker.instance_id), 5)
-            assert THRESHOLD - HEARTBEAT - SLACK < took < THRESHOLD + HEARTBEAT + SLACK
+            assert threshold - heartbeat - SLACK < took < threshold + heartbeat + 2 * SLACK
             snapshot = lens.look()
             assert snapshot.sums == {"k": 7}
             snapshot.check()

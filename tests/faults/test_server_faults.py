@@ -424,11 +424,12 @@ async def test_rights_taken_away(own_redis: RedisServer, fresh_prefix: str) -> N
         pass
 
 
-WRITES = ("hset", "hdel", "hincrby", "zadd", "zrem", "persist", "pexpire", "del", "unlink")
+# Not HSET and HDEL, with which a step ends: docs/guarantees.md asks not to take these away.
+WRITES = ("hincrby", "zadd", "zrem", "persist", "pexpire", "del", "unlink")
 
 
 @pytest.mark.parametrize("command", WRITES)
-async def test_right_to_one_command_of_the_scripts_is_missing(
+async def test_right_to_one_command_of_the_scripts_is_taken_away(
     command: str, own_redis: RedisServer, fresh_prefix: str
 ) -> None:
     """A script that fails in its midst leaves nothing that is not healed afterwards."""

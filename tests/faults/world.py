@@ -136,15 +136,17 @@ class World:
     async def verify(self) -> None:
         """Heal everything, wait for quiet and check every view of every key."""
         for seat in self._all:
-            self._link(seat, "mend")
+            if not seat.ended.is_set():
+                self._link(seat, "mend")
         await until(lambda: not any(seat.operations for seat in self._seats), 10)
         for seat in self._seats:
             await self._flush(seat, 5)
             assert not seat.uncounted
         await until(lambda: all(map(self._connected, self._seats)), 5)
         # One heartbeat to notice a loss, one more if a clear was lost, and one to spare.
-        await trio.sleep(3 * HEARTBEAT)
         living = {self._id(seat) for seat in self._seats}
+        await until(lambda: self.lens.look().living >= living, 5)
+        await trio.sleep(3 * HEARTBEAT)
         await until(lambda: not any(self.lens.holds(self._id(s)) for s in self._all
                                     if self._id(s) not in living), 4 * THRESHOLD + 1)  # fmt: skip
         snapshot = self.lens.look()

@@ -26,6 +26,7 @@ WHO = st.integers(0, MOST_MEMBERS - 1)
 KIND = st.sampled_from(sorted(METHODS))
 KEY = st.sampled_from(SMALL)
 COUNT = st.integers(-5, 9)
+EXTREME_KIND = st.sampled_from(["inc", "dec", "put", "get"]) | KIND
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
@@ -82,10 +83,11 @@ class Histories(History, RuleBasedStateMachine):
         """An operation that leaves the others' slices alone."""
         self.operate((who, kind, key, count))
 
-    @rule(who=WHO, kind=KIND, count=EXTREME_COUNT)
-    def call_extreme(self, who: int, kind: str, count: int) -> None:
-        """Any operation, near the limits of int64."""
-        self.operate((who, kind, EXTREME, count))
+    @rule(calls=st.lists(st.tuples(WHO, EXTREME_KIND, EXTREME_COUNT), min_size=1, max_size=4))
+    def call_extreme(self, calls: list[tuple[int, str, int]]) -> None:
+        """Any operations, one after another, near the limits of int64."""
+        for who, kind, count in calls:
+            self.operate((who, kind, EXTREME, count))
 
     @rule(calls=st.lists(st.tuples(WHO, KIND, KEY, COUNT), min_size=2, max_size=4))
     def burst(self, calls: list[tuple[int, str, str, int]]) -> None:
@@ -129,13 +131,14 @@ class Histories(History, RuleBasedStateMachine):
     def count_nowait(self, who: int, key: str, counts: list[int]) -> None:
         """A lax counter counts up, and nobody else does anything: its view never dips (I8)."""
         member = self.member(who)
-        if not member.lax or self.crowded or member.view(key) is None:
+        if not member.lax or self.crowded:
             return
+        self.operate((who, "get", key, 0))
         self.pass_time(TICK)
         quiet = not self.model[key].open and self.moved[key] <= member.tap.heard
 
         def start() -> None:
-            if quiet:
+            if quiet and member.view(key) is not None:
                 member.watched = key
             for count in counts:
                 member.count(key, count)
@@ -306,6 +309,12 @@ class Histories(History, RuleBasedStateMachine):
 
         self.run(partial(self.note_wipe, calm=seconds > 0))
         self.pass_time(seconds)
+
+    @rule(who=WHO, kind=st.sampled_from(["set", "delete", "clear"]), key=KEY, count=COUNT)
+    def lost_move(self, who: int, kind: str, key: str, count: int) -> None:
+        """The store loses a move before everybody has heard of it (I7)."""
+        self.operate((who, kind, key, count))
+        self.wipe(INTERVAL + 0.5)
 
     # --------------------------------------------------------------------- comparing
 
