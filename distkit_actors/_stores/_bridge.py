@@ -126,7 +126,7 @@ async def _connect(connection: AbstractConnection) -> Answer:
 
 async def _exchange(connection: AbstractConnection, command: bytes) -> Answer:
     await connection.send_packed_command([command], check_health=False)
-    return cast("Answer", await connection.read_response())  # pyright: ignore[reportUnknownMemberType]
+    return cast("Answer", await connection.read_response())
 
 
 async def _close(connection: AbstractConnection) -> Answer:

@@ -31,12 +31,12 @@ class RedisHistories(Histories):
     def contents(self) -> Mapping[str, Mapping[str, int]]:
         held: dict[str, dict[str, int]] = {}
         epochs: dict[str, int] = {}
-        shared = self.server.command("HGETALL", self._named("n"))
+        space = self.server.command("HGETALL", self._named("n"))
         moved = self.server.command("ZRANGE", self._named("m"), 0, -1, "WITHSCORES")
         epochs.update(zip(moved[::2], map(int, moved[1::2]), strict=True))
         late = self.server.command("HGETALL", self._named("l"))
         epochs.update((key, int(stamp)) for key, stamp in late.items() if key in epochs)
-        cleared = int(shared.get(":clear", 0))
+        cleared = int(space.get(":clear", 0))
         for name in self.server.command("KEYS", self._named("i:*")):
             record = self.server.command("HGETALL", name)
             instance = name.removeprefix(self._named("i:"))
@@ -47,7 +47,7 @@ class RedisHistories(Histories):
                 if int(stamp) >= max(cleared, epochs.get(key, 0)):
                     assert record[":state"] == "live", f"{instance} still counts"
                     held.setdefault(key, {})[instance] = int(value)
-        sums = {key: int(value) for key, value in shared.items() if not key.startswith(":")}
+        sums = {key: int(value) for key, value in space.items() if not key.startswith(":")}
         assert sums == {
             key: total for key, slices in held.items() if (total := sum(slices.values()))
         }
