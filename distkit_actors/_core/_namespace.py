@@ -309,8 +309,3 @@ class Namespace:
                     registry.bury(instance, record, State.DEAD, now)
         registry.epochs.move_late(key, epoch, at)
         self.clock = max(self.clock, at, epoch)  # a slice made from now on is younger
-
-
-def foldable(total: int, own: int) -> bool:
-    """Tell whether several adds of absolute sum ``total`` may travel as one (P13)."""
-    return total < FOLD_LIMIT and -FOLD_LIMIT < own < FOLD_LIMIT
