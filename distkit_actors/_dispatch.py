@@ -153,6 +153,8 @@ class Dispatch:
 
     def _settle_barrier(self, sweep: _Sweep, results: Sequence[Result], now: float) -> None:
         if results and results[0] is Verdict.RETRY:
+            if sweep.begun:
+                return  # half of it is done: its end is owed, whether or not the caller waits
             self._sweep = None
             self._end_seizure(now, void=False)
             self.mailbox.give_back([sweep.operation])
@@ -255,6 +257,11 @@ class _Sweep:
         self.refused: list[str] = []
         self._tried: set[str] = set()
         self._step: list[str] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether a step of it has been executed."""
+        return bool(self._tried)
 
     def step(self, session: Session) -> list[Entry]:
         if self.operation.kind is Barrier.CLEAR:
