@@ -64,7 +64,7 @@ soak: $(VENV)/.test  ## run processes against faults for SECONDS (60)
 modelcheck: $(VENV)/.test  ## explore the protocol's interleavings, the long way
 	$(PY) -m tests.model.explore --long
 
-bench: $(VENV)/.test  ## measure; see docs/performance.md
+bench: $(VENV)/.bench  ## measure; see docs/performance.md (ARGS="..." are passed on)
 	$(PY) -m benchmarks $(ARGS)
 
 clean:  ## remove what the other targets made
@@ -78,7 +78,7 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra: installed again only when pyproject.toml changes.
-$(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(PY)
+$(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(PY)
 	$(PIP) install -e '.[$*]'
 	@touch $@
 

@@ -15,7 +15,10 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxcontrib_trio",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = [
+    "_build",
+    "performance_table.md",  # included by performance.md
+]
 
 html_theme = "furo"
 html_title = "distkit_actors"

@@ -1,0 +1,1 @@
+"""What the counters are compared with; each peer is set up as its users would."""
