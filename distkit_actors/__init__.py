@@ -2,6 +2,7 @@
 # tests/test_layers.py holds us to that.
 #
 #   _cli, testing                                 people and tests
+#   _limiter, _tokens                             what counters are good for
 #   _counter, _strict, _lax, _handle              public faces
 #   _actor                                        one nursery, one conversation
 #   _dispatch                                     what goes together, who hears of it
@@ -15,19 +16,31 @@ Every process of a service owns a slice of each counter; the total is the sum ov
 live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
+from ._core._conditions import Condition as Condition
+from ._core._conditions import Eq as Eq
+from ._core._conditions import Ge as Ge
+from ._core._conditions import Gt as Gt
+from ._core._conditions import Le as Le
+from ._core._conditions import Lt as Lt
+from ._core._conditions import Ne as Ne
+from ._core._values import Change as Change
 from ._core._values import CounterValue as CounterValue
+from ._core._values import InstanceInfo as InstanceInfo
 from ._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._errors import CounterClosedError as CounterClosedError
 from ._errors import CounterOverflowError as CounterOverflowError
 from ._errors import DistkitError as DistkitError
 from ._errors import InstanceConflictError as InstanceConflictError
 from ._errors import InvalidKeyError as InvalidKeyError
+from ._errors import LimitReachedError as LimitReachedError
 from ._errors import OutcomeUnknownError as OutcomeUnknownError
 from ._errors import StoreError as StoreError
 from ._errors import StoreUnavailableError as StoreUnavailableError
 from ._handle import BoundCounter as BoundCounter
 from ._lax import BoundLaxCounter as BoundLaxCounter
 from ._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._limiter import FleetLimiter as FleetLimiter
+from ._limiter import FleetLimiterStatistics as FleetLimiterStatistics
 from ._public import publish as _publish
 from ._statistics import CounterStatistics as CounterStatistics
 from ._stores._contract import Store as Store
@@ -39,16 +52,28 @@ from ._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
 __all__ = [
     "BoundCounter",
     "BoundLaxCounter",
+    "Change",
+    "Condition",
     "CounterClosedError",
     "CounterOverflowError",
     "CounterStatistics",
     "CounterValue",
     "DistkitError",
+    "Eq",
+    "FleetLimiter",
+    "FleetLimiterStatistics",
+    "Ge",
+    "Gt",
     "InstanceAwareCounter",
     "InstanceConflictError",
+    "InstanceInfo",
     "InvalidKeyError",
     "LaxInstanceAwareCounter",
+    "Le",
+    "LimitReachedError",
+    "Lt",
     "MemoryStore",
+    "Ne",
     "OutcomeUnknownError",
     "RedisStore",
     "Store",

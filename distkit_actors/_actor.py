@@ -20,14 +20,17 @@ import enum
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, TypeAlias, cast
 
 import trio
 
+from ._core._holds import Hold
 from ._core._ledger import Ledger
-from ._core._messages import MAX_ENTRIES, Before, Entry, Kind
+from ._core._messages import MAX_ENTRIES, Before, Behind, Done, Entry, Kind
 from ._core._session import News, Phase, Session
 from ._core._timing import Timing
+from ._core._values import CounterValue
 from ._dispatch import Dispatch
 from ._errors import (
     CounterClosedError,
@@ -40,6 +43,7 @@ from ._errors import (
 from ._mailbox import Mailbox, Operation
 from ._statistics import CounterStatistics
 from ._stores._contract import Link, Store, StoreAwayError
+from ._watches import Watches
 
 logger = logging.getLogger("distkit_actors")
 
@@ -47,8 +51,16 @@ OnExit: TypeAlias = Literal["leave", "linger"]
 
 #: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23).
 _REAPING_BUDGET: Final = 32
+#: The same for a batch that nobody waits for.
+_IDLE_REAPING_BUDGET: Final = 48
+#: Seconds without an operation after which such a batch is sent, while there are slices of the
+#: dead. A caller who does one operation after the other must not find one on the way each time.
+_REAPING_PAUSE: Final = 0.0005
 #: First pause after a lost connection, in seconds; it doubles up to `Timing.backoff_cap`.
 _FIRST_BACKOFF: Final = 0.02
+#: Share of the threshold for which a sign of life holds. The rest is for what the store writes
+#: down late (a 64th of the threshold), and for clocks that do not go alike.
+_UNDISPUTED: Final = 0.75
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -90,6 +102,7 @@ class Actor:
         self._flush_interval = flush_interval or 0.0
         self._mailbox = Mailbox(mailbox_size)
         self._dispatch = Dispatch(session, self._mailbox, self.ledger)
+        self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
         self._closed = trio.Event()
@@ -97,8 +110,10 @@ class Actor:
         self._dirty = trio.Event()
         self._flush_quota = 0  # keys that the flush that is due has still to send
         self._beat_due = False
+        self._backlog = False  # the dead have slices, and taking them away makes progress
         self._away = False  # the outage has been logged
         self._retried_at = float("-inf")  # when withheld slices were tried last
+        self._revived_at = float("-inf")  # when postponed releases were, if no beat did it
         self._attempts = 0  # failed ones since the last answer
         self._refusal: StoreError | None = None  # the store's last refusal, while it lasts
         self._sent_at: float | None = None
@@ -107,15 +122,52 @@ class Actor:
         self._connections = 0
         self._batches = 0
         self._refused_keys = 0  # reported by `flush` already
+        self._lets_go = True  # the end of a hold is told to the store
 
     # ------------------------------------------------------------------- callers
 
     @trio.lowlevel.enable_ki_protection
-    async def ask(self, operation: Operation) -> Before:
-        """Have ``operation`` done; return the values it found. See `Mailbox.ask`."""
-        await self.wait_open()
-        self.wake()
-        return await self._mailbox.ask(operation)
+    async def ask(self, operation: Operation) -> tuple[int, int]:
+        """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
+        # All in one frame, as each costs every operation something.
+        if self.life is not Life.RUNNING or self._session.phase is Phase.FENCED:
+            await self.wait_open()
+        self._mailbox.put(operation)
+        if self._sleeper is not None:
+            self.wake()
+        await trio.lowlevel.wait_task_rescheduled(partial(self._mailbox.abort, operation))
+        if operation.error is not None:
+            raise operation.error
+        return operation.before
+
+    def _view(self, key: str, found: Before) -> CounterValue:
+        """Return a value as own reads show it (I8)."""
+        tally = self.ledger.tallies.get(key) if self.ledger is not None else None
+        return CounterValue(*found) if tally is None or not tally.known else tally.value
+
+    def own_keys(self) -> set[str]:
+        """Return the keys of all own slices."""
+        return set(self._session.slices)
+
+    def release(self, hold: Hold) -> None:
+        """End a hold. Once the counter has stopped there is nothing left to take back."""
+        if self._lets_go and self._session.phase is not Phase.FENCED:
+            self._dispatch.release(hold)
+            self.wake()
+
+    def reclaim(self, hold: Hold) -> bool:
+        """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
+        return self._dispatch.reclaim(hold)
+
+    @property
+    def undisputed(self) -> bool:
+        """Whether the own slices count for certain, as nobody can have taken us for dead."""
+        return (
+            self.life is Life.RUNNING
+            and self._session.phase is Phase.LIVE
+            and self._heard_at is not None
+            and trio.current_time() - self._heard_at < _UNDISPUTED * self._timing.threshold
+        )
 
     async def wait_open(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Do as `check_open`, but a cancelled caller gets its `Cancelled` first.
@@ -211,6 +263,7 @@ class Actor:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
                     nursery.start_soon(self._heartbeat)
+                    nursery.start_soon(self.watches.run)
                     if self.ledger is not None:
                         nursery.start_soon(self._flush_regularly)
                     nursery.start_soon(self._exchange, link, nursery.cancel_scope)
@@ -249,7 +302,7 @@ class Actor:
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
         self.life = Life.CLOSED
-        self._connected = False
+        self._lets_go = self._connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
             "the counter was stopped before the store had answered"
@@ -258,6 +311,7 @@ class Actor:
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
         undone = self._dispatch.abandon(waiting, taken)
+        self.watches.close(self._conflict() if self._session.phase is Phase.FENCED else None)
         if self.ledger is not None:
             undone += len(self.ledger.unsettled())
             self.ledger.close()
@@ -296,8 +350,9 @@ class Actor:
                 due = now + period
             await trio.sleep_until(due)
 
-    def _on_dirty(self) -> None:
+    def _on_dirty(self, key: str) -> None:
         self._dirty.set()
+        self.watches.changed({key})
 
     async def _flush_regularly(self) -> None:
         assert self.ledger is not None
@@ -314,11 +369,13 @@ class Actor:
                 if self._session.phase is not Phase.FENCED and self._has_work():
                     await self._one_batch(link)
                 elif self.life is Life.RUNNING:
-                    await self._sleep()
+                    await self._rest()
                 else:
                     break
             if self._on_exit == "leave":
                 await self._leave(link)
+            else:
+                await self._let_go(link)
         nursery.cancel()
 
     def wake(self) -> None:
@@ -326,6 +383,16 @@ class Actor:
         if self._sleeper is not None:
             task, self._sleeper = self._sleeper, None
             trio.lowlevel.reschedule(task)
+
+    async def _rest(self) -> None:
+        """Sleep until there is work; while the dead have slices that is soon."""
+        if not self._backlog:
+            await self._sleep()
+            return
+        with trio.move_on_after(_REAPING_PAUSE) as pause:
+            await self._sleep()
+        if pause.cancelled_caught:
+            self._beat_due = True
 
     async def _sleep(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -352,8 +419,8 @@ class Actor:
     async def _one_batch(self, link: Link) -> None:
         # A batch is made up only once it can be sent: until then callers may withdraw (P33).
         beat, self._beat_due = self._beat_due, False
-        if not await self._connect(link):
-            return
+        if not (link.connected or await self._connect(link)):
+            return  # noqa: ASYNC910 - connecting failed
         if not self._session.idle:
             pass  # it has been interrupted, and goes on
         elif self._session.withheld and self._retry_due():
@@ -364,10 +431,25 @@ class Actor:
             pending = self._dispatch.pending
             if beat or self.life is Life.STOPPING:
                 self._flush_quota = pending
+            if beat or self.life is Life.STOPPING or self._revival_due():
+                self._dispatch.revive()
             entries = self._dispatch.collect(trio.current_time(), flush=self._flush_quota > 0)
             self._flush_quota = max(0, self._flush_quota - pending + self._dispatch.pending)
-            self._session.begin(entries, budget=_REAPING_BUDGET)
+            if self._dispatch.question() is None:
+                whole = self._dispatch.whole
+                budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
+                self._session.begin(entries, budget=budget, whole=whole)
+            else:
+                self._beat_due = self._beat_due or beat  # a question is no sign of life
         await self._converse(link)
+
+    def _revival_due(self) -> bool:
+        """Whether to try again though no beat is due, as one who is busy needs none."""
+        now = trio.current_time()
+        due = now - self._revived_at >= self._timing.period
+        if due:
+            self._revived_at = now
+        return due
 
     def _retry_due(self) -> bool:
         """Whether what did not fit may be tried again: once in a period, however busy we are."""
@@ -378,11 +460,13 @@ class Actor:
         return due
 
     async def _converse(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Exchange requests and answers until the outstanding batch has ended."""
+        """Exchange requests and answers until the outstanding batch, or inquiry, has ended."""
         session = self._session
-        while (request := session.request()) is not None and await self._connect(link):
-            sent_at = trio.current_time()
-            self._sent_at = self._sent_at or sent_at
+        while (request := session.request() or self._dispatch.question()) is not None and (
+            link.connected or await self._connect(link)
+        ):
+            if self._sent_at is None:
+                self._sent_at = trio.current_time()
             try:
                 reply = await link.exchange(request)
             except StoreAwayError as error:
@@ -400,19 +484,25 @@ class Actor:
                 session.lost()
                 raise
             else:
-                self._sent_at = None
-                self._heard_at = sent_at
+                first_sent_at, self._sent_at = self._sent_at, None
+                if isinstance(reply, Done | Behind):
+                    # A repeat may have been answered from the record (P16), and is then no sign
+                    # of life itself. Other answers tell of none.
+                    self._heard_at = first_sent_at
                 self._batches += 1
                 if not self._connected:
                     self._connected = True
                     self._connections += 1
                 self._log_back()
-                self._settle(session.receive(reply))
+                if session.idle:
+                    self._dispatch.answered(reply)
+                else:
+                    self._settle(session.receive(reply))
 
     def _refused(self, error: StoreError) -> None:
         """The store refuses what was sent: fail what can be failed, keep what is in doubt."""
         self._log_refusal(error)
-        self._flush_quota = 0
+        self._flush_quota, self._backlog = 0, False
         if self._session.phase is Phase.LIVE and not self._session.in_doubt:
             self._sent_at = None
             self._session.withdraw()
@@ -422,18 +512,18 @@ class Actor:
 
     def _settle(self, news: News) -> None:
         now = trio.current_time()
+        self._backlog = news.backlog
         if self._session.phase is Phase.FENCED:
             logger.warning("%s: %s", self._prefix, self._conflict())
             taken = self._conflict(" (this operation may have taken effect before)")
             self._dispatch.abandon(self._conflict(), taken)
+            self.watches.close(self._conflict())
             if self.ledger is not None:
                 self.ledger.close()
             return
         self._dispatch.settle(news, now)
         if self.ledger is not None:
             self.ledger.forget_idle(now, _IDLE_THRESHOLDS * self._timing.threshold)
-        if news.backlog and self.life is Life.RUNNING:
-            self._beat_due = True
 
     async def _connect(self, link: Link) -> bool:
         """Make sure that there is a connection, however long it takes."""
@@ -464,6 +554,7 @@ class Actor:
 
     async def _leave(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Take the own slices back and say good-bye, in bounded steps (P27)."""
+        self._lets_go = False
         session = self._session
         while session.phase not in (Phase.LEFT, Phase.FENCED) and self._refusal is None:
             keys = list(session.slices)
@@ -473,6 +564,14 @@ class Actor:
                     entries = [Entry(Kind.PUT, key, 0) for key in some]
                     session.begin(entries, leave=start + MAX_ENTRIES >= len(keys))
                 await self._converse(link)
+
+    async def _let_go(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """End the holds: the slices stay, and nobody will come back to take these off (P36)."""
+        self._dispatch.release_all()
+        while (
+            self._session.phase is not Phase.FENCED and self._refusal is None and self._has_work()
+        ):
+            await self._one_batch(link)
 
     # ---------------------------------------------------------------------- logs
 
@@ -489,6 +588,8 @@ class Actor:
     def _log_back(self) -> None:
         if self._away or self._refusal is not None:
             logger.info("%s: the store is back", self._prefix)
+        if self._refusal is not None:
+            self._dispatch.revive()
         self._away = False
         self._attempts = 0
         self._refusal = None

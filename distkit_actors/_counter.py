@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
 import trio
 
 from ._actor import Actor, OnExit
-from ._core._messages import Before, Kind
+from ._batches import BatchOperations
+from ._conditional import ConditionalOperations
+from ._core._messages import Kind
 from ._core._session import Session
 from ._core._timing import Timing
-from ._core._values import MAX_NAME, CounterValue, checked_count, checked_name
+from ._core._values import CounterValue, checked_count, checked_id, checked_name
+from ._fleet import FleetView
 from ._handle import BoundCounter
-from ._mailbox import Barrier, Operation
+from ._hold import Holding
+from ._mailbox import Barrier
 from ._statistics import CounterStatistics
 from ._stores._contract import Store
 from ._stores._urls import open_store
+from ._watching import Watching
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +42,9 @@ class CounterOptions(TypedDict, total=False):
     exit_grace: float
 
 
-class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
+class InstanceAwareCounter(
+    BatchOperations, ConditionalOperations, FleetView, Holding, Watching, trio.abc.AsyncResource
+):
     """A family of counters, one for each key, shared with every instance of the same prefix.
 
     This instance owns a *slice* of each key; the *cumulative* value is the sum of the
@@ -98,7 +105,7 @@ class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
         _flush_interval: float | None = None,
     ) -> None:
         self._prefix = checked_name(prefix, "prefix")
-        self._instance_id = _checked_id(instance_id)
+        self._instance_id = str(uuid.uuid4()) if instance_id is None else checked_id(instance_id)
         if on_exit not in ("leave", "linger"):
             raise ValueError(f"on_exit must be 'leave' or 'linger', not {on_exit!r}")
         if not exit_grace >= 0:
@@ -317,9 +324,6 @@ class InstanceAwareCounter(trio.abc.AsyncResource, ABC):
         """
         await self._ask(Barrier.CLEAR_OWN)
 
-    async def _ask(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> Before:
-        return await self._actor.ask(Operation(kind, key, value))
-
 
 def _sole(error: BaseException) -> BaseException:
     """Take nurseries that the caller does not know of off a single exception."""
@@ -327,12 +331,3 @@ def _sole(error: BaseException) -> BaseException:
         return error
     group = cast("BaseExceptionGroup[BaseException]", error)
     return _sole(group.exceptions[0]) if len(group.exceptions) == 1 else group
-
-
-def _checked_id(instance_id: object) -> str:
-    if instance_id is None:
-        return str(uuid.uuid4())
-    if not isinstance(instance_id, str) or not instance_id or len(instance_id) > MAX_NAME:
-        raise ValueError(f"instance_id must be a str of 1 to {MAX_NAME} characters")
-    instance_id.encode()
-    return instance_id

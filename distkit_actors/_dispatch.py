@@ -7,16 +7,28 @@ when it knows what became of it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
 
-from ._core._ledger import Ledger
-from ._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
+from ._core._holds import Hold, Holds
+from ._core._ledger import Ledger, Settled, Tally
+from ._core._messages import (
+    MAX_ENTRIES,
+    Before,
+    Declined,
+    Entry,
+    Kind,
+    Reply,
+    Request,
+    Result,
+    Verdict,
+)
 from ._core._session import News, Session
-from ._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
-from ._mailbox import Barrier, Mailbox, Operation, Parcel
+from ._errands import Errand, errand_for
+from ._errors import OutcomeUnknownError
+from ._mailbox import Bundle, Inquiry, Mailbox, Operation, Parcel, Release, SpecialOperation
+from ._outcomes import after, copy_of, overflow, unknown
 
 logger = logging.getLogger("distkit_actors")
 
@@ -24,15 +36,16 @@ logger = logging.getLogger("distkit_actors")
 class FlushTicket:
     """Somebody waits until everything counted so far is in the store."""
 
-    def __init__(self, unsettled: Counter[str]) -> None:
+    def __init__(self, unsettled: dict[Tally, int]) -> None:
         self.unsettled = unsettled
         self.event = trio.Event()
         self.error: Exception | None = None
 
-    def settled(self, keys: Sequence[str]) -> bool:
-        """Take in that ``keys`` were acknowledged once more; True when nothing is missing."""
-        self.unsettled.subtract(keys)
-        return not +self.unsettled
+    def settled(self) -> bool:
+        """Look at what has been acknowledged; True when nothing is missing."""
+        for tally in [t for t, number in self.unsettled.items() if t.acknowledged >= number]:
+            del self.unsettled[tally]
+        return not self.unsettled
 
 
 class Dispatch:
@@ -45,13 +58,17 @@ class Dispatch:
         self.operations_done = 0
         self._counts = 0  # entries of the batch that come from the ledger
         self._parcels: list[Parcel] = []
-        self._sweep: _Sweep | None = None
+        self._errand: Errand | None = None
+        self._inquiry: Inquiry | None = None
         self._tickets: list[FlushTicket] = []
+        self._holds = Holds(self._on_void)
+        self._releases: dict[Hold, Release] = {}  # that wait, or are on their way
+        self._postponed: list[Release] = []  # that the store had to refuse
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody waits for an answer from the store."""
-        return self.mailbox.length > 0 or self._sweep is not None
+        """Whether there is something for the store that is no lax count."""
+        return self.mailbox.length > 0 or self._errand is not None or self._inquiry is not None
 
     @property
     def pending(self) -> int:
@@ -63,8 +80,8 @@ class Dispatch:
     def collect(self, now: float, *, flush: bool) -> list[Entry]:
         """Return the entries of the next batch: at most `MAX_ENTRIES`."""
         barrier = self.mailbox.barrier()
-        if self._sweep is not None or barrier is not None:
-            return self._collect_barrier(barrier)
+        if self._errand is not None or barrier is not None:
+            return self._collect_barrier(barrier, now)
         if self.ledger is None:
             self._parcels = self.mailbox.take(MAX_ENTRIES, self.session.slices)
             return [parcel.entry for parcel in self._parcels]
@@ -76,154 +93,341 @@ class Dispatch:
         counts, nothing = self.ledger.send(room, now, first=touched)
         self._counts = len(counts)
         self._punch(nothing)
+        if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
+            # What is not executed yet must not be overtaken by what came after it (P30).
+            entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
         return counts + entries
 
-    def _collect_barrier(self, barrier: Operation | None) -> list[Entry]:
-        if self._sweep is None:
+    @property
+    def whole(self) -> bool:
+        """Whether what `collect` returned must be executed all or none."""
+        return self._errand is not None and self._errand.whole
+
+    def _collect_barrier(self, barrier: Operation | None, now: float) -> list[Entry]:
+        if self._errand is None:
             assert barrier is not None
+            if isinstance(barrier, Bundle) and (counts := self._counts_before(barrier, now)):
+                return counts
             self.mailbox.take_barrier()
-            if self.ledger is not None:
+            if isinstance(barrier, Inquiry):
+                self._inquiry = barrier
+                return []
+            self._errand = errand_for(barrier, self.session)
+            if self.ledger is not None and self._errand.seizes:
                 self.ledger.seize()
-            self._sweep = _Sweep(barrier)
-        return self._sweep.step(self.session)
+        return self._errand.step()
+
+    def _counts_before(self, bundle: Bundle, now: float) -> list[Entry]:
+        """Return the counts that were made before a bundle on its keys; they go ahead.
+
+        Only once, or whoever counts all the time would keep it from being sent; again only
+        if they could not be executed.
+        """
+        if self.ledger is None or bundle.behind_counts:
+            return []
+        bundle.behind_counts = True
+        keys = [entry.key for entry in bundle.entries]
+        counts, nothing = self.ledger.send(0, now, first=keys)
+        self._counts = len(counts)
+        self._punch(nothing)
+        return counts
+
+    # ----------------------------------------------------------------- inquiries
+
+    def question(self) -> Request | None:
+        """Return what somebody wants to know of the store, and still waits for."""
+        if self._inquiry is not None and self._inquiry.task is None:
+            self._inquiry = None
+        return None if self._inquiry is None else self._inquiry.request
+
+    def answered(self, reply: Reply) -> None:
+        """Hand the answer to `question` out."""
+        inquiry, self._inquiry = self._inquiry, None
+        if inquiry is not None:
+            self.operations_done += 1
+            inquiry.reply = reply
+            inquiry.done()
 
     # ------------------------------------------------------------------ settling
 
     def settle(self, news: News, now: float) -> None:
         """Hand out what an answer says."""
+        # Moves before the results: these are as young or younger.
+        if news.cleared:
+            self._holds.cleared(self.session.cleared)
+        self._holds.moved(news.epochs, news.dropped)
         if self.ledger is not None:
-            # Before the results: they are as young as the moves or younger.
             if news.cleared:
                 self.ledger.cleared(self._own, by_us=False, now=now)
             for key in news.moved:
                 self.ledger.moved(key, self._own(key), now)
         if news.results is not None:
-            if self._sweep is not None:
-                self._settle_barrier(self._sweep, news.results, now)
+            if self._errand is not None:
+                self._settle_errand(self._errand, news.results, news.at, now)
             else:
-                self._settle_batch(news.results, now)
+                self._settle_batch(news.results, news, now)
 
     def _own(self, key: str) -> int:
         piece = self.session.slices.get(key)
         return piece.value if piece else 0
 
-    def _settle_batch(self, results: Sequence[Result], now: float) -> None:
+    def _settle_batch(self, results: Sequence[Result], news: News, now: float) -> None:
         counts, self._counts = self._counts, 0
         parcels, self._parcels = self._parcels, []
         if self.ledger is not None:
-            settled, lost = self.ledger.settle(results[:counts], now)
-            if lost:
-                logger.error(
-                    "counts of %d keys were refused by the store and are lost: %s",
-                    len(lost),
-                    ", ".join(lost[:10]),
-                )
-            self._punch(settled)
+            self._settle_counts(self.ledger, results[:counts], news, now)
         again: list[Operation] = []
         for parcel, result in zip(parcels, results[counts:], strict=False):
             if isinstance(result, Before):
-                self._deliver(parcel, result, now)
+                self._deliver(parcel, result, news.at, now)
+            elif isinstance(result, Declined):
+                self._decline(parcel, result, now)
             elif result is Verdict.REFUSED:
-                self._fail(parcel.operations, _overflow)
+                self._refuse(parcel.operations)
             elif result is Verdict.UNKNOWN:
-                self._fail(parcel.operations, _unknown)
+                self._leave_unknown(parcel.operations, news)
             else:
                 for operation in parcel.operations:
                     operation.alone = operation.alone or result is Verdict.SPLIT
-                again += parcel.operations
+                    if isinstance(operation, Release) and operation.ends.void:
+                        self._released(operation)
+                    else:
+                        again.append(operation)
         self.mailbox.give_back(again)
+        # What the results have told may be void by now, in keys that have moved since.
+        self._holds.moved({}, news.gone)
+        if self.ledger is not None:
+            for key in news.gone:
+                self.ledger.moved(key, self._own(key), now)
 
-    def _deliver(self, parcel: Parcel, before: Before, now: float) -> None:
+    def _settle_counts(
+        self, ledger: Ledger, results: Sequence[Result], news: News, now: float
+    ) -> None:
+        settled = ledger.settle(results, now)
+        if Verdict.RETRY in results or Verdict.MOVED in results:
+            self._counts_are_back()
+        if settled.lost:
+            logger.error(
+                "counts of %d keys were refused by the store and are lost: %s",
+                len(settled.lost),
+                ", ".join(settled.lost[:10]),
+            )
+        self._take_in(settled, news.at)
+
+    def _take_in(self, settled: Settled, at: int) -> None:
+        for hold in settled.landed:
+            self._holds.landed(hold, at)
+        for hold in settled.ended:
+            self._holds.ended(hold)
+        for hold in settled.postponed:
+            release = self._releases[hold] = Release(hold)
+            self._postponed.append(release)
+        self._punch(settled.keys)
+
+    def _counts_are_back(self) -> None:
+        """Counts that were to go ahead of a bundle are pending again."""
+        barrier = self.mailbox.barrier()
+        if isinstance(barrier, Bundle):
+            barrier.behind_counts = False
+
+    def _deliver(self, parcel: Parcel, before: Before, at: int, now: float) -> None:
         """Give each caller the values its own operation found, as if they had run in turn."""
         cumulative, own = before
-        operations = parcel.operations
+        entry, operations = parcel.entry, parcel.operations
         self.operations_done += len(operations)
-        kind, key, value = parcel.entry[:3]
-        if kind is Kind.ADD:
+        if entry.kind is Kind.ADD:
             for operation in operations:
-                operation.done(Before(cumulative, own))
+                if operation.hold is not None:
+                    self._begin(operation.hold, at, operation)
+                elif operation.owed:
+                    self._released(operation)
+                operation.before = (cumulative, own)
+                task = operation.task
+                if task is not None:
+                    operation.task = None
+                    trio.lowlevel.reschedule(task)
                 cumulative += operation.value
                 own += operation.value
         else:
             operations[0].done(before)
-            cumulative = value if kind is Kind.MOVE else cumulative - own + value
-            own = value
+            cumulative, own = after(entry, before)
+            if entry.kind is Kind.MOVE:
+                self._holds.moved({}, [entry.key])
         if self.ledger is not None:
-            self.ledger.read(key, cumulative, own, now)
+            self.ledger.read(entry.key, cumulative, own, now)
 
-    def _settle_barrier(self, sweep: _Sweep, results: Sequence[Result], now: float) -> None:
-        if results and results[0] is Verdict.RETRY:
-            if sweep.begun:
-                return  # half of it is done: its end is owed, whether or not the caller waits
-            self._sweep = None
-            self._end_seizure(now, void=False)
-            self.mailbox.give_back([sweep.operation])
-            return
-        sweep.settle(results)
-        if sweep.operation.kind is Barrier.CLEAR and results[0] is Verdict.UNKNOWN:
-            self._sweep = None
-            self._end_seizure(now, void=False)
-            self._fail([sweep.operation], _unknown)
-            return
-        if sweep.more(self.session):
-            return
-        self._sweep = None
-        self._end_seizure(now, void=True)
+    def _decline(self, parcel: Parcel, found: Declined, now: float) -> None:
+        self.operations_done += 1
+        (operation,) = parcel.operations
+        assert isinstance(operation, SpecialOperation)
+        operation.declined = True
+        operation.done(Before(*found))
         if self.ledger is not None:
-            if sweep.operation.kind is Barrier.CLEAR:
-                self.ledger.cleared(lambda _: 0, by_us=True, now=now)
+            self.ledger.read(parcel.entry.key, *found, now)
+
+    def _refuse(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            if isinstance(operation, Release):
+                # The cumulative has no room for it now: with a later beat it may (I12).
+                self._postponed.append(operation)
             else:
-                for key, cumulative in sweep.removed.items():
-                    self.ledger.read(key, cumulative, 0, now)
-        if sweep.refused:
-            self._fail([sweep.operation], lambda: _stuck(sweep.refused))
-        else:
-            self.operations_done += 1
-            sweep.operation.done(None)
+                operation.done(error=overflow())
 
-    def _end_seizure(self, now: float, *, void: bool) -> None:
+    def _leave_unknown(self, operations: Sequence[Operation], news: News) -> None:
+        for operation in operations:
+            if operation.hold is not None:
+                # It shares the fate of the slice that it was folded into (P20).
+                self._holds.landed(operation.hold, news.at)
+                self.release(operation.hold)
+            elif operation.owed:
+                self._released(operation)
+            operation.done(error=unknown())
+
+    # -------------------------------------------------------------------- errands
+
+    def _settle_errand(
+        self, errand: Errand, results: Sequence[Result], at: int, now: float
+    ) -> None:
+        operation = errand.operation
+        if results and results[0] is Verdict.RETRY:
+            if errand.begun:
+                return  # half of it is done: its end is owed, whether or not the caller waits
+            self._errand = None
+            self._end_seizure(errand, at, now, void=False)
+            self.mailbox.give_back([operation])
+            return
+        if not errand.settle(results):
+            return
+        self._errand = None
+        known = not isinstance(errand.error, OutcomeUnknownError)
+        self._end_seizure(errand, at, now, void=known)
+        if known:
+            errand.end_holds(self._holds, at)
+            if self.ledger is not None:
+                errand.teach(self.ledger, now)
+        if errand.error is not None:
+            operation.done(error=errand.error)
+            return
+        self.operations_done += 1
+        if operation.hold is not None and isinstance(results[0], Before):
+            self._begin(operation.hold, at, operation)
+        operation.done()
+
+    def _end_seizure(self, errand: Errand, at: int, now: float, *, void: bool) -> None:
+        if self.ledger is not None and errand.seizes:
+            settled = self.ledger.release(void=void, now=now)
+            self._take_in(settled, at)
+
+    # ---------------------------------------------------------------------- holds
+
+    def release(self, hold: Hold) -> None:
+        """Take back what a hold has added, some time soon, unless that is void."""
+        if hold.released:
+            return
+        hold.released = True
         if self.ledger is not None:
-            self._punch(self.ledger.release(void=void, now=now))
+            self.ledger.give_back(hold)
+        elif not hold.void:
+            release = self._releases[hold] = Release(hold)
+            self.mailbox.owe(release)
+
+    def reclaim(self, hold: Hold) -> bool:
+        """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
+        if hold.void or not hold.released:
+            return False
+        if self.ledger is not None:
+            if not self.ledger.keep(hold):
+                return False
+        else:
+            release = self._releases.get(hold)
+            if release is None or release.home is None:
+                return False
+            self.mailbox.withdraw(release)
+            del self._releases[hold]
+        hold.released = False
+        return True
+
+    def release_all(self) -> None:
+        """End every hold, because nobody can later."""
+        for hold in self._holds.outstanding():
+            self.release(hold)
+
+    def revive(self) -> None:
+        """Try again to take back what the store had to refuse."""
+        postponed, self._postponed = self._postponed, []
+        for release in postponed:
+            if self.ledger is None:
+                self.mailbox.owe(release)
+            else:
+                del self._releases[release.ends]
+                self.ledger.give_back(release.ends)
+
+    def _begin(self, hold: Hold, at: int, operation: Operation) -> None:
+        """An addition has been made; if its caller has gone, nobody else takes it back."""
+        self._holds.landed(hold, at)
+        if operation.task is None:
+            self.release(hold)
+
+    def _released(self, release: Operation) -> None:
+        assert isinstance(release, Release)
+        self._releases.pop(release.ends, None)
+        self._holds.ended(release.ends)
+
+    def _on_void(self, hold: Hold) -> None:
+        if self.ledger is not None:
+            self.ledger.void(hold)
+        release = self._releases.pop(hold, None)
+        if release is not None:
+            self.mailbox.withdraw(release)
+            if release in self._postponed:
+                self._postponed.remove(release)
 
     # ------------------------------------------------------------------ failures
 
     def refused(self, error: Exception) -> None:
         """The store refuses the batch: its operations fail, lax counts stay pending."""
-        self._fail(self._taken(), lambda: _copy(error))
+        taken = self._taken()
+        self._fail([op for op in taken if not op.owed], lambda: copy_of(error))
+        self._postponed += [op for op in taken if isinstance(op, Release)]
         self._fail_tickets(error)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give everybody who waits and was not taken along an error."""
-        self._fail(self.mailbox.drain(), lambda: _copy(error))
+        waiting = self.mailbox.drain()
+        self._fail([op for op in waiting if not op.owed], lambda: copy_of(error))
+        self._postponed += [op for op in waiting if isinstance(op, Release)]
         self._fail_tickets(error)
 
     def abandon(self, waiting: Exception, taken: Exception) -> int:
         """Nothing will be sent any more; return how many writes were taken along in vain."""
         operations = self._taken()
-        self._fail(operations, lambda: _copy(taken))
+        self._fail(operations, lambda: copy_of(taken))
         self.fail_waiting(waiting)
-        return sum(bool(op.value) or op.kind is not Kind.ADD for op in operations)
+        return sum(operation.writes for operation in operations)
 
     def _taken(self) -> list[Operation]:
         """Take apart what was to be the batch; its counts are pending again."""
         operations = [operation for parcel in self._parcels for operation in parcel.operations]
-        if self._sweep is not None:
-            operations.append(self._sweep.operation)
-            self._sweep = None
-            if self.ledger is not None:
-                self.ledger.release(void=False, now=0.0)
+        if self._errand is not None:
+            operations.append(self._errand.operation)
+            self._errand = None
+        if self._inquiry is not None:
+            operations.append(self._inquiry)
+            self._inquiry = None
         self._counts, self._parcels = 0, []
         if self.ledger is not None:
+            self.ledger.release(void=False, now=0.0)
             self.ledger.unsend()
+            self._counts_are_back()
         return operations
 
     def _fail(self, operations: Sequence[Operation], error: Callable[[], Exception]) -> None:
         for operation in operations:
-            operation.done(None, error())
+            operation.done(error=error())
 
     # --------------------------------------------------------------------- flush
 
-    def ticket(self, unsettled: Counter[str]) -> FlushTicket:
+    def ticket(self, unsettled: dict[Tally, int]) -> FlushTicket:
         """Return a ticket that ends when ``unsettled`` is settled."""
         ticket = FlushTicket(unsettled)
         self._tickets.append(ticket)
@@ -236,7 +440,7 @@ class Dispatch:
 
     def _punch(self, settled: Sequence[str]) -> None:
         if settled and self._tickets:
-            done = [ticket for ticket in self._tickets if ticket.settled(settled)]
+            done = [ticket for ticket in self._tickets if ticket.settled()]
             for ticket in done:
                 self._tickets.remove(ticket)
                 ticket.event.set()
@@ -244,71 +448,5 @@ class Dispatch:
     def _fail_tickets(self, error: Exception) -> None:
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
-            ticket.error = _copy(error)
+            ticket.error = copy_of(error)
             ticket.event.set()
-
-
-class _Sweep:
-    """A barrier on its way; `clear_on_instance` may take several steps (I10)."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        self.removed: dict[str, int] = {}  # {key: cumulative afterwards}
-        self.refused: list[str] = []
-        self._tried: set[str] = set()
-        self._step: list[str] = []
-
-    @property
-    def begun(self) -> bool:
-        """Whether a step of it has been executed."""
-        return bool(self._tried)
-
-    def step(self, session: Session) -> list[Entry]:
-        if self.operation.kind is Barrier.CLEAR:
-            return [Entry(Kind.CLEAR, "", 0)]
-        self._step = self._left(session)[:MAX_ENTRIES]
-        return [Entry(Kind.PUT, key, 0) for key in self._step]
-
-    def settle(self, results: Sequence[Result]) -> None:
-        for key, result in zip(self._step, results, strict=False):
-            self._tried.add(key)
-            if isinstance(result, Before):
-                self.removed[key] = result.cumulative - result.slice
-            elif result is Verdict.REFUSED:
-                self.refused.append(key)
-
-    def more(self, session: Session) -> bool:
-        return self.operation.kind is Barrier.CLEAR_OWN and bool(self._left(session))
-
-    def _left(self, session: Session) -> list[str]:
-        keys = dict.fromkeys(session.slices) | dict.fromkeys(key for key, _ in session.withheld)
-        return [key for key in keys if key not in self._tried]
-
-
-def _overflow() -> Exception:
-    return CounterOverflowError(
-        "the slice or the cumulative would leave the signed 64-bit range; nothing was changed"
-    )
-
-
-def _stuck(keys: list[str]) -> Exception:
-    return CounterOverflowError(
-        f"{len(keys)} slices could not be removed, because the cumulative would leave the signed "
-        f"64-bit range; all others were: {', '.join(keys[:10])}"
-    )
-
-
-def _unknown() -> Exception:
-    return OutcomeUnknownError(
-        "the store lost its record of this operation before it could answer, so nobody knows "
-        "whether it took effect; it is not repeated: read the value and decide"
-    )
-
-
-def _copy(error: Exception) -> Exception:
-    """Return an error of its own for each caller: a shared one would collect tracebacks."""
-    if not isinstance(error, DistkitError):
-        return error
-    copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy

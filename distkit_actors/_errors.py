@@ -12,6 +12,10 @@ import trio
 class DistkitError(Exception):
     """Base of every error of this package, but for `TypeError` where a count is no int."""
 
+    applied: tuple[str, ...] = ()
+    """Of an operation on more than 1000 keys, which takes several steps: the keys of the steps
+    that took effect before the one that failed."""
+
 
 class InvalidKeyError(DistkitError, ValueError):
     """Not a key or a prefix; nothing was changed anywhere.
@@ -27,6 +31,10 @@ class CounterOverflowError(DistkitError, OverflowError):
     counts that the store had to refuse and that are lost, and
     `InstanceAwareCounter.clear_on_instance` slices that have to stay.
     """
+
+
+class LimitReachedError(DistkitError):
+    """A hold would have taken the cumulative beyond its limit; nothing was changed."""
 
 
 class StoreError(DistkitError):

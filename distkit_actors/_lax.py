@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Self, Unpack, final
 
 import trio
 
 from ._actor import OnExit
+from ._batches import checked_counts, checked_names, values_after
+from ._core._conditions import Condition
+from ._core._holds import Hold
 from ._core._ledger import Ledger, Tally
-from ._core._messages import Before, Kind
+from ._core._messages import Before, Declined, Entry, Kind
 from ._core._values import CounterValue, checked_count, checked_name, fits
 from ._counter import CounterOptions, InstanceAwareCounter
 from ._errors import CounterOverflowError, StoreError
@@ -140,8 +144,6 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             delta = tally.delta + count
             if tally.low <= delta <= tally.high:
                 tally.delta = delta
-                if not tally.dirty:
-                    self._ledger.touch(tally)
                 return
         self._add(self._tally(key), checked_count(count))
 
@@ -172,14 +174,29 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     def _add(self, tally: Tally, count: int) -> None:
         delta = tally.delta + count
+        self._check(tally, delta, count)
+        tally.delta = delta
+        if not tally.dirty:
+            self._ledger.touch(tally)
+
+    def _check(self, tally: Tally, delta: int, count: int) -> None:
         if not tally.admits(delta):
             raise CounterOverflowError(
                 f"{count} more on {tally.key!r} would take the slice or the cumulative out of "
                 "the signed 64-bit range; nothing was changed"
             )
-        tally.delta = delta
-        if not tally.dirty:
-            self._ledger.touch(tally)
+
+    def _replace(self, tally: Tally, count: int) -> None:
+        self._check_replacing(tally, count)
+        self._ledger.replace(tally, count)
+
+    def _check_replacing(self, tally: Tally, count: int) -> None:
+        cumulative, own = tally.value
+        if not fits(cumulative - own + count):
+            raise CounterOverflowError(
+                f"{count} on {tally.key!r} would take the cumulative out of the signed 64-bit "
+                "range; nothing was changed"
+            )
 
     # ---------------------------------------------------------------- operations
 
@@ -235,16 +252,101 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
         tally = self._tally(key)
-        cumulative, own = tally.value
-        if not fits(cumulative - own + count):
-            raise CounterOverflowError(
-                f"{count} on {key!r} would take the cumulative out of the signed 64-bit range; "
-                "nothing was changed"
-            )
-        tally.replace(count)
-        if not tally.dirty:
-            self._ledger.touch(tally)
+        self._replace(tally, count)
         return tally.value
+
+    async def inc_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
+        """Add to this instance's slices of several keys, in memory: all or none.
+
+        Keys that were never read are read from the store before, as `inc` does. A checkpoint;
+        when cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        """
+        wanted = checked_counts(counts)
+        await self._know(wanted)
+        tallies = [(self._tally(key), count) for key, count in wanted.items()]
+        for tally, count in tallies:
+            self._check(tally, tally.delta + count, count)
+        for tally, count in tallies:
+            self._add(tally, count)
+        return {tally.key: tally.value for tally, _ in tallies}
+
+    async def set_all_on_instance(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
+        """Replace this instance's slices of several keys, in memory: all or none.
+
+        A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
+        """
+        wanted = checked_counts(counts)
+        await trio.lowlevel.checkpoint()
+        await self._actor.wait_open()
+        tallies = [(self._tally(key), count) for key, count in wanted.items()]
+        for tally, count in tallies:
+            self._check_replacing(tally, count)
+        for tally, count in tallies:
+            self._replace(tally, count)
+        return {tally.key: tally.value for tally, _ in tallies}
+
+    async def get_all(self, keys: Iterable[str]) -> dict[str, CounterValue]:
+        """Return the local views of several keys, as `get` does that of one.
+
+        If one of them is too old, all that are are read from the store, up to 1000 in one
+        step. A checkpoint; cancelling it leaves nothing behind. Raises what `get` raises, and
+        `TypeError` for a single string.
+        """
+        wanted = checked_names(keys)
+        await self._actor.wait_open()
+        now = trio.current_time()
+        old = [key for key in wanted if now - self._tally(key).read_at > self._allowed_lag]
+        found = await self._read(old)
+        return {key: self._view(key, found) for key in wanted}
+
+    async def _know(self, keys: Iterable[str]) -> None:
+        """Read keys that nobody has asked the store for. A checkpoint."""
+        await self._actor.wait_open()
+        new = [self._tally(key) for key in keys]
+        new = [tally for tally in new if not (tally.known or tally.asked)]
+        for tally in new:
+            tally.asked = True
+        await self._read([tally.key for tally in new])
+        await self._actor.wait_open()
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
+        entries = [Entry(Kind.ADD, key, 0) for key in keys]
+        found: Sequence[Before | Declined] = ()
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
+            found = await self._in_steps(entries)
+        return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
+
+    def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
+        tally = self._ledger.tallies.get(key)
+        if tally is None or not tally.known:  # perhaps forgotten while we waited
+            return found.get(key) or self._tally(key).value
+        return tally.value
+
+    # ---------------------------------------------------------------------- holds
+
+    async def _enter_hold(self, hold: Hold, condition: Condition | None) -> CounterValue | None:
+        if condition is not None:
+            return await self._enter_alone(hold, condition)
+        await self.inc(hold.key, 0)
+        tally = self._tally(hold.key)
+        self._add(tally, hold.count)
+        tally.hold(hold)
+        return tally.value
+
+    def _own_slice(self, key: str, stored: int) -> int:
+        tally = self._ledger.tallies.get(key)
+        if tally is None:
+            return stored
+        replaced = tally.assign is not None or tally.flight_assign is not None
+        counted = tally.value.instance_count
+        return counted if tally.known or replaced else stored + counted
+
+    def _own_keys(self) -> set[str]:
+        tallies = self._ledger.tallies.values()
+        counted = {tally.key for tally in tallies if tally.value.instance_count}
+        return super()._own_keys() | counted
 
     async def flush(self) -> None:
         """Wait until all that was counted before the call is in the store. A checkpoint.
@@ -262,9 +364,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """
         await self._actor.flush()
 
-    async def _refresh(self, tally: Tally) -> Before | None:
+    async def _refresh(self, tally: Tally) -> tuple[int, int] | None:
         """Ask the store for its word on a key, and go without it after a while."""
-        found: Before | None = None
+        found: tuple[int, int] | None = None
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
         with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
             found = await self._actor.ask(Operation(Kind.ADD, tally.key))
@@ -290,8 +392,6 @@ class BoundLaxCounter(BoundCounter):
         delta = tally.delta + count
         if tally.low <= delta <= tally.high and type(count) is int:
             tally.delta = delta
-            if not tally.dirty:
-                self._ledger.touch(tally)
             return
         self._lax.inc_nowait(self.key, count)
         self._tally = self._ledger.tally(self.key, trio.current_time())

@@ -2,8 +2,8 @@
 
 The mailbox keeps one *lane* for each key, because the order of operations matters per key
 only: everything that waits in a lane and can be folded into one entry travels together
-(P13), and a lane that must stop does not hold up the others. `clear` concerns every key;
-such an operation is a *barrier*, with lanes of their own before and after it.
+(P13), and a lane that must stop does not hold up the others. `clear` concerns every key and
+`inc_all` several; such an operation is a *barrier*, with lanes of their own before and after it.
 
 An operation is in one of three places: waiting (a cancelled caller withdraws it, and it
 never happens), taken along (its caller may go, but it stays), or done (P33).
@@ -13,25 +13,40 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import trio
 
-from ._core._messages import Before, Entry, Kind, Slice
-from ._core._namespace import FOLD_LIMIT
+from ._core._conditions import Condition
+from ._core._holds import Hold
+from ._core._messages import FOLD_LIMIT, Entry, Kind, Reply, Request, Result, Slice
+
+_NOTHING: Final = (0, 0)
 
 
 class Barrier(enum.Enum):
-    """Operations on every key."""
+    """Operations that are not about one key, and travel alone."""
 
     CLEAR = "clear"
     CLEAR_OWN = "clear_on_instance"
+    BUNDLE = "several keys in one step"
+    FORGET = "forget"
+    INQUIRY = "a question about the namespace"
 
 
 class Operation:
-    """One call of one caller, who sleeps in `wait` until it is done."""
+    """One call of one caller, who sleeps until it is done."""
+
+    #: Nobody waits for it, and it must happen all the same.
+    owed: ClassVar[bool] = False
+
+    # What only a `SpecialOperation` can have: here, so that all others need not carry it.
+    condition: Condition | None = None
+    of_own: bool = False
+    hold: Hold | None = None
+    declined: bool = False
 
     __slots__ = ("alone", "before", "error", "home", "key", "kind", "task", "value")
 
@@ -39,19 +54,87 @@ class Operation:
         self.kind = kind
         self.key = key
         self.value = value
-        self.before: Before | None = None  # the values it found
+        self.before: tuple[int, int] = _NOTHING  # the values it found
         self.error: Exception | None = None
         self.alone = False  # the store asked for it not to be folded
         self.home: Lanes | Mailbox | None = None  # where it waits; None once taken along
         self.task: trio.lowlevel.Task | None = None
 
-    def done(self, before: Before | None, error: Exception | None = None) -> None:
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return bool(self.value) or self.kind is not Kind.ADD
+
+    def done(self, before: tuple[int, int] = _NOTHING, error: Exception | None = None) -> None:
         """Give the caller its answer, if it still waits."""
         self.before = before
         self.error = error
         if self.task is not None:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task)
+
+
+class SpecialOperation(Operation):
+    """One that has a condition (P35), or begins a hold (P36)."""
+
+    def __init__(
+        self,
+        kind: Kind | Barrier,
+        key: str = "",
+        value: int = 0,
+        condition: Condition | None = None,
+        *,
+        of_own: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
+        super().__init__(kind, key, value)
+        self.condition = condition
+        self.of_own = of_own  # what the condition is about
+        self.hold = hold
+        self.declined = False  # the condition did not hold
+
+
+class Release(Operation):
+    """The end of a hold: takes its addition back, unless that is void (P36)."""
+
+    __slots__ = ("ends",)
+
+    owed: ClassVar[bool] = True
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(Kind.ADD, hold.key, -hold.count)
+        self.ends = hold
+
+
+class Bundle(SpecialOperation):
+    """Entries for several keys, executed in one step, all or none (P34)."""
+
+    def __init__(self, entries: Sequence[Entry], hold: Hold | None = None) -> None:
+        super().__init__(Barrier.BUNDLE, hold=hold)
+        self.entries = entries
+        self.results: Sequence[Result] = ()
+        self.behind_counts = False  # what a lax counter had counted before has been sent
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return any(entry.value or entry.kind is not Kind.ADD for entry in self.entries)
+
+
+class Inquiry(Operation):
+    """A question about the namespace, which needs no batch."""
+
+    __slots__ = ("reply", "request")
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(Barrier.INQUIRY)
+        self.request = request
+        self.reply: Reply | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return False
 
 
 Lane: TypeAlias = dict[Operation, None]
@@ -76,39 +159,44 @@ class Mailbox:
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
         self.length = 0
-        self.peak = 0
+        self._peak = 0  # when something last left
         self._queue: deque[Lanes | Operation] = deque([{}])  # lanes and barriers in turn
         self._line: Lane = {}  # operations for which there is no room yet
 
+    @property
+    def peak(self) -> int:
+        """The most operations that ever waited."""
+        return max(self._peak, self.length)
+
     # -------------------------------------------------------------------- callers
 
-    async def ask(self, operation: Operation) -> Before:
-        """Put ``operation`` in and wait for its answer.
+    def put(self, operation: Operation) -> None:
+        """Put ``operation`` in for the current task, which waits for its answer.
 
-        A checkpoint. When cancelled, an operation that still waits never happens; one
-        that was taken along happens once or not at all, and nobody hears of it.
+        It does so with ``wait_task_rescheduled`` and `abort`. When cancelled, an operation that
+        still waits never happens; one that was taken along happens once or not at all, and
+        nobody hears of it.
         """
+        operation.task = trio.lowlevel.current_task()
         if self.length < self.size and not self._line:
             self._enter(operation)
         else:
             operation.home = self
             self._line[operation] = None
-        operation.task = trio.lowlevel.current_task()
 
-        def withdraw(_: object) -> trio.lowlevel.Abort:
-            operation.task = None
-            self._withdraw(operation)
-            return trio.lowlevel.Abort.SUCCEEDED
+    def abort(self, operation: Operation, _: object) -> trio.lowlevel.Abort:
+        """Let the caller of ``operation`` go."""
+        operation.task = None
+        self.withdraw(operation)
+        return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(withdraw)
-        if operation.error is not None:
-            raise operation.error
-        return operation.before or Before(0, 0)
+    def owe(self, operation: Operation) -> None:
+        """Put in what must happen and nobody waits for; there is always room."""
+        self._enter(operation)
 
     def _enter(self, operation: Operation) -> None:
         self.length += 1
-        self.peak = max(self.peak, self.length)
-        if isinstance(operation.kind, Barrier):
+        if type(operation.kind) is Barrier:
             operation.home = self
             self._queue += (operation, {})
             return
@@ -121,7 +209,8 @@ class Mailbox:
         else:
             lane[operation] = None
 
-    def _withdraw(self, operation: Operation) -> None:
+    def withdraw(self, operation: Operation) -> None:
+        """Take out what still waits, if it does."""
         home, operation.home = operation.home, None
         if home is None:
             return
@@ -139,6 +228,7 @@ class Mailbox:
 
     def _leave(self, count: int) -> None:
         """``count`` operations are gone: let as many in from the line."""
+        self._peak = self.peak
         self.length -= count
         while self._line and self.length < self.size:
             operation = next(iter(self._line))
@@ -178,35 +268,52 @@ class Mailbox:
         lane = lanes[key]
         first = next(iter(lane))
         bound = FOLD_LIMIT if own is None or abs(own.value) < FOLD_LIMIT else 0
-        if first.kind is not Kind.ADD or first.alone or abs(first.value) >= bound:
-            taken = [first]
-            del lane[first]
+        taken: list[Operation] = []
+        total, reach, guarded = 0, 0, False
+        for operation in lane:
+            value = operation.value
+            reach += abs(value)
+            if (
+                operation.kind is not Kind.ADD
+                or reach >= bound
+                or operation.alone
+                or operation.condition is not None
+            ):
+                break
+            taken.append(operation)
+            operation.home = None
+            total += value
+            guarded = guarded or operation.owed
         else:
-            taken = list[Operation]()
-            reach = 0
-            for operation in lane:
-                reach += abs(operation.value)
-                if operation.kind is not Kind.ADD or operation.alone or reach >= bound:
-                    break
-                taken.append(operation)
-            if len(taken) == len(lane):
-                lane.clear()
-            else:
-                for operation in taken:
-                    del lane[operation]
+            del lanes[key]
+            entry = Entry(Kind.ADD, key, total, None, len(taken) > 1 and reach > 0, guarded=guarded)
+            return Parcel(entry, taken)
+        if not taken:  # the first does not fold
+            taken.append(first)
+            first.home = None
+            total, guarded = first.value, first.owed
+        for operation in taken:
+            del lane[operation]
         if not lane:
             del lanes[key]
-        total = 0
-        for operation in taken:
-            operation.home = None
-            total += operation.value
         kind = first.kind
         assert isinstance(kind, Kind)
-        return Parcel(Entry(kind, key, total, folded=len(taken) > 1), taken)
+        entry = Entry(
+            kind,
+            key,
+            total,
+            folded=len(taken) > 1 and any(operation.value for operation in taken),
+            condition=first.condition,
+            of_own=first.of_own,
+            guarded=guarded,
+        )
+        return Parcel(entry, taken)
 
     def give_back(self, operations: list[Operation]) -> None:
         """Let operations wait again, before all others, unless their callers have gone."""
-        waiting = [operation for operation in operations if operation.task is not None]
+        if not operations:
+            return
+        waiting = [op for op in operations if op.task is not None or op.owed]
         self.length += len(waiting)
         if waiting and isinstance(waiting[0].kind, Barrier):
             waiting[0].home = self

@@ -7,6 +7,7 @@ from typing import final
 from ._core._messages import Kind
 from ._core._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
+from ._mailbox import Operation
 
 
 @final
@@ -42,7 +43,8 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
-        cumulative, own = await self._ask(Kind.ADD, checked_name(key), checked_count(count))
+        operation = Operation(Kind.ADD, checked_name(key), checked_count(count))
+        cumulative, own = await self._actor.ask(operation)
         return CounterValue(cumulative + count, own + count)
 
     async def get(self, key: str) -> CounterValue:

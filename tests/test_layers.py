@@ -25,9 +25,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_core",),
     ("_statistics", "_stores"),
     ("_mailbox",),
-    ("_dispatch",),
+    ("_outcomes",),
+    ("_errands",),
+    ("_dispatch", "_watches"),
     ("_actor",),
+    ("_face",),
+    ("_batches", "_conditional", "_fleet", "_hold", "_watching"),
     ("_counter", "_handle", "_lax", "_strict"),
+    ("_limiter", "_tokens"),
     (INIT,),
     ("_cli", "testing"),
     ("__main__",),
@@ -47,7 +52,7 @@ IMPURE = frozenset({"logging", "os", "random", "secrets", "socket", "threading",
 PURE = frozenset({"_core", "_errors"})
 
 # Of `_stores` these know the contract, never a store.
-KNOW_ONLY_THE_CONTRACT = frozenset({"_mailbox", "_dispatch", "_actor"})
+KNOW_ONLY_THE_CONTRACT = frozenset({"_mailbox", "_errands", "_dispatch", "_watches", "_actor"})
 CONTRACT = "_stores._contract"
 
 # Importing it patches asyncio for the whole process, so that is left until a loop is needed.

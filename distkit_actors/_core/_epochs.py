@@ -21,7 +21,7 @@ class Epochs:
     def __init__(self) -> None:
         self.cleared = 0  # stamp of the last clear: a lower bound for every key's epoch
         self.floor = 0  # largest journal stamp that was forgotten (P11)
-        self.latest = 0  # largest journal stamp ever given out
+        self.latest = 0  # largest journal stamp ever given out, or the last clear's
         self.moved: dict[str, int] = {}  # {key: journal stamp}, in order of the stamps
         self.late: dict[str, int] = {}  # {key: epoch}, where it is older than its journal stamp
 
@@ -49,6 +49,7 @@ class Epochs:
     def clear_late(self, cleared: int) -> None:
         """Learn of a clear that the store had lost; younger moves stay (P22)."""
         self.cleared = cleared
+        self.latest = max(self.latest, cleared)  # so that who has read this knows of it
         for key in [key for key in self.moved if self.of(key) <= cleared]:
             del self.moved[key]
             self.late.pop(key, None)

@@ -12,11 +12,11 @@ reader between any two of them sees the same value (I8).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
+from ._holds import Hold
 from ._messages import Before, Entry, Kind, Result, Verdict
 from ._values import INT64_MAX, INT64_MIN, CounterValue, fits
 
@@ -31,13 +31,19 @@ class Tally:
     """One key of a lax counter. ``assign`` stands for "replace by this, then add"."""
 
     __slots__ = (
+        "acknowledged",
         "asked",
         "assign",
+        "back",
         "cumulative",
         "delta",
         "dirty",
         "flight_assign",
+        "flight_back",
         "flight_delta",
+        "flight_holds",
+        "flight_number",
+        "fresh",
         "high",
         "in_flight",
         "key",
@@ -45,6 +51,7 @@ class Tally:
         "low",
         "own",
         "read_at",
+        "sent",
         "used",
     )
 
@@ -60,10 +67,20 @@ class Tally:
         self.flight_delta = 0
         self.assign: int | None = None
         self.delta = 0
+        # Everything pending that is put in flight gets a number (0: only a part of it was), so
+        # that one who waits knows when all that was pending once has been acknowledged.
+        self.sent = 0
+        self.flight_number = 0
+        self.acknowledged = 0
+        # ``delta`` has them in it: additions of holds that are not sent yet, and those on
+        # their way; additions in the store that are to be taken back, and those being so.
+        self.fresh: tuple[Hold, ...] = ()
+        self.flight_holds: tuple[Hold, ...] = ()
+        self.back: tuple[Hold, ...] = ()
+        self.flight_back: tuple[Hold, ...] = ()
         self.used = False  # somebody has looked at it since it became idle
         self.dirty = False  # something is pending, and the ledger knows it
-        self.low = -_NEAR  # the least and the most that ``delta`` may be at once,
-        self.high = _NEAR  # see `rebound`
+        self.low, self.high = 1, 0  # the least and the most ``delta`` may be, see `rebound`
 
     @property
     def value(self) -> CounterValue:
@@ -92,8 +109,12 @@ class Tally:
         """Work out how far ``delta`` may go without a closer look (`admits`).
 
         Done whenever another layer changes, so that counting is one comparison. Between
-        these bounds a count is an int64 itself, whatever ``delta`` was before.
+        these bounds a count is an int64 itself, whatever ``delta`` was before. The first count
+        after a flush takes the closer look, because the ledger has to hear of it.
         """
+        if not self.dirty:
+            self.retire()
+            return
         cumulative, own = self._without_delta()
         self.low = max(-_NEAR, INT64_MIN - min(cumulative, own))
         self.high = min(_NEAR, INT64_MAX - max(cumulative, own))
@@ -102,6 +123,7 @@ class Tally:
         """Make the own slice ``value``, whatever it was."""
         self.assign = value
         self.delta = 0
+        self.back = ()  # replaced with all the rest
         self.rebound()
 
     def retire(self) -> None:
@@ -118,7 +140,9 @@ class Tally:
 
     def send(self) -> Entry | None:
         """Put what is pending in flight; None if that is nothing."""
-        if self.assign is None and not self.delta:
+        if self.assign is None and not (self.delta or self.fresh or self.back):
+            self.sent += 1
+            self.acknowledged = self.sent
             return None
         # Two layers together may exceed what one entry can carry: the rest waits.
         amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)
@@ -128,34 +152,102 @@ class Tally:
         self.flight_assign, self.assign = self.assign, None
         self.flight_delta = amount
         self.delta -= amount
+        self._number()
+        self.flight_holds, self.fresh = self.fresh, ()
+        self.flight_back, self.back = self.back, ()
+        guarded = bool(self.flight_back)
         if self.flight_assign is not None:
-            return Entry(Kind.PUT, self.key, self.flight_assign + amount)
-        return Entry(Kind.ADD, self.key, amount)
+            return Entry(Kind.PUT, self.key, self.flight_assign + amount, guarded=guarded)
+        return Entry(Kind.ADD, self.key, amount, guarded=guarded)
+
+    def _number(self) -> None:
+        self.flight_number = 0
+        if not self.delta:
+            self.sent += 1
+            self.flight_number = self.sent
+
+    def seize(self) -> None:
+        """Put what is pending in flight without sending it."""
+        self.sent += 1
+        self.flight_number = self.sent
+        self.in_flight = True
+        self.flight_assign, self.assign = self.assign, None
+        self.flight_delta, self.delta = self.delta, 0
+        self.flight_holds, self.fresh = self.fresh, ()
+        self.flight_back, self.back = self.back, ()
 
     def land(self) -> None:
         """Forget what was in flight: it is in the base now, or void."""
+        self.acknowledged = max(self.acknowledged, self.flight_number)
+        self._empty()
+
+    def _empty(self) -> None:
         self.in_flight = False
         self.flight_assign = None
         self.flight_delta = 0
+        self.flight_holds = self.flight_back = ()
 
     def take_back(self) -> None:
         """Make what was in flight pending again."""
         if self.assign is None:
             self.assign = self.flight_assign
             self.delta += self.flight_delta
-        self.land()
+            self.back = (*self.flight_back, *self.back)
+        self.fresh = (*self.flight_holds, *self.fresh)
+        # What was taken back before it was ever added has cancelled out.
+        never = set(self.fresh) & set(self.back)
+        self.fresh = tuple(hold for hold in self.fresh if hold not in never)
+        self.back = tuple(hold for hold in self.back if hold not in never)
+        for hold in self.back:
+            if hold.void:
+                self.void(hold)
+        self._empty()
+
+    def hold(self, hold: Hold) -> None:
+        """Note that what was just added is to be taken back one day."""
+        self.fresh = (*self.fresh, hold)
+
+    def give_back(self, hold: Hold) -> None:
+        """Take an addition back: at once if it is not sent yet, else with the next flush."""
+        if hold in self.fresh:
+            self.fresh = tuple(other for other in self.fresh if other is not hold)
+        else:
+            self.back = (*self.back, hold)
+        self.delta -= hold.count
+
+    def void(self, hold: Hold) -> None:
+        """There is nothing to take back any more."""
+        if hold in self.back:
+            self.back = tuple(other for other in self.back if other is not hold)
+            self.delta += hold.count
+
+
+class Settled(NamedTuple):
+    """What became of counts that were sent."""
+
+    keys: list[str]
+    """That need one acknowledgement less."""
+    lost: list[str]
+    """That the store had to refuse counts of."""
+    landed: list[Hold]
+    """Whose additions are in the store, or share the fate of the own slice (P20)."""
+    ended: list[Hold]
+    """Whose additions have been taken back."""
+    postponed: list[Hold]
+    """Whose additions the store has no room to take back now."""
 
 
 class Ledger:
     """The tallies of one lax counter, and which of them have something to send."""
 
-    def __init__(self, on_dirty: Callable[[], None]) -> None:
+    def __init__(self, on_dirty: Callable[[str], None]) -> None:
         self.tallies: dict[str, Tally] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
         self._on_dirty = on_dirty
         self._dirty: dict[str, Tally] = {}  # in the order in which they were first touched
         self._sent: list[Tally] = []  # in the order of their entries
         self._seized: list[Tally] = []  # void if the clear on its way succeeds
+        self._replaced: list[Hold] = []  # additions that went with all the rest
         self._idle: dict[str, float] = {}  # {key without a slice: since when}
 
     @property
@@ -163,11 +255,10 @@ class Ledger:
         """How many keys have something to send."""
         return len(self._dirty)
 
-    def unsettled(self) -> Counter[str]:
-        """Return how many acknowledgements each key still needs."""
-        keys = Counter(tally.key for tally in (*self._sent, *self._seized))
-        keys.update({key: 1 if fits(tally.delta) else 2 for key, tally in self._dirty.items()})
-        return keys
+    def unsettled(self) -> dict[Tally, int]:
+        """Return what is pending or in flight, and the number that settles it (`Tally.sent`)."""
+        numbers = {tally: tally.sent for tally in (*self._sent, *self._seized)}
+        return numbers | {tally: tally.sent + 1 for tally in self._dirty.values()}
 
     def tally(self, key: str, now: float) -> Tally:
         """Return the tally of ``key``, a new one if need be."""
@@ -180,8 +271,16 @@ class Ledger:
     def touch(self, tally: Tally) -> None:
         """Note that ``tally`` has something to send."""
         tally.dirty = True
+        tally.rebound()
         self._dirty[tally.key] = tally
-        self._on_dirty()
+        self._on_dirty(tally.key)
+
+    def replace(self, tally: Tally, value: int) -> None:
+        """Make the own slice of a key ``value``, whatever it was, and was to become."""
+        self._replaced += tally.back
+        tally.replace(value)
+        if not tally.dirty:
+            self.touch(tally)
 
     # ------------------------------------------------------------------- sending
 
@@ -202,6 +301,7 @@ class Ledger:
         for key, tally in chosen.items():
             del self._dirty[key]
             tally.dirty = False
+            tally.rebound()
             entry = tally.send()
             if entry is None:
                 nothing.append(key)
@@ -217,25 +317,31 @@ class Ledger:
         """Put everything pending in flight without sending it: a clear will make it void (P30)."""
         for tally in self._dirty.values():
             tally.dirty = False
-            tally.in_flight = True
-            tally.flight_assign, tally.assign = tally.assign, None
-            tally.flight_delta, tally.delta = tally.delta, 0
+            tally.seize()
+            tally.rebound()
             self._seized.append(tally)
         self._dirty.clear()
 
     # ------------------------------------------------------------------- settling
 
-    def settle(self, results: Sequence[Result], now: float) -> tuple[list[str], list[str]]:
-        """Take in what became of what `send` gave out; return the keys settled and those lost."""
-        settled: list[str] = []
-        lost: list[str] = []
+    def _settled(self) -> Settled:
+        replaced, self._replaced = self._replaced, []
+        return Settled([], [], [], replaced, [])
+
+    def settle(self, results: Sequence[Result], now: float) -> Settled:
+        """Take in what became of what `send` gave out."""
+        settled = self._settled()
         sent, self._sent = self._sent, []
         for tally, result in zip(sent, results, strict=True):
-            if result is Verdict.RETRY:
+            if result is Verdict.RETRY or result is Verdict.MOVED:
                 self._back(tally)
                 continue
-            settled.append(tally.key)
+            settled.keys.append(tally.key)
+            if tally.flight_back and result is not Verdict.REFUSED:
+                settled.ended.extend(tally.flight_back)
             if isinstance(result, Before):
+                if tally.flight_holds:
+                    settled.landed.extend(tally.flight_holds)
                 own = result.slice if tally.flight_assign is None else tally.flight_assign
                 own += tally.flight_delta
                 tally.land()
@@ -245,13 +351,25 @@ class Ledger:
                 # With `Verdict.UNKNOWN` the counts shared the fate of the slice they were
                 # folded into: it is void since the key moved, or withheld until it fits.
                 if result is Verdict.REFUSED:
-                    amount = tally.flight_delta + (tally.flight_assign or 0)
-                    self.refused[tally.key] = self.refused.get(tally.key, 0) + amount
-                    lost.append(tally.key)
+                    self._refuse(tally, settled)
+                else:
+                    settled.landed.extend(tally.flight_holds)
                 tally.land()
                 tally.read_at = NEVER
                 tally.rebound()
-        return settled, lost
+        return settled
+
+    def _refuse(self, tally: Tally, settled: Settled) -> None:
+        """Counts are dropped (P32); what somebody has still to take back is not."""
+        settled.postponed.extend(tally.flight_back)
+        amount = tally.flight_delta + (tally.flight_assign or 0)
+        amount += sum(hold.count for hold in tally.flight_back)
+        for hold in tally.flight_holds:
+            hold.void = True
+            tally.void(hold)
+        if amount or tally.flight_assign is not None:
+            self.refused[tally.key] = self.refused.get(tally.key, 0) + amount
+            settled.lost.append(tally.key)
 
     def unsend(self) -> None:
         """Make everything in flight pending again: it was certainly not executed."""
@@ -259,22 +377,51 @@ class Ledger:
         for tally in sent:
             self._back(tally)
 
-    def release(self, *, void: bool, now: float) -> list[str]:
-        """End `seize`: the clear succeeded, or it did not. Return the keys that it settled."""
+    def release(self, *, void: bool, now: float) -> Settled:
+        """End `seize`: the clear succeeded, after what was pending, or it did not."""
+        settled = self._settled()
         seized, self._seized = self._seized, []
         for tally in seized:
             if void:
+                settled.keys.append(tally.key)
+                settled.landed.extend(tally.flight_holds)
+                settled.ended.extend(tally.flight_back)
                 tally.land()
                 tally.rebound()
                 self._rest(tally, now)
             else:
                 self._back(tally)
-        return [tally.key for tally in seized] if void else []
+        return settled
 
     def _back(self, tally: Tally) -> None:
+        if tally.assign is not None:
+            self._replaced += tally.flight_back
         tally.take_back()
         tally.rebound()
         self.touch(tally)
+
+    # --------------------------------------------------------------------- holds
+
+    def give_back(self, hold: Hold) -> None:
+        """Take an addition back with the next flush; at once in the local view."""
+        if not hold.void:
+            tally = self.tally(hold.key, NEVER)
+            tally.give_back(hold)
+            if not tally.dirty:
+                self.touch(tally)
+
+    def keep(self, hold: Hold) -> bool:
+        """Undo `give_back`, if that is not sent yet; False if it is too late."""
+        tally = self.tallies.get(hold.key)
+        if tally is None or hold not in tally.back:
+            return False
+        tally.void(hold)
+        return True
+
+    def void(self, hold: Hold) -> None:
+        """There is nothing to take back any more."""
+        if hold.key in self.tallies:
+            self.tallies[hold.key].void(hold)
 
     # ---------------------------------------------------------- the store's word
 

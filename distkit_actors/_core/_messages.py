@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
+from ._conditions import Condition
+
 #: Most entries, claims or own moves in one message (P5).
 MAX_ENTRIES: Final = 1000
 #: Most journal entries in one reply (P5).
 MAX_JOURNAL: Final = 1000
 #: Most slices that one step takes away from its own instance (P18).
 MAX_PURGE: Final = 1000
+#: Most keys that one announcement names; of more it says that any may have changed (P37).
+MAX_CHANGED: Final = 100
+#: Bound on what a folded entry adds, and on the values it is added to (P13): two such
+#: together stay inside int64, whatever the order of the operations in the fold.
+FOLD_LIMIT: Final = 10**18
 #: Most own moves in one part of a resume: each costs the store a look at every instance (P22).
 MAX_MOVES: Final = 100
 
@@ -34,6 +41,9 @@ class Kind(enum.Enum):
     """Move the epoch of every key at once."""
     CLAIM = "^"
     """Re-assert a slice with the stamp it was created at (P19)."""
+    FORGET = "-"
+    """Count the instance that stands for the key among the dead, and take its slices away. In
+    no batch that moves an epoch."""
 
 
 class Entry(NamedTuple):
@@ -49,10 +59,24 @@ class Entry(NamedTuple):
     """ADD: stands for several operations, so the store may answer `Verdict.SPLIT`."""
     stamp: int = 0
     """CLAIM: when the slice was created."""
+    condition: Condition | None = None
+    """ADD, PUT and MOVE: take effect only where this holds (P35)."""
+    of_own: bool = False
+    """The condition is about the own slice, not about the cumulative."""
+    guarded: bool = False
+    """ADD and PUT: takes back what was added before (P36), so not where the key's epoch has
+    moved since, as far as the instance does not know: then the store answers `Verdict.MOVED`."""
 
 
 class Before(NamedTuple):
     """Values before the entry ran; the instance replays its operations on them (P13)."""
+
+    cumulative: int
+    slice: int
+
+
+class Declined(NamedTuple):
+    """The condition does not hold for these values; nothing changed (P35)."""
 
     cumulative: int
     slice: int
@@ -66,14 +90,16 @@ class Verdict(enum.Enum):
     SPLIT = "/"
     """Too close to the limit for a folded entry; nothing changed, send one by one (P13)."""
     MOVED = "~"
-    """A claim older than the key's epoch: void (P19, P21)."""
+    """A claim older than the key's epoch is void (P19, P21); so is what is guarded (P36)."""
+    UNDONE = "-"
+    """Would have gone well, but another entry was refused, and they stand or fall together."""
     RETRY = "retry"
     """Never applied; the instance may send it again. Not on the wire."""
     UNKNOWN = "unknown"
     """Nobody can know whether it was applied. Not on the wire (P20)."""
 
 
-Result: TypeAlias = Before | Verdict
+Result: TypeAlias = Before | Declined | Verdict
 
 
 class Slice(NamedTuple):
@@ -139,6 +165,11 @@ class Apply:
     leave: bool = False
     budget: int = 0
     """How many slices of the dead this step may take away (P23)."""
+    whole: bool = False
+    """ADD and PUT entries are executed all, or none where one is refused (P34)."""
+    since: int | None = None
+    """What ``known`` was when the batch was made up; None if that has not changed. Guarded
+    entries were judged by it (P36)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +192,36 @@ class Resume:
     claims: Sequence[Entry] = ()
 
 
-Request: TypeAlias = Peek | Open | Load | Apply | Resume
+class Topic(enum.Enum):
+    """What a `Survey` is about; the value is its name on the wire."""
+
+    INSTANCES = "instances"
+    """Who lives, and whose slices still wait to be taken away."""
+    SLICES = "slices"
+    """Whose slices a key's cumulative is the sum of."""
+    KEYS = "keys"
+    """Which keys have a cumulative that is not 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Give a page of what the namespace holds. Changes nothing."""
+
+    instance: str
+    topic: Topic
+    key: str = ""
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Announce changes from now on, until ``lease`` microseconds from now (P37)."""
+
+    instance: str
+    lease: int
+
+
+Request: TypeAlias = Peek | Open | Load | Apply | Resume | Survey | Watch
 
 # ---------------------------------------------------------------------------- replies
 
@@ -249,4 +309,21 @@ class Stale:
     """Not executed: a late copy; nobody waits for this answer."""
 
 
-Reply: TypeAlias = Peeked | Opened | Loaded | Done | Behind | MustResume | Conflict | Stale
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A page of a survey; an empty cursor ends it. A name may come twice."""
+
+    cursor: str
+    rows: Sequence[tuple[str, int, bool]]
+    """INSTANCES: id, microseconds since its last sign of life, whether it counts as alive.
+    SLICES: id, value, True. KEYS: key, cumulative, True."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What changes from now on is announced, until the lease is over."""
+
+
+Reply: TypeAlias = (
+    Surveyed | Watched | Peeked | Opened | Loaded | Done | Behind | MustResume | Conflict | Stale
+)

@@ -7,13 +7,19 @@ rules P1 … P27 are explained in ``docs/protocol.md``.
 
 from __future__ import annotations
 
-from . import _reaper
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from . import _reaper, _survey
 from ._messages import (
+    FOLD_LIMIT,
     MAX_PURGE,
     Apply,
     Before,
     Behind,
     Conflict,
+    Declined,
     Done,
     Entry,
     Journal,
@@ -32,13 +38,23 @@ from ._messages import (
     Resume,
     Slice,
     Stale,
+    Survey,
     Verdict,
+    Watch,
+    Watched,
 )
 from ._registry import Record, Registry, State
 
-#: Bound on what a folded entry adds, and on the values it is added to (P13): two such
-#: together stay inside int64, whatever the order of the operations in the fold.
-FOLD_LIMIT = 10**18
+
+class _Step(NamedTuple):
+    """What the entries of a batch are run with."""
+
+    record: Record
+    request: Apply | Resume
+    at: int
+    now: int
+    moved: AbstractSet[str]
+    """Keys of guarded entries that have moved since the batch was made up."""
 
 
 class Namespace:
@@ -49,10 +65,12 @@ class Namespace:
         self.born = 0  # when it was made: a store that lost it makes another (P17)
         self.clock = 0  # the last stamp used, or the last sign of life of anybody (P6, P24)
         self.grace = 0  # when the last blackout ended (P24)
+        self.watched = 0  # until when changes are announced (P37)
 
     def execute(self, request: Request, now: int) -> Reply:
         """Run one request at store time ``now``: atomic, and at most once for each seq."""
         self.registry.expire(now)
+        self.registry.watched, self.registry.changed = now < self.watched, set()
         match request:
             case Peek():
                 record = self.registry.records.get(request.instance)
@@ -61,9 +79,21 @@ class Namespace:
                 return self._open(request, now)
             case Load():
                 return self._load(request, now)
+            case Survey():
+                return _survey.look(self.registry, request, now, self.grace)
+            case Watch():
+                self._birth(now)
+                self.watched = max(self.watched, now + request.lease)
+                return Watched()
             case Apply() | Resume():
                 refusal = self._judge(request, now)
                 return refusal or self._step(request, now)
+
+    @property
+    def changed(self) -> frozenset[str] | None:
+        """The keys whose change in the last request is to be announced; None: any may have."""
+        changed = self.registry.changed
+        return None if changed is None else frozenset(changed)
 
     # --------------------------------------------------------- taking an id over
 
@@ -154,9 +184,11 @@ class Namespace:
         journal, more = self._catch_up(record, request.known)
         if more and isinstance(request, Apply):
             return Behind(journal)
+        moved = self._moved_since(request) if isinstance(request, Apply) else set[str]()
         moved_before = epochs.latest
         again = isinstance(request, Resume) and self._reassert(request, record, at, now)
-        results = () if again else tuple([self._run(record, e, at, request) for e in entries])
+        step = _Step(record, request, at, now, moved)
+        results = () if again else self._run_all(step, entries)
         if isinstance(request, Apply) and request.leave:
             self.registry.bury(request.instance, record, State.LEFT, now)
 
@@ -212,16 +244,54 @@ class Namespace:
 
     # ------------------------------------------------------------------- entries
 
-    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        record = step.record
+        whole = isinstance(step.request, Apply) and step.request.whole
+        clock, undo = self.clock, list[tuple[str, int, Slice | None]]()
+        results: list[Result] = []
+        for entry in entries:
+            key = entry.key
+            if whole:
+                undo.append((key, self.registry.total(key), record.slices.get(key)))
+            results.append(self._unless(step, entry) or self._run(step, entry))
+        if whole and Verdict.REFUSED in results:
+            for key, total, own in reversed(undo):
+                self.registry.put(key, total)
+                self._write(record, key, own.value if own else 0, own.stamp if own else 0)
+            self.clock = clock
+            results = [r if r is Verdict.REFUSED else Verdict.UNDONE for r in results]
+        return tuple(results)
+
+    def _moved_since(self, request: Apply) -> set[str]:
+        """Return the keys whose guarded entries must not be executed (P36)."""
+        epochs = self.registry.epochs
+        since = request.known if request.since is None else request.since
+        guarded = {entry.key for entry in request.entries if entry.guarded}
+        return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > since}
+
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        """Return why an entry must not be executed (P35, P36)."""
+        key, condition = entry.key, entry.condition
+        if entry.guarded and key in step.moved:
+            return Verdict.MOVED
+        if condition is None:
+            return None
+        own = step.record.slices.get(key)
+        found = Declined(self.registry.total(key), own.value if own else 0)
+        holds = condition.holds(found.slice if entry.of_own else found.cumulative)
+        return None if holds else found
+
+    def _run(self, step: _Step, entry: Entry) -> Result:
+        record, request, at, now, _ = step
         key, value = entry.key, entry.value
         own = record.slices.get(key)
         before = Before(self.registry.total(key), own.value if own else 0)
         match entry.kind:
-            case Kind.ADD if value == 0:
-                return before
             case Kind.ADD:
                 if entry.folded and abs(before.cumulative) >= FOLD_LIMIT:
                     return Verdict.SPLIT
+                if value == 0:
+                    return before
                 return self._add(record, entry, at, before)
             case Kind.PUT:
                 if not self.registry.add(key, value - before.slice):
@@ -230,19 +300,38 @@ class Namespace:
             case Kind.MOVE:
                 self.registry.epochs.move(key, at)
                 self.registry.add(key, value - before.cumulative)
+                self.registry.note(key)  # slices have changed in any case
                 self._write(record, key, value, at)
                 self.clock = at
             case Kind.CLEAR:
                 self.registry.epochs.clear(at)
-                self.registry.sums.clear()
+                self.registry.forget_sums()
                 record.slices.clear()
                 self.clock = at
+            case Kind.FORGET:
+                return Verdict.REFUSED if key == request.instance else self._forget(key, now)
             case Kind.CLAIM:
                 forgotten = max(request.known, entry.stamp) < self.registry.epochs.floor
                 if forgotten or entry.stamp < self.registry.epochs.of(key):
                     return Verdict.MOVED
                 return self._add(record, entry, entry.stamp, before)
         return before
+
+    def _forget(self, instance: str, now: int) -> Before:
+        """Take an instance for dead and its slices away, some in each step.
+
+        Returns how many are left, and how many are gone.
+        """
+        registry = self.registry
+        record = registry.records.get(instance)
+        if record is None:
+            return Before(0, 0)
+        if record.state is State.LIVE:
+            registry.bury(instance, record, State.DEAD, now)
+        gone = [key for key in list(record.slices)[:MAX_PURGE] if registry.take_away(record, key)]
+        if gone and not record.slices:
+            registry.release(instance, record, now)
+        return Before(len(record.slices), len(gone))
 
     def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
         own = record.slices.get(entry.key)
@@ -282,7 +371,7 @@ class Namespace:
         registry = self.registry
         registry.epochs.clear_late(cleared)
         self.clock = max(self.clock, cleared)  # a slice made from now on is younger
-        registry.sums.clear()
+        registry.forget_sums()
         for instance, record in list(registry.holders()):
             record.slices = {}
             if instance != caller:
@@ -295,6 +384,7 @@ class Namespace:
         registry = self.registry
         counted_from = registry.epochs.of(key)
         registry.sums.pop(key, None)
+        registry.note(key)
         holders = sorted(registry.holders(), key=lambda pair: (pair[1].hold, pair[0]))
         for instance, record in holders:
             own = record.slices.get(key)

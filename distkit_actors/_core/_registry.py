@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ._epochs import Epochs
-from ._messages import MAX_PURGE, Done, Pace, Slice
+from ._messages import MAX_CHANGED, MAX_PURGE, Done, Pace, Slice
 from ._values import fits
 
 #: "Never", as an instant.
@@ -68,6 +68,8 @@ class Registry:
         self.bodies: dict[str, int] = {}  # {instance: when it became a body}, oldest first
         self.expiring: dict[str, int] = {}  # {instance without slices: when to forget it}
         self.due = 0  # no instance has a deadline before this instant
+        self.watched = False  # whether it is noted what a request changes (P37)
+        self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
 
     def total(self, key: str) -> int:
         """Return the cumulative of ``key``."""
@@ -82,7 +84,26 @@ class Registry:
             self.sums[key] = total
         else:
             self.sums.pop(key, None)
+        if amount:
+            self.note(key)
         return True
+
+    def put(self, key: str, total: int) -> None:
+        """Make a sum what it was before."""
+        self.add(key, total - self.total(key))
+
+    def forget_sums(self) -> None:
+        """Remove every sum."""
+        self.sums.clear()
+        if self.watched:
+            self.changed = None
+
+    def note(self, key: str) -> None:
+        """Note that the values of ``key`` may have changed, if somebody wants to know (P37)."""
+        if self.watched and self.changed is not None:
+            self.changed.add(key)
+            if len(self.changed) > MAX_CHANGED:
+                self.changed = None
 
     def take_away(self, record: Record, key: str) -> bool:
         """Remove a slice; False if it counts and the sum without it would leave int64 (I12)."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ._messages import (
+    FOLD_LIMIT,
     MAX_ENTRIES,
     MAX_MOVES,
     Apply,
@@ -70,8 +71,16 @@ class News:
 
     results: Sequence[Result] | None = None
     """One for each entry, once the batch has ended."""
+    at: int = 0
+    """Stamp of the step that executed the batch."""
     moved: list[str] = field(default_factory=list[str])
     """Keys whose epoch somebody moved."""
+    epochs: dict[str, int] = field(default_factory=dict[str, int])
+    """Where to."""
+    dropped: list[str] = field(default_factory=list[str])
+    """Keys whose own slice went with a move."""
+    gone: set[str] = field(default_factory=set[str])
+    """Keys of which the results speak, and whose own slice has gone with a move since (P20)."""
     cleared: bool = False
     """Somebody moved the epoch of every key."""
     backlog: bool = False
@@ -81,19 +90,32 @@ class News:
 class _Batch:
     """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
 
-    __slots__ = ("budget", "doubt", "entries", "leave")
+    __slots__ = ("budget", "doubt", "entries", "leave", "overtaken", "since", "whole")
 
-    def __init__(self, entries: Sequence[Entry], budget: int, leave: bool) -> None:
+    def __init__(self, entries: Sequence[Entry], budget: int, leave: bool, whole: bool) -> None:
         self.entries = entries
         self.budget = budget
         self.leave = leave
+        self.whole = whole
         self.doubt = False
+        self.since: int | None = None  # what was known of others' moves when it was made up
+        self.overtaken: set[str] | None = set()  # keys moved since, as far as known; None: all
 
 
 class _Resumption:
     """What is left to tell the store, and the batch that was folded into it (P20)."""
 
-    __slots__ = ("claims", "first", "folds", "moves", "results", "retries", "sent")
+    __slots__ = (
+        "asserted",
+        "claims",
+        "first",
+        "folds",
+        "gone",
+        "moves",
+        "results",
+        "retries",
+        "sent",
+    )
 
     def __init__(self) -> None:
         self.first = True
@@ -102,7 +124,11 @@ class _Resumption:
         self.retries: list[Entry] = []  # what is withheld
         self.sent: Resume | None = None
         self.results: list[Result] | None = None  # of the folded batch, where known
-        self.folds: dict[str, list[tuple[int, int]]] = {}  # {key: [(index, slice before)]}
+        # {key: [(index, slice before, whether it stands for many)]}
+        self.folds: dict[str, list[tuple[int, int, bool]]] = {}
+        # Moves that are learned of while it lasts may concern what an earlier part has settled.
+        self.asserted: dict[str, int] = {}  # {key of a fold: stamp of its claim}
+        self.gone: set[str] = set()  # keys of folds whose slices are void
 
 
 class Session:
@@ -141,12 +167,28 @@ class Session:
 
     # ------------------------------------------------------------------- sending
 
-    def begin(self, entries: Iterable[Entry], *, leave: bool = False, budget: int = 0) -> None:
-        """Make a batch of ``entries`` the outstanding one."""
+    def begin(
+        self,
+        entries: Iterable[Entry],
+        *,
+        leave: bool = False,
+        budget: int = 0,
+        whole: bool = False,
+    ) -> None:
+        """Make a batch of ``entries`` the outstanding one.
+
+        ``whole``: where one is refused none is executed; moves, never refused, cannot be undone.
+        """
         if not self.idle:
             raise ProtocolError(f"a batch was begun in {self.phase}")
         batch = list(self._with_beliefs(entries))
-        self._batch = _Batch(batch, budget, leave)
+        if whole and (leave or len({entry.kind is Kind.MOVE for entry in batch}) > 1):
+            raise ProtocolError("a whole batch either moves epochs or does not")
+        kinds = {entry.kind for entry in batch}
+        if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
+            raise ProtocolError("a batch that moves epochs forgets nobody")
+        self._batch = _Batch(batch, budget, leave, whole)
+        self._batch.since = self.known
 
     def retries(self) -> list[Entry]:
         """Return entries that try again what did not fit (I12), one for each key.
@@ -159,6 +201,20 @@ class Session:
     def request(self) -> Request | None:
         """Return what to send now, the same until `receive` makes progress; None when idle."""
         match self.phase:
+            case Phase.LIVE if self._batch:
+                batch = self._batch
+                return Apply(
+                    self.instance,
+                    self.incarnation,
+                    self.seq + 1,
+                    self.known,
+                    self.pace,
+                    batch.entries,
+                    batch.leave,
+                    batch.budget,
+                    batch.whole,
+                    None if batch.since == self.known else batch.since,
+                )
             case Phase.PEEK:
                 return Peek(self.instance)
             case Phase.OPEN:
@@ -174,18 +230,6 @@ class Session:
                 return Load(self.instance, self.incarnation, self._cursor)
             case Phase.RESUME:
                 return self._resume_part()
-            case Phase.LIVE if self._batch:
-                batch = self._batch
-                return Apply(
-                    self.instance,
-                    self.incarnation,
-                    self.seq + 1,
-                    self.known,
-                    self.pace,
-                    batch.entries,
-                    batch.leave,
-                    batch.budget,
-                )
             case _:
                 return None
 
@@ -234,6 +278,8 @@ class Session:
     def receive(self, reply: Reply) -> News:
         """Take the answer to `request` in."""
         match reply, self.phase:
+            case Done(), Phase.LIVE if self._batch:
+                return self._done(reply, self._batch)
             case Peeked(), Phase.PEEK:
                 self._expected, self._born = reply.incarnation, reply.born
                 self._attempt += 1
@@ -252,10 +298,13 @@ class Session:
                 self.slices.clear()
                 self._cursor = ""
                 self.phase = Phase.PEEK
-            case Done(), Phase.LIVE if self._batch:
-                return self._done(reply, self._batch)
             case Behind(), Phase.LIVE if self._batch:
-                return self._learn(reply.journal, News())
+                news = self._learn(reply.journal, News())
+                if self._batch.overtaken is not None:
+                    self._batch.overtaken.update(news.epochs)
+                if news.cleared:
+                    self._batch.overtaken = None
+                return news
             case MustResume(), Phase.LIVE if self._batch:
                 self._born = reply.born
                 return self._must_resume(reply.recorded, self._batch)
@@ -302,7 +351,7 @@ class Session:
         self._batch = None
         if batch.leave:
             self.phase = Phase.LEFT
-        news = News(reply.results, backlog=reply.backlog)
+        news = News(reply.results, reply.at, backlog=reply.backlog)
         if reply.journal:  # else it is the stored answer, which tells only of the batch
             self.stuck = reply.stuck
             self._learn(reply.journal, news)
@@ -354,16 +403,19 @@ class Session:
             self.cleared = journal.cleared
             for key in [k for k, piece in self.slices.items() if piece.stamp < self.cleared]:
                 del self.slices[key]
+                news.dropped.append(key)
             self.withheld = [pair for pair in self.withheld if pair[1].stamp >= self.cleared]
             news.cleared = True
         epochs = dict(journal.moves)
         for key in epochs.keys() & self.slices.keys():
             if self.slices[key].stamp < epochs[key]:
                 del self.slices[key]
+                news.dropped.append(key)
         self.withheld = [
             (key, piece) for key, piece in self.withheld if piece.stamp >= epochs.get(key, 0)
         ]
         news.moved += epochs
+        news.epochs |= epochs
         self.known = max(self.known, journal.latest)
         settled = max(journal.floor, self.cleared - 1)
         while self.moves and next(iter(self.moves.values())) <= settled:
@@ -386,20 +438,30 @@ class Session:
             self.withheld.clear()
         if applied_unknown:
             resumption = _Resumption()
-            resumption.results = self._fold(batch.entries, resumption)
+            resumption.results = self._fold(batch, resumption)
             self._restart(resumption)
             return News()
         self._restart()
         return News([Verdict.RETRY] * len(batch.entries))
 
-    def _fold(self, entries: Sequence[Entry], resumption: _Resumption) -> list[Result]:
+    def _fold(self, batch: _Batch, resumption: _Resumption) -> list[Result]:
         """Make operations on the own slice part of what is re-asserted; give moves up (P20)."""
         results: list[Result] = []
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(batch.entries):
             own = self.slices.get(entry.key)
             before = own.value if own else 0
             match entry.kind:
                 case Kind.ADD if entry.value == 0:
+                    results.append(Verdict.RETRY)
+                    continue
+                case _ if entry.guarded and (
+                    batch.overtaken is None or entry.key in batch.overtaken
+                ):
+                    # It belongs to a slice that is void.
+                    results.append(Verdict.UNKNOWN)
+                    continue
+                case Kind.ADD | Kind.PUT if entry.condition is not None or batch.whole:
+                    # Only the store can decide it; what it did on the own slice is replaced.
                     results.append(Verdict.RETRY)
                     continue
                 case Kind.ADD:
@@ -407,7 +469,7 @@ class Session:
                 case Kind.PUT:
                     after = entry.value
                     self._give_up(entry.key)
-                case Kind.CLAIM:
+                case Kind.CLAIM | Kind.FORGET:
                     results.append(Verdict.RETRY)
                     continue
                 case _:
@@ -418,7 +480,7 @@ class Session:
                 continue
             # A 0 is kept until it is asserted, so that its claim can tell the caller the sum.
             self.slices[entry.key] = Slice(after, own.stamp if own else self.known)
-            resumption.folds.setdefault(entry.key, []).append((index, before))
+            resumption.folds.setdefault(entry.key, []).append((index, before, entry.folded))
             results.append(Verdict.UNKNOWN)
         return results
 
@@ -428,6 +490,7 @@ class Session:
         fresh = resumption or _Resumption()
         if old and resumption is None:
             fresh.results, fresh.folds = old.results, old.folds
+            fresh.asserted, fresh.gone = old.asserted, old.gone
         fresh.moves = list(self.moves.items())
         fresh.claims = [
             Entry(Kind.CLAIM, key, piece.value, piece.value, stamp=piece.stamp)
@@ -467,6 +530,7 @@ class Session:
         sent, work.sent = work.sent, None
         self.seq += 1
         news = News()
+        settled = dict(work.asserted)
         if not reply.again:
             work.first = False
             del work.moves[: len(sent.moves)]
@@ -477,23 +541,34 @@ class Session:
                     self._retried(claim, result)
                 else:
                     self._asserted(claim, result, work)
+                    if result is Verdict.MOVED:
+                        news.dropped.append(claim.key)
         if reply.journal:
             self._learn(reply.journal, news)
+            epochs = {key: max(news.epochs.get(key, 0), self.cleared) for key in settled}
+            work.gone |= {key for key, stamp in settled.items() if stamp < epochs[key]}
         if work.first or work.moves or work.claims or work.retries:
             return news
         self._resumption = None
         self.phase = Phase.LIVE
-        news.results = work.results
+        news.results, news.gone = work.results, work.gone
+        news.at = reply.at
         return news
 
     def _asserted(self, claim: Entry, result: Result, work: _Resumption) -> None:
         """One own slice is back in the store, or is void, or does not fit for now."""
         key = claim.key
+        if key in work.folds:
+            work.asserted[key] = claim.stamp
+            if result is Verdict.MOVED:
+                work.gone.add(key)
         if isinstance(result, Before):
             if not claim.value:
                 self.slices.pop(key, None)
             if work.results is not None:
-                for index, before in work.folds.get(key, ()):
+                for index, before, many in work.folds.get(key, ()):
+                    if many and abs(result.cumulative) >= FOLD_LIMIT:
+                        continue  # it took effect, but not every operation in it would have (P13)
                     work.results[index] = Before(result.cumulative + before, before)
         elif result is Verdict.MOVED:
             self.slices.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .._errors import CounterOverflowError, InvalidKeyError
@@ -22,6 +23,29 @@ class CounterValue(NamedTuple):
     """This instance's own slice."""
 
 
+class Change(NamedTuple):
+    """What a conditional operation returns."""
+
+    previous: CounterValue
+    """The value that the condition was decided on."""
+    current: CounterValue
+    """The value after; the same as ``previous`` if nothing was changed."""
+    applied: bool
+    """Whether the condition held, so that the operation took effect."""
+
+
+class InstanceInfo(NamedTuple):
+    """One instance of a namespace, as `InstanceAwareCounter.instances` sees it."""
+
+    instance_id: str
+    heartbeat_age: float
+    """Seconds since its last sign of life, by the store's clock. Signs are written down at most
+    every 64th part of its threshold, so an age up to that says nothing."""
+    alive: bool
+    """Whether it counts as alive. The slices of one that does not still count, until they have
+    been taken away."""
+
+
 def fits(value: int) -> bool:
     """Tell whether ``value`` is a signed 64-bit integer."""
     return INT64_MIN <= value <= INT64_MAX
@@ -29,6 +53,8 @@ def fits(value: int) -> bool:
 
 def checked_name(name: object, what: str = "key") -> str:
     """Return ``name`` if it may name a counter (or a prefix), else raise `InvalidKeyError`."""
+    if type(name) is str and _is_name(name):
+        return name
     if not isinstance(name, str):
         raise InvalidKeyError(f"a {what} must be a str, not {type(name).__name__}")
     if not name:
@@ -44,10 +70,27 @@ def checked_name(name: object, what: str = "key") -> str:
     return name
 
 
+# Remembered, because programs use the same few names over and over.
+@lru_cache(maxsize=1024)
+def _is_name(name: str) -> bool:
+    # All but surrogates can be encoded as UTF-8; a name of ASCII has none.
+    return 0 < len(name) <= MAX_NAME and ":" not in name and name.isascii()
+
+
 def checked_count(count: object) -> int:
     """Return ``count`` if it is an int64 (a bool is not), else `TypeError` or overflow error."""
+    if type(count) is int and INT64_MIN <= count <= INT64_MAX:
+        return count
     if not isinstance(count, int) or isinstance(count, bool):
         raise TypeError(f"a count must be an int, not {type(count).__name__}")
     if not fits(count):
         raise CounterOverflowError(f"a count must fit into 64 bits, which {count} does not")
     return int(count)
+
+
+def checked_id(instance_id: object) -> str:
+    """Return ``instance_id`` if it may name an instance, else raise `ValueError`."""
+    if not isinstance(instance_id, str) or not instance_id or len(instance_id) > MAX_NAME:
+        raise ValueError(f"instance_id must be a str of 1 to {MAX_NAME} characters")
+    instance_id.encode()
+    return instance_id

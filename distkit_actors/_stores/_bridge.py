@@ -82,6 +82,16 @@ class BridgeConnection(Connection):
             raise trio.ClosedResourceError
         return await self._in_loop(partial(_exchange, self._connection, command))
 
+    async def _send(self, command: bytes) -> None:
+        if self._connection is None:
+            raise trio.ClosedResourceError
+        await self._in_loop(partial(_send, self._connection, command))
+
+    async def _listen(self) -> list[Answer]:
+        if self._connection is None:
+            raise trio.ClosedResourceError
+        return [await self._in_loop(partial(_receive, self._connection))]
+
     async def _in_loop(self, function: _AsyncioFunction) -> Answer:
         try:
             return await self._loop.run(function)
@@ -127,6 +137,16 @@ async def _connect(connection: AbstractConnection) -> Answer:
 async def _exchange(connection: AbstractConnection, command: bytes) -> Answer:
     await connection.send_packed_command([command], check_health=False)
     return cast("Answer", await connection.read_response())
+
+
+async def _send(connection: AbstractConnection, command: bytes) -> Answer:
+    await connection.send_packed_command([command], check_health=False)
+    return None
+
+
+async def _receive(connection: AbstractConnection) -> Answer:
+    # It survives that we give up waiting, and nothing of what has come is lost.
+    return cast("Answer", await connection.read_response(disconnect_on_error=False))
 
 
 async def _close(connection: AbstractConnection) -> Answer:

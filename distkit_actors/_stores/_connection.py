@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import hiredis
 import trio
@@ -22,6 +21,8 @@ from .._errors import StoreUnavailableError
 MakeConnection: TypeAlias = Callable[[], AbstractConnection]
 
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
+
+_T = TypeVar("_T")
 
 _LOST: Final = "the connection to the store was lost"
 
@@ -77,6 +78,17 @@ class Connection(ABC):
     async def _exchange(self, command: bytes) -> Answer:
         """Send a command and receive its answer."""
 
+    @abstractmethod
+    async def _send(self, command: bytes) -> None:
+        """Send a command."""
+
+    @abstractmethod
+    async def _listen(self) -> list[Answer]:
+        """Wait for a message, and return it with those that have come behind it.
+
+        When cancelled, it has taken none.
+        """
+
     async def connect(self) -> None:
         """Make a connection and introduce ourselves. A checkpoint.
 
@@ -84,7 +96,7 @@ class Connection(ABC):
         connection.
         """
         await self.drop()
-        await self._run(self._introduce, f"the store at {self._address} cannot be reached")
+        await self._run(self._introduce(), f"the store at {self._address} cannot be reached")
 
     async def call(self, *words: bytes) -> Answer:
         """Send a command and return its answer. A checkpoint.
@@ -95,13 +107,33 @@ class Connection(ABC):
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
-        return await self._run(partial(self._exchange, pack(words)), _LOST)
+        return await self._run(self._exchange(pack(words)), _LOST)
 
-    async def _run(self, function: Callable[[], Awaitable[Answer]], failed: str) -> Answer:
+    async def receive(self) -> list[Answer]:
+        """Wait for what the server sends by itself, and return what has come. A checkpoint.
+
+        Silence is normal, but a connection can die in it and nobody would know. So the server
+        is asked for a sign of life after a `response_timeout` of it; that is returned too.
+
+        Raises as `call` does; when cancelled, the connection is dropped.
+        """
+        if not self.connected:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError(_LOST)
+        return await self._run(self._hear(), _LOST, silence=self._response_timeout)
+
+    async def _hear(self) -> list[Answer]:
+        await trio.lowlevel.checkpoint()  # there may be something already
+        with trio.move_on_after(self._response_timeout):
+            return await self._listen()
+        await self._send(pack((b"PING",)))
+        return await self._listen()
+
+    async def _run(self, conversation: Awaitable[_T], failed: str, silence: float = 0) -> _T:
         """Do something with the connection, which does not survive a failure."""
         try:
-            with trio.move_on_after(self._response_timeout):
-                return await function()
+            with trio.move_on_after(self._response_timeout + silence):
+                return await conversation
         except ErrorReplyError:
             raise
         except Exception as error:

@@ -10,7 +10,7 @@ kit that both stores of this package pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from .._core._messages import Reply, Request
 from .._errors import StoreUnavailableError
@@ -50,11 +50,38 @@ class Link(ABC):
         """Whether a connection is up, as far as is known."""
 
 
+class Tidings(ABC):
+    """Word of changes in a namespace, as its store pushes it. Used by one task at a time.
+
+    It comes only while a `Watch` is in force, which a link asks for (P37), and it is a hint
+    to read, not a value: of what changed before `connect` has returned, or while the
+    subscription was lost, nothing is said. So connect, watch, read everything, then wait.
+    """
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Make sure that there is a subscription; at once if there is one.
+
+        A checkpoint. Raises `StoreUnavailableError` if the store cannot be reached,
+        `StoreError` if it refuses us. When cancelled on the way there is no subscription.
+        """
+
+    @abstractmethod
+    async def wait(self) -> frozenset[str] | None:
+        """Wait for changes: the keys whose values may have changed, or None: any may have.
+
+        A checkpoint. Raises `StoreUnavailableError` if there is no subscription, or if it is
+        lost: connect again, and read everything. Raises `StoreError` if the store refuses
+        it. When cancelled, nothing is lost in silence: either the subscription goes on, or
+        there is none any more.
+        """
+
+
 class Store(ABC):
     """A place where the counters of any number of prefixes live.
 
     One store object may serve many counters. It holds no task and no connection of its
-    own: what a counter needs lives in the counter's nursery, through `link`.
+    own: what a counter needs lives in the counter's nursery, through `link` and `tidings`.
     """
 
     @abstractmethod
@@ -64,3 +91,15 @@ class Store(ABC):
         Entering it contacts nobody. It is left after the last request, with a bounded
         clean-up that holds under cancellation.
         """
+
+    def tidings(
+        self,
+        prefix: str,  # noqa: ARG002 - for stores that can
+    ) -> AbstractAsyncContextManager[Tidings | None]:
+        """Return a context manager around what the store pushes of the namespace of ``prefix``.
+
+        It gives None if the store cannot push: then a counter that watches has to ask again
+        and again. Entering it contacts nobody. It is left with a bounded clean-up that holds
+        under cancellation.
+        """
+        return nullcontext()

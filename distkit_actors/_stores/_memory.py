@@ -8,9 +8,10 @@ from typing import final
 
 import trio
 
-from .._core._messages import Reply, Request
+from .._core._messages import MAX_CHANGED, Reply, Request
 from .._core._namespace import Namespace
-from ._contract import Link, Store
+from .._errors import StoreUnavailableError
+from ._contract import Link, Store, Tidings
 
 _MICROSECONDS = 1_000_000
 
@@ -25,22 +26,42 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         self._namespaces: dict[str, Namespace] = {}
+        self._tidings: dict[str, list[_MemoryTidings]] = {}
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         yield _MemoryLink(self, prefix)
 
+    @asynccontextmanager
+    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
+        """Return word of changes in the namespace of ``prefix``; see `Store.tidings`."""
+        listeners = self._tidings.setdefault(prefix, [])
+        tidings = _MemoryTidings()
+        listeners.append(tidings)
+        try:
+            yield tidings
+        finally:
+            listeners.remove(tidings)
+
     def execute(self, prefix: str, request: Request) -> Reply:
         """Run one request at the current trio time."""
         namespace = self._namespaces.get(prefix)
         if namespace is None:
             namespace = self._namespaces[prefix] = Namespace()
-        return namespace.execute(request, int(trio.current_time() * _MICROSECONDS))
+        reply = namespace.execute(request, int(trio.current_time() * _MICROSECONDS))
+        changed = namespace.changed
+        if changed is None or changed:
+            for tidings in self._tidings.get(prefix, ()):
+                tidings.tell(changed)
+        return reply
 
     def wipe(self) -> None:
         """Lose everything, as a server does that restarts without persistence."""
         self._namespaces.clear()
+        for listeners in self._tidings.values():
+            for tidings in listeners:
+                tidings.tell(None)
 
     def __repr__(self) -> str:
         return f"<MemoryStore with {len(self._namespaces)} namespaces>"
@@ -63,3 +84,39 @@ class _MemoryLink(Link):
     @property
     def connected(self) -> bool:
         return True
+
+
+class _MemoryTidings(Tidings):
+    def __init__(self) -> None:
+        self._subscribed = False
+        self._untold: frozenset[str] | None = frozenset()  # None: any key
+        self._told = trio.Event()
+
+    def tell(self, changed: frozenset[str] | None) -> None:
+        """Wake who waits, or keep it until somebody does."""
+        if not self._subscribed:
+            return
+        if self._untold is not None:
+            every = None if changed is None else self._untold | changed
+            self._untold = None if every is None or len(every) > MAX_CHANGED else every
+        self._told.set()
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self._subscribed:
+            self._subscribed, self._untold = True, frozenset()
+
+    async def wait(self) -> frozenset[str] | None:
+        if not self._subscribed:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError("there is no subscription: `connect` comes first")
+        try:
+            await trio.lowlevel.checkpoint()
+            while self._untold == frozenset():
+                self._told = trio.Event()
+                await self._told.wait()
+        except trio.Cancelled:
+            self._subscribed = False  # as with a connection, so that nobody relies on less
+            raise
+        changed, self._untold = self._untold, frozenset()
+        return changed

@@ -15,43 +15,15 @@ from redis.asyncio.connection import Connection as TcpConnection
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError
 from ._bridge import open_bridge
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
-from ._contract import Link, Store, StoreAwayError
+from ._connection import Connection, ErrorReplyError, MakeConnection
+from ._contract import Link, Store, Tidings
+from ._redis_tidings import RedisTidings
+from ._refusals import mapped
 from ._scripts import load_scripts
 from ._stream import open_stream
 from ._wire import Names, decode, encode
 
 _OLDEST: Final = (6, 2)
-
-#: Error replies that mean: not now. Nothing was executed, and it may go well later.
-_AWAY: Final = frozenset(
-    {
-        "BUSY",
-        "CLUSTERDOWN",
-        "LOADING",
-        "MASTERDOWN",
-        "NOREPLICAS",
-        "NOSCRIPT",  # forgotten again since we loaded them
-        "READONLY",
-        "TRYAGAIN",
-    }
-)
-
-#: What to do about the others.
-_ADVICE: Final = {
-    "ASK": "this server is a node of a cluster and does not hold the keys of this prefix: "
-    "connect to the node that does, or to a proxy",
-    "CROSSSLOT": "the server does not honour hash tags in key names, which this package needs",
-    "MISCONF": "Redis cannot save its data and refuses writes: see its log, and free the disk",
-    "NOAUTH": "user name or password are missing or wrong: check the store's URL",
-    "NOPERM": "the user may not do what is needed: grant it EVALSHA, SCRIPT LOAD, the commands "
-    "that the scripts call, and all keys that match 'dk:*'",
-    "OOM": "Redis is out of memory: raise its maxmemory or delete something",
-    "WRONGTYPE": "something else uses a key of this package, 'dk:{p.<prefix>}:…': delete it or "
-    "choose another prefix",
-}
-_ADVICE["MOVED"] = _ADVICE["ASK"]
-_ADVICE["WRONGPASS"] = _ADVICE["NOAUTH"]
 
 Transport: TypeAlias = Literal["asyncio", "trio"]
 
@@ -110,9 +82,20 @@ class RedisStore(Store):
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        opened = _TRANSPORTS[self._transport](self._make, self._address, self._response_timeout)
-        async with opened as connection:
+        async with self._connection() as connection:
             yield _RedisLink(connection, Names(prefix), self._now)
+
+    @asynccontextmanager
+    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
+        """Return word of changes in the namespace of ``prefix``; see `Store.tidings`.
+
+        It has a connection of its own: one that is subscribed can run no scripts.
+        """
+        async with self._connection() as connection:
+            yield RedisTidings(connection, Names(prefix).channel)
+
+    def _connection(self) -> AbstractAsyncContextManager[Connection]:
+        return _TRANSPORTS[self._transport](self._make, self._address, self._response_timeout)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"
@@ -138,7 +121,7 @@ class _RedisLink(Link):
                 self._checked = True
         except ErrorReplyError as error:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise _mapped(error) from None
+            raise mapped(error) from None
         except StoreError:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
@@ -149,26 +132,27 @@ class _RedisLink(Link):
             request = Load(request.instance, request.incarnation, "")
         name, arguments = encode(request)
         time = b"%d" % self._now() if self._now else b""
+        keys = self._names.keys(request.instance)
+        words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, time, *arguments)
         try:
-            answer = await self._call(name, self._names.keys(request.instance), time, *arguments)
+            try:
+                answer = await self._connection.call(*words)
+            except ErrorReplyError as error:
+                if error.code != "NOSCRIPT":
+                    raise
+                await self._load_scripts()
+                # It was not executed, so that it may be sent again.
+                answer = await self._connection.call(*words)
         except ErrorReplyError as error:
-            raise _mapped(error) from None
+            raise mapped(error) from None
         reply = decode(cast("Sequence[bytes]", answer))
         self._loading = isinstance(reply, Loaded)
         return reply
 
-    async def _call(self, name: str, keys: Sequence[bytes], *arguments: bytes) -> Answer:
-        """Run a script, which the server may have forgotten."""
-        words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, *arguments)
-        try:
-            return await self._connection.call(*words)
-        except ErrorReplyError as error:
-            if error.code != "NOSCRIPT":
-                raise
-        # It was not executed, so that it may be sent again.
+    async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Tell the server the scripts, which it may have forgotten."""
         for script in load_scripts().values():
             await self._connection.call(b"SCRIPT", b"LOAD", script.source)
-        return await self._connection.call(*words)
 
     @property
     def connected(self) -> bool:
@@ -199,14 +183,6 @@ async def _info(connection: Connection, section: bytes) -> dict[str, str]:
         raise
     lines = answer.decode().splitlines() if isinstance(answer, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def _mapped(error: ErrorReplyError) -> StoreError:
-    if error.code in _AWAY:
-        return StoreAwayError(f"the store cannot serve now ({error.code}): {error.text}")
-    advice = _ADVICE.get(error.code)
-    reason = f"{advice} ({error.code}: {error.text})" if advice else error.text
-    return StoreError(f"the store refuses: {reason}")
 
 
 def _parse(url: str) -> tuple[Callable[[], AbstractConnection], str]:

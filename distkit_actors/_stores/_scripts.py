@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 #: One for each kind of request.
-SCRIPTS: Final = ("peek", "open", "load", "apply", "resume")
+SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "survey", "watch")
 
 _INCLUDE: Final = "--@include "
 

@@ -6,8 +6,9 @@ commands and parses answers. What is left is to send, to receive, and to introdu
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import hiredis
@@ -30,7 +31,7 @@ class StreamConnection(Connection):
     def __init__(self, make: MakeConnection, address: str, response_timeout: float) -> None:
         super().__init__(address, response_timeout)
         self._make = make
-        self._stream: trio.abc.Stream | None = None
+        self._stream: _Socket | trio.abc.Stream | None = None
         self._reader = hiredis.Reader()
 
     @property
@@ -53,19 +54,30 @@ class StreamConnection(Connection):
         return None
 
     async def _exchange(self, command: bytes) -> Answer:
-        stream = self._stream
-        if stream is None:
+        await self._send(command)
+        return await self._receive()
+
+    async def _send(self, command: bytes) -> None:
+        if self._stream is None:
             raise trio.ClosedResourceError
-        await stream.send_all(command)
-        while (answer := self._reader.gets()) is False:
-            received = await stream.receive_some(_CHUNK)
+        await self._stream.send_all(command)
+
+    async def _listen(self) -> list[Answer]:
+        messages = [await self._receive()]
+        while (message := self._reader.gets()) is not False:
+            messages.append(_checked(message))
+        return messages
+
+    async def _receive(self) -> Answer:
+        """Return the next message; when cancelled, none was taken."""
+        while (message := self._reader.gets()) is False:
+            if self._stream is None:
+                raise trio.ClosedResourceError
+            received = await self._stream.receive_some(_CHUNK)
             if not received:
                 raise trio.BrokenResourceError("closed by the server")
             self._reader.feed(bytes(received))
-        if isinstance(answer, ErrorReplyError):
-            raise answer
-        result: Answer = answer
-        return result
+        return _checked(message)  # noqa: ASYNC910 - internal: callers make the checkpoint
 
 
 @asynccontextmanager
@@ -81,14 +93,57 @@ async def open_stream(
             await connection.drop()
 
 
+def _checked(message: Answer | ErrorReplyError) -> Answer:
+    if isinstance(message, ErrorReplyError):
+        raise message
+    return message
+
+
+class _Socket(trio.abc.Stream):
+    """A connected socket for one task at a time, that loses no time.
+
+    What trio's own stream does more is a checkpoint after each `send`, and trying to receive
+    before there can be an answer: together a third of the time that a request takes.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        family, kind = stream.socket.family, stream.socket.type
+        self._socket = socket.socket(family, kind, fileno=stream.socket.detach())
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
+        """Send; a checkpoint only if it has to wait."""
+        with memoryview(data) as rest:
+            sent = 0
+            while sent < len(rest):
+                try:
+                    sent += self._socket.send(rest[sent:])
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for data, and receive it."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return self._socket.recv(max_bytes or _CHUNK)
+
+    async def aclose(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+
 async def _open(settings: AbstractConnection) -> trio.abc.Stream:
     if isinstance(settings, UnixDomainSocketConnection):
-        return await trio.open_unix_socket(settings.path)
+        return _Socket(await trio.open_unix_socket(settings.path))
     assert isinstance(settings, TcpConnection)
     stream = await trio.open_tcp_stream(settings.host, int(settings.port))
     if isinstance(settings, SSLConnection):
         return trio.SSLStream(stream, _tls(settings), server_hostname=str(settings.host))
-    return stream
+    return _Socket(stream)
 
 
 def _tls(settings: SSLConnection) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ Values travel as decimal strings, so that Lua never makes floating point numbers
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from .._core._messages import (
@@ -13,6 +14,7 @@ from .._core._messages import (
     Before,
     Behind,
     Conflict,
+    Declined,
     Done,
     Entry,
     Journal,
@@ -30,15 +32,18 @@ from .._core._messages import (
     Result,
     Resume,
     Stale,
+    Survey,
+    Surveyed,
     Verdict,
+    Watch,
+    Watched,
 )
 
 _FLAG: Final = (b"0", b"1")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _FOLDED: Final = b"&"
-_VERDICTS: Final = {
-    verdict.value.encode(): verdict for verdict in (Verdict.REFUSED, Verdict.SPLIT, Verdict.MOVED)
-}
+_SIGNS: Final = (Verdict.REFUSED, Verdict.UNDONE, Verdict.SPLIT, Verdict.MOVED)
+_VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
 
 
 class Names:
@@ -49,16 +54,20 @@ class Names:
     prefixes never share a name.
     """
 
-    __slots__ = ("_instance", "_shared")
+    __slots__ = ("_instance", "_last", "_shared", "channel")
 
     def __init__(self, prefix: str) -> None:
         base = f"dk:{{p.{prefix}}}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + b"i:"
+        self.channel = base + b"c"  # where changes are announced (P37); not a key
+        self._last: tuple[str, tuple[bytes, ...]] = ("", ())  # a link asks for one instance
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""
-        return (*self._shared, self._instance + instance.encode())
+        if self._last[0] != instance:
+            self._last = (instance, (*self._shared, self._instance + instance.encode()))
+        return self._last[1]
 
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
@@ -82,8 +91,9 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
         case Apply():
             words += (
                 *_session(request),
-                _FLAG[request.leave],
+                b"w" if request.whole else _FLAG[request.leave],
                 b"%d" % request.budget,
+                b"" if request.since is None else b"%d" % request.since,
             )
             words += _entries(request.entries)
             return "apply", words
@@ -99,6 +109,11 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 words += (key.encode(), b"%d" % epoch)
             words += _entries(request.claims)
             return "resume", words
+        case Survey():
+            words += (request.topic.value.encode(), request.key.encode(), request.cursor.encode())
+            return "survey", words
+        case Watch():
+            return "watch", [*words, b"%d" % request.lease]
 
 
 def _session(request: Apply | Resume) -> tuple[bytes, ...]:
@@ -110,15 +125,24 @@ def _session(request: Apply | Resume) -> tuple[bytes, ...]:
     )
 
 
+@lru_cache
 def _pace(pace: Pace) -> tuple[bytes, ...]:
     return b"%d" % pace.threshold, b"%d" % pace.silence, b"%d" % pace.retention
 
 
 def _entries(entries: Iterable[Entry]) -> list[bytes]:
     words: list[bytes] = []
-    for kind, key, value, after, folded, stamp in entries:
+    for kind, key, value, after, folded, stamp, condition, of_own, guarded in entries:
+        word = _FOLDED if folded else _KINDS[kind]
+        if guarded:
+            word += b"g"
+        if condition is not None:
+            word += b"%s%s%d" % (b"o" if of_own else b"c", condition.sign.encode(), condition.value)
+        if kind is Kind.FORGET:
+            words += (word, b"", key.encode(), b"")  # an id is no key, and may look like a field
+            continue
         words += (
-            _FOLDED if folded else _KINDS[kind],
+            word,
             key.encode(),
             b"%d@%d" % (value, stamp) if kind is Kind.CLAIM else b"%d" % value,
             b"" if after is None else b"%d" % after,
@@ -128,28 +152,33 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
 
 def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
     """Read the reply of a script."""
-    tag, *rest = reply
-    match tag, rest:
-        case b"done", [step]:
+    match reply:
+        case [b"done", step]:
             return _done(step)
-        case b"done", [step, backlog, stuck, *journal]:
+        case [b"done", step, backlog, stuck, *journal]:
             return _done(step, _journal(journal), backlog == b"1", int(stuck))
-        case b"behind", journal:
+        case [b"behind", *journal]:
             return Behind(_journal(journal))
-        case b"resume", [recorded, born]:
+        case [b"resume", recorded, born]:
             return MustResume(int(recorded) if recorded else None, int(born))
-        case b"conflict", [incarnation]:
+        case [b"conflict", incarnation]:
             return Conflict(int(incarnation))
-        case b"stale", []:
+        case [b"stale"]:
             return Stale()
-        case b"peeked", [incarnation, born]:
+        case [b"watched"]:
+            return Watched()
+        case [b"peeked", incarnation, born]:
             return Peeked(int(incarnation), int(born))
-        case b"opened", [incarnation, known, inherited, leftovers]:
+        case [b"opened", incarnation, known, inherited, leftovers]:
             return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
-        case b"loaded", [cursor, *pieces]:
+        case [b"loaded", cursor, *pieces]:
             return Loaded(cursor.decode(), _slices(pieces))
+        case [b"surveyed", cursor, *rows]:
+            triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+            found = [(name.decode(), int(number), flag == b"1") for name, number, flag in triples]
+            return Surveyed(cursor.decode(), found)
         case _:
-            raise ValueError(f"no script of ours replies {tag!r} with {len(rest)} words")
+            raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
 
 
 def _done(
@@ -164,16 +193,21 @@ def _results(text: bytes) -> tuple[Result, ...]:
     if not text:
         return ()
     results = text.split(b";")
-    if _VERDICTS.keys().isdisjoint(results):
+    if _VERDICTS.keys().isdisjoint(results) and b"?" not in text:
         numbers = map(int, text.replace(b";", b",").split(b","))
         return tuple(map(Before, numbers, numbers))
-    return tuple(
-        _VERDICTS.get(result) or Before(*map(int, result.split(b","))) for result in results
-    )
+    return tuple(_VERDICTS.get(result) or _values(result) for result in results)
+
+
+def _values(text: bytes) -> Before | Declined:
+    kind = Declined if text.endswith(b"?") else Before
+    return kind(*map(int, text.rstrip(b"?").split(b",")))
 
 
 def _journal(words: Sequence[bytes]) -> Journal:
     cleared, floor, latest, *moves = words
+    if not moves:
+        return Journal(int(cleared), int(floor), int(latest))
     epochs = tuple(
         (key.decode(), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
     )

@@ -9,7 +9,10 @@ import trio
 
 from .._stores._contract import Store
 from . import _checks_counters as counters
+from . import _checks_entries as entries
+from . import _checks_push as push
 from . import _checks_requests as requests
+from . import _checks_several as several
 from . import _checks_time as time
 from ._witness import Witness
 
@@ -24,6 +27,12 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     counters.overflow_is_refused,
     counters.many_at_once,
     counters.names_do_not_mix,
+    several.several_keys,
+    several.conditional_operations,
+    several.holds_end,
+    several.the_fleet_is_seen,
+    push.changes_are_told,
+    push.values_are_followed,
     requests.entries_run_in_order,
     requests.bad_entries_harm_nobody,
     requests.folds_are_split_near_the_limits,
@@ -41,12 +50,24 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     requests.long_journals_come_in_pages,
     requests.moves_are_reasserted,
     requests.leavers_leave,
+    entries.whole_batches_stand_or_fall,
+    entries.what_is_undone_was_never_made,
+    entries.conditions_are_decided_in_order,
+    entries.conditions_are_exact,
+    entries.verdicts_are_remembered,
+    entries.guards_stop_what_is_void,
+    entries.guards_look_back_to_the_beginning,
+    entries.the_forgotten_are_dead,
+    entries.forgetting_is_bounded,
+    entries.surveys_tell_who_has_what,
+    entries.surveys_come_in_pages,
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
     time.heartbeats_keep_alive,
     time.a_blackout_kills_nobody,
     time.the_departed_are_forgotten,
     time.old_moves_are_forgotten,
+    entries.surveys_tell_who_is_there,
 )
 
 

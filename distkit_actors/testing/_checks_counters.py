@@ -44,13 +44,17 @@ _NAMES: Final = (
 )
 
 
-def _strict(store: Store, prefix: str) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
+def strict_counter(
+    store: Store, prefix: str
+) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
+    """Return a block that runs a strict counter, which nobody takes for dead."""
     return StrictInstanceAwareCounter.open(
         prefix, store, dead_instance_threshold=LONG, exit_grace=_GRACE
     )
 
 
-def _lax(store: Store, prefix: str) -> AbstractAsyncContextManager[LaxInstanceAwareCounter]:
+def lax_counter(store: Store, prefix: str) -> AbstractAsyncContextManager[LaxInstanceAwareCounter]:
+    """Return a block that runs a lax counter, which nobody takes for dead."""
     # With such periods nothing is sent but by `flush` and by operations that act at once.
     return LaxInstanceAwareCounter.open(
         prefix,
@@ -73,7 +77,7 @@ async def _overflows(operation: Awaitable[object], what: str) -> None:
 async def strict_operations(store: Store) -> None:
     """Each operation of a strict counter does and returns what it must."""
     prefix = fresh()
-    async with _strict(store, prefix) as a, _strict(store, prefix) as b:
+    async with strict_counter(store, prefix) as a, strict_counter(store, prefix) as b:
         same(await a.get("k"), (0, 0), "get of a missing key")
         same(await a.inc("k", 10), (10, 10), "inc")
         same(await b.inc("k", 5), (15, 5), "inc by another instance")
@@ -108,7 +112,7 @@ async def strict_operations(store: Store) -> None:
 async def lax_operations(store: Store) -> None:
     """Lax counts arrive, once, and count together with strict ones."""
     prefix = fresh()
-    async with _strict(store, prefix) as strict, _lax(store, prefix) as lax:
+    async with strict_counter(store, prefix) as strict, lax_counter(store, prefix) as lax:
         lax.inc_nowait("k", 5)
         lax.dec_nowait("k", 2)
         lax.inc_nowait("other", -4)
@@ -132,14 +136,14 @@ async def lax_operations(store: Store) -> None:
         await lax.clear()
         same(await strict.get("other"), (0, 0), "strict get after a lax clear")
         lax.inc_nowait("k", 2)
-    async with _strict(store, prefix) as strict:
+    async with strict_counter(store, prefix) as strict:
         same(await strict.get("k"), (0, 0), "get after all have left")
 
 
 async def numbers_are_exact(store: Store) -> None:
     """Values are exact over the whole of int64, whatever way they are come by."""
     prefix = fresh()
-    async with _strict(store, prefix) as a, _strict(store, prefix) as b:
+    async with strict_counter(store, prefix) as a, strict_counter(store, prefix) as b:
         for number in _NUMBERS:
             key, step = f"at {number}", 1 if number < 0 else -1
             same(await a.inc(key, number), (number, number), f"inc by {number}")
@@ -163,7 +167,7 @@ async def overflow_is_refused(store: Store) -> None:
     """What would leave int64 changes nothing, be it slice or cumulative."""
     prefix = fresh()
     async with AsyncExitStack() as stack:
-        a, b, c = [await stack.enter_async_context(_strict(store, prefix)) for _ in range(3)]
+        a, b, c = [await stack.enter_async_context(strict_counter(store, prefix)) for _ in range(3)]
         for top, one in ((INT64_MAX, 1), (INT64_MIN, -1)):
             key = f"near {top}"
             await a.set(key, top)
@@ -209,7 +213,7 @@ async def many_at_once(store: Store) -> None:
         await _overflows(counter.inc("full"), "an inc past the end among others")
         refused.append(1)
 
-    async with _strict(store, prefix) as a, _strict(store, prefix) as b:
+    async with strict_counter(store, prefix) as a, strict_counter(store, prefix) as b:
         await a.set("full", INT64_MAX)
         async with trio.open_nursery() as nursery:
             for index in range(250):

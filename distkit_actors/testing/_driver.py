@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from .._core._conditions import Condition
 from .._core._messages import (
     Apply,
     Before,
+    Declined,
     Entry,
     Kind,
     MustResume,
@@ -19,6 +21,9 @@ from .._core._messages import (
     Reply,
     Request,
     Result,
+    Survey,
+    Surveyed,
+    Topic,
     Verdict,
 )
 from .._core._session import News, Phase, Session
@@ -63,6 +68,21 @@ def clear() -> Entry:
     return Entry(Kind.CLEAR, "", 0)
 
 
+def forget(instance: str) -> Entry:
+    """Return the entry that takes an instance for dead."""
+    return Entry(Kind.FORGET, instance, 0)
+
+
+def guarded(entry: Entry) -> Entry:
+    """Return an entry that takes back what was added before."""
+    return entry._replace(guarded=True)
+
+
+def only(entry: Entry, condition: Condition, *, of_own: bool = False) -> Entry:
+    """Return an entry that takes effect only where a condition holds."""
+    return entry._replace(condition=condition, of_own=of_own)
+
+
 def claim(key: str, value: int, stamp: int) -> Entry:
     """Return the entry that re-asserts a slice."""
     return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
@@ -71,6 +91,11 @@ def claim(key: str, value: int, stamp: int) -> Entry:
 def same(actual: object, expected: object, what: str) -> None:
     """Fail if they differ."""
     assert actual == expected, f"{what}: {actual!r} instead of {expected!r}"
+
+
+def answers(results: Sequence[Result]) -> list[object]:
+    """Return results in a form in which what was executed differs from what was declined."""
+    return [("declined", *r) if isinstance(r, Declined) else r for r in results]
 
 
 def expect(kind: type[ReplyT], reply: Reply, what: str) -> ReplyT:
@@ -104,9 +129,11 @@ class Client:
                 self.opened_by = request
             self.session.receive(await self.send(request))
 
-    def compose(self, *entries: Entry, leave: bool = False, budget: int = BUDGET) -> Apply:
+    def compose(
+        self, *entries: Entry, leave: bool = False, budget: int = BUDGET, whole: bool = False
+    ) -> Apply:
         """Make ``entries`` the outstanding batch and return its request."""
-        self.session.begin(entries, leave=leave, budget=budget)
+        self.session.begin(entries, leave=leave, budget=budget, whole=whole)
         request = self.session.request()
         assert isinstance(request, Apply)
         return request
@@ -115,14 +142,16 @@ class Client:
         """Let the session have the answer to the outstanding request."""
         return self.session.receive(reply)
 
-    async def batch(self, *entries: Entry, budget: int = BUDGET) -> Sequence[Result]:
+    async def batch(
+        self, *entries: Entry, budget: int = BUDGET, whole: bool = False
+    ) -> Sequence[Result]:
         """Have ``entries`` executed, whatever that takes, and return their results."""
         results: Sequence[Result] = [Verdict.RETRY]
         while Verdict.RETRY in results:
             fenced = self.session.phase is Phase.FENCED
             assert not fenced, f"another instance {self.name!r} seems to have taken over"
             if self.session.idle:
-                self.compose(*entries, budget=budget)
+                self.compose(*entries, budget=budget, whole=whole)
             while (request := self.session.request()) is not None:
                 news = self.take(await self.send(request))
                 results = results if news.results is None else news.results
@@ -136,6 +165,22 @@ class Client:
     async def total(self, key: str) -> int:
         """Read one cumulative."""
         return (await self.values(key))[0][0]
+
+    async def survey(self, topic: Topic, key: str = "") -> dict[str, tuple[int, bool]]:
+        """Read all pages of a survey."""
+        rows: dict[str, tuple[int, bool]] = {}
+        cursor: str | None = ""
+        while cursor is not None:
+            reply = await self.send(Survey(self.name, topic, key, cursor))
+            surveyed = expect(Surveyed, reply, f"a survey of {topic.value}")
+            rows |= {name: (number, flag) for name, number, flag in surveyed.rows}
+            cursor = surveyed.cursor or None
+        return rows  # noqa: ASYNC910 - there is one page at least
+
+    async def slices(self, key: str) -> dict[str, int]:
+        """Return who contributes what to a key."""
+        rows = await self.survey(Topic.SLICES, key)
+        return {name: value for name, (value, _) in rows.items()}
 
     async def skip(self) -> MustResume:
         """Have the store notice a gap, so that everything is to be re-asserted next."""

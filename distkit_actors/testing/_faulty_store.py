@@ -11,7 +11,7 @@ import trio
 
 from .._core._messages import Reply, Request
 from .._errors import StoreError, StoreUnavailableError
-from .._stores._contract import Link, Store, StoreAwayError
+from .._stores._contract import Link, Store, StoreAwayError, Tidings
 
 _Fault: TypeAlias = Literal[
     "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away"
@@ -71,6 +71,17 @@ class _Network:
             self.counts["refuse"] += 1
             # Not the object itself, which would collect tracebacks.
             raise type(self.refusal)(*self.refusal.args)
+
+    async def wait(self, *, replies: bool) -> None:  # noqa: ASYNC910 - links have checkpoints
+        """Hold a request or a reply up, as `delay` and `hold` were told to."""
+        seconds = self.reply_delay if replies else self.delay
+        if seconds:
+            self.counts["delay"] += 1
+            await trio.sleep(seconds)
+        held = self.held_replies if replies else self.held
+        if held is not None:
+            self.counts["hold"] += 1
+            await held.wait()
 
     @contextmanager
     def journey(self) -> Generator[None]:
@@ -135,6 +146,16 @@ class FaultyStore(Store):
         """Return a faulty link to the namespace of ``prefix``; see `Store.link`."""
         async with self._inner.link(prefix) as link:
             yield _FaultyLink(self._network, link, prefix)
+
+    @asynccontextmanager
+    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings | None]:
+        """Return faulty tidings of the namespace of ``prefix``; see `Store.tidings`.
+
+        `cut` and refused connections strike them as they do a link, and what holds replies up
+        holds them up too. Tidings on the way when the network is cut are lost.
+        """
+        async with self._inner.tidings(prefix) as tidings:
+            yield _FaultyTidings(self._network, tidings) if tidings else None
 
     @property
     def requests(self) -> list[Request]:
@@ -276,7 +297,7 @@ class _FaultyLink(Link):
 
     async def connect(self) -> None:
         network = self._network
-        if self.connected and not network.is_cut:
+        if self.connected:
             await trio.lowlevel.checkpoint()
             return
         self._up = False
@@ -317,12 +338,12 @@ class _FaultyLink(Link):
 
     @property
     def connected(self) -> bool:
-        return self._up and self._inner.connected
+        return self._up and not self._network.is_cut and self._inner.connected
 
     async def _carry(self, request: Request) -> Reply:
         """Take the request there and the reply back, through the faults."""
         network = self._network
-        await self._wait(replies=False)
+        await network.wait(replies=False)
         network.check_refusal()
         fault = network.take(request)
         match fault:
@@ -338,18 +359,47 @@ class _FaultyLink(Link):
         if fault == "duplicate":
             with suppress(StoreError):  # nobody hears what becomes of the copy
                 await self._inner.exchange(request)
-        await self._wait(replies=True)
+        await network.wait(replies=True)
         if fault == "drop_reply":
             raise StoreUnavailableError("the reply was lost")
         return reply
 
-    async def _wait(self, *, replies: bool) -> None:  # noqa: ASYNC910 - `exchange` has checkpoints
+
+class _FaultyTidings(Tidings):
+    def __init__(self, network: _Network, inner: Tidings) -> None:
+        self._network = network
+        self._inner = inner
+        self._up = False
+
+    async def connect(self) -> None:
         network = self._network
-        seconds = network.reply_delay if replies else network.delay
-        if seconds:
-            network.counts["delay"] += 1
-            await trio.sleep(seconds)
-        held = network.held_replies if replies else network.held
-        if held is not None:
-            network.counts["hold"] += 1
-            await held.wait()
+        if self._up and not network.is_cut:
+            await trio.lowlevel.checkpoint()
+            return
+        self._up = False
+        with network.journey():
+            await trio.lowlevel.checkpoint()
+            if not network.is_cut:
+                if network.refuses_connections:
+                    network.check_refusal()
+                await self._inner.connect()
+        self._up = True
+
+    async def wait(self) -> frozenset[str] | None:
+        network = self._network
+        was_up, self._up = self._up, False
+        changed: frozenset[str] | None = None
+        with network.journey():
+            await trio.lowlevel.checkpoint()
+            if not was_up:
+                raise StoreUnavailableError("there is no subscription: `connect` comes first")
+            if network.is_cut:
+                # It ends the subscription inside too, so that what has come is lost.
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    await self._inner.wait()
+            else:
+                changed = await self._inner.wait()
+                await network.wait(replies=True)
+        self._up = True
+        return changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from .._core._messages import (
@@ -12,6 +12,7 @@ from .._core._messages import (
     Before,
     Behind,
     Conflict,
+    Declined,
     Done,
     Entry,
     Journal,
@@ -27,10 +28,14 @@ from .._core._messages import (
     Request,
     Resume,
     Stale,
+    Survey,
+    Surveyed,
     Verdict,
+    Watch,
+    Watched,
 )
 from .._core._values import fits
-from .._stores._contract import Link, Store
+from .._stores._contract import Link, Store, Tidings
 
 #: What may answer what.
 _ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
@@ -39,6 +44,8 @@ _ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
     Load: (Loaded, MustResume, Conflict),
     Apply: (Done, Behind, MustResume, Conflict, Stale),
     Resume: (Done, MustResume, Conflict, Stale),
+    Survey: (Surveyed,),
+    Watch: (Watched,),
 }
 
 #: Far more exchanges than any check needs. A store and a counter that misunderstand each
@@ -59,6 +66,10 @@ class Witness(Store):
         """Return a link whose replies are looked at."""
         async with self._store.link(prefix) as link:
             yield _WitnessLink(self, link)
+
+    def tidings(self, prefix: str) -> AbstractAsyncContextManager[Tidings | None]:
+        """Return the tidings of the store itself; there is nothing to look at."""
+        return self._store.tidings(prefix)
 
     def judge(self, request: Request, reply: Reply) -> None:
         """Raise if ``reply`` is no possible answer to ``request``, or the last of too many."""
@@ -99,6 +110,7 @@ def _complaint(request: Request, reply: Reply) -> str | None:
             entries = request.entries if isinstance(request, Apply) else entries
             what = (
                 _results_complaint(entries, reply)
+                or _whole_complaint(isinstance(request, Apply) and request.whole, reply)
                 or _numbers_complaint(at=reply.at, stuck=reply.stuck)
                 or (_journal_complaint(reply.journal) if reply.journal else None)
             )
@@ -113,6 +125,15 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                 ),
                 None,
             )
+        case Surveyed():
+            what = next(
+                (
+                    f"{row!r} as a row"
+                    for row in reply.rows
+                    if not _is_int64(row[1]) or type(row[0]) is not str or type(row[2]) is not bool
+                ),
+                None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
+            )
         case Peeked():
             what = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
         case Opened():
@@ -121,7 +142,7 @@ def _complaint(request: Request, reply: Reply) -> str | None:
             what = _numbers_complaint(recorded=reply.recorded or 0, born=reply.born)
         case Conflict():
             what = _numbers_complaint(incarnation=reply.incarnation)
-        case Stale():
+        case Stale() | Watched():
             pass
     return f"{what}, in {reply!r}" if what else None
 
@@ -155,14 +176,32 @@ def _results_complaint(entries: Sequence[Entry], reply: Done) -> str | None:
         match result:
             case Before():
                 right = _is_int64(result.cumulative) and _is_int64(result.slice)
+            case Declined():
+                condition = entry.condition
+                values = (result.cumulative, result.slice)
+                right = condition is not None and not condition.holds(values[entry.of_own])
+                right = right and all(map(_is_int64, values))
             case Verdict.REFUSED:
-                right = entry.kind in (Kind.ADD, Kind.PUT, Kind.CLAIM)
+                right = entry.kind in (Kind.ADD, Kind.PUT, Kind.CLAIM, Kind.FORGET)
             case Verdict.SPLIT:
                 right = entry.folded
             case Verdict.MOVED:
-                right = entry.kind is Kind.CLAIM
+                right = entry.kind is Kind.CLAIM or entry.guarded
+            case Verdict.UNDONE:
+                right = entry.kind in (Kind.ADD, Kind.PUT)
             case _:
                 right = False
         if not right:
             return f"{result!r} for {entry}"
+    return None
+
+
+def _whole_complaint(whole: bool, reply: Done) -> str | None:
+    """A batch that is executed all or none is refused all or none."""
+    results = reply.results
+    undone, refused = Verdict.UNDONE in results, Verdict.REFUSED in results
+    if undone and not (whole and refused):
+        return "something is undone, and nothing was refused that it stood with"
+    if whole and refused and not {Verdict.UNDONE, Verdict.REFUSED}.issuperset(results):
+        return "something was executed of what was refused as a whole"
     return None

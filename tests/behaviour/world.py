@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from distkit_actors import (
 )
 from distkit_actors._core._ledger import NEVER
 from distkit_actors._core._messages import Reply, Request
-from distkit_actors._stores._contract import Link
+from distkit_actors._stores._contract import Link, Tidings
 from distkit_actors.testing import FaultyStore
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
@@ -102,6 +102,10 @@ class Tap(Store):
         """Return a link that is listened to."""
         async with self.inner.link(prefix) as link:
             yield _TappedLink(self, link)
+
+    def tidings(self, prefix: str) -> AbstractAsyncContextManager[Tidings | None]:
+        """Return what the store pushes."""
+        return self.inner.tidings(prefix)
 
 
 class _TappedLink(Link):
@@ -483,6 +487,12 @@ async def gather(*calls: Callable[[], Awaitable[object]]) -> list[object]:
             # Not `start_soon`, which starts tasks in any order.
             await nursery.start(call, index)
     return results
+
+
+async def struck(wire: FaultyStore, what: str, count: int = 1) -> None:
+    """Wait until something has happened on a network so many times, see `FaultyStore.counts`."""
+    while wire.counts[what] < count:  # noqa: ASYNC110 - a network sets no event
+        await trio.sleep(0.001)
 
 
 async def outcome(call: Callable[[], Awaitable[object]]) -> object:

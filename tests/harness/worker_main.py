@@ -12,6 +12,9 @@ and answers go to standard output, in the order in which commands finish:
 Commands run concurrently; who wants an order awaits each answer. The first
 line, `{"ready": instance_id}`, says that the counter is open, and
 `{"acked": n}` lines count the successful increments of `spin` so far.
+While `borrow` runs, `{"use": [number, "+", time]}` says that a token has been
+acquired, and `{"use": [number, "-", time]}` that it is about to be released, on
+a clock that all processes of the machine share.
 
 SIGTERM and the end of standard input close the counter in good order.
 """
@@ -23,13 +26,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
 
-from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
+from distkit_actors import FleetLimiter, LaxInstanceAwareCounter, StrictInstanceAwareCounter
 
 Counter = StrictInstanceAwareCounter | LaxInstanceAwareCounter
 
@@ -82,6 +86,8 @@ class Worker:
         op = command["op"]
         if op == "spin":
             return await self._spin(command)
+        if op == "borrow":
+            return await self._borrow(command)
         if op not in COUNTER_OPS:
             raise ValueError(f"unknown op {op!r}")
         arguments = [command[name] for name in ("key", "count") if name in command]
@@ -112,6 +118,23 @@ class Worker:
             for _ in range(command.get("tasks", 1)):
                 nursery.start_soon(spinner)
         return {"done": done, "errors": dict(errors)}
+
+    async def _borrow(self, command: Mapping[str, Any]) -> int:
+        """Use tokens of a limiter `n` times over `tasks` tasks, for `seconds` each."""
+        limiter = FleetLimiter(self._counter, command["key"], command["total"])
+        numbers = iter(range(command["n"]))
+
+        async def user() -> None:
+            for number in numbers:
+                async with limiter:
+                    await self.say({"use": [number, "+", time.monotonic()]})
+                    await trio.sleep(command["seconds"])
+                    await self.say({"use": [number, "-", time.monotonic()]})
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(command.get("tasks", 1)):
+                nursery.start_soon(user)
+        return command["n"]
 
 
 def plain(value: object) -> object:

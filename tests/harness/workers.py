@@ -60,6 +60,7 @@ class WorkerProcess:
 
     Attributes:
         acked: successful increments of `spin` reported so far.
+        uses: what `borrow` has reported so far: number, "+" or "-", and when.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class WorkerProcess:
         if inherit:
             self._arguments.append("--inherit")
         self.acked = 0
+        self.uses: list[tuple[int, str, float]] = []
         self._process: trio.Process | None = None
         self._instance_id: str | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _release)
@@ -181,9 +183,10 @@ class WorkerProcess:
         """Run one command and return its result (tuples come as lists).
 
         Args:
-            op: a method of the counter, `statistics` or `spin`.
+            op: a method of the counter, `statistics`, `spin` or `borrow`.
             **arguments: `key` and `count` as the method wants them; for `spin`
-                `key`, `n`, and optionally `tasks` and `count`.
+                `key`, `n`, and optionally `tasks` and `count`; for `borrow`
+                `key`, `total`, `n`, `seconds`, and optionally `tasks`.
 
         Raises:
             WorkerError: the command failed.
@@ -233,6 +236,15 @@ class WorkerProcess:
         """
         while self.acked < count:
             await self._read_unless(lambda: self.acked >= count)
+
+    async def wait_uses(self, count: int) -> None:
+        """Wait until `borrow` has reported this many events.
+
+        Raises:
+            WorkerDiedError: the process ended first.
+        """
+        while len(self.uses) < count:
+            await self._read_unless(lambda: len(self.uses) >= count)
 
     def kill(self) -> None:
         """Send SIGKILL."""
@@ -305,6 +317,8 @@ class WorkerProcess:
             self._instance_id = message["ready"]
         elif "acked" in message:
             self.acked = message["acked"]
+        elif "use" in message:
+            self.uses.append(tuple(message["use"]))
         elif message.get("id") is not None:
             self._answers[message["id"]] = message
         elif self._instance_id is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import compress
+from itertools import compress, zip_longest
 from typing import Final
 
 from distkit_actors._core._messages import (
     Apply,
     Before,
+    Declined,
     Done,
     Entry,
     Kind,
@@ -26,10 +27,11 @@ from distkit_actors._core._registry import State
 from distkit_actors._core._session import News, Phase, Session
 from distkit_actors._core._values import fits
 from tests.model.checks import check_due
-from tests.model.freeze import LONG_AGO, RETENTION, THRESHOLD
+from tests.model.desks import Desks
+from tests.model.freeze import LONG_AGO, RETENTION, THRESHOLD, said
 from tests.model.oracle import Op, Violation
-from tests.model.parts import Copy, Snapshot, Token, is_write, say
-from tests.model.state import WorldState
+from tests.model.parts import Answer, Copy, Snapshot, Token, is_write, say
+from tests.model.scope import ADDS, CONDITIONS, LARGE
 
 #: Longer than the limit of silence, shorter than the retention.
 BLACKOUT: Final = 4 * THRESHOLD
@@ -37,26 +39,26 @@ BLACKOUT: Final = 4 * THRESHOLD
 _KINDS = {"add": Kind.ADD, "put": Kind.PUT, "move": Kind.MOVE, "clear": Kind.CLEAR}
 
 
-class Exchange(WorldState):
+class Exchange(Desks):
     """A world in which requests and answers travel."""
 
     __slots__ = ()
 
     def send(
-        self, number: int, ops: tuple[Op, ...] | None, leave: bool, outcome: str, budget: int
+        self,
+        number: int,
+        ops: tuple[Op, ...] | None,
+        leave: bool,
+        whole: bool,
+        outcome: str,
+        budget: int,
     ) -> None:
         """Begin a batch unless ``ops`` is None, and send what is to be sent."""
         actor = self._own(number)
         session = actor.session
         assert session is not None
         if ops is not None:
-            begin(session, ops, leave=leave)
-            if ops or leave:
-                gone = self.oracle.lossy or actor.instance not in self.ns.registry.records
-                actor.token = Token(ops, leave, excused=gone)
-                if not actor.todo and not actor.leaving:
-                    actor.operations -= 1
-                actor.todo, actor.leaving = (), False
+            self._begin(number, ops, leave=leave, whole=whole)
         request = session.request()
         if request is None:
             raise Violation(f"nothing to send in {session.phase}")
@@ -74,6 +76,25 @@ class Exchange(WorldState):
         else:
             self._receive(number, reply)
 
+    def _begin(self, number: int, ops: tuple[Op, ...], *, leave: bool, whole: bool) -> None:
+        """Make operations the outstanding batch; without any it is a beat."""
+        actor = self.actors[number]
+        session = actor.session
+        assert session is not None
+        if actor.desk is None:
+            begin(session, ops, leave=leave, whole=whole)
+            if (ops or leave) and not actor.todo and not actor.leaving:
+                actor.operations -= 1
+        else:
+            if ops:
+                actor.operations -= 1
+                actor.desk.do(ops, whole=whole)
+            ops, whole = self.take_along(number, beat=not ops)
+        if ops or leave:
+            gone = self.oracle.lossy or actor.instance not in self.ns.registry.records
+            actor.token = Token(ops, leave, whole, excused=gone)
+            actor.todo, actor.leaving = (), False
+
     def arrive(self, index: int, budget: int) -> None:
         """A copy that was held up arrives after all; nobody listens to the answer."""
         copy = self.mail[index]
@@ -87,16 +108,7 @@ class Exchange(WorldState):
         self, number: int, request: Request, budget: int, outcome: str, *, current: bool
     ) -> Reply:
         if isinstance(request, Apply) and budget:
-            request = Apply(
-                request.instance,
-                request.incarnation,
-                request.seq,
-                request.known,
-                request.pace,
-                request.entries,
-                request.leave,
-                budget,
-            )
+            request = replace(request, budget=budget)
         registry = self.ns.registry
         holder = registry.records.get(request.instance)
         incarnation = holder.incarnation if holder else 0
@@ -150,9 +162,9 @@ class Exchange(WorldState):
         token = self.actors[number].token
         if token is not None and isinstance(reply, Done) and reply.journal is not None:
             if isinstance(request, Apply) and current and not token.applied:
-                self._applied(number, token, reply)
+                self._applied(number, token, request, reply)
             elif isinstance(request, Resume) and token.folded:
-                self._asserted(number, token)
+                self._asserted(number, token, {claim.key for claim in request.claims})
         return reply
 
     def _let_the_retention_pass(self) -> int:
@@ -194,7 +206,7 @@ class Exchange(WorldState):
 
     # --------------------------------------------------------- what the oracle is told
 
-    def _applied(self, number: int, token: Token, reply: Done) -> None:
+    def _applied(self, number: int, token: Token, request: Apply, reply: Done) -> None:
         """The store says for the first time that a token's operations were executed."""
         oracle, actor = self.oracle, self.actors[number]
         waiting = {key for key, _ in actor.session.withheld} if actor.session else set()
@@ -205,28 +217,33 @@ class Exchange(WorldState):
         refused = [result is Verdict.REFUSED for result in reply.results]
         for op in compress(token.ops, refused):
             self._check_refusal(op, actor.instance)
-        ops = [("add", op[1], 0) if no else op for op, no in zip(token.ops, refused, strict=True)]
+        _check_results(token, reply.results)
+        ops = [
+            _effect(op) if isinstance(result, Before) else ("add", op[1], 0)
+            for op, result in zip(token.ops, reply.results, strict=True)
+        ]
+        self.tell_holds(number, request.entries, reply.results)
         before = oracle.run(number, actor.instance, ops, self.scope.keys, len(self.actors))
         if token.leave:
             oracle.left(actor.instance)
-        answers: list[tuple[int, int] | None] = []
+        answers: list[Answer | None] = []
         for (_, key, _), own, excuse, result in zip(
             ops, before, excused, reply.results, strict=True
         ):
             if result is Verdict.REFUSED:
                 answers.append(None)
                 continue
-            if not isinstance(result, Before):
-                raise Violation(f"{key} was answered {result}")
-            answers.append((result.cumulative, result.slice))
+            answers.append(said(result))
+            if isinstance(result, Verdict):
+                continue
             if excuse:
                 self.tally.exempt += 1
             else:
                 self.tally.compared += 1
                 if key and result.slice != own:
                     raise Violation(f"own slice of {key} was {own}, the answer says {result.slice}")
-        if len(answers) == 1 and answers[0] is not None:
-            self._check_sum(token.ops[0], answers[0])
+        if len(answers) == 1 and not isinstance(reply.results[0], Verdict):
+            self._check_sum(ops[0], reply.results[0])
         token.applied, token.answers = True, tuple(answers)
         moved: set[str] = set()
         undo: dict[str, int] = {}
@@ -246,14 +263,16 @@ class Exchange(WorldState):
                 self.snapshot.ns, self.snapshot.applied | {number}, self.snapshot.moved | moved
             )
 
-    def _asserted(self, number: int, token: Token) -> None:
+    def _asserted(self, number: int, token: Token, keys: Collection[str]) -> None:
         """What a batch was folded into is in the store: this is what its callers may hear of."""
         instance, oracle = self.actors[number].instance, self.oracle
         token.answers = tuple(
-            None
+            before
+            if key not in keys
+            else None
             if len(token.ops) > 1 or oracle.may_differ(number, key, instance)
             else (0, oracle.value.get((key, instance), 0))
-            for _, key, _ in token.ops
+            for (_, key, _), before in zip_longest(token.ops, token.answers[: len(token.ops)])
         )
 
     def _check_refusal(self, op: Op, instance: str) -> None:
@@ -261,11 +280,12 @@ class Exchange(WorldState):
         kind, key, value = op
         own = self._counted(instance).get(key, 0)
         total = sum(self._counted(i).get(key, 0) for i in self.ns.registry.records)
-        more = value if kind == "add" else value - own
-        if kind not in ("add", "put") or (fits(own + more) and fits(total + more)):
+        more = value if kind in ADDS else value - own
+        moves = kind in ("move", "move?", "clear")
+        if moves or (fits(own + more) and fits(total + more)):
             raise Violation(f"{say([op])} was refused, with {own} in {total}")
 
-    def _check_sum(self, op: Op, answer: tuple[int, int]) -> None:
+    def _check_sum(self, op: Op, answer: Before | Declined) -> None:
         """The cumulative after the step is what the caller will be told."""
         kind, key, value = op
         cumulative, own = answer
@@ -304,6 +324,7 @@ class Exchange(WorldState):
             self._end(number, "left")
         elif news.results is not None and token is not None:
             self._finish(number, token, news.results)
+        self.hand_out(number, news)
 
     def _leave_refused(self, number: int, session: Session) -> None:
         actor = self.actors[number]
@@ -318,11 +339,22 @@ class Exchange(WorldState):
     def _folded(self, number: int, token: Token) -> None:
         """A batch of unknown fate becomes part of what is re-asserted (P20)."""
         actor = self.actors[number]
-        counts = tuple(op for op in token.ops if op[0] in ("add", "put") and is_write(op))
-        if token.applied:
-            self.oracle.doubt(number, actor.instance, [key for _, key, _ in counts])
-        else:
-            self.oracle.run(number, actor.instance, counts, self.scope.keys, len(self.actors))
+        assert actor.session is not None
+        work = actor.session._resumption
+        assert work is not None
+        for index, (op, result) in enumerate(zip(token.ops, work.results or (), strict=True)):
+            if _is_decided_anew(token, op):
+                # As good as never executed.
+                undo = [pair for pair in token.undo if pair[0] == op[1]]
+                self.oracle.undo(actor.instance, undo)
+            elif result is Verdict.REFUSED or op[0] in ("move", "clear") or not is_write(op):
+                pass  # if the own slice does not fit, then whatever the store held
+            elif token.was_executed(index):
+                self.oracle.doubt(number, actor.instance, [op[1]])
+            else:
+                done = [_effect(op)]
+                self.oracle.run(number, actor.instance, done, self.scope.keys, len(self.actors))
+        self.fold_holds(number, token.ops)
         token.folded = True
         self._disown_copies(number)
 
@@ -345,20 +377,20 @@ class Exchange(WorldState):
             if result is Verdict.RETRY:
                 if token.applied and not token.folded:
                     raise Violation(f"{say([op])} took effect and is to be sent again")
-                if token.folded and is_write(op):
+                if token.folded and is_write(op) and not _is_decided_anew(token, op):
                     raise Violation(f"{say([op])} is part of the slice and to be sent again")
                 todo.append(op)
             elif result is Verdict.UNKNOWN:
                 if not token.excused:
                     raise Violation(f"{say([op])}: its outcome was not unknown")
-                oracle.unsure(actor.instance, op, self.scope.keys)
+                oracle.unsure(actor.instance, _effect(op), self.scope.keys)
+                self.lose_holds(number, index, key)
             elif result is Verdict.REFUSED:
-                if token.folded or not token.applied or token.answers[index] is not None:
+                told = token.applied and token.answers[index] is None
+                if not (abs(op[2]) >= LARGE if token.folded else told):
                     raise Violation(f"{say([op])} was not refused")
-            elif not isinstance(result, Before):
-                raise Violation(f"{say([op])} was answered {result}")
-            elif token.folded:
-                own = result.slice + op[2] if op[0] == "add" else op[2]
+            elif token.folded and isinstance(result, Before):
+                own = result.slice + op[2] if op[0] in ADDS else op[2]
                 expected = token.answers[index]
                 if expected is None:
                     self.tally.exempt += 1
@@ -368,10 +400,11 @@ class Exchange(WorldState):
                     self.tally.compared += 1
             elif not token.applied:
                 raise Violation(f"{say([op])} is answered but did not take effect")
-            elif token.answers[index] != tuple(result):
+            elif token.answers[index] != said(result):
                 raise Violation(f"{say([op])} is answered {result}, was {token.answers[index]}")
         self._forget_token(number)
-        actor.todo = tuple(todo)
+        if actor.desk is None:
+            actor.todo, actor.whole = tuple(todo), token.whole
 
     def _forget_token(self, number: int) -> None:
         self.actors[number].token = None
@@ -388,11 +421,43 @@ class Exchange(WorldState):
     def _end(self, number: int, status: str) -> None:
         actor = self.actors[number]
         actor.session, actor.status, actor.operations = None, status, 0
-        actor.todo, actor.leaving = (), False
+        actor.todo, actor.leaving, actor.desk = (), False, None
         self._forget_token(number)
 
 
-def begin(session: Session, ops: Iterable[Op], *, leave: bool = False) -> None:
+def begin(session: Session, ops: Iterable[Op], *, leave: bool = False, whole: bool = False) -> None:
     """Begin a batch, in the words of the package; a beat tries again what did not fit."""
-    entries = [Entry(_KINDS[kind], key, value) for kind, key, value in ops]
-    session.begin(entries if entries or leave else session.retries(), leave=leave)
+    entries = []
+    for kind, key, value in ops:
+        condition, of_own = CONDITIONS.get(kind, (None, False))
+        effect = _KINDS[_effect((kind, key, value))[0]]
+        entries.append(Entry(effect, key, value, condition=condition, of_own=of_own))
+    session.begin(entries if entries or leave else session.retries(), leave=leave, whole=whole)
+
+
+def _effect(op: Op) -> Op:
+    """Return what an operation does if it is executed."""
+    kind, key, value = op
+    return ("add" if kind in ADDS else kind.rstrip("?"), key, value)
+
+
+def _is_decided_anew(token: Token, op: Op) -> bool:
+    """Tell whether an operation of unknown fate is sent again instead of being folded (P20)."""
+    return op[0] in ("add?", "put?") or (token.whole and op[0] in ("add", "put"))
+
+
+def _check_results(token: Token, results: Sequence[Result]) -> None:
+    """Nothing took effect against its condition, or in half a batch."""
+    for op, result in zip(token.ops, results, strict=True):
+        if op[0] in CONDITIONS and not isinstance(result, Verdict):
+            condition, of_own = CONDITIONS[op[0]]
+            holds = condition.holds(result.slice if of_own else result.cumulative)
+            if holds is not isinstance(result, Before):
+                raise Violation(f"{say([op])} was answered {result}")
+        elif isinstance(result, Declined):
+            raise Violation(f"{say([op])} has no condition, and was answered {result}")
+    refused = Verdict.REFUSED in results
+    for result in results:
+        wrong = token.whole and refused and result not in (Verdict.REFUSED, Verdict.UNDONE)
+        if wrong or (result is Verdict.UNDONE and not (token.whole and refused)):
+            raise Violation(f"a batch of all or none was answered {results}")

@@ -14,6 +14,7 @@ from tests.model import timed
 from tests.model.oracle import Tally
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
+from tests.model.scopes_of_holds import LONG_OF_HOLDS, SHORT_OF_HOLDS
 from tests.model.world import World
 
 
@@ -45,6 +46,11 @@ class Report:
 
 def explore(scope: Scope, *, most_states: int = 10**9, most_seconds: float = 1e9) -> Report:
     """Visit every state, breadth first, and end the history in every state; stop at a violation."""
+    with scope.limits():
+        return _explore(scope, most_states, most_seconds)
+
+
+def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
     report = Report(scope)
     start = time.process_time()
     first = World.begin(scope, report.tally).freeze()
@@ -108,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scope", help="only this one, or those whose names contain it")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop each after this long")
     options = parser.parse_args(arguments)
-    scopes = [*SHORT, *(LONG if options.long or options.scope else ())]
+    scopes = [*SHORT, *SHORT_OF_HOLDS]
+    if options.long or options.scope:
+        scopes += [*LONG, *LONG_OF_HOLDS]
     if options.scope:
         named = [scope for scope in scopes if scope.name == options.scope]
         scopes = named or [scope for scope in scopes if options.scope in scope.name]

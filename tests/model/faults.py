@@ -95,7 +95,7 @@ class Faults(Exchange):
         self._spend("kill")
         actor = self._own(number)
         actor.session, actor.status, actor.operations = None, "killed", 0
-        actor.todo, actor.leaving = (), False
+        actor.todo, actor.leaving, actor.desk = (), False, None
         undone = self.snapshot is not None and number in self.snapshot.applied
         if not undone and not any(copy.actor == number and copy.current for copy in self.mail):
             actor.token = None

@@ -12,10 +12,12 @@ import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from distkit_actors._core._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._messages import (
     Apply,
     Before,
+    Declined,
     Done,
     Entry,
     Kind,
@@ -24,6 +26,7 @@ from distkit_actors._core._messages import (
     Pace,
     Peek,
     Request,
+    Result,
     Resume,
     Slice,
     Verdict,
@@ -44,6 +47,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
 _PHASES = {phase.value: phase for phase in Phase}
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_CONDITIONS = {kind.sign: kind for kind in (Eq, Ne, Lt, Le, Gt, Ge)}
 
 
 class Freeze:
@@ -89,8 +93,8 @@ class Freeze:
 
     def entries(self, entries: Sequence[Entry]) -> None:
         """Write entries of a batch."""
-        self.plain.append([(e.kind.value, e.key, e.value, e.after, e.folded) for e in entries])
-        self.stamps += [e.stamp for e in entries]
+        self.plain.append(list(map(plain_entry, entries)))
+        self.stamps += [entry.stamp for entry in entries]
 
     def namespace(self, ns: Namespace, *, still: bool) -> None:
         """Write the store's half; ``still`` if its clock is the only one that moves."""
@@ -120,10 +124,7 @@ class Freeze:
     def done(self, reply: Done) -> None:
         """Write a stored answer."""
         self.stamps.append(reply.at if reply.results else 0)  # else nobody reads it
-        self.plain += (
-            [r.value if isinstance(r, Verdict) else tuple(r) for r in reply.results],
-            reply.again,
-        )
+        self.plain += (list(map(said, reply.results)), reply.again)
 
     def session(self, s: Session) -> None:
         """Write the instance's half."""
@@ -141,7 +142,10 @@ class Freeze:
         if s._batch is None:
             self.plain.append(None)
         else:
-            self.plain += (1, s._batch.doubt, s._batch.leave)
+            overtaken = s._batch.overtaken
+            self.plain += (1, s._batch.doubt, s._batch.leave, s._batch.whole)
+            self.plain.append(None if overtaken is None else sorted(overtaken))
+            self.stamps.append(s._batch.since or 0)
             self.entries(s._batch.entries)
         work = s._resumption
         if work is None:
@@ -152,19 +156,18 @@ class Freeze:
         self.stamps += [epoch for _, epoch in work.moves]
         self.entries(work.claims)
         self.entries(work.retries)
-        self.plain.append(
-            None
-            if work.results is None
-            else [r.value if isinstance(r, Verdict) else tuple(r) for r in work.results]
-        )
+        self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
+        self.plain += (sorted(work.asserted), sorted(work.gone))
+        self.stamps += [work.asserted[key] for key in sorted(work.asserted)]
 
     def request(self, request: Request) -> None:
         """Write a request that is still under way."""
         match request:
             case Apply():
-                self.plain += ("A", request.instance, request.leave)
-                self.stamps += (request.incarnation, request.known)
+                self.plain += ("A", request.instance, request.leave, request.whole)
+                self.plain.append(request.since is not None)
+                self.stamps += (request.incarnation, request.known, request.since or 0)
                 self.seq(request.instance, request.seq)
                 self.entries(request.entries)
             case Resume():
@@ -181,6 +184,28 @@ class Freeze:
                 self.stamps.append(request.incarnation)
             case Peek():
                 self.plain += ("P", request.instance)
+
+
+def plain_entry(entry: Entry) -> tuple[object, ...]:
+    """Return an entry as a plain value, but for its stamp."""
+    condition = entry.condition and (entry.condition.sign, entry.condition.value)
+    return (
+        entry.kind.value,
+        entry.key,
+        entry.value,
+        entry.after,
+        entry.folded,
+        condition,
+        entry.of_own,
+        entry.guarded,
+    )
+
+
+def said(result: Result) -> str | tuple[object, ...]:
+    """Return a result as a plain value: a verdict is a string, and so begins what is declined."""
+    if isinstance(result, Verdict):
+        return result.value
+    return tuple(result) if isinstance(result, Before) else ("?", *result)
 
 
 def _close_up(seqs: Sequence[int]) -> dict[int, int]:
@@ -207,6 +232,14 @@ class Thaw:
         self.stamps: Iterator[int] = iter(stamps)
         self.seqs: Iterator[int] = iter(seqs)
 
+    @classmethod
+    def of(cls, out: Freeze) -> Thaw:
+        """Return a reader of what has just been written."""
+        new = cls.__new__(cls)
+        new.latest = max(out.stamps, default=0)
+        new.plain, new.stamps, new.seqs = iter(out.plain), iter(out.stamps), iter(out.seqs)
+        return new
+
     def slices(self) -> dict[str, Slice]:
         """Read slices."""
         return {key: Slice(value, next(self.stamps)) for key, value in next(self.plain)}
@@ -217,10 +250,7 @@ class Thaw:
 
     def entries(self) -> list[Entry]:
         """Read entries."""
-        return [
-            Entry(_KINDS[kind], key, value, after, folded, next(self.stamps))
-            for kind, key, value, after, folded in next(self.plain)
-        ]
+        return [entry_of(plain, next(self.stamps)) for plain in next(self.plain)]
 
     def namespace(self, *, lazy: bool) -> Namespace:
         """Read the store's half; ``lazy`` if the last signs of life are recent."""
@@ -270,9 +300,11 @@ class Thaw:
         s.withheld = [(key, Slice(value, next(stamps))) for key, value in next(plain)]
         s.moves = self.pairs()
         if next(plain):
-            doubt, leave = next(plain), next(plain)
-            s._batch = _Batch(self.entries(), 0, leave)
-            s._batch.doubt = doubt
+            doubt, leave, whole = next(plain), next(plain), next(plain)
+            overtaken, since = next(plain), next(stamps)
+            s._batch = _Batch(self.entries(), 0, leave, whole)
+            s._batch.doubt, s._batch.since = doubt, since
+            s._batch.overtaken = None if overtaken is None else set(overtaken)
         if next(plain):
             work = s._resumption = _Resumption()
             work.first = next(plain)
@@ -282,6 +314,8 @@ class Thaw:
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]
             work.folds = {key: list(folds) for key, folds in next(plain)}
+            asserted, work.gone = next(plain), set(next(plain))
+            work.asserted = {key: next(stamps) for key in asserted}
         return s
 
     def request(self) -> Request:
@@ -290,9 +324,20 @@ class Thaw:
         kind, instance = next(plain), next(plain)
         match kind:
             case "A":
-                leave, incarnation, known = next(plain), next(stamps), next(stamps)
-                seq = next(self.seqs)
-                return Apply(instance, incarnation, seq, known, PACE, self.entries(), leave)
+                leave, whole, later = next(plain), next(plain), next(plain)
+                incarnation, known, since = next(stamps), next(stamps), next(stamps)
+                seq, entries = next(self.seqs), self.entries()
+                return Apply(
+                    instance,
+                    incarnation,
+                    seq,
+                    known,
+                    PACE,
+                    entries,
+                    leave,
+                    whole=whole,
+                    since=since if later else None,
+                )
             case "R":
                 first, incarnation, known = next(plain), next(stamps), next(stamps)
                 born, cleared, seq = next(stamps), next(stamps), next(self.seqs)
@@ -318,8 +363,26 @@ class Thaw:
                 return Peek(instance)
 
 
-def _result(frozen: str | Sequence[int]) -> Before | Verdict:
-    return _VERDICTS[frozen] if isinstance(frozen, str) else Before(*frozen)
+def entry_of(plain: Sequence[Any], stamp: int = 0) -> Entry:  # type: ignore[explicit-any]
+    """Undo `plain_entry`."""
+    kind, key, value, after, folded, condition, of_own, guarded = plain
+    return Entry(
+        _KINDS[kind],
+        key,
+        value,
+        after,
+        folded,
+        stamp,
+        condition and _CONDITIONS[condition[0]](condition[1]),
+        of_own,
+        guarded,
+    )
+
+
+def _result(frozen: str | Sequence[Any]) -> Result:  # type: ignore[explicit-any]
+    if isinstance(frozen, str):
+        return _VERDICTS[frozen]
+    return Declined(*frozen[1:]) if frozen[0] == "?" else Before(*frozen)
 
 
 # ------------------------------------------------------------------------------- copies
@@ -357,13 +420,16 @@ def copy_session(old: Session) -> Session:
     new.slices, new.moves = old.slices.copy(), old.moves.copy()
     new.withheld = old.withheld.copy()
     if old._batch:
-        new._batch = _Batch(old._batch.entries, old._batch.budget, old._batch.leave)
-        new._batch.doubt = old._batch.doubt
+        batch = old._batch
+        new._batch = _Batch(batch.entries, batch.budget, batch.leave, batch.whole)
+        new._batch.doubt, new._batch.since = batch.doubt, batch.since
+        new._batch.overtaken = None if batch.overtaken is None else set(batch.overtaken)
     if old._resumption:
         a, b = old._resumption, _Resumption()
         b.first, b.moves, b.claims = a.first, a.moves.copy(), a.claims.copy()
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)
         b.folds = {key: list(folds) for key, folds in a.folds.items()}
+        b.asserted, b.gone = a.asserted.copy(), a.gone.copy()
         new._resumption = b
     return new

@@ -24,7 +24,7 @@ from distkit_actors._core._messages import (
     Stale,
     Verdict,
 )
-from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry, State
 from distkit_actors._core._session import News, Session, _Batch, _Resumption
 from tests.model.scope import Scope
@@ -248,13 +248,11 @@ def _late_copies_run() -> Sequence[Patch]:
 def _claims_ignore_epochs() -> Sequence[Patch]:
     run = Namespace._run
 
-    def changed(
-        self: Namespace, record: Record, entry: Entry, at: int, request: Apply | Resume
-    ) -> Result:
-        result = run(self, record, entry, at, request)
+    def changed(self: Namespace, step: _Step, entry: Entry) -> Result:
+        result = run(self, step, entry)
         if result is Verdict.MOVED:
             self.registry.add(entry.key, entry.value)
-            self._write(record, entry.key, entry.value, self.registry.epochs.of(entry.key))
+            self._write(step.record, entry.key, entry.value, self.registry.epochs.of(entry.key))
         return result
 
     return [(Namespace, "_run", changed)]

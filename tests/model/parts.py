@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from distkit_actors._core._messages import Reply, Request
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._session import Session
+from tests.model.desk import Desk
 from tests.model.freeze import PACE
 from tests.model.oracle import Op
+from tests.model.scope import ADDS
+
+#: A result as a plain value.
+Answer: TypeAlias = str | tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -18,18 +24,25 @@ class Token:
 
     ops: tuple[Op, ...] = ()
     leave: bool = False
+    whole: bool = False
     applied: bool = False
     folded: bool = False
     excused: bool = False  # the store lost its record, so their fate may be unknown
-    answers: tuple[tuple[int, int] | None, ...] = ()
-    """(Cumulative, slice) before each, when applied; if folded (0, slice after), where known."""
+    answers: tuple[Answer | None, ...] = ()
+    """What was said of each (`said`), when applied; if folded (0, slice after), where known."""
     undo: tuple[tuple[str, int], ...] = ()  # own slices before, as far as they matter still
+
+    def was_executed(self, index: int) -> bool:
+        """Whether an operation took effect, and was not declined or left out."""
+        answer = self.answers[index] if self.applied else None
+        return isinstance(answer, tuple) and answer[0] != "?"
 
     def frozen(self) -> tuple[object, ...]:
         """Return all of it as one value."""
         return (
             self.ops,
             self.leave,
+            self.whole,
             self.applied,
             self.folded,
             self.excused,
@@ -47,8 +60,10 @@ class Actor:
     operations: int
     status: str = "running"
     todo: tuple[Op, ...] = ()  # to be sent again before anything else
+    whole: bool = False  # all or none
     leaving: bool = False
     token: Token | None = None
+    desk: Desk | None = None  # the rest of its counter, if that is part of the scope
 
 
 @dataclass(slots=True)
@@ -71,7 +86,7 @@ class Snapshot:
 
 
 def is_write(op: Op) -> bool:
-    return op[0] != "add" or op[2] != 0
+    return op[0] not in ADDS or op[2] != 0
 
 
 def say(ops: Iterable[Op]) -> str:

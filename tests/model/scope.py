@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+from unittest import mock
 
+from distkit_actors._core import _epochs, _session
+from distkit_actors._core._conditions import Eq, Gt
 from tests.model.oracle import Op
+
+#: By the kind of an operation that has one: its condition, and whether that is about the own slice.
+CONDITIONS: Final = {
+    "add?": (Eq(0), False),
+    "move?": (Gt(0), False),
+    "put?": (Eq(0), True),
+}
+#: What adds to the own slice; "back" is the end of a hold.
+ADDS: Final = ("add", "add?", "back")
 
 #: Slices that one step may take away where nothing is to be left half done.
 PLENTY: Final = 50
@@ -19,7 +33,11 @@ class Scope:
 
     name: str
     menu: tuple[str, ...] = ("inc a",)
-    """Operations to choose from; "+" joins those that go in one batch, "A: " is for A alone."""
+    """Operations to choose from; "+" joins those that go in one batch, "&" those that are
+    executed all or none, "A: " is for A alone."""
+    desks: str = ""
+    """For each instance: "s" for the rest of a strict counter around its session, "l" for that of
+    a lax one, "-" for nothing."""
     instances: int = 2
     operations: int = 1
     """For each actor."""
@@ -41,16 +59,38 @@ class Scope:
     """Actors begin before they have opened, else when all have."""
     beats: bool = True
     """Heartbeats may come at any time, else only at the end."""
+    pieces: bool = False
+    """Messages hold no more than one claim and one move, so that there are many."""
+
+    @contextmanager
+    def limits(self) -> Iterator[None]:
+        """Make messages as small as the scope wants them."""
+        with ExitStack() as stack:
+            if self.pieces:
+                stack.enter_context(mock.patch.object(_session, "MAX_ENTRIES", 1))
+                stack.enter_context(mock.patch.object(_session, "MAX_MOVES", 1))
+                stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
+            yield
 
 
 def parse(item: str, actor: int) -> tuple[Op, ...]:
     """Return the operations of one item of a menu; each actor has values of its own."""
     ops = []
     weight = (1, 10, 100, 1000)[actor]
-    for word in item.split("+"):
+    for word in item.replace("&", "+").split("+"):
         name, _, key = word.partition(" ")
         op: Op
         match name:
+            case "hold":
+                op = ("hold", key, weight)
+            case "hold?":
+                op = ("hold?", key, weight)
+            case "inc?":
+                op = ("add?", key, weight)
+            case "set?":
+                op = ("move?", key, 7 * weight)
+            case "put?":
+                op = ("put?", key, 3 * weight)
             case "inc":
                 op = ("add", key, weight)
             case "dec":

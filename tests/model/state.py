@@ -7,6 +7,7 @@ from typing import Self
 
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._session import Session
+from tests.model.desk import Desk
 from tests.model.freeze import PACE, Freeze, Thaw, copy_namespace, copy_session
 from tests.model.oracle import Oracle, Tally
 from tests.model.parts import Actor, Copy, Snapshot, Token
@@ -83,11 +84,15 @@ class WorldState:
                 actor.instance,
                 actor.status,
                 actor.todo,
+                actor.whole,
                 actor.leaving,
                 None if actor.token is None else actor.token.frozen(),
+                actor.desk is not None,
             )
             if actor.session is not None:
                 out.session(actor.session)
+            if actor.desk is not None:
+                actor.desk.write(out)
         return out
 
     @classmethod
@@ -104,20 +109,14 @@ class WorldState:
         new.oracle = Oracle.thaw(next(plain))
         new.actors = []
         for _ in range(next(plain)):
-            instance, status, todo, leaving = next(plain), next(plain), next(plain), next(plain)
-            token = next(plain)
+            instance, status, todo, whole = next(plain), next(plain), next(plain), next(plain)
+            leaving, token, has_desk = next(plain), next(plain), next(plain)
             session = source.session() if status == "running" else None
-            new.actors.append(
-                Actor(
-                    instance,
-                    session,
-                    0,
-                    status,
-                    todo,
-                    leaving,
-                    None if token is None else Token(*token),
-                )
-            )
+            actor = Actor(instance, session, 0, status, todo, whole, leaving)
+            actor.token = None if token is None else Token(*token)
+            if has_desk and session is not None:
+                actor.desk = Desk.read(source, session)
+            new.actors.append(actor)
         copies = next(plain)
         new.total = next(plain)
         new.faults = {kind: next(plain) for kind in scope.faults}
@@ -138,15 +137,10 @@ class WorldState:
     def _own(self, number: int) -> Actor:
         """Make an actor this world's own before it is changed."""
         old = self.actors[number]
-        actor = self.actors[number] = Actor(
-            old.instance,
-            None if old.session is None else copy_session(old.session),
-            old.operations,
-            old.status,
-            old.todo,
-            old.leaving,
-            None if old.token is None else replace(old.token),
-        )
+        session = None if old.session is None else copy_session(old.session)
+        token = None if old.token is None else replace(old.token)
+        desk = None if old.desk is None or session is None else old.desk.copy(session)
+        actor = self.actors[number] = replace(old, session=session, token=token, desk=desk)
         return actor
 
     def _own_store(self) -> None:
@@ -165,7 +159,11 @@ class WorldState:
     def _add_actor(self, instance: str, *, inherit: bool) -> None:
         nonce = f"n{len(self.actors)}"
         session = Session(instance, nonce, PACE, inherit=inherit)
-        self.actors.append(Actor(instance, session, self.scope.operations))
+        actor = Actor(instance, session, self.scope.operations)
+        kind = (*self.scope.desks, *"---")["ABC".index(instance)]
+        if kind != "-":
+            actor.desk = Desk(session, lax=kind == "l")
+        self.actors.append(actor)
 
     def _counted(self, instance: str) -> dict[str, int]:
         registry = self.ns.registry

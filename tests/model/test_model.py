@@ -7,13 +7,15 @@ import pytest
 from tests.model import timed
 from tests.model.explore import explore, main
 from tests.model.mutants import MUTANTS, Mutant
+from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.model.oracle import Violation
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
+from tests.model.scopes_of_holds import LONG_OF_HOLDS, SHORT_OF_HOLDS
 from tests.model.timed import GRIDS, Grid
 
 
-@pytest.mark.parametrize("scope", SHORT, ids=lambda scope: scope.name)
+@pytest.mark.parametrize("scope", [*SHORT, *SHORT_OF_HOLDS], ids=lambda scope: scope.name)
 def test_no_history_breaks_a_promise(scope: Scope) -> None:
     report = explore(scope)
     print(report)
@@ -22,7 +24,7 @@ def test_no_history_breaks_a_promise(scope: Scope) -> None:
     assert report.tally.compared > 4 * report.tally.exempt
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *MUTANTS_OF_HOLDS], ids=lambda mutant: mutant.name)
 def test_no_rule_can_be_left_out(mutant: Mutant) -> None:
     with mutant.active():
         report = explore(mutant.scope)
@@ -54,5 +56,5 @@ def test_the_command_prints_the_shortest_history(capsys: pytest.CaptureFixture[s
 
 
 def test_scopes_have_names_of_their_own() -> None:
-    names = [scope.name for scope in (*SHORT, *LONG)]
+    names = [scope.name for scope in (*SHORT, *SHORT_OF_HOLDS, *LONG, *LONG_OF_HOLDS)]
     assert len(set(names)) == len(names)

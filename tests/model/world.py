@@ -21,15 +21,16 @@ from distkit_actors._core._registry import State
 from distkit_actors._core._session import Phase, Session
 from distkit_actors._core._values import fits
 from tests.model.checks import check_store
-from tests.model.exchange import begin
+from tests.model.desk import is_local
+from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
 from tests.model.freeze import LONG_AGO
 from tests.model.oracle import Op, Oracle, Tally, Violation
-from tests.model.parts import brief, say
+from tests.model.parts import Actor, brief, say
 from tests.model.scope import PLENTY, Scope, parse
 
 #: One beat of each surviving instance per round, while the world settles.
-ROUNDS: Final = 4
+ROUNDS: Final = 8
 
 #: What may become of a request besides its being answered or held up.
 _MISHAPS: Final = {
@@ -80,6 +81,7 @@ class World(Faults):
         for number, actor in enumerate(self.actors):
             if actor.session is not None:
                 yield from self._sends(number, actor.session)
+                yield from self._calls(number, actor)
         if self.total <= 0:
             return
         for index, copy in enumerate(self.mail):
@@ -95,28 +97,27 @@ class World(Faults):
 
     def _sends(self, number: int, session: Session) -> Iterator[Action]:
         actor = self.actors[number]
-        choices: list[tuple[str, tuple[Op, ...] | None, bool]] = []
+        choices: list[tuple[str, tuple[Op, ...] | None, bool, bool]] = []
         if not session.idle:
-            choices.append((f"{actor.instance}{number} sends again", None, False))
+            choices.append((f"{actor.instance}{number} sends again", None, False, False))
         else:
             who = f"{actor.instance}{number}"
             if actor.leaving:
-                choices.append((f"{who} leaves again", (), True))
+                choices.append((f"{who} leaves again", (), True, False))
             elif actor.todo:
-                choices.append((f"{who} again {say(actor.todo)}", actor.todo, False))
+                again = f"{who} again {say(actor.todo)}"
+                choices.append((again, actor.todo, False, actor.whole))
             elif actor.operations:
-                for line in self.scope.menu:
-                    only, _, item = line.rpartition(": ")
-                    if only not in ("", actor.instance):
-                        continue
+                for item in self._menu(actor):
                     if item == "leave":
-                        choices.append((f"{who} leaves", (), True))
+                        choices.append((f"{who} leaves", (), True, False))
                     else:
-                        choices.append((f"{who} {item}", parse(item, number), False))
-            if self.scope.beats:
-                choices.append((f"{who} beats", (), False))
-        for what, ops, leave in choices:
-            send = partial(World.send, number=number, ops=ops, leave=leave)
+                        ops = parse(item, number)
+                        choices.append((f"{who} {item}", ops, False, "&" in item))
+            if self.scope.beats or (actor.desk is not None and actor.desk.has_work):
+                choices.append((f"{who} beats", (), False, False))
+        for what, ops, leave, whole in choices:
+            send = partial(World.send, number=number, ops=ops, leave=leave, whole=whole)
             for budget in self._budgets_of(number, ops):
                 said = what + _budgeted(budget)
                 yield said, partial(send, outcome="ok", budget=budget)
@@ -126,6 +127,28 @@ class World(Faults):
             if self._may("drop"):
                 said = f"{what}, the request is held up"
                 yield said, partial(send, outcome="drop", budget=0)
+
+    def _menu(self, actor: Actor) -> Iterator[str]:
+        for line in self.scope.menu:
+            only, _, item = line.rpartition(": ")
+            if only in ("", actor.instance):
+                yield item
+
+    def _calls(self, number: int, actor: Actor) -> Iterator[Action]:
+        """Give what callers do besides beginning operations that are sent at once."""
+        desk, who = actor.desk, f"{actor.instance}{number}"
+        if desk is None or actor.session is None:
+            return
+        for index, hold in enumerate(desk.holds):
+            if hold.entered and not hold.released:
+                yield f"{who} leaves a block", partial(World.let_go, number=number, index=index)
+        for index, _ in waiting_for_hold(desk):
+            yield f"{who}: a caller goes", partial(World.give_up, number=number, index=index)
+        if desk.ledger is not None and actor.operations and not actor.session.idle:
+            for item in self._menu(actor):
+                ops = parse(item, number)
+                if all(map(is_local, ops)) and "&" not in item:
+                    yield f"{who} {item} in memory", partial(World.count, number=number, ops=ops)
 
     def _possible(self, fault: str, budget: int) -> bool:
         if fault == "blackout":
@@ -260,9 +283,10 @@ class World(Faults):
                     record.deadline = self.ns.registry.due = 0
             for number in order:
                 actor = self.actors[number]
+                self.let_all_go(number)
                 if actor.session is not None and actor.session.idle:
                     log.append(f"{actor.instance}{number} beats")
-                    begin(actor.session, ())
+                    self._begin(number, (), leave=False, whole=False)
                 self._drive(number, log)
             key = self.freeze_core()
             if key == seen:
@@ -308,6 +332,7 @@ class World(Faults):
             for key, piece in s.withheld:
                 if fits(registry.total(key) + piece.value):
                     raise Violation(f"{piece.value} of {s.instance} fits and is not in the store")
+            self.check_holds(number)
             slices = {key: piece.value for key, piece in s.slices.items()}
             add_withheld(slices, s)
             alive[s.instance] = (number, slices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Literal
 
@@ -17,6 +18,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors.testing import FaultyStore
+from tests.stateful.operations import Wanted
 from tests.stateful.reference import Op
 from tests.stateful.wires import INTERVAL, THRESHOLD, Meter, Tap
 
@@ -30,28 +32,26 @@ _numbers = itertools.count()
 class Call:
     """One call of a counter's method by a task of its own."""
 
-    def __init__(
-        self, ops: Mapping[str, Op], name: str, key: str, count: tuple[str, int], heard: int = 0
-    ) -> None:
+    def __init__(self, wanted: Wanted, ops: Mapping[str, Op], heard: int = 0) -> None:
+        self.wanted = wanted
+        self.name = wanted.name
         self.ops = ops  # {key: what the model is told before it is over}
-        self.name = name
-        self.key = key
-        self.count = count  # what a lax counter counts in its memory: kind and amount
+        self.block: Block | None = None  # that it enters
         self.heard = heard  # answers of the store that its counter had before
         self.scope = trio.CancelScope()
         self.over = False
         self.number = 0  # in the order in which calls ended
         self.cancelled = False
         self.unknown_to_store = False  # when it began, the store had lost its counter
-        self.result: CounterValue | None = None
+        self.result: object = None
         self.error: Exception | None = None
         self.began = 0.0
         self.fresh = False  # the store was heard at once
 
     def __repr__(self) -> str:
-        return f"{self.name}({self.key!r}, {self.count[1]})"
+        return f"{self.name}({', '.join(map(repr, self.wanted.arguments))})"
 
-    async def run(self, method: Callable[[], Awaitable[CounterValue | None]], tap: Tap) -> None:
+    async def run(self, method: Callable[[], Awaitable[object]], tap: Tap) -> None:
         """Make the call and keep what comes of it."""
         self.began = trio.current_time()
         with self.scope:
@@ -63,6 +63,16 @@ class Call:
         self.fresh = tap.answers > self.heard and trio.current_time() == self.began
         self.number = next(_numbers)
         self.over = True
+
+
+class Block:
+    """The block of one hold."""
+
+    def __init__(self, who: str, key: str, count: int) -> None:
+        self.hold = (who, next(_numbers))
+        self.key = key
+        self.count = count
+        self.manager: AbstractAsyncContextManager[CounterValue] | None = None
 
 
 class Member:
@@ -97,6 +107,8 @@ class Member:
         )
         self.calls: list[Call] = []
         self.counts: dict[str, list[Op]] = {}  # lax: {key: counts not known to be stored}
+        self.exits: list[Op] = []  # strict: ends of holds not known to be stored
+        self.blocks: list[Block] = []  # that are entered
         self.troubled = False  # a lasting fault is on
         self.planned = False  # one that passes was planned
         self.stopping = False
@@ -130,10 +142,14 @@ class Member:
         if self.failure is not None:
             raise self.failure
 
-    def ask(self, nursery: trio.Nursery, call: Call, method: str, *arguments: object) -> None:
+    def ask(self, nursery: trio.Nursery, call: Call) -> None:
         """Begin a call."""
         self.calls.append(call)
-        nursery.start_soon(call.run, partial(getattr(self.counter, method), *arguments), self.tap)
+        method = partial(getattr(self.counter, call.wanted.method), *call.wanted.arguments)
+        if call.block is not None:
+            call.block.manager = method()
+            method = partial(call.block.manager.__aenter__)
+        nursery.start_soon(call.run, method, self.tap)
 
     @property
     def settled(self) -> bool:
@@ -142,6 +158,7 @@ class Member:
         return (
             self.tap.settled
             and not self.tap.waiting
+            and not self.counter._actor._dispatch._postponed
             and not statistics.mailbox_length
             and not statistics.pending_keys
             and statistics.in_flight_age is None

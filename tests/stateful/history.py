@@ -10,55 +10,48 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal
 
 import trio
 from hypothesis import note
 
 from distkit_actors import (
+    Change,
     CounterClosedError,
     CounterOverflowError,
-    DistkitError,
+    LimitReachedError,
     OutcomeUnknownError,
     Store,
     StoreError,
     StoreUnavailableError,
 )
-from tests.stateful.fleet import GRACE, Call, Member
+from tests.stateful.fleet import Block, Call, Member
 from tests.stateful.host import Host
+from tests.stateful.operations import (
+    EXTREME,
+    HOLDS,
+    KEYS,
+    LOCAL,
+    READS,
+    Effect,
+    wanted,
+)
 from tests.stateful.reference import (
     APPLIED,
+    LIMIT,
     MAYBE,
     MOVES,
     NEVER,
     OVERFLOW,
     Key,
     Op,
+    has_moved,
 )
-from tests.stateful.wires import ABSENT, PRESENT, UNSURE, Meter
+from tests.stateful.wires import ABSENT, UNSURE, Meter
 
-SMALL, EXTREME = ("a", "b"), "x"
-KEYS = (*SMALL, EXTREME)
 #: The model tries all orders of what is open.
 MOST_OPEN_CALLS, MOST_OPEN_OPS = 3, 6
 TICK = 0.05  # longer than `flush_interval` and `allowed_lag`
 PATIENCE = 0.25  # longer than a lax read waits
-
-METHODS = {
-    "inc": "inc",
-    "dec": "dec",
-    "get": "get",
-    "set": "set",
-    "delete": "delete",
-    "put": "set_on_instance",
-    "remove": "delete_on_instance",
-    "clear": "clear",
-    "remove_all": "clear_on_instance",
-}
-WITH_COUNT = {"inc", "dec", "set", "put"}
-OF_EVERY_KEY = {"clear", "remove_all"}
-#: What a lax counter answers from its memory.
-LOCAL = {"inc", "dec", "get", "put"}
 
 
 class History:
@@ -115,14 +108,18 @@ class History:
         self._explain(answers)
         self._compare_local_views()
 
-    def _explain(self, answers: Mapping[Op, object], *, disturbed: bool = False) -> None:
+    def _doubts(self) -> tuple[dict[str, str], set[str], set[str]]:
+        """Return everybody's status, and whose slices may be counted or not, and whose are not."""
         now = {name: self.meter.status(name) for name in self.names}
         unsure = self.meter.flickered | {
             name
             for name, status in now.items()
             if status == UNSURE or status != self.before.get(name, status)
         }
-        absent = {name for name, status in now.items() if status == ABSENT} - unsure
+        return now, unsure, {name for name, status in now.items() if status == ABSENT} - unsure
+
+    def _explain(self, answers: Mapping[Op, object], *, disturbed: bool = False) -> None:
+        now, unsure, absent = self._doubts()
         alive = {member.name for member in self.members}
         disturbed = disturbed or bool(unsure or absent)
         for name, key in self.model.items():
@@ -131,7 +128,7 @@ class History:
             moved = any(op in answers for op in moves)
             if moves:
                 self.movers.pop(name, None)
-                if len(moves) == 1 and answers.get(moves[0], MAYBE) not in (MAYBE, NEVER):
+                if len(moves) == 1 and has_moved(moves[0], answers.get(moves[0], MAYBE)):
                     self.movers[name] = moves[0].who
             key.explain(answers, unsure, absent)
             self._loosen_if_full(key, disturbed=disturbed)
@@ -157,18 +154,38 @@ class History:
             answer = self._answer(member, call)
             if not call.ops and answer is APPLIED:
                 self.counted(member, call)
-            for op in call.ops.values():
-                yield op, answer
+            for key, op in call.ops.items():
+                yield op, self._part(call, key, answer)
+            if call.block is not None:
+                self._entered(member, call.block, answer)
+
+    def _part(self, call: Call, key: str, answer: object) -> object:
+        """Return what the answer of a call means for one key."""
+        if isinstance(answer, dict):
+            return answer[key]
+        if answer is OVERFLOW and "_all" in call.name and repr(key) not in str(call.error):
+            return NEVER  # all or none
+        return answer
+
+    def _entered(self, member: Member, block: Block, answer: object) -> None:
+        """The entry of a block is over: who is inside, and who may be without knowing it?"""
+        if answer is MAYBE:
+            self.exited(member, block)
+        elif answer not in (NEVER, LIMIT, OVERFLOW):
+            member.blocks.append(block)
+            if member.stopping and member.on_exit == "linger":
+                self.exited(member, block)
 
     def _answer(self, member: Member, call: Call) -> object:
         match call.error:
-            case None if member.lax and call.name == "get":
-                # Without the store's word it is as old as it may be.
-                return tuple(call.result or ()) if call.fresh else NEVER
+            case None if member.lax and call.name in READS and not call.fresh:
+                return NEVER  # without the store's word it is as old as it may be
             case None if not call.ops:
                 return APPLIED
             case None:
-                return None if call.result is None else tuple(call.result)
+                return plain(call.result)
+            case LimitReachedError():
+                return LIMIT
             case CounterOverflowError():
                 return OVERFLOW if call.name != "remove_all" else MAYBE
             case OutcomeUnknownError() if member.stopping or self._may_be_lost(call):
@@ -186,20 +203,47 @@ class History:
         """Whether the store may have lost its record of the call (L4), as its counter sees it."""
         return call.unknown_to_store or self.wiped_at >= call.began
 
+    def count_now(self, member: Member, key: str, count: int) -> None:
+        """Have a lax counter count without waiting."""
+        member.count(key, count)
+        self.counted(member, Call(wanted("inc", key, count), {}))
+
     def counted(self, member: Member, call: Call) -> None:
         """A lax counter has counted something, which the store will hear of."""
-        op = Op(member.name, *call.count, pending_count=True, after=member.all_counts())
-        self.model[call.key].open.append(op)
-        member.counts.setdefault(call.key, []).append(op)
+        after = member.all_counts()
+        for key, effect in call.wanted.effects.items():
+            op = self._op(member, effect, call.block, pending_count=True, after=after)
+            self.model[key].open.append(op)
+            member.counts.setdefault(key, []).append(op)
+
+    def exited(self, member: Member, block: Block) -> None:
+        """The end of a hold is on its way; it comes behind what its counter has counted."""
+        if block in member.blocks:
+            member.blocks.remove(block)
+        after = (*member.all_counts(), *(op for op in self._ops(member) if op.hold == block.hold))
+        effect = Effect("exit", block.count)
+        op = self._op(member, effect, block, pending_count=member.lax, after=after)
+        self.model[block.key].open.append(op)
+        if member.lax:
+            member.counts.setdefault(block.key, []).append(op)
+        else:
+            member.exits.append(op)
+
+    def _ops(self, member: Member) -> Iterable[Op]:
+        return (op for call in member.calls for op in call.ops.values())
+
+    def _op(self, member: Member, effect: Effect, block: Block | None, **how: object) -> Op:
+        hold = None if block is None else block.hold
+        return Op(member.name, **vars(effect), hold=hold, **how)  # type: ignore[arg-type]  # fields of `Op`
 
     def _given_up(self, member: Member, counts: str) -> Iterable[tuple[Op, object]]:
         """Yield answers for what nobody waits for; forget all of it."""
-        for op in member.all_counts():
+        for op in (*member.all_counts(), *member.exits):
             yield op, counts
-        for call in member.calls:
-            for op in call.ops.values():
-                yield op, MAYBE
+        for op in self._ops(member):
+            yield op, MAYBE
         member.counts.clear()
+        member.exits.clear()
         member.calls.clear()
 
     def _compare_local_views(self) -> None:
@@ -262,27 +306,24 @@ class History:
     def begin(self, member: Member, kind: str, key: str, count: int) -> Call:
         """Start a call, and tell the model."""
         self.cleared |= kind == "clear"
-        amount = -count if kind == "dec" else count if kind in WITH_COUNT else 0
-        name = "inc" if kind == "dec" else kind
-        keys = KEYS if kind in OF_EVERY_KEY else (key,)
+        want = wanted(kind, key, count)
+        block = Block(member.name, key, count) if kind in HOLDS else None
         local = member.lax and kind in LOCAL
         after = member.all_counts()
         ops: dict[str, Op] = {}
-        if not local or kind == "get":
+        if not local or kind in READS:
             ops = {
-                each: Op(member.name, name, amount, sees_pending=local, after=after)
-                for each in keys
+                each: self._op(member, effect, block, sees_pending=local, after=after)
+                for each, effect in want.effects.items()
             }
-        call = Call(ops, kind, key, (name, amount), heard=member.tap.answers)
+        call = Call(want, ops, heard=member.tap.answers)
+        call.block = block
         call.unknown_to_store = member.name in self.meter.lost
         for each, op in ops.items():
             self.model[each].open.append(op)
             if op.kind in MOVES:
                 self.moved[each] = math.inf
-        arguments: list[object] = [] if kind in OF_EVERY_KEY else [key]
-        if kind in WITH_COUNT:
-            arguments.append(count)
-        member.ask(self.host.nursery, call, METHODS[kind], *arguments)
+        member.ask(self.host.nursery, call)
         return call
 
     def operate(self, *wanted: tuple[int, str, str, int]) -> None:
@@ -293,7 +334,7 @@ class History:
         def start() -> None:
             for who, kind, key, count in wanted:
                 member = self.member(who)
-                if member.lax and key == EXTREME and kind in LOCAL - {"get"}:
+                if key == EXTREME and (kind in HOLDS or (member.lax and kind in LOCAL - READS)):
                     continue  # a count that is refused later would take its neighbours along
                 if not self.crowded:
                     calls.append(self.begin(member, kind, key, count))
@@ -302,129 +343,14 @@ class History:
         if any(call.name in LOCAL and not call.over for call in calls):
             self.pass_time(PATIENCE)
         for call in calls:
-            note(f"# {call} -> {call.result or call.error if call.over else '...'}")
+            outcome = call.result if call.error is None else repr(call.error)
+            note(f"# {call} -> {outcome if call.over else '...'}")
 
-    # ------------------------------------------------------------------ life and death
 
-    def start(
-        self,
-        name: str,
-        *,
-        lax: bool,
-        on_exit: Literal["leave", "linger"] = "leave",
-        inherit: bool = False,
-        twice: bool = False,
-    ) -> None:
-        """Start a counter, perhaps in the place of another."""
-
-        async def run() -> None:
-            old = next((each for each in self.members if each.name == name), None)
-            answers: dict[Op, object] = {}
-            if old:
-                self.members.remove(old)
-                self.fenced.append(old)
-                answers.update(self._given_up(old, MAYBE))
-            self.movers = {key: who for key, who in self.movers.items() if who != name}
-            if name in self.names:
-                self._explain(answers, disturbed=True)
-                kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
-                for key in self.model.values():
-                    if not inherit or not kept:
-                        key.drop(name, surely=not inherit or kept is False)
-            else:
-                self.names.append(name)
-            new = Member(
-                self.meter, self.meter, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit
-            )
-            if twice:
-                new.network.duplicate(None)
-            await new.start(self.host.nursery)
-            new.network.forget_plan()
-            self.members.append(new)
-            if not inherit:
-                new.tap.heard = self.meter.steps
-            await self.judge()
-
-        self.run(run)
-
-    def stop(self, member: Member) -> None:
-        """Stop a counter in good order, as far as its network allows."""
-
-        async def run() -> None:
-            reachable = member.settled and member.counter.statistics().connected
-            sound = reachable and not (member.troubled or member.planned)
-            await self.judge()
-            answers: dict[Op, object] = {}
-            member.stopping = True
-            self.members.remove(member)
-            self.meter.awaited.discard(member.name)
-            failure: list[Exception] = []
-
-            async def close() -> None:
-                try:
-                    await member.close()
-                except DistkitError as error:
-                    failure.append(error)
-
-            self.host.nursery.start_soon(close)
-            await self.host.quiesce(self.meter)
-            if not member.over.is_set():
-                await self.host.advance(self.meter, 2 * GRACE)
-            assert member.over.is_set(), f"{member} does not stop"
-            left = self.meter.status(member.name) == ABSENT
-            assert not sound or (not failure and (left or member.on_exit == "linger")), failure
-            if not left and member.on_exit == "leave":
-                self.meter.doubt(member.name)
-            answers.update(self._answers(member))
-            answers.update(self._given_up(member, MAYBE if failure else APPLIED))
-            self._explain(answers, disturbed=True)
-            self.stopped.append(member)
-            await self.judge()
-
-        self.run(run)
-
-    def crash(self, member: Member) -> None:
-        """End a counter so that it can say nothing more."""
-
-        async def run() -> None:
-            await self.judge()
-            member.partition()
-            member.stopping = True
-            if member in self.members:
-                self.members.remove(member)
-                self.meter.awaited.discard(member.name)
-            else:
-                self.fenced.remove(member)
-            member.scope.cancel()
-            await self.host.advance(self.meter, 2 * GRACE)
-            assert member.over.is_set(), f"{member} does not stop"
-            await member.network.deliver_late_copies()  # no later than this
-            answers = dict(self._answers(member))
-            answers.update(self._given_up(member, MAYBE))
-            self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
-            await self.judge()
-
-        self.run(run)
-
-    async def note_wipe(self, *, calm: bool) -> None:
-        """Note that the store has lost everything.
-
-        Args:
-            calm: nobody will ask for anything before all who can have been heard again.
-        """
-        self.wiped_at = trio.current_time()
-        self.meter.wiped({member.name for member in self.members}, cleared=self.cleared)
-        calm = calm and not any(key.open for key in self.model.values())
-        told = {
-            member.name
-            for member in self.members
-            if calm and member.settled and not (member.troubled or member.planned)
-        }
-        for name, key in self.model.items():
-            news = any(self.moved[name] > member.tap.heard for member in self.members)
-            if news and self.movers.get(name) not in told:
-                # Somebody who has not heard of a move may count on the key before the
-                # mover comes back, or the mover may not (L1, L2, L4).
-                key.loose = True
-            self.meter.lenient |= news
-        await self.judge()
+def plain(result: object) -> object:
+    """Return what a call returned as the model says it; of several keys {key: that}."""
+    if isinstance(result, dict):
+        return {key: plain(value) for key, value in result.items()}
+    if isinstance(result, Change):
+        return (tuple(result.previous), tuple(result.current), result.applied)
+    return None if result is None else tuple(result)  # type: ignore[arg-type]  # a value

@@ -16,26 +16,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from distkit_actors import InstanceConflictError, StoreError
 from tests.stateful.fleet import Call, Member
-from tests.stateful.history import EXTREME, KEYS, LOCAL, METHODS, SMALL, TICK, History
+from tests.stateful.history import TICK
+from tests.stateful.hold_rules import COUNT, KEY, MOST_MEMBERS, WHO, HoldRules
+from tests.stateful.operations import COUNTS, EXTREME, KEYS, LOCAL, METHODS
 from tests.stateful.reference import APPLIED, HIGH, LOW, NEVER
 from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
-MOST_MEMBERS = 5
-
-WHO = st.integers(0, MOST_MEMBERS - 1)
 KIND = st.sampled_from(sorted(METHODS))
-KEY = st.sampled_from(SMALL)
-COUNT = st.integers(-5, 9)
 EXTREME_KIND = st.sampled_from(["inc", "dec", "put", "get"]) | KIND
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
-class Histories(History, RuleBasedStateMachine):
+class Histories(HoldRules, RuleBasedStateMachine):
     """Three to five counters, strict and lax, and everything that may go wrong."""
 
     def __init__(self) -> None:
         RuleBasedStateMachine.__init__(self)
-        History.__init__(self)
+        HoldRules.__init__(self)
 
     # ------------------------------------------------------------------------- rules
 
@@ -78,7 +75,7 @@ class Histories(History, RuleBasedStateMachine):
         """Any operation."""
         self.operate((who, kind, key, count))
 
-    @rule(who=WHO, kind=st.sampled_from(["inc", "dec", "get", "put"]), key=KEY, count=COUNT)
+    @rule(who=WHO, kind=st.sampled_from(sorted(COUNTS)), key=KEY, count=COUNT)
     def count(self, who: int, kind: str, key: str, count: int) -> None:
         """An operation that leaves the others' slices alone."""
         self.operate((who, kind, key, count))
@@ -115,6 +112,8 @@ class Histories(History, RuleBasedStateMachine):
                 await self.host.quiesce(self.meter)
             call.scope.cancel()
             await self.host.quiesce(self.meter)
+            if call.cancelled and call.block is not None and wire:
+                self.exited(member, call.block)  # if ever it is entered
             if not wire:
                 assert call.cancelled or member.troubled
             if call.cancelled and not wire:
@@ -141,8 +140,7 @@ class Histories(History, RuleBasedStateMachine):
             if quiet and member.view(key) is not None:
                 member.watched = key
             for count in counts:
-                member.count(key, count)
-                self.counted(member, Call({}, "inc", key, ("inc", count)))
+                self.count_now(member, key, count)
 
         self.do(start)
         self.pass_time(TICK)
@@ -159,8 +157,7 @@ class Histories(History, RuleBasedStateMachine):
             return
 
         def start() -> None:
-            member.count(key, count)
-            self.counted(member, Call({}, "inc", key, ("inc", count)))
+            self.count_now(member, key, count)
             self.begin(member, kind, key, count)
 
         self.do(start)
@@ -340,6 +337,7 @@ class Histories(History, RuleBasedStateMachine):
         assert set(statuses.values()) <= {PRESENT}, statuses
         for key in KEYS:
             self._compare(key)
+        self.compare_views()
 
     async def _all_settled(self) -> None:
         for member in self.members:
@@ -389,8 +387,7 @@ class Histories(History, RuleBasedStateMachine):
         if key.loose:
             return
         assert sums == {sum(slices.values())}, f"{name}: {views}"
-        assert len(key.worlds) == 1, f"{name}: {key.worlds}"
-        assert dict(next(iter(key.worlds))[0]) == slices
+        assert {held for held, _, _ in key.worlds} == {frozenset(slices.items())}, key.worlds
         held = self.contents().get(name, {})
         assert held == slices, f"{name}: the store holds {held}, the instances say {slices}"
 

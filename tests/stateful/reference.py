@@ -7,8 +7,9 @@ given; if none is left, the package is wrong. (For `inc` alone this is Maelstrom
 oracle: what was acknowledged plus any subset of what is indeterminate.)
 
 There are no epochs in here: a slice older than its key's epoch counts as absent everywhere
-(I2), so a move simply empties the world. What an instance has counted stays in the world
-while its process lives, reaped or not, for it comes back with all of it (I4).
+(I2), so a move simply empties the world, of holds too: what is void cannot be taken back. What
+an instance has counted stays in the world while its process lives, reaped or not, for it comes
+back with all of it (I4).
 """
 
 from __future__ import annotations
@@ -16,21 +17,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from operator import eq, ge, gt, le, lt, ne
 from typing import TypeAlias
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
 Value: TypeAlias = tuple[int, int]
 Slices: TypeAlias = frozenset[tuple[str, int]]
-World: TypeAlias = tuple[Slices, "frozenset[tuple[Op, frozenset[object]]]"]
+#: Whose, and which.
+Hold: TypeAlias = tuple[str, int]
+#: What counts, the holds that are to be taken back, and what the open operations have returned.
+World: TypeAlias = tuple[Slices, frozenset[Hold], "frozenset[tuple[Op, frozenset[object]]]"]
 
-#: Answers other than a value (None for `clear` and `clear_on_instance`).
+#: Answers other than a value (None for `clear` and `clear_on_instance`; for an operation with a
+#: condition the values before and after, and whether it was applied).
+LIMIT = "limit"  # nothing was added, for that would be more than the limit of a hold
 OVERFLOW = "overflow"  # changed nothing, for it would leave int64
 NEVER = "never"  # took no effect and never will
 APPLIED = "applied"  # took effect; nobody knows what it would have returned
 MAYBE = "maybe"  # took effect or never will
 
 MOVES = {"set", "delete", "clear"}
+
+_COMPARE = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 class Unexplained(AssertionError):  # noqa: N818 (what it says)
@@ -39,11 +48,15 @@ class Unexplained(AssertionError):  # noqa: N818 (what it says)
 
 @dataclass(eq=False)
 class Op:
-    """One operation: inc, put (set_on_instance), remove, remove_all, get or one of `MOVES`."""
+    """One operation: inc, put (set_on_instance), remove, remove_all, get, one of `MOVES`, or
+    enter and exit for the ends of a hold."""
 
     who: str
     kind: str
     count: int = 0
+    condition: tuple[str, int] | None = None
+    of_own: bool = False  # the condition is about the own slice
+    hold: Hold | None = None
     pending_count: bool = False  # counted in a lax counter's memory
     sees_pending: bool = False  # a lax counter's read
     after: tuple[Op, ...] = ()  # counts that its own counter sends before it
@@ -56,7 +69,7 @@ class Key:
     """Everything that one key may hold."""
 
     def __init__(self) -> None:
-        self.worlds: set[World] = {(frozenset(), frozenset())}
+        self.worlds: set[World] = {(frozenset(), frozenset(), frozenset())}
         self.open: list[Op] = []  # operations that may still take effect
         self.loose = False  # a documented limit was passed: anything goes until the next move
 
@@ -70,109 +83,166 @@ class Key:
         if self.loose:
             if len(here) == 1 and not self.open and here[0].kind in MOVES:
                 op = here[0]
-                if answers[op] not in (MAYBE, NEVER):
+                if has_moved(op, answers[op]):
                     self.loose = False
-                    self.worlds = {(_slices({op.who: op.count}), frozenset())}
+                    self.worlds = {(_slices({op.who: op.count}), frozenset(), frozenset())}
             return
         worlds, fresh = set(self.worlds), list(self.worlds)
         while fresh:
-            slices, done = fresh.pop()
+            slices, held, done = fresh.pop()
             ready = [op for op in possible if not any(op is each for each, _ in done)]
             for op in ready:
                 if not op.sees_pending and any(first in ready for first in op.after):
                     continue
-                for seen in _sights(op, dict(slices), ready):
+                for seen, kept in _sights(op, dict(slices), held, ready):
                     totals = _totals(seen, op.who, unsure, absent)
-                    for after, results in _outcomes(op, seen, totals):
-                        kept = slices if op.kind == "get" else _slices(after)
-                        world = (kept, done | {(op, frozenset(results))})
+                    for after, holding, results in _outcomes(op, seen, kept, totals):
+                        told = done | {(op, frozenset(results))}
+                        world = (_slices(after), holding, told)
+                        if op.kind == "get":
+                            world = (slices, held, told)
                         if _agrees(op, results, answers) and world not in worlds:
                             worlds.add(world)
                             fresh.append(world)
         self.worlds = {
-            (slices, frozenset((op, results) for op, results in done if op not in answers))
-            for slices, done in worlds
+            (slices, held, frozenset((op, results) for op, results in done if op not in answers))
+            for slices, held, done in worlds
             if all(_explained(op, dict(done), answers) for op in here)
         }
         if not self.worlds:
             told = {op: answers[op] for op in here}
-            before = sorted({tuple(sorted(slices)) for slices, _ in worlds})
+            before = sorted({tuple(sorted(slices)) for slices, _, _ in worlds})
             raise Unexplained(f"{told} cannot be; open: {self.open}; known: {before}")
 
     def own(self, who: str) -> set[int]:
         """Return what ``who`` may see of its own slice, everything it counted included."""
         views = set()
-        for slices, done in self.worlds:
-            own = dict(slices).get(who, 0)
+        for slices, held, done in self.worlds:
+            seen, kept = dict(slices), held
             for op in self.open:
                 if op.pending_count and op.who == who and op not in dict(done):
-                    own = _own(op, own)
-            views.add(own)
+                    seen, kept = _counted(op, seen, kept)
+            views.add(seen.get(who, 0))
+        return views
+
+    def shares(self, who: str, unsure: Collection[str], absent: Collection[str]) -> set[Slices]:
+        """Return whose slices ``who`` may see, while nothing is open."""
+        views = set()
+        for slices, _, _ in self.worlds:
+            sure, maybe = _counting(dict(slices), who, unsure, absent)
+            for size in range(len(maybe) + 1):
+                views.update(frozenset([*sure, *some]) for some in combinations(maybe, size))
         return views
 
     def drop(self, who: str, *, surely: bool = True) -> None:
         """The slice of ``who`` is gone for good."""
-        worlds = {(frozenset(p for p in slices if p[0] != who), d) for slices, d in self.worlds}
+        worlds = {(frozenset(p for p in s if p[0] != who), h, d) for s, h, d in self.worlds}
         self.worlds = worlds if surely else worlds | self.worlds
+
+    def let_go(self, who: str) -> None:
+        """Nobody is left who could take the holds of ``who`` back."""
+        self.worlds = {(s, frozenset(x for x in h if x[0] != who), d) for s, h, d in self.worlds}
 
     def may_not_fit(self) -> bool:
         """Whether some of the slices without the others leave int64, so that I12 applies."""
         return any(
             sum(n for _, n in slices if n > 0) > HIGH or sum(n for _, n in slices if n < 0) < LOW
-            for slices, _ in self.worlds
+            for slices, _, _ in self.worlds
         )
 
 
-def _sights(op: Op, slices: dict[str, int], open_: list[Op]) -> Iterator[dict[str, int]]:
+def has_moved(op: Op, answer: object) -> bool:
+    """Tell whether an operation has surely moved the epoch."""
+    declined = op.condition is not None and isinstance(answer, tuple) and not answer[2]
+    return op.kind in MOVES and answer not in (MAYBE, NEVER) and not declined
+
+
+def _sights(
+    op: Op, slices: dict[str, int], held: frozenset[Hold], open_: list[Op]
+) -> Iterator[tuple[dict[str, int], frozenset[Hold]]]:
     """Yield what an operation may see: a lax read, what its counter has in memory too."""
     if not op.sees_pending or not any(count in op.after for count in open_):
-        yield slices
+        yield slices, held
     if op.sees_pending:
         mine = [count for count in open_ if count.pending_count and count.who == op.who]
         for index, count in enumerate(mine):
-            slices = {**slices, op.who: _own(count, slices.get(op.who, 0))}
+            slices, held = _counted(count, slices, held)
             if not any(later in op.after for later in mine[index + 1 :]):
-                yield slices
+                yield slices, held
 
 
-def _own(op: Op, own: int) -> int:
-    return {"inc": own + op.count, "put": op.count}.get(op.kind, 0)
+def _counted(
+    op: Op, slices: dict[str, int], held: frozenset[Hold]
+) -> tuple[dict[str, int], frozenset[Hold]]:
+    """Return what is left by an operation on the own slice, if that fits."""
+    own = slices.get(op.who, 0)
+    if op.kind == "enter" and op.hold is not None:
+        held |= {op.hold}
+    elif op.kind == "exit":
+        own = own - op.count if op.hold in held else own
+        return {**slices, op.who: own}, held - {op.hold}
+    new = {"inc": own + op.count, "enter": own + op.count, "put": op.count}.get(op.kind, 0)
+    return {**slices, op.who: new}, held
 
 
 def _outcomes(
-    op: Op, slices: dict[str, int], totals: set[int]
-) -> Iterator[tuple[dict[str, int], Collection[object]]]:
+    op: Op, slices: dict[str, int], held: frozenset[Hold], totals: set[int]
+) -> Iterator[tuple[dict[str, int], frozenset[Hold], Collection[object]]]:
     """Yield what each operation leaves and returns (section 2 of the specification)."""
     own = slices.get(op.who, 0)
+    if op.condition is not None:
+        sign, number = op.condition
+        applied = {t for t in totals if _COMPARE[sign](own if op.of_own else t, number)}
+        if applied != totals:
+            same = {((t, own), (t, own), False) for t in totals - applied}
+            yield slices, held, {LIMIT} if op.kind == "enter" else same
+        totals = applied
+    if not totals:
+        return
     if op.kind == "get":
-        yield slices, {(total, own) for total in totals}
+        yield slices, held, {(total, own) for total in totals}
     elif op.kind == "set":
-        yield {op.who: op.count}, {(op.count, op.count)}
+        new = (op.count, op.count)
+        yield {op.who: op.count}, frozenset(), {_told(op, (t, own), new) for t in totals}
     elif op.kind == "delete":
-        yield {}, {(total, own) for total in totals}
+        yield {}, frozenset(), {(total, own) for total in totals}
     elif op.kind == "clear":
-        yield {}, {None}
+        yield {}, frozenset(), {None}
     else:
-        new = _own(op, own)
-        sums = {total - own + new for total in totals}
+        after, holding = _counted(op, slices, held)
+        new = after[op.who]
         whole = LOW <= op.count <= HIGH and LOW <= new <= HIGH
-        fit = {each for each in sums if whole and LOW <= each <= HIGH}
+        fit = {t for t in totals if whole and LOW <= t - own + new <= HIGH}
         if fit:
             shown = own if op.kind == "remove" else new
-            results = {None} if op.kind == "remove_all" else {(each, shown) for each in fit}
-            yield {**slices, op.who: new}, results
-        if fit != sums:
-            yield slices, {OVERFLOW}
+            values = {_told(op, (t, own), (t - own + new, shown)) for t in fit}
+            yield after, holding, {None} if op.kind in ("remove_all", "exit") else values
+        if fit != totals:
+            yield slices, held, {OVERFLOW}
+
+
+def _told(op: Op, before: Value, after: Value) -> object:
+    return after if op.condition is None or op.kind == "enter" else (before, after, True)
 
 
 def _totals(
     slices: dict[str, int], who: str, unsure: Collection[str], absent: Collection[str]
 ) -> set[int]:
     """Return what the cumulative may be when ``who`` asks, who is there by asking."""
-    sure = sum(n for i, n in slices.items() if i == who or i not in {*unsure, *absent})
-    maybe = [n for i, n in slices.items() if i != who and i in unsure and i not in absent]
-    some = (sum(c) for size in range(len(maybe) + 1) for c in combinations(maybe, size))
-    return {sure + each for each in some if LOW <= sure + each <= HIGH}
+    counting, maybe = _counting(slices, who, unsure, absent)
+    sure = sum(n for _, n in counting)
+    some = [c for size in range(len(maybe) + 1) for c in combinations(maybe, size)]
+    sums = {sure + sum(n for _, n in each) for each in some}
+    return {each for each in sums if LOW <= each <= HIGH}
+
+
+def _counting(
+    slices: dict[str, int], who: str, unsure: Collection[str], absent: Collection[str]
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Return whose slices count for certain, and whose may."""
+    sure = [(i, n) for i, n in slices.items() if i == who or i not in {*unsure, *absent}]
+    maybe = [(i, n) for i, n in slices.items() if i != who and i in unsure and i not in absent]
+    return sure, maybe
 
 
 def _slices(slices: dict[str, int]) -> Slices:

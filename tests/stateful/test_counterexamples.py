@@ -1,4 +1,4 @@
-"""What the state machine has found, or has shown to be the right answer, as small as it gets."""
+"""What random histories have found, or have shown to be the right answer, as small as it gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distkit_actors import (
 )
 from distkit_actors.testing import FaultyStore
 
-LOW = -(2**63)
+LOW, HIGH = -(2**63), 2**63 - 1
 
 
 async def test_holding_twice_is_holding_once(autojump_clock: trio.abc.Clock) -> None:
@@ -105,3 +105,172 @@ async def test_a_leave_soon_after_an_outage_may_leave_the_slices_to_the_reaper(
         assert (await other.get("a")).cumulative in (0, 3)
         await trio.sleep(42)  # threshold and one heartbeat
         assert await other.get("a") == (0, 0)
+
+
+# ------------------------------------------------------------------- batches and holds
+
+
+async def test_several_keys_at_once_do_not_overtake_what_was_counted_before(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with (
+        StrictInstanceAwareCounter.open("app", inner) as other,
+        LaxInstanceAwareCounter.open("app", store) as counter,
+    ):
+        await counter.inc("a")
+        await counter.flush()
+        store.cut()
+        await trio.sleep(60)
+        assert await other.get("a") == (0, 0)  # it was reaped, and has to resume
+        store.heal()
+        counter.inc_nowait("a", 5)  # goes ahead of the batch, and must be sent twice
+        await counter.set_all({"a": 1})
+        await counter.flush()
+        assert await other.get("a") == (1, 0)
+
+
+async def test_a_move_does_not_overtake_the_end_of_a_hold(autojump_clock: trio.abc.Clock) -> None:
+    store = MemoryStore()
+    async with (
+        StrictInstanceAwareCounter.open("app", store) as other,
+        LaxInstanceAwareCounter.open("app", store, flush_interval=5) as counter,
+    ):
+        async with counter.hold("a"):
+            await counter.flush()
+            await other.delete("a")
+        counter.inc_nowait("a", 5)  # goes together with the end of the hold, which is void
+        await counter.set("a", 1)
+        await counter.flush()
+        assert await other.get("a") == (1, 0)
+
+
+async def test_a_hold_that_was_void_when_it_came_back_takes_nothing_back(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with (
+        StrictInstanceAwareCounter.open("app", inner) as other,
+        StrictInstanceAwareCounter.open("app", store) as counter,
+    ):
+        await counter.inc("a")
+        # So many that it resumes in two parts: the first says that the hold is void.
+        await counter.inc_all({f"k{n}": 1 for n in range(1000)})
+        await other.set("a", 3)
+        store.drop_reply()
+        store.hold()
+        async with trio.open_nursery() as nursery:
+
+            async def hold() -> None:
+                with pytest.raises(OutcomeUnknownError):
+                    await counter.hold("a").__aenter__()
+
+            nursery.start_soon(hold)
+            await trio.testing.wait_all_tasks_blocked()
+            inner.wipe()
+            assert await other.get("a") == (3, 3)
+            store.release()
+        await trio.sleep(30)
+        assert await counter.get("a") == (3, 0)
+
+
+@pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+async def test_a_hold_that_ends_while_its_counter_leaves_is_nothing_left_undone(
+    kind: type[StrictInstanceAwareCounter | LaxInstanceAwareCounter],
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    store = FaultyStore(MemoryStore())
+    async with kind.open("app", store) as counter:
+        block = counter.hold("a")
+        await block.__aenter__()
+        await trio.sleep(1)
+        store.delay(0.5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counter.aclose)
+            await trio.sleep(0.2)
+            await block.__aexit__(None, None, None)
+    assert not counter.statistics().pending_keys
+
+
+@pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+async def test_what_could_not_be_taken_back_cannot_be_held(
+    kind: type[StrictInstanceAwareCounter | LaxInstanceAwareCounter],
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with kind.open("app", MemoryStore()) as counter:
+        with pytest.raises(CounterOverflowError):
+            counter.hold("a", LOW)
+        async with counter.hold("a", LOW + 1), counter.hold("b", HIGH):
+            pass
+        assert await counter.get_all(["a", "b"]) == {"a": (0, 0), "b": (0, 0)}
+
+
+@pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+async def test_a_hold_for_whose_end_there_is_no_room_ends_later(
+    kind: type[StrictInstanceAwareCounter | LaxInstanceAwareCounter],
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    store = MemoryStore()
+    async with (
+        kind.open("app", store) as counter,
+        StrictInstanceAwareCounter.open("app", store) as second,
+        StrictInstanceAwareCounter.open("app", store) as third,
+    ):
+        async with counter.hold("a"):
+            await trio.sleep(1)
+            await second.inc("a", LOW)
+            await third.dec("a")
+        await trio.sleep(1)
+        assert await third.get("a") == (LOW, -1)
+        if isinstance(counter, LaxInstanceAwareCounter):
+            await counter.flush()  # nothing is lost
+        await third.inc("a", 5)
+        await trio.sleep(20)  # two heartbeats
+        assert await counter.get("a") == (LOW + 4, 0)
+        assert not counter._actor._dispatch._holds.outstanding()
+
+
+async def test_a_hold_whose_end_was_replaced_is_forgotten(autojump_clock: trio.abc.Clock) -> None:
+    async with LaxInstanceAwareCounter.open("app", MemoryStore()) as counter:
+        async with counter.hold("a"):
+            await counter.flush()
+        await counter.set_on_instance("a", 7)  # before the end was sent
+        await counter.flush()
+        assert await counter.get("a") == (7, 7)
+        assert not counter._actor._dispatch._holds.outstanding()
+
+
+async def test_a_move_right_after_a_hold_has_the_stamp_of_the_hold(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    # All in the same microsecond, so that the first stamp not used is the next one's too.
+    store = MemoryStore()
+    async with (
+        StrictInstanceAwareCounter.open("app", store) as other,
+        StrictInstanceAwareCounter.open("app", store) as counter,
+    ):
+        await counter.inc("a")
+        async with counter.hold("a"):
+            await other.delete("a")
+            await counter.inc("a", 5)  # the first it hears of it
+        assert await counter.get("a") == (5, 5)
+
+
+async def test_a_clear_that_the_store_lost_keeps_no_hold_from_ending(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    store = MemoryStore()
+    async with StrictInstanceAwareCounter.open("app", store) as first:
+        await first.clear()
+        await trio.sleep(0.1)  # the lost store's clock was ahead of time by a step or two
+        store.wipe()
+        await first.get("a")  # tells the store of the clear again
+        network = FaultyStore(store)
+        network.delay(0.01)  # lest no time passes if it tries for ever
+        with trio.fail_after(5):
+            async with StrictInstanceAwareCounter.open("app", network) as newcomer:
+                async with newcomer.hold("a"):
+                    pass
+                assert await newcomer.inc("a") == (1, 1)

@@ -16,7 +16,9 @@ import trio
 from distkit_actors import Store
 from distkit_actors._core._messages import (
     Apply,
+    Before,
     Done,
+    Kind,
     MustResume,
     Open,
     Opened,
@@ -108,6 +110,7 @@ class Meter(Store):
                 self._executed(request.instance)
             case ((Apply() | Resume()), Done()) if reply.journal is not None:
                 self._executed(request.instance)
+                self._forgotten(request, reply)
                 if isinstance(request, Apply) and request.leave:
                     self._absent.add(request.instance)
                 elif isinstance(request, Apply) and request.budget:
@@ -142,6 +145,15 @@ class Meter(Store):
                 self._again = set(self._last) - self._absent
         else:
             self._again.discard(who)
+
+    def _forgotten(self, request: Apply | Resume, reply: Done) -> None:
+        """Take in whom somebody had taken for dead before time."""
+        entries = request.entries if isinstance(request, Apply) else ()
+        for entry, result in zip(entries, reply.results, strict=False):
+            if entry.kind is Kind.FORGET and isinstance(result, Before):
+                self._sure_until[entry.key] = -math.inf
+                if not result.cumulative:  # how many of its slices are left
+                    self._absent.add(entry.key)
 
     def _reaped_by(self, who: str) -> None:
         now = trio.current_time()

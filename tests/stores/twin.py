@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,14 +12,23 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from distkit_actors._core._messages import Behind, Done, Loaded, Reply, Request
+from distkit_actors._core._messages import (
+    Behind,
+    Done,
+    Loaded,
+    Reply,
+    Request,
+    Survey,
+    Surveyed,
+    Watch,
+)
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._registry import State
-from distkit_actors._stores._scripts import load_scripts
+from distkit_actors._stores._scripts import Script, load_scripts
 from distkit_actors._stores._wire import Names, decode, encode
 
 # What the scripts keep in a hash beside keys.
-SPACE_FIELDS = {":born", ":clock", ":grace", ":clear", ":floor", ":latest", ":due"}
+SPACE_FIELDS = {":born", ":clock", ":grace", ":clear", ":floor", ":latest", ":due", ":watch"}
 OWN_FIELDS = {
     ":inc",
     ":nonce",
@@ -37,17 +48,45 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
 
 
+Scripts = Mapping[str, Script]
+
+
+_COUNT = b"""
+local words = {}
+for index = 12, #ARGV, 4 do
+  words[#words + 1] = string.sub(ARGV[index], 2)
+end
+words = table.concat(words)
+redis.call('HINCRBY', 'paths', answer and 'quick' or 'slow', 1)
+redis.call('HINCRBY', 'paths', (answer and 'quick' or 'slow') .. ' with conditions',
+  string.find(words, '[co]') and 1 or 0)
+redis.call('HINCRBY', 'paths', (answer and 'quick' or 'slow') .. ' with guards',
+  string.find(words, 'g', 1, true) and 1 or 0)
+"""
+
+
+def counting_paths() -> Scripts:
+    """The scripts, which count in a Redis hash "paths" how often each way was gone."""
+    source = load_scripts()["apply"].source
+    before = b"local answer = quick()"
+    assert source.count(before) == 1
+    source = source.replace(before, before + _COUNT)
+    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
+    return {**load_scripts(), "apply": Script(source, sha)}
+
+
 class LuaStore:
     """The scripts by themselves: no trio, and a clock that is told the time."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, scripts: Scripts | None = None) -> None:
         self.client = client
         self.names = Names(prefix)
         self.base = f"dk:{{p.{prefix}}}:".encode()
+        self.scripts = scripts or load_scripts()
 
     def execute(self, request: Request, now: int | None = None) -> Reply:
         name, arguments = encode(request)
-        script = load_scripts()[name]
+        script = self.scripts[name]
         time = b"" if now is None else b"%d" % now
         words = (7, *self.names.keys(request.instance), time, *arguments)
         try:
@@ -133,6 +172,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
             ":floor": epochs.floor,
             ":grace": namespace.grace,
             ":latest": epochs.latest,
+            ":watch": namespace.watched,
         },
         "sums": registry.sums,
         "moved": epochs.moved,
@@ -159,14 +199,42 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
     }
 
 
+def kinds(reply: Reply) -> list[type]:
+    """Of which kind each result is: as tuples, what was executed equals what was declined."""
+    return [type(result) for result in reply.results] if isinstance(reply, Done) else []
+
+
 def normalised(reply: Reply) -> Reply:
-    """A reply without the order that does not matter: of moves in one step, and of slices."""
+    """A reply without the order that does not matter: of moves in one step, of slices and rows."""
     if isinstance(reply, Loaded):
         return replace(reply, slices=sorted(reply.slices))
+    if isinstance(reply, Surveyed):
+        return replace(reply, rows=sorted(set(reply.rows)))
     if isinstance(reply, (Done, Behind)) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
         return replace(reply, journal=replace(reply.journal, moves=moves))
     return reply
+
+
+class Ear:
+    """Hears what the scripts announce."""
+
+    def __init__(self, client: redis.Redis, channel: bytes) -> None:
+        self.pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self.pubsub.subscribe(channel)
+
+    def heard(self) -> list[frozenset[str] | None]:
+        """Everything announced up to now; None is "any key"."""
+        announced: list[frozenset[str] | None] = []
+        self.pubsub.ping("all")
+        while True:
+            message = self.pubsub.get_message(timeout=5)
+            if message is None:
+                continue  # it was the confirmation of our subscription
+            if message["type"] == "pong":
+                return announced
+            payload = message["data"].decode()
+            announced.append(None if payload == "*" else frozenset(payload.split(":")))
 
 
 @dataclass
@@ -182,17 +250,47 @@ class Twin:
         self.lua = LuaStore(client, prefix)
         self.namespace = Namespace()
         self.now = now
+        self.ear: Ear | None = None
+        self.announced: list[frozenset[str] | None] = []
 
     def execute(self, request: Request) -> Reply:
         self._expire()
+        if self.ear is None and (isinstance(request, Watch) or self.namespace.watched):
+            self.ear = Ear(self.lua.client, self.lua.names.channel)
+        sums = self.namespace.registry.sums.copy()
         expected = self.namespace.execute(request, self.now)
         actual = self.lua.execute(request, self.now)
+        if isinstance(request, Survey):
+            actual = self._all_pages(request, actual)
         assert normalised(actual) == normalised(expected), request
+        assert kinds(actual) == kinds(expected), request
+        self._note(sums)
         return expected
+
+    def _all_pages(self, request: Survey, page: Reply) -> Reply:
+        """Read the pages behind a first one; the reference has but one."""
+        rows: list[tuple[str, int, bool]] = []
+        while True:
+            assert isinstance(page, Surveyed)
+            rows += page.rows
+            if not page.cursor:
+                return replace(page, rows=rows)
+            page = self.lua.execute(replace(request, cursor=page.cursor), self.now)
+
+    def _note(self, before: dict[str, int]) -> None:
+        """Take down what is announced, and see that it names all that changed."""
+        changed = self.namespace.changed
+        if changed is None or changed:
+            self.announced.append(changed)
+        if changed is not None and self.now < self.namespace.watched:
+            after = self.namespace.registry.sums
+            assert {k for k, _ in before.items() ^ after.items()} <= changed
 
     def compare(self) -> None:
         self._expire()
         assert self.lua.dump() == dump_namespace(self.namespace)
+        assert (self.ear.heard() if self.ear else []) == self.announced
+        self.announced.clear()
 
     def check_sums(self) -> None:
         """Sums are those of the slices that count, and fit (P9)."""
@@ -207,6 +305,10 @@ class Twin:
     def wipe(self) -> None:
         self.namespace = Namespace()
         self.lua.wipe()
+        if self.ear:
+            self.ear.pubsub.close()
+            self.ear = None
+        self.announced.clear()
 
     def snapshot(self) -> Snapshot:
         client = self.lua.client

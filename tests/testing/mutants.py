@@ -29,7 +29,7 @@ from distkit_actors._core._messages import (
     Slice,
     Verdict,
 )
-from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry
 from distkit_actors._core._values import INT64_MAX, INT64_MIN, fits
 from distkit_actors._stores._contract import Link
@@ -227,32 +227,32 @@ class KeepsTheSliceOfWhatItRefuses(Namespace):
 
 
 class StopsAtTheFirstRefusal(Namespace):
-    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
-        if getattr(self, "stopped", 0) == at:
+    def _run(self, step: _Step, entry: Entry) -> Result:
+        if getattr(self, "stopped", 0) == step.at:
             return Verdict.REFUSED
-        result = super()._run(record, entry, at, request)
+        result = super()._run(step, entry)
         if result is Verdict.REFUSED:
-            self.stopped = at
+            self.stopped = step.at
         return result
 
 
 class TakesAwayFirst(Namespace):
     """What fits in the end may not fit on the way."""
 
-    def step(self, old: int, new: int) -> int:
+    def first(self, old: int, new: int) -> int:
         return -old
 
-    def _run(self, record: Record, entry: Entry, at: int, request: Apply | Resume) -> Result:
-        own = record.slices.get(entry.key)
+    def _run(self, step: _Step, entry: Entry) -> Result:
+        own = step.record.slices.get(entry.key)
         if entry.kind is Kind.PUT and own:
-            step = self.step(own.value, entry.value)
-            if not fits(self.registry.total(entry.key) + step):
+            first = self.first(own.value, entry.value)
+            if not fits(self.registry.total(entry.key) + first):
                 return Verdict.REFUSED
-        return super()._run(record, entry, at, request)
+        return super()._run(step, entry)
 
 
 class AddsFirst(TakesAwayFirst):
-    def step(self, old: int, new: int) -> int:
+    def first(self, old: int, new: int) -> int:
         return new
 
 

@@ -15,11 +15,13 @@ from trio.testing import MockClock
 import distkit_actors
 import distkit_actors.testing
 from distkit_actors import MemoryStore, RedisStore, Store
+from distkit_actors._core._conditions import Lt
 from distkit_actors._core._messages import (
     Apply,
     Before,
     Behind,
     Conflict,
+    Declined,
     Done,
     Entry,
     Journal,
@@ -35,6 +37,9 @@ from distkit_actors._core._messages import (
     Request,
     Resume,
     Stale,
+    Survey,
+    Surveyed,
+    Topic,
     Verdict,
 )
 from distkit_actors._core._namespace import Namespace
@@ -44,6 +49,7 @@ from distkit_actors.testing import _check_store, check_store
 from distkit_actors.testing._check_store import CHECKS, check_name
 from distkit_actors.testing._witness import Witness
 from tests.testing.mutants import MUTANTS, NamespaceStore
+from tests.testing.mutants_of_entries import BY_CHECK
 
 
 async def test_memory_store_passes_soon(autojump_clock: MockClock) -> None:
@@ -88,8 +94,24 @@ async def test_a_broken_store_fails(mutant: str, autojump_clock: MockClock) -> N
     with pytest.raises(AssertionError) as caught:
         await check_store(MUTANTS[mutant])
     assert str(caught.value)
+    assert "TypeError" not in str(caught.value)  # it is the mutant that is broken
     (note,) = caught.value.__notes__
     assert any(repr(check_name(check)) in note for check in CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"), [(name, mutant) for name, kinds in BY_CHECK.items() for mutant in kinds]
+)
+async def test_a_check_finds_what_it_is_for(
+    name: str, mutant: type[Namespace], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself: whatever other checks may find."""
+    (check,) = [check for check in CHECKS if check_name(check) == name]
+    monkeypatch.setattr(_check_store, "CHECKS", (check,))
+    await check_store(MemoryStore)
+    with pytest.raises(AssertionError) as caught:
+        await check_store(lambda: NamespaceStore(mutant))
+    assert "TypeError" not in str(caught.value)
 
 
 async def test_a_store_that_is_away_fails(autojump_clock: MockClock) -> None:
@@ -126,6 +148,10 @@ async def test_what_counters_make_of_a_broken_store_is_unpacked(
 
 
 APPLY = Apply("i", 1, 1, 0, Pace(1, 1, 1), [Entry(Kind.ADD, "k", 1)])
+LESS = Entry(Kind.ADD, "k", 1, condition=Lt(5), guarded=True)
+CONDITIONAL = replace(APPLY, entries=[LESS, Entry(Kind.FORGET, "i", 0)])
+WHOLE = replace(APPLY, entries=[LESS._replace(guarded=False), Entry(Kind.PUT, "j", 1)], whole=True)
+SURVEY = Survey("i", Topic.KEYS)
 CLAIM = Resume("i", 1, 1, 0, Pace(1, 1, 1), 0, first=True, claims=[Entry(Kind.CLAIM, "k", 1)])
 
 
@@ -149,6 +175,19 @@ CLAIM = Resume("i", 1, 1, 0, Pace(1, 1, 1), 0, first=True, claims=[Entry(Kind.CL
         (APPLY, Done(1, [(0, 0)]), "(0, 0)"),  # type: ignore[list-item]
         (APPLY, Done(1, [Before(0, 0)], Journal(0, -1, 0)), "-1 as floor"),
         (CLAIM, Done(1, [Before(0, 0)], again=True), "to be sent again"),
+        (APPLY, Done(1, [Declined(9, 9)]), "Declined"),
+        (APPLY, Done(1, [Verdict.UNDONE]), "nothing was refused"),
+        (CONDITIONAL, Done(1, [Declined(4, 0), Before(0, 0)]), "Declined"),
+        (CONDITIONAL, Done(1, [Declined(5, 2**63), Before(0, 0)]), "Declined"),
+        (CONDITIONAL, Done(1, [Before(0, 0), Verdict.MOVED]), "MOVED"),
+        (CONDITIONAL, Done(1, [Verdict.UNDONE, Verdict.REFUSED]), "nothing was refused"),
+        (WHOLE, Done(1, [Before(0, 0), Verdict.REFUSED]), "as a whole"),
+        (WHOLE, Done(1, [Verdict.MOVED, Before(0, 0)]), "MOVED"),
+        (WHOLE, Done(1, [Verdict.UNDONE, Verdict.UNDONE]), "nothing was refused"),
+        (SURVEY, Peeked(1, 1), "Survey was answered by Peeked"),
+        (SURVEY, Surveyed("", [("k", 2**63, True)]), "as a row"),
+        (SURVEY, Surveyed("", [("k", 1, 1)]), "as a row"),  # type: ignore[list-item]
+        (SURVEY, Surveyed(7, []), "7 as a cursor"),  # type: ignore[arg-type]
     ],
 )
 def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint: str) -> None:
@@ -167,6 +206,11 @@ def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint:
         (CLAIM, Done(1, [Verdict.MOVED])),
         (CLAIM, Done(1, [], again=True)),
         (Load("i", 1, ""), Loaded("", [("k", -(2**63), 1)])),
+        (CONDITIONAL, Done(1, [Declined(5, 0), Verdict.REFUSED])),
+        (CONDITIONAL, Done(1, [Verdict.MOVED, Before(0, 3)])),
+        (WHOLE, Done(1, [Verdict.UNDONE, Verdict.REFUSED])),
+        (WHOLE, Done(1, [Declined(5, 0), Before(0, 0)])),
+        (SURVEY, Surveyed("next", [("k", -(2**63), False)])),
     ],
 )
 def test_well_formed_replies_pass(request_: Request, reply: Reply) -> None:

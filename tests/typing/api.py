@@ -13,10 +13,16 @@ import trio
 from distkit_actors import (
     BoundCounter,
     BoundLaxCounter,
+    Change,
     CounterStatistics,
     CounterValue,
+    Eq,
+    FleetLimiter,
+    FleetLimiterStatistics,
     InstanceAwareCounter,
+    InstanceInfo,
     LaxInstanceAwareCounter,
+    Lt,
     MemoryStore,
     RedisStore,
     Store,
@@ -45,6 +51,54 @@ async def generic(counter: InstanceAwareCounter) -> None:
     assert_type(own, int)
 
 
+async def several(counter: InstanceAwareCounter) -> None:
+    """Operations on several keys take mappings and give dicts."""
+    assert_type(await counter.inc_all({"k": 1}), dict[str, CounterValue])
+    assert_type(await counter.set_all({"k": 1}), dict[str, CounterValue])
+    assert_type(await counter.set_all_on_instance({}), dict[str, CounterValue])
+    assert_type(await counter.get_all(["k"]), dict[str, CounterValue])
+    assert_type(await counter.get_all({"k": 1}.keys()), dict[str, CounterValue])
+    assert_type(await counter.get_all_on_instance(key for key in "kj"), dict[str, int])
+    assert_type(await counter.inc_all_if({"k": (Lt(5), 1)}), dict[str, Change])
+    assert_type(await counter.set_all_if({"k": (Eq(5), 1)}), dict[str, Change])
+    assert_type(await counter.set_all_on_instance_if({"k": (Eq(5), 1)}), dict[str, Change])
+
+
+async def conditional(counter: InstanceAwareCounter) -> None:
+    """A conditional operation says what was, what is, and whether it applied."""
+    change = await counter.inc_if("k", Lt(5))
+    assert_type(change, Change)
+    assert_type(change.previous, CounterValue)
+    assert_type(change.current.cumulative, int)
+    assert_type(change.applied, bool)
+    assert_type(await counter.set_if("k", Eq(0), 5), Change)
+    assert_type(await counter.set_on_instance_if("k", Eq(0), 5), Change)
+    assert_type(Lt(5).holds(4), bool)
+
+
+async def held(counter: InstanceAwareCounter) -> None:
+    """A hold gives the value; a look gives plain collections."""
+    async with counter.hold("k") as value, counter.hold("k", 2, limit=10):
+        assert_type(value, CounterValue)
+    assert_type(await counter.instances(), list[InstanceInfo])
+    assert_type((await counter.instances())[0].heartbeat_age, float)
+    assert_type(await counter.slices("k"), dict[str, int])
+    assert_type(await counter.keys(), list[str])
+    await counter.forget("instance")
+
+
+async def bound(counter: InstanceAwareCounter, lax: LaxInstanceAwareCounter) -> None:
+    """A handle has the same, without the key."""
+    for handle in (counter.bind("k"), lax.bind("k")):
+        assert_type(await handle.inc(), CounterValue)
+        assert_type(await handle.inc_if(Lt(5)), Change)
+        assert_type(await handle.set_if(Eq(0), 5), Change)
+        assert_type(await handle.set_on_instance_if(Eq(0), 5), Change)
+        async with handle.hold(2, limit=10) as value:
+            assert_type(value, CounterValue)
+        assert_type(await handle.slices(), dict[str, int])
+
+
 async def embedded(nursery: trio.Nursery) -> None:
     """`nursery.start` gives the counter; a block gives its own class."""
     strict = StrictInstanceAwareCounter("app", MemoryStore())
@@ -61,6 +115,25 @@ async def embedded(nursery: trio.Nursery) -> None:
         await generic(lax)
 
 
+async def limits(counter: InstanceAwareCounter) -> None:
+    """A limiter takes either kind, and looks like trio's."""
+    limiter = FleetLimiter(counter, "k", 5)
+    async with limiter as nothing:
+        assert_type(nothing, None)
+    await limiter.acquire()
+    limiter.release()
+    limiter.acquire_nowait()
+    await limiter.acquire_on_behalf_of("anything hashable")
+    limiter.acquire_on_behalf_of_nowait(1)
+    limiter.release_on_behalf_of(1)
+    assert_type(limiter.total_tokens, int)
+    assert_type(limiter.borrowed_tokens, int)
+    assert_type(limiter.statistics(), FleetLimiterStatistics)
+    assert_type(limiter.statistics().borrowers, tuple[object, ...])
+    FleetLimiter(counter, "k", "5")  # type: ignore[arg-type]
+    limiter.total_tokens = 6  # type: ignore[misc]
+
+
 def stores() -> None:
     """Stores and their options."""
     assert_type(open_store("memory://"), Store)
@@ -74,6 +147,12 @@ async def mistakes(strict: StrictInstanceAwareCounter, lax: LaxInstanceAwareCoun
     await strict.flush()  # type: ignore[attr-defined]
     lax.inc_nowait("k", 1.5)  # type: ignore[arg-type]
     await strict.get("k", timeout=1)  # type: ignore[call-arg]
+    await strict.inc_all(["k"])  # type: ignore[arg-type]
+    await strict.inc_all_if({"k": Lt(5)})  # type: ignore[dict-item]
+    await strict.inc_if("k", lambda value: value < 5)  # type: ignore[arg-type]
+    await strict.set_if("k", Lt(5))  # type: ignore[call-arg]
+    await strict.hold("k")  # type: ignore[misc]
+    Lt("5")  # type: ignore[arg-type]
     InstanceAwareCounter("app", "memory://")  # type: ignore[abstract]
     RedisStore("redis://", transport="other")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", "memory://", on_exit="stay")  # type: ignore[arg-type]

@@ -4,25 +4,30 @@
 -- ARGV  1 the time, or '' for the server's (µs)
 --       2 instance, 3 incarnation, 4 seq, 5 known: journal stamp the instance knows all up to
 --       6 threshold, 7 silence, 8 retention (µs)
---       9 '1' if the instance leaves, else '0'
+--       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34), else '0'
 --      10 budget: how many slices of the dead this step may take away
---      11 … four words for each entry: kind, key, value, after
+--      11 since: what `known` was when the batch was made up, '' if that has not changed (P36)
+--      12 … four words for each entry: kind, key, value, after
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
---           ^  claim; value: value@stamp
+--           ^  claim; value: value@stamp           -  forget the instance; value: its id
+--         + & = may be followed by g: not where the epoch has moved unknown to the caller (P36);
+--         + = ! by a condition (P35): c (cumulative) or o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --       {done, at|again|results}            it was executed before; this is what was said then
 --       {behind, clear, floor, latest, key, epoch, …}      not executed: too much to tell
 --       {resume, last seq or '', born}      not executed: too little is known of the instance
 --       {conflict, incarnation}  {stale}    not executed
---   results: "cumulative,slice" before the entry, or a sign: ! refused, / split, ~ moved;
---   with ';' between
+--   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
+--   hold; or a sign: ! refused, - another was, / split, ~ moved; with ';' between
+--@include compare
+--@include quick
 --@include base
 --@include space
 --@include sums
 --@include registry
 --@include reaper
-local FIRST = 11
+local FIRST = 12
 local restarts, answers_us = false, nil
 --@include step
 
@@ -41,11 +46,12 @@ local moves, more = catch_up()
 if more then
   spread('HSET', I, fields)
   save_space()
+  announce()
   return with_journal({'behind'}, moves, more)
 end
 
 local latest = space.latest
-local answer = text(at) .. '|0|' .. run_all(at)
+answer = text(at) .. '|0|' .. run_all(at, moved_since(tonumber(ARGV[11]) or known), ARGV[9] == 'w')
 write_field(':seq', ARGV[4])
 write_field(':reply', answer)
 write_all(at)
@@ -60,5 +66,6 @@ save_space()
 if ARGV[9] == '1' then
   release_space(pace.ret)
 end
+announce()
 return with_journal({'done', answer, backlog and '1' or '0', tostring(stuck)}, moves,
   space.latest)

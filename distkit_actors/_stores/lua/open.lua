@@ -40,4 +40,5 @@ if inherited == '0' then
   purge(at, thr, ret, hold)
 end
 save_space()
+announce()
 return opened(text(at), text(hold), inherited)

@@ -16,7 +16,7 @@ local function try_commands()
     {'HINCRBY', N, ':born', '0'}, {'HDEL', N, ':'}, {'PERSIST', N}, {'HGET', N, ':born'},
     {'HLEN', N}, {'EXISTS', N}, {'HSCAN', nothing, '0'}, {'HRANDFIELD', nothing},
     {'UNLINK', nothing}, {'PEXPIRE', nothing, '1'}, {'ZADD', A, 'XX', '0', ''}, {'ZREM', A, ''},
-    {'ZCARD', A}, {'ZSCORE', A, ''}, {'ZMSCORE', A, ''}, {'ZRANGE', D, '0', '0'},
+    {'ZCARD', A}, {'ZSCAN', A, '0'}, {'ZSCORE', A, ''}, {'ZMSCORE', A, ''}, {'ZRANGE', D, '0', '0'},
     {'ZREVRANGE', D, '0', '0'}, {'ZRANGEBYSCORE', M, '0', '0'}, {'HMGET', L, ''},
   }) do
     call(unpack(command))

@@ -8,6 +8,7 @@
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua, but never {behind}. With again = 1 it only removed what was left of
 -- the instance here, of which there is more.
+--@include compare
 --@include base
 --@include space
 --@include sums
@@ -29,6 +30,7 @@ end
 -- it (P22). O(instances).
 local function clear_late(cleared)
   space.clear = cleared
+  space.latest = math.max(space.latest, cleared)
   space.clock = math.max(space.clock, cleared)
   forget_sums()
   local keys_moved, before = call('ZRANGE', M, 0, -1), {}
@@ -145,7 +147,7 @@ local answer = text(at)
 if again then
   answer = answer .. '|1|'
 else
-  answer = answer .. '|0|' .. run_all(at)
+  answer = answer .. '|0|' .. run_all(at, {}, false)
 end
 write_field(':seq', ARGV[4])
 write_field(':reply', answer)
@@ -155,4 +157,5 @@ if refreshed or moved_now > 0 then
   forget_moves(moved_now)
 end
 save_space()
+announce()
 return with_journal({'done', answer, '0', '0'}, moves, more or space.latest)

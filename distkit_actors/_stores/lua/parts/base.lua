@@ -14,6 +14,8 @@
 -- and stamps (microseconds, exact below 2^53), seqs and sizes do.
 local N, M, L, A, H, D, I = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local call = redis.call
+-- Where changes are announced (P37); not a key.
+local CHANNEL = string.sub(N, 1, -2) .. 'c'
 
 -- Most words in one variadic call, and in one unpack (P5). Even, as some come in pairs.
 local CHUNK = 500

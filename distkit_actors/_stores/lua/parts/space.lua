@@ -6,9 +6,12 @@
 --   :floor  largest journal stamp that was forgotten (P11)
 --   :latest largest journal stamp ever given out
 --   :due    no instance has a deadline before this instant (P23)
+--   :watch  until when changes are announced (P37)
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
-local SPACE = {'born', 'clock', 'grace', 'clear', 'floor', 'latest', 'due'}
-local SPACE_FIELDS = {':born', ':clock', ':grace', ':clear', ':floor', ':latest', ':due'}
+local SPACE = {'born', 'clock', 'grace', 'clear', 'floor', 'latest', 'due', 'watch'}
+local SPACE_FIELDS = {
+  ':born', ':clock', ':grace', ':clear', ':floor', ':latest', ':due', ':watch',
+}
 local space, saved = {}, {}
 
 local function take_space(values)

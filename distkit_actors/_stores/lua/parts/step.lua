@@ -33,7 +33,7 @@ local function read()
   }
   for index, key in ipairs(keys) do
     own[key] = pieces[index + 7]
-    sum[key] = sums[index + 7]
+    sum[key] = sums[index + #SPACE_FIELDS]
   end
 end
 
@@ -150,6 +150,22 @@ local function journal_since()
   return moves, last
 end
 
+-- Which keys of guarded entries have moved since the batch was made up: {key = true} (P36).
+local function moved_since(since)
+  local guarded, moved = {}, {}
+  for index = FIRST, #ARGV, 4 do
+    if string.sub(ARGV[index], 2, 2) == 'g' then
+      guarded[#guarded + 1] = ARGV[index + 1]
+    end
+  end
+  if since < math.max(space.latest, space.clear) then
+    for index, stamp in ipairs(spread('ZMSCORE', M, guarded)) do
+      moved[guarded[index]] = math.max(space.clear, tonumber(stamp or 0)) > since or nil
+    end
+  end
+  return moved
+end
+
 -- Drops the caller's slices that others' moves made void, and tells it of those moves.
 local function catch_up()
   if known < space.clear and has_slices(I) then
@@ -229,20 +245,51 @@ local function forget_own()
   own, written = {}, {}
 end
 
--- Runs one entry at stamp `at`; returns its result. `epochs` is for claims only.
-local function run(kind, key, value, after, at, epochs)
+-- Takes an instance for dead and its slices away, some in each step. Returns how many are
+-- left, and how many are gone.
+local function forget(name)
+  local hash, gone = hash_of(name), 0
+  if name == instance then
+    return '!'
+  elseif call('ZSCORE', A, name) then
+    bury(name, 'dead')
+  end
+  if not call('ZSCORE', D, name) then
+    return '0,0'
+  end
+  gone = take_away(hash, some_slices(hash, PURGE), PURGE)
+  if gone > 0 and not has_slices(hash) then
+    release(name, hash)
+  end
+  return text(math.max(0, call('HLEN', hash) - OWN_FIELDS)) .. ',' .. text(gone)
+end
+
+-- Runs one entry at stamp `at`; returns its result. `epochs` is for claims only, `moved` is
+-- {key = true} for guarded entries that must not be executed.
+local function run(word, key, value, after, at, epochs, moved)
   local total, slice, kept = total_of(key), '0', nil
   if own[key] then
     slice, kept = split(own[key])
   end
+  local kind, more = string.sub(word, 1, 1), string.sub(word, 2)
+  if string.sub(more, 1, 1) == 'g' then
+    if moved[key] then
+      return '~'
+    end
+    more = string.sub(more, 2)
+  end
+  if more ~= '' then
+    local current = string.sub(more, 1, 1) == 'o' and slice or total
+    if not holds(current, string.sub(more, 2, 3), string.sub(more, 4)) then
+      return total .. ',' .. slice .. '?'
+    end
+  end
   if kind == '+' or kind == '&' then
-    if value ~= '0' then
-      -- 10^18 has 19 digits (P13).
-      if kind == '&' and #string.gsub(total, '-', '') > 18 then
-        return '/'
-      elseif not add_own(key, value, after, kept, at) then
-        return '!'
-      end
+    -- 10^18 has 19 digits (P13).
+    if kind == '&' and #string.gsub(total, '-', '') > 18 then
+      return '/'
+    elseif value ~= '0' and not add_own(key, value, after, kept, at) then
+      return '!'
     end
   elseif kind == '=' then
     if not exchange(key, slice, value) then
@@ -268,6 +315,8 @@ local function run(kind, key, value, after, at, epochs)
     forget_own()
     moved_keys = {}
     space.clear, space.latest, space.clock = at, at, at
+  elseif kind == '-' then
+    return forget(value)
   else
     local amount, stamp = parse(value)
     if math.max(known, stamp) < space.floor
@@ -280,8 +329,24 @@ local function run(kind, key, value, after, at, epochs)
   return total .. ',' .. slice
 end
 
--- Runs all entries; returns their results in one string.
-local function run_all(at)
+-- Makes everything as it was before the entries of a step that adds and replaces.
+local function undo(totals, slices, clock)
+  for key, total in pairs(totals) do
+    put_sum(key, total)
+  end
+  own, written = slices, {}
+  space.clock = clock
+end
+
+-- Runs all entries; returns their results in one string. With `whole` it runs all or, where one
+-- is refused, none (P34).
+local function run_all(at, moved, whole)
+  local totals, slices, clock = {}, {}, space.clock
+  if whole then
+    for _, key in ipairs(keys) do
+      totals[key], slices[key] = total_of(key), own[key]
+    end
+  end
   local claimed = {}
   for index = FIRST, #ARGV, 4 do
     if ARGV[index] == '^' then
@@ -291,9 +356,14 @@ local function run_all(at)
   local epochs, results = epochs_of(claimed), {}
   for index = FIRST, #ARGV, 4 do
     results[#results + 1] = run(ARGV[index], ARGV[index + 1], ARGV[index + 2],
-      ARGV[index + 3], at, epochs)
+      ARGV[index + 3], at, epochs, moved)
   end
-  return table.concat(results, ';')
+  local joined = table.concat(results, ';')
+  if whole and string.find(joined, '!', 1, true) then
+    undo(totals, slices, clock)
+    joined = string.gsub(joined, '[^;!]+', '-')
+  end
+  return joined
 end
 
 -- Writes what the entries did to the caller's slices and to epochs.

@@ -3,6 +3,26 @@
 -- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
 local sum = {}
 
+-- What is to be announced (P37): keys whose sum this step has changed, each once; and as names.
+local MAX_CHANGED = 100
+local changed, cleared_all = {}, false
+
+local function note(key)
+  if now < space.watch and not changed[key] and #changed <= MAX_CHANGED then
+    changed[key] = true
+    changed[#changed + 1] = key
+  end
+end
+
+-- Tells who watches what this step has changed: the keys, or '*' if it may be any. The step has
+-- been done, so nothing may fail any more, least of all for want of the right to publish.
+local function announce()
+  if cleared_all or #changed > 0 then
+    local any = cleared_all or #changed > MAX_CHANGED
+    redis.pcall('PUBLISH', CHANNEL, any and '*' or table.concat(changed, ':'))
+  end
+end
+
 -- The sum of a key as a string.
 local function total_of(key)
   local total = sum[key]
@@ -75,6 +95,7 @@ local function add(key, first, second, third)
     call('HDEL', N, key)
   end
   sum[key] = nil
+  note(key)
   return true
 end
 
@@ -105,8 +126,8 @@ local function exchange(key, old, new)
   return add(key, first, new) or add(key, new, first)
 end
 
--- Makes a sum a value, whatever it was.
-local function set_sum(key, value)
+-- Writes a sum without noting that it changed.
+local function put_sum(key, value)
   if value == '0' then
     guard()
     call('HDEL', N, key)
@@ -116,12 +137,18 @@ local function set_sum(key, value)
   sum[key] = value ~= '0' and value
 end
 
+-- Makes a sum a value, whatever it was.
+local function set_sum(key, value)
+  put_sum(key, value)
+  note(key)
+end
+
 -- Removes every sum.
 local function forget_sums()
   guard()
   call('UNLINK', N)
   save_space(true)
-  sum = {}
+  sum, cleared_all = {}, now < space.watch
 end
 
 -- Takes slices {key, piece, key, piece, …} of the instance hash `name` out of their sums and

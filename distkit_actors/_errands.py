@@ -1,0 +1,185 @@
+"""Operations that travel alone, each in as many steps as it needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from ._core._holds import Holds
+from ._core._ledger import Ledger
+from ._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
+from ._core._session import Session
+from ._errors import CounterOverflowError
+from ._mailbox import Barrier, Bundle, Operation
+from ._outcomes import after, overflow, unknown
+
+
+class Errand(ABC):
+    """A barrier on its way."""
+
+    #: Pending lax counts of every key are void if it succeeds (P30).
+    seizes = False
+    #: Its entries are executed all or none.
+    whole = False
+    #: A step of it has been executed, so that its end is owed, whether or not somebody waits.
+    begun = False
+    #: Why it failed.
+    error: Exception | None = None
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    @abstractmethod
+    def step(self) -> list[Entry]:
+        """Return the entries to send next."""
+
+    @abstractmethod
+    def settle(self, results: Sequence[Result]) -> bool:
+        """Take in what became of them; True when there is nothing more to send."""
+
+    def teach(self, ledger: Ledger, now: float) -> None:  # noqa: B027 - some have nothing to tell
+        """Tell a lax counter what it found."""
+
+    def end_holds(self, holds: Holds, at: int) -> None:  # noqa: B027 - most make none void
+        """End the holds whose additions it made void."""
+
+
+class ClearErrand(Errand):
+    """`clear`: one entry, for every instance."""
+
+    seizes = True
+
+    def step(self) -> list[Entry]:
+        """See `Errand.step`."""
+        return [Entry(Kind.CLEAR, "", 0)]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `Errand.settle`."""
+        if results[0] is Verdict.UNKNOWN:
+            self.error = unknown()
+        return True
+
+    def teach(self, ledger: Ledger, now: float) -> None:
+        """See `Errand.teach`."""
+        ledger.cleared(lambda _: 0, by_us=True, now=now)
+
+    def end_holds(self, holds: Holds, at: int) -> None:
+        """See `Errand.end_holds`."""
+        holds.cleared(at)
+
+
+class ClearOwnErrand(Errand):
+    """`clear_on_instance`: a thousand keys in a step (I10)."""
+
+    seizes = True
+
+    def __init__(self, operation: Operation, session: Session) -> None:
+        super().__init__(operation)
+        self._session = session
+        self._removed: dict[str, int] = {}  # {key: cumulative afterwards}
+        self._refused: list[str] = []
+        self._tried: set[str] = set()
+        self._step: list[str] = []
+
+    def step(self) -> list[Entry]:
+        """See `Errand.step`."""
+        self._step = self._left()[:MAX_ENTRIES]
+        return [Entry(Kind.PUT, key, 0) for key in self._step]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `Errand.settle`."""
+        for key, result in zip(self._step, results, strict=False):
+            self.begun = True
+            self._tried.add(key)
+            if isinstance(result, Before):
+                self._removed[key] = result.cumulative - result.slice
+            elif result is Verdict.REFUSED:
+                self._refused.append(key)
+        if self._refused:
+            self.error = _stuck(self._refused)
+        return not self._left()
+
+    def teach(self, ledger: Ledger, now: float) -> None:
+        """See `Errand.teach`."""
+        for key, cumulative in self._removed.items():
+            ledger.read(key, cumulative, 0, now)
+
+    def _left(self) -> list[str]:
+        keys = dict.fromkeys(self._session.slices)
+        keys |= dict.fromkeys(key for key, _ in self._session.withheld)
+        return [key for key in keys if key not in self._tried]
+
+
+class BundleErrand(Errand):
+    """Several keys in one step, all or none (P34)."""
+
+    whole = True
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.bundle = bundle
+
+    def step(self) -> list[Entry]:
+        """See `Errand.step`."""
+        return list(self.bundle.entries)
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `Errand.settle`."""
+        if Verdict.REFUSED in results:
+            pairs = zip(self.bundle.entries, results, strict=True)
+            self.error = overflow([e.key for e, result in pairs if result is Verdict.REFUSED])
+        elif Verdict.UNKNOWN in results:
+            self.error = unknown()
+        else:
+            self.bundle.results = results
+        return True
+
+    def teach(self, ledger: Ledger, now: float) -> None:
+        """See `Errand.teach`."""
+        for entry, result in zip(self.bundle.entries, self.bundle.results, strict=False):
+            if not isinstance(result, Verdict):
+                ledger.read(entry.key, *after(entry, result), now)
+
+    def end_holds(self, holds: Holds, at: int) -> None:
+        """See `Errand.end_holds`."""
+        pairs = zip(self.bundle.entries, self.bundle.results, strict=False)
+        moved = (e.key for e, result in pairs if e.kind is Kind.MOVE and isinstance(result, Before))
+        holds.moved(dict.fromkeys(moved, at), ())
+
+
+class ForgetErrand(Errand):
+    """`forget`: a thousand slices in a step."""
+
+    def step(self) -> list[Entry]:
+        """See `Errand.step`."""
+        return [Entry(Kind.FORGET, self.operation.key, 0)]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `Errand.settle`."""
+        self.begun = True
+        match results[0]:
+            case Before(left, gone):
+                return not (left and gone)
+            case _:
+                return True
+
+
+def errand_for(operation: Operation, session: Session) -> Errand:
+    """Return what carries a barrier out."""
+    match operation.kind:
+        case Barrier.CLEAR:
+            return ClearErrand(operation)
+        case Barrier.CLEAR_OWN:
+            return ClearOwnErrand(operation, session)
+        case Barrier.FORGET:
+            return ForgetErrand(operation)
+        case _:
+            assert isinstance(operation, Bundle)
+            return BundleErrand(operation)
+
+
+def _stuck(keys: Sequence[str]) -> Exception:
+    return CounterOverflowError(
+        f"{len(keys)} slices could not be removed, because the cumulative would leave the signed "
+        f"64-bit range; all others were: {', '.join(keys[:10])}"
+    )

@@ -1,0 +1,43 @@
+"""What every group of public operations stands on: the actor, and how to ask it."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+
+import trio
+
+from ._actor import Actor
+from ._core._messages import MAX_ENTRIES, Before, Declined, Entry, Kind, Verdict
+from ._errors import DistkitError
+from ._mailbox import Barrier, Bundle, Operation
+
+
+class Face(ABC):
+    """Has an actor, and asks it."""
+
+    _actor: Actor
+    _instance_id: str
+
+    async def _ask(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> tuple[int, int]:
+        return await self._actor.ask(Operation(kind, key, value))
+
+    async def _in_steps(self, entries: Sequence[Entry]) -> list[Before | Declined]:
+        """Have entries executed, up to a thousand in one atomic step (P34)."""
+        found: list[Before | Declined] = []
+        if not entries:
+            await self._actor.wait_open()
+            await trio.lowlevel.checkpoint()
+        for start in range(0, len(entries), MAX_ENTRIES):
+            bundle = Bundle(entries[start : start + MAX_ENTRIES])
+            try:
+                await self._actor.ask(bundle)
+            except DistkitError as error:
+                if start:
+                    error.applied = tuple(entry.key for entry in entries[:start])
+                    error.add_note(
+                        f"the first {start} of {len(entries)} keys had taken effect before"
+                    )
+                raise
+            found += [result for result in bundle.results if not isinstance(result, Verdict)]
+        return found  # noqa: ASYNC910 - each step is a checkpoint, and where there is none too

@@ -1,0 +1,45 @@
+"""What callers are told: the values after an operation, and why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ._core._messages import Before, Declined, Entry, Kind
+from ._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
+
+
+def after(entry: Entry, found: Before | Declined) -> tuple[int, int]:
+    """Return cumulative and own slice after ``entry``, which found these values."""
+    cumulative, own = found
+    if isinstance(found, Declined):
+        return cumulative, own
+    if entry.kind is Kind.ADD:
+        return cumulative + entry.value, own + entry.value
+    if entry.kind is Kind.MOVE:
+        return entry.value, entry.value
+    return cumulative - own + entry.value, entry.value
+
+
+def overflow(keys: Sequence[str] = ()) -> Exception:
+    """Return the error for an operation that would leave int64."""
+    of = f" of {', '.join(map(repr, keys[:10]))}" if keys else ""
+    return CounterOverflowError(
+        f"the slice or the cumulative{of} would leave the signed 64-bit range; nothing was changed"
+    )
+
+
+def unknown() -> Exception:
+    """Return the error for an operation of which nobody knows whether it took effect (P20)."""
+    return OutcomeUnknownError(
+        "the store lost its record of this operation before it could answer, so nobody knows "
+        "whether it took effect; it is not repeated: read the value and decide"
+    )
+
+
+def copy_of(error: Exception) -> Exception:
+    """Return an error of its own for each caller: a shared one would collect tracebacks."""
+    if not isinstance(error, DistkitError):
+        return error
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -1,0 +1,407 @@
+"""Checks of a store request by request: batches that are whole, conditions, guards, surveys."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from itertools import product
+from typing import Final
+
+import trio
+
+from .._core._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
+from .._core._messages import (
+    MAX_JOURNAL,
+    MAX_PURGE,
+    Before,
+    Behind,
+    Declined,
+    Done,
+    MustResume,
+    Result,
+    Topic,
+    Verdict,
+)
+from .._core._values import INT64_MAX, INT64_MIN
+from .._stores._contract import Store
+from ._driver import (
+    LONG,
+    Client,
+    add,
+    answers,
+    clear,
+    expect,
+    forget,
+    fresh,
+    guarded,
+    joined,
+    move,
+    only,
+    put,
+    read,
+    same,
+)
+
+#: Every condition and what it means.
+_MEANINGS: Final[dict[type[Condition], Callable[[int, int], bool]]] = {
+    Eq: operator.eq,
+    Ne: operator.ne,
+    Lt: operator.lt,
+    Le: operator.le,
+    Gt: operator.gt,
+    Ge: operator.ge,
+}
+#: Numbers that are easily taken for each other: by sign, length, digits, or as doubles.
+_NUMBERS: Final = (
+    *(INT64_MIN, INT64_MIN + 1, -(2**53) - 1, -(2**53), -20, -19, -10, -9, -1),
+    *(0, 1, 9, 10, 19, 20, 2**53, 2**53 + 1, INT64_MAX - 1, INT64_MAX),
+)
+
+#: More instances than one page of any store should hold.
+_CROWD: Final = 600
+
+#: A threshold for those who are to die, seconds after which they have, and how often they are
+#: looked at meanwhile.
+_SHORT, _WAIT, _LOOKS = 0.25, 0.35, 5
+
+
+# --------------------------------------------------------------------------------- whole
+
+
+async def whole_batches_stand_or_fall(store: Store) -> None:
+    """Where an entry of a whole batch is refused none is executed; else all are."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await b.batch(put("full", INT64_MAX), put("k", 100), move("void", 3))
+        await a.batch(add("k", 5), add("mine", -4), add("void", 2))
+        entries = [add("k", 1), add("full", 1), add("mine", 4), add("new", 9), put("void", 0)]
+        entries += [put("full", 1), read("k"), only(add("k2", 1), Eq(5))]
+        results = await a.batch(*entries, whole=True)
+        verdicts = [Verdict.UNDONE] * len(entries)
+        verdicts[1] = verdicts[5] = Verdict.REFUSED
+        same(answers(results), answers(verdicts), "a whole batch with entries that do not fit")
+        keys = ("k", "full", "mine", "new", "void", "k2")
+        expected = [(105, 5), (INT64_MAX, 0), (-4, -4), (0, 0), (5, 2), (0, 0)]
+        same(await a.values(*keys), expected, "after it")
+        # The instance and the store believe the same of every slice.
+        results = await a.batch(*(add(key, 1) for key in keys if key != "full"), whole=True)
+        befores = [Before(*pair) for pair in expected if pair != (INT64_MAX, 0)]
+        same(answers(results), answers(befores), "a whole batch that fits")
+        expected = [(106, 6), (INT64_MAX, 0), (-3, -3), (1, 1), (6, 3), (1, 1)]
+        same(await a.values(*keys), expected, "after all")
+        same(await b.values("void", "mine"), [(6, 3), (-3, 0)], "as another sees it")
+        results = await a.batch(move("k", 7), only(move("j", 1), Ne(0)), move("l"), whole=True)
+        same(
+            answers(results),
+            answers([Before(106, 6), Declined(0, 0), Before(0, 0)]),
+            "moves as a whole",
+        )
+        same(await b.values("k", "j", "l"), [(7, 0), (0, 0), (0, 0)], "after moves as a whole")
+
+
+async def what_is_undone_was_never_made(store: Store) -> None:
+    """A slice that was put back counts from when it was made, a new one not at all."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await b.batch(put("full", INT64_MAX))
+        await a.batch(add("k", 5))
+        results = await a.batch(add("k", -5), add("full", 1), add("new", 1), whole=True)
+        same(Verdict.REFUSED in results, True, "a whole batch that does not fit is refused")
+        async with joined(store, prefix, a.name, inherit=True) as heir:
+            held = {key: piece.value for key, piece in heir.session.slices.items()}
+            same(held, {"k": 5}, "what an heir finds")
+            same(heir.session.slices, a.session.slices, "slices and when they were made")
+
+
+# ---------------------------------------------------------------------------- conditions
+
+
+async def conditions_are_decided_in_order(store: Store) -> None:
+    """Each on what the entries before it left; where it does not hold nothing is changed."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await b.batch(add("k", 10), add("full", INT64_MAX))
+        await a.batch(add("k", 1))
+        results = await a.batch(
+            only(put("k", 4), Eq(1), of_own=True),
+            only(put("k", 9), Eq(14), of_own=True),
+            only(move("j", 5), Gt(0)),
+            only(move("k", 5), Eq(14)),
+            only(put("k", 3), Eq(5)),
+            only(put("k", 3), Ge(4), of_own=True),
+            only(add("full", 1), Lt(INT64_MAX)),
+            only(add("new", 0), Ne(0)),
+            only(add("other", -2), Le(0)),
+        )
+        expected: list[Result] = [Before(11, 1), Declined(14, 4), Declined(0, 0), Before(14, 4)]
+        expected += [
+            Before(5, 5),
+            Declined(3, 3),
+            Declined(INT64_MAX, 0),
+            Declined(0, 0),
+            Before(0, 0),
+        ]
+        same(answers(results), answers(expected), "a batch with conditions")
+        same(await a.values("k", "j", "other"), [(3, 3), (0, 0), (-2, -2)], "after conditions")
+        reply = expect(Done, await b.send(b.compose()), "a heartbeat")
+        moved = [key for key, _ in reply.journal.moves] if reply.journal else []
+        same(moved, ["k"], "moves told, of those that were decided")
+        b.take(reply)
+        results = await a.batch(only(add("full", 1), Eq(INT64_MAX)))
+        same(answers(results), [Verdict.REFUSED], "an add past the end whose condition holds")
+
+
+async def conditions_are_exact(store: Store) -> None:
+    """Every comparison is that of the integers, over the whole of int64."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        for current in _NUMBERS:
+            cases = list(product(_MEANINGS, _NUMBERS))
+            await b.batch(put("sum", current // 2))
+            await a.batch(put("sum", current - current // 2), put("own", current))
+            for of_own, key in ((False, "sum"), (True, "own")):
+                entries = [only(add(key, 0), kind(n), of_own=of_own) for kind, n in cases]
+                results = await a.batch(*entries)
+                for (kind, number), result in zip(cases, results, strict=True):
+                    wanted = Before if _MEANINGS[kind](current, number) else Declined
+                    what = f"{current} {kind.__name__} {number}, own slice: {of_own}"
+                    same(type(result), wanted, what)
+
+
+async def verdicts_are_remembered(store: Store) -> None:
+    """A batch that is repeated gets its first answer, whatever that said."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await a.batch(add("k", 1))
+        await b.batch(add("k", 5), move("gone", 1))
+        for entries, whole in (
+            ((only(add("k", 1), Gt(6)), guarded(add("gone", -1)), forget(b.name)), False),
+            ((add("full", INT64_MAX), only(put("k", 3), Eq(9))), True),
+            ((add("full", 1), add("k", 1), only(put("j", 3), Eq(9))), True),
+            ((only(move("k", 9), Ge(0)), only(move("j", 9), Gt(0))), True),
+        ):
+            request = a.compose(*entries, whole=whole)
+            first = expect(Done, await a.send(request), "a batch")
+            await b.batch(add("k", 1))
+            again = expect(Done, await a.send(request), "a batch that was repeated")
+            said = (again.at, answers(again.results))
+            same(said, (first.at, answers(first.results)), "the answer to a repeated batch")
+            a.take(first)
+
+
+# -------------------------------------------------------------------------------- guards
+
+
+async def guards_stop_what_is_void(store: Store) -> None:
+    """A guarded entry is not executed after a move that the instance had not heard of."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await a.batch(*(add(key, 5) for key in ("k", "j", "mine", "put")))
+        await b.batch(move("k", 7), add("j", 1), move("put"), move("else"))
+        entries = [guarded(add("k", -5)), guarded(add("j", -5)), guarded(put("put", 2))]
+        entries += [guarded(add("mine", -1)), read("k")]
+        results = await a.batch(*entries)
+        moved = Verdict.MOVED
+        expected: list[Result] = [moved, Before(6, 5), moved, Before(5, 5), Before(7, 0)]
+        same(answers(results), answers(expected), "guarded entries after moves")
+        keys = ("k", "j", "put", "mine")
+        values = [(7, 0), (1, 0), (0, 0), (4, 4)]
+        same(await a.values(*keys), values, "after guarded entries")
+        results = await a.batch(*(guarded(add(key, 2)) for key in ("k", "put", "mine")))
+        same(
+            answers(results),
+            answers([Before(7, 0), Before(0, 0), Before(4, 4)]),
+            "once it has heard",
+        )
+        # Its own moves it knows, from the answer.
+        await a.batch(move("mine", 3))
+        results = await a.batch(guarded(add("mine", 1)))
+        same(answers(results), answers([Before(3, 3)]), "a guarded entry after an own move")
+        await b.batch(clear())
+        results = await a.batch(guarded(add("k", -2)), guarded(add("never", -2)), read("k"))
+        same(
+            answers(results), answers([moved, moved, Before(0, 0)]), "guarded entries after a clear"
+        )
+        results = await a.batch(only(guarded(add("k", 1)), Eq(0)), only(guarded(read("k")), Eq(9)))
+        same(
+            answers(results), answers([Before(0, 0), Declined(1, 1)]), "a condition behind a guard"
+        )
+
+
+async def guards_look_back_to_the_beginning(store: Store) -> None:
+    """A batch that waited while the instance read a long journal is judged as it was made."""
+    keys = [f"key {number}" for number in range(MAX_JOURNAL + 50)]
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await a.batch(add("k", 5), add("kept", 5))
+        await b.batch(move("k", 7))
+        for start in range(0, len(keys), MAX_JOURNAL):
+            await b.batch(*map(move, keys[start : start + MAX_JOURNAL]))
+        a.compose(guarded(add("k", -5)), guarded(add("kept", -1)))
+        behind, results = False, None
+        while (request := a.session.request()) is not None:
+            reply = await a.send(request)
+            behind = behind or isinstance(reply, Behind)
+            results = a.take(reply).results
+        assert behind, "more moves than an answer may hold, and the batch was executed at once"
+        same(answers(results or ()), answers([Verdict.MOVED, Before(5, 5)]), "guarded entries")
+        same(await b.values("k", "kept"), [(7, 7), (4, 0)], "after guarded entries")
+
+
+# -------------------------------------------------------------------------------- forget
+
+
+async def the_forgotten_are_dead(store: Store) -> None:
+    """Their slices go at once; they return with all that is not void, at their next contact."""
+    prefix = fresh()
+    async with (
+        joined(store, prefix) as a,
+        joined(store, prefix) as b,
+        joined(store, prefix, "k") as c,
+    ):
+        await b.batch(add("k", 5), add("negative", -4), add("void", 9))
+        await c.batch(add("k", 100))
+        await a.batch(move("void", 1), add("k", 1))
+        # An id may look like a key, or like anything.
+        others = [forget(name) for name in ("void", "nobody", ":inc", ":", prefix)]
+        results = await a.batch(read("k"), forget(b.name), read("k"), *others)
+        expected = [Before(106, 1), Before(0, 3), Before(101, 1)]
+        same(
+            answers(results),
+            answers(expected + [Before(0, 0)] * len(others)),
+            "a batch that forgets",
+        )
+        values = [(101, 1), (0, 0), (1, 1)]
+        same(await a.values("k", "negative", "void"), values, "after it")
+        same(list(await a.batch(forget(b.name))), [Before(0, 0)], "forgotten once more")
+        same(list(await a.batch(forget(a.name))), [Verdict.REFUSED], "forgetting oneself")
+        same(await a.values("k"), [(101, 1)], "after that was refused")
+
+        request = b.compose(add("k", 1))
+        reply = expect(MustResume, await b.send(request), "a batch of one who was forgotten")
+        same(reply.recorded, request.seq - 1, "the last seq recorded")
+        b.take(reply)
+        same(list(await b.batch(add("k", 1))), [Before(106, 5)], "the first batch back")
+        values = [(107, 6), (-4, -4), (1, 0)]
+        same(await b.values("k", "negative", "void"), values, "after the return")
+        await b.batch(put("k", 0), put("negative", 0))
+        same(list(await a.batch(forget(b.name))), [Before(0, 0)], "one without slices, forgotten")
+        expect(MustResume, await b.send(b.compose()), "a batch of one without slices, forgotten")
+
+
+async def forgetting_is_bounded(store: Store) -> None:
+    """It takes a thousand slices in a step, says how it goes on, and leaves what does not fit."""
+    count = MAX_PURGE + 50
+    keys = [f"key {number}" for number in range(count)]
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await b.batch(*(put(key, 1) for key in keys[:MAX_PURGE]))
+        await b.batch(*(put(key, 1) for key in keys[MAX_PURGE:]))
+        left, gone = await _forgotten(a, b.name)
+        assert 0 < gone <= MAX_PURGE, f"{gone} slices in one step, of {MAX_PURGE} at most"
+        same(left, count - gone, "what is left of the slices")
+        while left:
+            left, gone = await _forgotten(a, b.name)
+            assert gone > 0, "a step of forgetting that does nothing"
+        values = [*await a.values(*keys[:MAX_PURGE]), *await a.values(*keys[MAX_PURGE:])]
+        same(values, [(0, 0)] * count, "after all was forgotten")
+        async with joined(store, prefix) as c, joined(store, prefix) as d:
+            await c.batch(put("tight", -10), put("k", 5))
+            await a.batch(put("tight", INT64_MAX))
+            await d.batch(put("tight", 3))
+            same(await _forgotten(a, c.name), (1, 1), "left and gone, where one does not fit")
+            same(await _forgotten(a, c.name), (1, 0), "left and gone, the second time")
+            values = [(INT64_MAX - 7, INT64_MAX), (0, 0)]
+            same(await a.values("tight", "k"), values, "what does not fit stays")
+
+
+async def _forgotten(client: Client, name: str) -> tuple[int, int]:
+    (result,) = await client.batch(forget(name), budget=0)
+    assert isinstance(result, Before), f"{result!r} for one who was to be forgotten"
+    return result
+
+
+# ------------------------------------------------------------------------------- surveys
+
+
+async def surveys_tell_who_has_what(store: Store) -> None:
+    """Of each key the slices that count, and every key with a sum; and they change nothing."""
+    prefix = fresh()
+    async with joined(store, prefix) as a:
+        same(await a.survey(Topic.KEYS), {}, "keys of an empty namespace")
+        same(await a.slices("k"), {}, "slices of a key that nobody counts")
+        async with joined(store, prefix, "ü:{}* ") as b, joined(store, prefix) as c:
+            await a.batch(add("k", INT64_MAX), add("void", 1), add("zero", 4), add("gone", 3))
+            await b.batch(add("k", INT64_MIN), add("zero", -4), add("a\n\0🦆", 2))
+            await c.batch(add("void", 1), move("void", 7), add("gone", 1), move("gone"))
+            slices = {"k": {a.name: INT64_MAX, b.name: INT64_MIN}, "void": {c.name: 7}}
+            slices |= {"zero": {a.name: 4, b.name: -4}, "gone": {}, "a\n\0🦆": {b.name: 2}}
+            for key, expected in slices.items():
+                same(await c.slices(key), expected, f"slices of {key!r}")
+            keys = {"k": (-1, True), "void": (7, True), "a\n\0🦆": (2, True)}
+            same(await b.survey(Topic.KEYS), keys, "keys")
+            # Whoever looks hears of no moves by it, and need not be known.
+            done = expect(Done, await a.send(a.compose()), "a heartbeat")
+            moves = dict(done.journal.moves) if done.journal else {}
+            same(set(moves), {"void", "gone"}, "moves told after surveys")
+            a.take(done)
+            c.name = "stranger"
+            same(await c.survey(Topic.KEYS), keys, "keys told to a stranger")
+            same(set(await c.survey(Topic.INSTANCES)), {a.name, b.name, c.session.instance}, "who")
+
+
+async def surveys_tell_who_is_there(store: Store) -> None:
+    """Who lives and when it was heard; the dead as long as their slices count; looks are none."""
+    prefix = fresh()
+    async with (
+        joined(store, prefix, threshold=_SHORT) as mortal,
+        joined(store, prefix) as a,
+        joined(store, prefix) as gone,
+    ):
+        await gone.batch(add("k", 1))
+        gone.take(await gone.send(gone.compose(put("k", 0), leave=True)))
+        await mortal.batch(add("k", 5))
+        rows = await a.survey(Topic.INSTANCES)
+        same({name: alive for name, (_, alive) in rows.items()}, _alive(a, mortal), "at first")
+        for _ in range(_LOOKS):
+            await trio.sleep(_WAIT / _LOOKS)
+            await mortal.survey(Topic.INSTANCES)
+        rows = await a.survey(Topic.INSTANCES)
+        alive = {a.name: True, mortal.name: False}
+        same({name: lives for name, (_, lives) in rows.items()}, alive, "after its threshold")
+        age = rows[mortal.name][0]
+        least, most = _WAIT * 1_000_000 * 0.9, LONG * 1_000_000 / 2
+        assert least <= age <= most, f"{age} µs since a sign of life, in over {_WAIT} s of silence"
+        same(await a.slices("k"), {mortal.name: 5}, "slices of the dead, not reaped yet")
+        await a.batch(read("k"))
+        rows = await a.survey(Topic.INSTANCES)
+        same({name: lives for name, (_, lives) in rows.items()}, _alive(a), "after reaping")
+        same(await a.slices("k"), {}, "slices after reaping")
+        await mortal.batch()
+        rows = await a.survey(Topic.INSTANCES)
+        same({name: lives for name, (_, lives) in rows.items()}, _alive(a, mortal), "returned")
+        assert rows[mortal.name][0] < least, "the age of one who was just heard"
+
+
+def _alive(*clients: Client) -> dict[str, bool]:
+    return {client.name: True for client in clients}
+
+
+async def surveys_come_in_pages(store: Store) -> None:
+    """All of them together name everything, though there may be very much of it."""
+    many = 2 * MAX_PURGE
+    keys = [f"key {number}" for number in range(many)]
+    async with joined(store, fresh()) as a:
+        for start in range(0, many, MAX_PURGE):
+            await a.batch(*(put(key, 1) for key in keys[start : start + MAX_PURGE]))
+        _same_names(await a.survey(Topic.KEYS), keys, "keys")
+        names = [a.name]
+        await a.batch(put("k", 3))
+        for number in range(_CROWD):
+            other = Client(a.link, f"{a.name} {number}", a.session.pace)
+            await other.register()
+            await other.batch(put("k", number + 1))
+            names.append(other.name)
+        _same_names(await a.survey(Topic.INSTANCES), names, "instances")
+        slices = await a.slices("k")
+        _same_names(slices, names, "slices")
+        same(sum(slices.values()), await a.total("k"), "the sum of the slices")
+        await a.batch(move("k", 1))
+        same(len(await a.slices("k")), 1, "slices left after a move")
+
+
+def _same_names(found: Iterable[str], expected: Iterable[str], what: str) -> None:
+    difference = set(found) ^ set(expected)
+    assert not difference, f"{len(difference)} {what} are missing or too many in their pages"

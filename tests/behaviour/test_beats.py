@@ -1,0 +1,90 @@
+"""What is a sign of life and what is none; and what beats do must be done without them too."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from distkit_actors import StoreError
+from distkit_actors._core._messages import Survey, Topic
+from distkit_actors._mailbox import Inquiry
+from tests.behaviour.test_cancellation import STEPS, ticks
+from tests.behaviour.world import MIN, Counter, World, on_memory
+
+
+async def ask_a_question(counter: Counter) -> None:
+    """Have the store asked what needs no batch."""
+    await counter._actor.ask(Inquiry(Survey(counter.instance_id, Topic.KEYS)))
+
+
+@on_memory
+async def test_i3_one_who_only_asks_questions_lives(world: World) -> None:
+    """A survey changes nothing in the store, so it must not stand for a beat."""
+    a, b = await world.strict(), await world.strict()
+    await a.inc("k", 5)
+    end = trio.current_time() + 2 * world.threshold
+    while trio.current_time() < end:
+        await ask_a_question(a)
+        assert (5, 0) == await b.get("k")
+        await world.intervals(0.3)
+
+
+@on_memory
+async def test_i3_a_question_does_not_take_the_place_of_a_beat(world: World) -> None:
+    """Where both are due at the same moment."""
+    a = await world.strict()
+    a._actor._beat_due = True
+    before = len(world.requests(a))
+    await ask_a_question(a)
+    await world.intervals(0.1)
+    assert before + 2 == len(world.requests(a))
+
+
+@on_memory
+async def test_an_answer_from_the_record_is_no_sign_of_life(world: World) -> None:
+    """The request was executed when it was sent for the first time."""
+    a = await world.strict(heartbeat_interval=world.threshold / 2)
+    await trio.sleep(0.1)
+    async with trio.open_nursery() as nursery:
+        start = trio.current_time()
+        nursery.start_soon(a.inc, "k")
+        async with world.reply_lost(a, lambda request: True):
+            await world.intervals(0.3)
+    age = a.statistics().last_heartbeat_age
+    assert age is not None
+    assert age >= trio.current_time() - start >= 0.3 * world.interval
+
+
+@on_memory
+async def test_i12_a_busy_counter_tries_again_to_end_a_hold(world: World) -> None:
+    """Though it needs no beats, and the end had no room in the cumulative at first."""
+    a, b, c = await world.strict(), await world.strict(), await world.strict()
+    async with a.hold("k"):
+        await b.set_on_instance("k", MIN)
+        await c.dec("k")
+    assert (MIN, 1) == await a.get("k")
+    await c.inc("k")
+    end = trio.current_time() + 2 * world.interval
+    while trio.current_time() < end:
+        await a.get("j")
+        await world.intervals(0.1)
+    assert (MIN, 0) == await a.get("k")
+
+
+@on_memory
+async def test_a_hold_that_the_store_refused_to_end_ends_when_it_answers_again(
+    world: World,
+) -> None:
+    """With the first answer, not with the next beat."""
+    a = await world.strict()
+    await a.get("k")
+    async with a.hold("k"):
+        world.wire(a).refuse(StoreError("out of memory"))
+        with pytest.raises(StoreError):
+            await a.get("k")
+    await ticks(STEPS)
+    world.wire(a).refuse(None)
+    await a.get("j")
+    assert (0, 0) == await a.get("k")

@@ -1,0 +1,815 @@
+"""`hold`: an addition that takes itself back, whatever happens meanwhile."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trio
+
+from distkit_actors import (
+    CounterClosedError,
+    CounterOverflowError,
+    Ge,
+    InstanceConflictError,
+    InvalidKeyError,
+    LimitReachedError,
+    OutcomeUnknownError,
+)
+from distkit_actors._core._messages import MAX_JOURNAL, Apply, Behind, Kind
+from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
+from tests.behaviour.test_cancellation import cancelled_after, ticks
+from tests.behaviour.world import (
+    MAX,
+    MIN,
+    Flavour,
+    World,
+    both_flavours,
+    each,
+    gather,
+    on_memory,
+    outcome,
+    struck,
+)
+
+PLAIN = ["set", "delete", "clear"]
+MOVES = [*PLAIN, "set_all", "set_if", "set_all_if"]
+
+
+async def move(counter: Any, how: str) -> int:
+    """Move the epoch of "k"; return what the mover has of it then."""
+    match how:
+        case "set":
+            await counter.set("k", 7)
+        case "set_all":
+            await counter.set_all({"k": 7, "else": 1})
+        case "set_if":
+            await counter.set_if("k", Ge(MIN), 7)
+        case "set_all_if":
+            await counter.set_all_if({"k": (Ge(MIN), 7)})
+        case "delete":
+            await counter.delete("k")
+        case _:
+            await counter.clear()
+    return 7 if how.startswith("set") else 0
+
+
+def releases(request: object) -> bool:
+    """Whether a request takes back what a hold has added."""
+    return isinstance(request, Apply) and any(entry.guarded for entry in request.entries)
+
+
+def adds(request: object) -> bool:
+    """Whether a request adds to a slice."""
+    return isinstance(request, Apply) and any(
+        e.kind is Kind.ADD and e.value for e in request.entries
+    )
+
+
+# ------------------------------------------------------------------------- what it does
+
+
+@both_flavours
+async def test_it_counts_as_long_as_the_block_lasts(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    await b.inc("k", 10)
+    async with a.hold("k") as value:
+        assert (11, 1) == value
+        await world.settle()
+        assert (11, 10) == await b.get("k")
+        async with a.hold("k", 5) as second:
+            assert (16, 6) == second
+            async with a.hold("k", -20) as third:
+                assert (-4, -14) == third
+            assert (16, 6) == await a.get("k")
+        async with a.hold("k", 0) as fourth:
+            assert (11, 1) == fourth
+    assert (10, 0) == await world.value(a, "k")
+    assert (10, 10) == await b.get("k")
+
+
+@both_flavours
+async def test_other_counts_on_the_key_stay(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    await a.inc("k", 3)
+    async with a.hold("k", 10):
+        await a.inc("k", 4)
+        await a.dec("k", 1)
+    assert (6, 6) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_an_exception_in_the_block_comes_out_as_it_is(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine") as info:
+        async with a.hold("k"):
+            raise error
+    assert info.value is error
+    assert (0, 0) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_a_cancelled_block_takes_back(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    inside = False
+    with trio.CancelScope() as scope:
+        async with a.hold("k", 3):
+            inside = True
+            scope.cancel()
+            await trio.sleep_forever()
+    assert inside
+    assert (0, 0) == await world.value(a, "k")
+
+
+@on_memory
+@both_flavours
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize("fault", [None, "drop_request", "drop_reply", "late_copy", "away"])
+async def test_cancelled_at_any_step(
+    world: World, flavour: Flavour, limit: int | None, fault: str | None
+) -> None:
+    """Wherever it is cancelled, on the way in or inside, nothing is left of it."""
+    a, b = await world.make(flavour), await world.strict()
+    outcomes = set()
+    for steps in range(20):
+        entered = False
+
+        async def call() -> None:
+            nonlocal entered
+            async with a.hold("k", limit=limit):
+                entered = True
+                await ticks(2)
+
+        if fault is not None:
+            getattr(world.wire(a), fault)(when=adds)
+        await cancelled_after(steps, call)
+        # If it is taken back at all, then as soon as it has been answered.
+        await world.value(a, "k")
+        await world.wire(a).deliver_late_copies()
+        world.wire(a).forget_plan()
+        assert (0, 0) == await world.value(a, "k")
+        assert (0, 0) == await b.get("k")
+        outcomes.add(entered)
+    if fault is None:
+        assert {True, False} == outcomes
+
+
+@both_flavours
+async def test_leaving_is_no_checkpoint(world: World, flavour: Flavour) -> None:
+    """It neither waits nor fails, cancelled or not, whether there is a store or not."""
+    a = await world.make(flavour)
+    hold = a.hold("k")
+    await hold.__aenter__()
+    await world.settle()
+    world.wire(a).cut()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        # A coroutine that ends without having yielded to trio has not waited.
+        leaving = hold.__aexit__(None, None, None)
+        with pytest.raises(StopIteration):
+            leaving.send(None)
+        leaving.close()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(world.interval)
+    world.heal(a)
+    assert (0, 0) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_entering_is_a_checkpoint(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    for limit in (None, 5, MIN):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with a.hold("k", 1, limit):
+                raise AssertionError("entered")
+        assert scope.cancelled_caught
+    assert (0, 0) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_it_is_for_one_block(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    hold = a.hold("k")
+    async with hold:
+        with pytest.raises(RuntimeError, match="one block"):
+            await hold.__aenter__()
+        assert (1, 1) == await a.get("k")
+    with pytest.raises(RuntimeError, match="one block"):
+        await hold.__aenter__()
+    full = a.hold("k", limit=0)
+    for error in (LimitReachedError, RuntimeError):
+        with pytest.raises(error):
+            await full.__aenter__()
+    assert (0, 0) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_what_the_instance_sets_itself(world: World, flavour: Flavour) -> None:
+    """These leave the epoch where it is, so leaving takes ``count`` from what they have left."""
+    a, b = await world.make(flavour), await world.strict()
+    await b.inc("k", 100)
+    async with a.hold("k", 3):
+        await a.set_on_instance("k", 10)
+    assert (107, 7) == await world.value(a, "k")
+    async with a.hold("k", 3):
+        await world.settle()
+        await a.set_all_on_instance({"k": 10})
+        await world.settle()
+    assert (107, 7) == await world.value(a, "k")
+    async with a.hold("k", 3):
+        assert (100, 10) == await a.delete_on_instance("k")
+    assert (97, -3) == await world.value(a, "k")
+    async with a.hold("k", 3):
+        await a.clear_on_instance()
+    assert (97, -3) == await world.value(a, "k")
+
+
+# ----------------------------------------------------------------------------- the limit
+
+
+@both_flavours
+async def test_a_limit_is_kept(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    await b.inc("k", 8)
+    async with a.hold("k", limit=10) as first, a.hold("k", limit=10) as second:
+        assert [(9, 1), (10, 2)] == [first, second]
+        with pytest.raises(LimitReachedError, match="'k' would exceed its limit of 10"):
+            await a.hold("k", limit=10).__aenter__()
+        async with a.hold("k", -1, limit=9) as value:
+            assert (9, 1) == value
+        async with a.hold("k", 1) as value:  # no limit is no limit
+            assert (11, 3) == value
+            async with a.hold("k", -1, limit=10) as less:
+                assert (10, 2) == less
+            assert (11, 3) == await world.value(a, "k")
+            with pytest.raises(LimitReachedError):
+                await b.hold("k", 0, limit=10).__aenter__()
+    assert (8, 0) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_no_more_get_in_than_may(world: World, flavour: Flavour) -> None:
+    """However many try at the same time, in whatever instance."""
+    counters = [await world.make(flavour) for _ in range(3)]
+    inside = turned_away = 0
+    all_tried = trio.Event()
+
+    async def one(counter: Any) -> None:
+        nonlocal inside, turned_away
+        try:
+            async with counter.hold("k", limit=4):
+                inside += 1
+                await all_tried.wait()
+        except LimitReachedError:
+            turned_away += 1
+            if turned_away == 36:
+                all_tried.set()
+
+    await gather(*(each(one, counters[n % 3]) for n in range(40)))
+    assert 4 == inside
+    for counter in counters:
+        await world.sees(counter, "k", 0, 0)
+
+
+@both_flavours
+async def test_limits_near_the_ends_of_int64(world: World, flavour: Flavour) -> None:
+    """``limit - count`` may leave int64: then every cumulative will do, or none."""
+    a, b = await world.make(flavour), await world.strict()
+    await b.set("k", MAX - 1)
+    async with a.hold("k", 1, limit=MAX) as value:
+        assert (MAX, 1) == value
+        with pytest.raises(LimitReachedError):
+            await a.hold("k", 1, limit=MAX).__aenter__()
+        await world.settle()
+        async with a.hold("k", -5, limit=MAX) as less:
+            assert (MAX - 5, -4) == less
+        async with a.hold("k", -MAX, limit=2) as least:
+            assert (0, 1 - MAX) == least
+    await b.set("k", MIN)
+    for count, limit in ((1, MIN), (MAX, -2), (2, MIN + 1)):
+        with pytest.raises(LimitReachedError):
+            await a.hold("k", count, limit).__aenter__()
+    async with a.hold("k", MAX, limit=-1) as value:
+        assert (-1, MAX) == value
+    async with a.hold("k", 0, limit=MIN) as value:
+        assert (MIN, 0) == value
+    assert (MIN, 0) == await world.value(a, "k")
+
+
+async def test_an_overflow_on_the_way_in(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await b.inc("k", MAX)
+    with pytest.raises(CounterOverflowError):
+        await a.hold("k").__aenter__()
+    assert (MAX, 0) == await a.get("k")
+
+
+@both_flavours
+async def test_an_overflow_on_the_way_out_waits_for_room(world: World, flavour: Flavour) -> None:
+    """What cannot be taken back now is, as soon as there is room (I12)."""
+    a, b, c = await world.make(flavour), await world.strict(), await world.strict()
+    async with a.hold("k", -5):
+        await world.settle()
+        await b.inc("k", MAX)
+        await c.inc("k", 3)
+    await world.settle(b)
+    await world.intervals(1)
+    assert (MAX - 2, 3) == await c.get("k")
+    await c.set_on_instance("k", 0)
+    await world.sees(b, "k", MAX, MAX)
+    assert (MAX, 0) == await world.value(a, "k")
+
+
+# ----------------------------------------------------------------------------- bad input
+
+
+@both_flavours
+async def test_bad_arguments(world: World, flavour: Flavour) -> None:
+    """They raise when `hold` is called, before there is a block."""
+    a = await world.make(flavour)
+    async with Untouched(world, a):
+        for parameter in BAD_NAMES:
+            (key,) = parameter.values
+            with pytest.raises(InvalidKeyError):
+                a.hold(key)  # type: ignore[arg-type]
+        for bad in BAD_TYPES:
+            with pytest.raises(TypeError):
+                a.hold("k", bad)  # type: ignore[arg-type]
+            if bad is not None:
+                with pytest.raises(TypeError):
+                    a.hold("k", 1, limit=bad)  # type: ignore[arg-type]
+        for big in (MAX + 1, MIN - 1):
+            with pytest.raises(CounterOverflowError):
+                a.hold("k", big)
+            with pytest.raises(CounterOverflowError):
+                a.hold("k", 1, limit=big)
+        with pytest.raises(CounterOverflowError):
+            a.hold("k", MIN)  # it could not be taken back
+
+
+# --------------------------------------------------------------------------------- moves
+
+
+@both_flavours
+@pytest.mark.parametrize("how", MOVES)
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+async def test_a_move_by_another_leaves_nothing_to_take_back(
+    world: World, flavour: Flavour, how: str, heard: bool
+) -> None:
+    """Whether this instance has heard of the move or only the store has."""
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3, limit=3), a.hold("k", 4):
+        await world.settle()
+        assert (7, 0) == await b.get("k")
+        left = await move(b, how)
+        if heard:
+            assert (left, 0) == await world.value(a, "k")
+    await world.settle()
+    assert (left, 0) == await world.value(a, "k")
+    assert (left, left) == await b.get("k")
+
+
+@both_flavours
+@pytest.mark.parametrize("how", MOVES)
+async def test_a_move_by_the_holder_itself(world: World, flavour: Flavour, how: str) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3), a.hold("k", 4, limit=100):
+        left = await move(a, how)
+        assert (left, left) == await a.get("k")
+    assert (left, left) == await world.value(a, "k")
+    assert (left, 0) == await b.get("k")
+
+
+@both_flavours
+@pytest.mark.parametrize("how", PLAIN)
+async def test_what_was_added_since_a_move_is_taken_back(
+    world: World, flavour: Flavour, how: str
+) -> None:
+    """A move makes void what was added before it, and nothing else."""
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3):
+        await world.settle()
+        left = await move(b, how)
+        async with a.hold("k", 10):
+            await world.settle()
+            await a.inc("k", 100)
+        assert (left + 100, 100) == await world.value(a, "k")
+    assert (left + 100, 100) == await world.value(a, "k")
+
+
+@both_flavours
+@pytest.mark.parametrize("how", MOVES)
+async def test_left_while_a_move_is_on_its_way(world: World, flavour: Flavour, how: str) -> None:
+    """The holder's own move is sent, not answered yet, and the block ends."""
+    a = await world.make(flavour)
+    async with trio.open_nursery() as nursery:
+        async with a.hold("k", 3):
+            await world.settle()
+            world.wire(a).hold(replies=True)
+            nursery.start_soon(move, a, how)
+            await struck(world.wire(a), "hold")
+        world.wire(a).release()
+    left = 7 if how.startswith("set") else 0
+    assert (left, left) == await world.value(a, "k")
+
+
+@on_memory
+@both_flavours
+@pytest.mark.parametrize("how", PLAIN)
+@pytest.mark.parametrize("where", ["waiting", "sent", "executed"])
+async def test_a_move_while_the_release_cannot_arrive(
+    world: World, flavour: Flavour, how: str, where: str
+) -> None:
+    """In an outage, with the end of the block waiting, lost on the way, or done unheard."""
+    a, b = await world.make(flavour), await world.strict()
+    wire = world.wire(a)
+    hold = a.hold("k", 3)
+    await hold.__aenter__()
+    await world.settle()
+    if where == "waiting":
+        wire.cut()
+        await hold.__aexit__(None, None, None)
+    else:
+        fault = "drop_request" if where == "sent" else "drop_reply"
+        getattr(wire, fault)(None, when=releases)
+        await hold.__aexit__(None, None, None)
+        await struck(wire, fault)
+        assert (0 if where == "executed" else 3) == (await b.get("k")).cumulative
+    left = await move(b, how)
+    assert (left, left) == await b.get("k")
+    wire.forget_plan()
+    wire.heal()
+    assert (left, 0) == await world.value(a, "k")
+    await world.intervals(1)
+    assert (left, left) == await b.get("k")
+
+
+@both_flavours
+async def test_more_moves_than_one_answer_tells(world: World, flavour: Flavour) -> None:
+    """The release is held up until the instance has read them all, and then is void."""
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3):
+        await world.settle()
+        await b.set("k", 7)
+        await b.set_all({f"key-{n}": 1 for n in range(MAX_JOURNAL + 5)})
+    await world.settle()
+    assert (7, 0) == await world.value(a, "k")
+    assert (7, 7) == await b.get("k")
+    behind = [
+        request
+        for _, request, reply in world.tap(a).seen
+        if isinstance(reply, Behind) and releases(request)
+    ]
+    assert behind or flavour == "lax"
+
+
+# ------------------------------------------------------------------ outage, death, return
+
+
+@both_flavours
+async def test_held_and_left_in_an_outage(world: World, flavour: Flavour) -> None:
+    """A block left while the store is away is taken back when it is there again."""
+    a, b = await world.make(flavour), await world.strict()
+    async with AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(a.hold("k"))
+        await world.settle()
+        world.wire(a).cut()
+    assert (5, 0) == await b.get("k")
+    world.heal(a)
+    await world.sees(b, "k", 0, 0)
+
+
+@both_flavours
+@pytest.mark.parametrize("left", ["while dead", "after the return"])
+async def test_after_a_return_it_is_exact(world: World, flavour: Flavour, left: str) -> None:
+    """Reaped while it holds, the slice comes back with what is held, and no more (I4)."""
+    a, b = await world.make(flavour), await world.strict()
+    await a.inc("k", 10)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(a.hold("k", 3))
+        await stack.enter_async_context(a.hold("only", 4))
+        await world.cut(a)
+        await world.reaped(a, by=b)
+        assert {"k": (0, 0), "only": (0, 0)} == await b.get_all(["k", "only"])
+        if left == "after the return":
+            await world.rejoin(a)
+            await world.sees(b, "k", 13, 0)
+            await world.sees(b, "only", 4, 0)
+    world.heal(a)
+    await world.settle()
+    await world.sees(b, "k", 10, 0)
+    await world.sees(b, "only", 0, 0)
+    assert (10, 10) == await world.value(a, "k")
+
+
+@on_memory
+@both_flavours
+@pytest.mark.parametrize("how", PLAIN)
+async def test_moved_while_it_was_dead(world: World, flavour: Flavour, how: str) -> None:
+    """A release that waits for the return finds out that it is void."""
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3):
+        await world.cut(a)
+        await world.reaped(a, by=b)
+        left = await move(b, how)
+    await world.rejoin(a)
+    assert (left, 0) == await world.value(a, "k")
+    await world.intervals(1)
+    assert (left, left) == await b.get("k")
+
+
+@both_flavours
+async def test_a_wipe_while_it_holds(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3):
+        await world.settle()
+        await world.backend.wipe(world.prefix)
+        await world.intervals(1.5)
+        await world.has(b, "k", 3, 0)
+        await world.backend.wipe(world.prefix)
+    await world.intervals(1.5)
+    await world.has(b, "k", 0, 0)
+    assert (0, 0) == await world.value(a, "k")
+
+
+@both_flavours
+@pytest.mark.parametrize("limit", [None, 10])
+async def test_entered_in_doubt_with_the_record_lost(
+    world: World, flavour: Flavour, limit: int | None
+) -> None:
+    """It counts once, whether it was folded into the return or decided anew (P20)."""
+    a, b = await world.make(flavour), await world.strict()
+    await a.inc("k", 1)
+    await world.settle()
+    values: list[object] = []
+
+    async def call() -> None:
+        async with a.hold("k", 3, limit) as value:
+            values.append(value)
+            await world.settle(a)
+            await world.sees(b, "k", 4, 0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        async with world.reply_lost(a, adds):
+            await world.backend.wipe(world.prefix)
+    assert [(4, 4)] == values
+    assert (1, 1) == await world.value(a, "k")
+
+
+@pytest.mark.parametrize("others", [0, 2300])
+async def test_entered_in_doubt_and_moved_nobody_knows(world: World, others: int) -> None:
+    """The record is lost and the key was moved: no block, and nothing left of it.
+
+    Also if so many slices are re-asserted that it takes several messages.
+    """
+    a, b = await world.strict(), await world.strict()
+    await a.inc("k", 1)
+    await a.inc_all({f"key-{n}": 1 for n in range(others)})
+    results: list[object] = []
+
+    async def call() -> None:
+        results.append(await outcome(a.hold("k", 3).__aenter__))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        async with world.reply_lost(a, adds):
+            await b.inc("w")  # so that it knows the clock
+            await world.backend.wipe(world.prefix)
+            await b.set("k", 50)
+    await world.intervals(1)
+    assert [OutcomeUnknownError] == results
+    assert (50, 50) == await b.get("k")
+    assert (50, 0) == await a.get("k")
+
+
+@both_flavours
+@pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "late_copy", "duplicate", "away"])
+async def test_both_ends_take_effect_once(world: World, flavour: Flavour, fault: str) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    wire = world.wire(a)
+    for limit in (None, 5):
+        getattr(wire, fault)(when=adds)
+        async with a.hold("k", 3, limit):
+            await world.settle(a)
+            await wire.deliver_late_copies()
+            assert (3, 0) == await b.get("k")
+            getattr(wire, fault)(when=releases)
+        assert (0, 0) == await world.value(a, "k")
+        await wire.deliver_late_copies()
+        assert (0, 0) == await b.get("k")
+
+
+# ----------------------------------------------------------------------------------- lax
+
+
+async def test_begun_and_ended_between_two_flushes(world: World) -> None:
+    """A lax counter sends nothing of it, and nothing wrong of what surrounds it."""
+    a, b = (
+        await world.lax(flush_interval=1000.0, heartbeat_interval=world.threshold / 2.1),
+        (await world.strict()),
+    )
+    await a.get_all(["k", "j"])
+    first = len(world.requests(a))
+    a.inc_nowait("k", 5)
+    async with a.hold("k", 2), a.hold("j"):
+        a.inc_nowait("k", 1)
+    async with a.hold("k", 4):
+        pass
+    assert (6, 6) == a.get_nowait("k")
+    await a.flush()
+    entries = [e for r in world.requests(a)[first:] if isinstance(r, Apply) for e in r.entries]
+    assert [("k", 6, False)] == [(entry.key, entry.value, entry.guarded) for entry in entries]
+    assert {"k": (6, 0), "j": (0, 0)} == await b.get_all(["k", "j"])
+
+
+async def test_a_move_between_two_flushes_spares_what_was_not_sent(world: World) -> None:
+    """What is pending while another moves the key counts after the move, and is taken back."""
+    a, b = await world.lax(flush_interval=1000.0), await world.strict()
+    async with a.hold("k", 3):
+        await b.set("k", 7)
+        await a.flush()
+        assert (10, 7) == await b.get("k")
+    await a.flush()
+    assert (7, 7) == await b.get("k")
+
+
+async def test_the_local_view_shows_both_ends_at_once(world: World) -> None:
+    a = await world.lax(flush_interval=1000.0)
+    async with a.hold("k", 3) as value:
+        assert (3, 3) == value == a.get_nowait("k")
+        await a.flush()
+        assert (3, 3) == a.get_nowait("k")
+    assert (0, 0) == a.get_nowait("k")
+    await a.flush()
+    assert (0, 0) == a.get_nowait("k")
+
+
+# --------------------------------------------------------------------------------- folds
+
+
+@both_flavours
+async def test_many_holds_fold_into_few_batches(world: World, flavour: Flavour) -> None:
+    """A thousand holds at the same time cost a few round trips."""
+    a = await world.make(flavour, dead_instance_threshold=60.0)
+    await a.get("k")
+    before = a.statistics().batches_done
+    release = trio.Event()
+    entered = 0
+
+    async def one() -> None:
+        nonlocal entered
+        async with a.hold("k"):
+            entered += 1
+            await release.wait()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(one)
+        while entered < 1000:  # noqa: ASYNC110 - looked at rarely
+            await trio.sleep(0.001)
+        await world.settle()
+        assert (1000, 1000) == await a.get("k")
+        release.set()
+    await world.settle()
+    assert (0, 0) == await world.value(a, "k")
+    assert a.statistics().batches_done - before < 20
+
+
+async def test_a_void_release_among_live_operations(world: World) -> None:
+    """Folded with others, only what is void is left out."""
+    a, b = await world.strict(), await world.strict()
+    hold = a.hold("k", 5)
+    await hold.__aenter__()
+    await b.set("k", 100)
+    world.wire(a).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.get, "else")  # on the wire
+        await trio.sleep(0.01)
+        for count in (1, 2):
+            nursery.start_soon(a.inc, "k", count)
+        await trio.sleep(0.01)
+        await hold.__aexit__(None, None, None)
+        nursery.start_soon(a.inc, "k", 4)
+        await trio.sleep(0.01)
+        world.wire(a).release()
+    assert (107, 7) == await a.get("k")
+
+
+# -------------------------------------------------------------------------------- the end
+
+
+@both_flavours
+async def test_a_counter_that_does_not_run(world: World, flavour: Flavour) -> None:
+    a = world.build(flavour)
+    for limit in (None, 5, MIN):
+        with pytest.raises(CounterClosedError):
+            await a.hold("k", 1, limit).__aenter__()
+    await world.start(a)
+    await a.aclose()
+    for limit in (None, 5, MIN):
+        with pytest.raises(CounterClosedError):
+            await a.hold("k", 1, limit).__aenter__()
+
+
+@both_flavours
+@pytest.mark.parametrize("on_exit", ["leave", "linger"])
+async def test_closed_while_it_holds(world: World, flavour: Flavour, on_exit: str) -> None:
+    """Nothing is left of what is held, though what lingers lingers."""
+    a, b = await world.make(flavour, on_exit=on_exit), await world.strict()
+    await a.inc("k", 10)
+    async with a.hold("k", 3), a.hold("only", 1):
+        await world.settle()
+        await a.aclose()
+        stays = 10 if on_exit == "linger" else 0
+        assert {"k": (stays, 0), "only": (0, 0)} == await b.get_all(["k", "only"])
+    assert {"k": (stays, 0), "only": (0, 0)} == await b.get_all(["k", "only"])
+
+
+@both_flavours
+async def test_an_heir_finds_nothing_of_what_was_held(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour, on_exit="linger", instance_id="one")
+    await a.inc("k", 10)
+    async with a.hold("k", 3), a.hold("only", 1):
+        await a.aclose()
+        heir = await world.make(flavour, instance_id="one", inherit=True)
+        assert (10, 10) == await world.value(heir, "k")
+        assert (0, 0) == await world.value(heir, "only")
+    assert (10, 10) == await world.value(heir, "k")
+
+
+@both_flavours
+async def test_left_while_the_counter_stops(world: World, flavour: Flavour) -> None:
+    """A block that ends during the last steps of a stop does not make the stop fail."""
+    a, b = await world.make(flavour), await world.strict()
+    hold = a.hold("k", 3)
+    await hold.__aenter__()
+    await world.settle()
+
+    def leaves(request: object) -> bool:
+        return isinstance(request, Apply) and request.leave
+
+    world.wire(a).hold(replies=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.aclose)
+        while not any(map(leaves, world.requests(a))):  # noqa: ASYNC110 - it sets no event
+            world.wire(a).release()
+            world.wire(a).hold(replies=True)
+            await trio.sleep(0.001)
+        await hold.__aexit__(None, None, None)
+        world.wire(a).release()
+    assert (0, 0) == await b.get("k")
+
+
+@both_flavours
+async def test_taken_over_while_it_holds(world: World, flavour: Flavour) -> None:
+    """The newer one knows nothing of it, and the older one changes nothing more."""
+    a = await world.make(flavour, instance_id="one")
+    world.tolerate(a)
+    async with a.hold("k", 3):
+        await world.settle()
+        b = await world.make(flavour, instance_id="one")
+        await b.inc("k", 10)
+        await world.settle(b)
+        with pytest.raises(InstanceConflictError):
+            await a.set("else", 1)
+    await world.intervals(1)
+    assert (10, 10) == await world.value(b, "k")
+
+
+@on_memory
+@both_flavours
+async def test_a_crash_takes_it_away_with_the_slice(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k", 3):
+        await world.settle()
+        assert (3, 0) == await b.get("k")
+        await world.crash(a)
+        await world.reaped(a, by=b)
+        assert (0, 0) == await b.get("k")
+    assert (0, 0) == await b.get("k")
+
+
+async def test_cancelled_together_with_its_counter(world: World) -> None:
+    """One cancellation ends the counter and those who use it, in any order."""
+    for flavour in ("strict", "lax"):
+        b = await world.strict()
+        async with trio.open_nursery() as nursery:
+            a = world.build(flavour)  # type: ignore[arg-type]
+            await nursery.start(a.run)
+
+            async def user(counter: Any) -> None:
+                async with counter.hold("k"):
+                    await trio.sleep_forever()
+
+            for _ in range(3):
+                nursery.start_soon(user, a)
+            await world.sees(b, "k", 3, 0)
+            nursery.cancel_scope.cancel()
+        assert (0, 0) == await b.get("k")

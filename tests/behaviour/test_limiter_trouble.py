@@ -1,0 +1,315 @@
+"""What becomes of tokens where keys move, counters end and stores are away."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import (
+    CounterClosedError,
+    FleetLimiter,
+    FleetLimiterStatistics,
+    InstanceConflictError,
+    StoreError,
+)
+from distkit_actors._tokens import LONGEST_PAUSE
+from tests.behaviour.limits import (
+    KEY,
+    asks,
+    endless,
+    in_use,
+    lines,
+    seconds,
+)
+from tests.behaviour.test_cancellation import ticks
+from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+
+# --------------------------------------------------------------------------------- the key is moved
+
+
+@both_flavours
+async def test_after_a_move_the_limit_starts_afresh(world: World, flavour: Flavour) -> None:
+    """Who had a token goes on, and takes nothing back."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 2), FleetLimiter(b, KEY, 2)
+    await limiter.acquire_on_behalf_of("x")
+    await limiter.acquire_on_behalf_of("y")
+    await world.settle()
+    await b.delete(KEY)
+    for number in range(2):
+        with trio.fail_after(1 + world.slack):
+            await other.acquire_on_behalf_of(number)
+    limiter.release_on_behalf_of("x")  # it has not heard yet
+    await in_use(world, a, 2, 0)
+    limiter.release_on_behalf_of("y")
+    await in_use(world, a, 2, 0)
+    other.release_on_behalf_of(0)
+    await in_use(world, b, 1, 1)
+    with trio.fail_after(1 + world.slack):
+        await limiter.acquire()
+    await in_use(world, a, 2, 1)
+
+
+@on_memory
+@both_flavours
+async def test_a_void_token_is_not_handed_over(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    await world.settle()
+    async with lines() as line:
+        async with lines() as first:
+            await first.join(limiter, "w")
+            await b.set(KEY, 1)
+            await in_use(world, a, 1, 0)  # now it has heard
+        await line.join(limiter, "y")
+        limiter.release_on_behalf_of("x")
+        with pytest.raises(trio.WouldBlock):
+            limiter.acquire_on_behalf_of_nowait("z")
+        await trio.sleep(LONGEST_PAUSE)
+        assert [] == line.got
+        await b.set_on_instance(KEY, 0)
+        await world.settle()
+        await trio.sleep(LONGEST_PAUSE + world.slack / 5)
+        assert ["y"] == line.got
+        assert 0 == other.borrowed_tokens
+
+
+# --------------------------------------------------------------------------------------------- life
+
+
+@on_memory
+@both_flavours
+async def test_the_counter_stops(world: World, flavour: Flavour) -> None:
+    """Those who wait are told, those who have a token can release it."""
+    a = await world.make(flavour)
+    limiter = FleetLimiter(a, KEY, 1)
+
+    async def wait() -> None:
+        with pytest.raises(CounterClosedError):
+            await limiter.acquire()
+
+    await limiter.acquire()
+    with trio.fail_after(0.1 + LONGEST_PAUSE + world.slack):
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(wait)
+            await trio.sleep(0.1)
+            await a.aclose()
+    with pytest.raises(CounterClosedError):
+        await limiter.acquire_on_behalf_of("x")
+    with pytest.raises(CounterClosedError):
+        limiter.acquire_on_behalf_of_nowait("x")
+    limiter.release()
+    with pytest.raises(CounterClosedError):
+        limiter.acquire_nowait()
+    with pytest.raises(CounterClosedError):
+        await limiter.acquire()
+    assert FleetLimiterStatistics(0, 1, (), 0) == limiter.statistics()
+
+
+@both_flavours
+@pytest.mark.parametrize("replies", [True, False])
+async def test_the_counter_stops_with_the_question_on_its_way(
+    world: World, flavour: Flavour, replies: bool
+) -> None:
+    """Granted or not, it is too late: the slice goes with the counter."""
+    a = await world.make(flavour)
+    limiter = FleetLimiter(a, KEY, 1)
+    world.wire(a).hold(replies=replies)
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(CounterClosedError):
+                await limiter.acquire()
+
+        nursery.start_soon(wait)
+        await trio.sleep(0.02)
+        nursery.start_soon(a.aclose)
+        await trio.sleep(0.02)
+        world.wire(a).release()
+    assert 0 == limiter.borrowed_tokens
+
+
+@both_flavours
+async def test_the_counter_stops_without_its_store(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour, exit_grace=0.05)
+    world.tolerate(a)
+    limiter = FleetLimiter(a, KEY, 1)
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(CounterClosedError):
+                await limiter.acquire()
+
+        world.wire(a).hold()
+        for _ in range(2):
+            nursery.start_soon(wait)
+        await trio.sleep(0.02)
+        with suppress(StoreError):
+            await a.aclose()
+
+
+@on_memory
+async def test_not_started(world: World) -> None:
+    counter = world.build("strict")
+    limiter = FleetLimiter(counter, KEY, 1)
+    with pytest.raises(CounterClosedError):
+        await limiter.acquire()
+    with pytest.raises(CounterClosedError):
+        limiter.acquire_nowait()
+    await world.start(counter)
+    async with limiter:
+        pass
+
+
+@both_flavours
+async def test_another_counter_takes_over(world: World, flavour: Flavour) -> None:
+    old = await world.make(flavour, instance_id="x")
+    world.tolerate(old)
+    limiter = FleetLimiter(old, KEY, 1)
+    await limiter.acquire()
+    async with lines() as line:
+        new = await world.make(flavour, instance_id="x")
+        with pytest.raises(InstanceConflictError):
+            await limiter.acquire_on_behalf_of("y")
+        with pytest.raises(InstanceConflictError):
+            limiter.acquire_on_behalf_of_nowait("y")
+        limiter.release()
+        assert not line.got
+    await in_use(world, new, 0, 0)
+
+
+@both_flavours
+async def test_the_store_refuses(world: World, flavour: Flavour) -> None:
+    """Each who asks is told; a token that was released goes back later."""
+    a = await world.make(flavour)
+    limiter = FleetLimiter(a, KEY, 1)
+    await limiter.acquire()
+    await world.settle()
+    world.wire(a).refuse(StoreError("out of memory"))
+    with pytest.raises(StoreError, match="out of memory"):
+        await limiter.acquire_on_behalf_of("x")
+    limiter.release()
+    await trio.sleep(0.05)
+    assert FleetLimiterStatistics(0, 1, (), 0) == limiter.statistics()
+    world.wire(a).refuse(None)
+    await in_use(world, a, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------- outage
+
+
+@both_flavours
+async def test_an_outage_is_waited_out(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    limiter = FleetLimiter(a, KEY, 2)
+    await limiter.acquire_on_behalf_of("x")
+    world.wire(a).cut()
+    async with lines() as line:
+        await line.join(limiter, "y")
+        await world.intervals(1)
+        assert [] == line.got
+        assert ("x",) == limiter.statistics().borrowers
+        world.heal(a)
+        with trio.fail_after(2 * world.threshold + world.slack):
+            await line.until("y")
+        await in_use(world, a, 2, 2)
+
+
+@both_flavours
+async def test_tokens_are_handed_over_as_long_as_they_are_ours(
+    world: World, flavour: Flavour
+) -> None:
+    """In an outage, until somebody else might have been given them."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    endless(limiter, "x")
+    await world.cut(a)
+    async with lines() as line:
+        for name in ("y", "z"):
+            await line.join(limiter, name)
+        await world.intervals(1)
+        limiter.release_on_behalf_of("x")
+        await ticks(3)
+        assert ["y"] == line.got
+        await world.intervals(1.4)
+        limiter.release_on_behalf_of("y")
+        with pytest.raises(trio.WouldBlock):
+            limiter.acquire_on_behalf_of_nowait("w")
+        with trio.fail_after(world.threshold + 1 + world.slack):
+            await other.acquire()
+        assert ["y"] == line.got
+        world.heal(a)
+        await in_use(world, b, 1, 1)
+        assert ["y"] == line.got
+        other.release()
+        with trio.fail_after(world.threshold + 1 + world.slack):
+            await line.until("y", "z")
+
+
+@both_flavours
+async def test_a_crash_frees_its_tokens(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 2), FleetLimiter(b, KEY, 2)
+    for number in range(2):
+        await limiter.acquire_on_behalf_of(number)
+    await world.crash(a)
+    elapsed = await seconds(other.acquire)
+    assert 0.6 * world.threshold < elapsed
+    assert elapsed < world.threshold + world.interval + LONGEST_PAUSE + world.slack
+
+
+@on_memory
+@both_flavours
+async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: Flavour) -> None:
+    """Nobody new gets in until enough tokens have been released (I4)."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    age = a.statistics().last_heartbeat_age
+    assert age is not None
+    assert age > 0.9 * world.threshold
+    await other.acquire_on_behalf_of("y")
+    endless(other, "y")
+    await world.rejoin(a)
+    await in_use(world, b, 2, 1)
+    async with lines() as line:
+        await line.join(other, "z")
+        limiter.release_on_behalf_of("x")
+        await in_use(world, b, 1, 1)
+        await world.intervals(1)
+        assert [] == line.got
+        other.release_on_behalf_of("y")
+        await ticks(3)
+        assert ["z"] == line.got
+        await in_use(world, a, 1, 0)
+
+
+@both_flavours
+async def test_an_answer_that_comes_too_late_lets_nobody_in(world: World, flavour: Flavour) -> None:
+    """It was granted, but the slice has been reaped, and the token is somebody else's."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await world.mark(a)
+    async with lines() as line:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.join, limiter, "x")
+            async with world.reply_lost(a, asks):
+                await world.reaped(a, by=b)
+                await other.acquire_on_behalf_of("y")
+        await world.intervals(2)
+        assert [] == line.got
+        await in_use(world, b, 1, 1)
+        other.release_on_behalf_of("y")
+        with trio.fail_after(1 + world.slack):
+            await line.until("x")
+        await in_use(world, b, 1, 0)

@@ -1,0 +1,353 @@
+"""`watch` and `wait_until`: the current value first, then whatever it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from distkit_actors import (
+    CounterClosedError,
+    CounterValue,
+    Ge,
+    InstanceConflictError,
+    InvalidKeyError,
+    MemoryStore,
+    Store,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors._core._messages import Apply, Request, Watch
+from distkit_actors._stores._contract import Link
+from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+
+Values = trio.abc.ReceiveChannel[CounterValue]
+
+
+async def until(values: Values, wanted: tuple[int, int]) -> list[tuple[int, int]]:
+    """Receive until a value comes, and return all that came."""
+    seen: list[tuple[int, int]] = []
+    with trio.fail_after(5):
+        while wanted not in seen:
+            seen.append(await values.receive())
+    return seen
+
+
+@asynccontextmanager
+async def watching(counter: Any, key: str = "k", **options: Any) -> AsyncIterator[Values]:
+    """Watch, and fail rather than hang."""
+    with trio.fail_after(60):
+        async with counter.watch(key, **options) as values:
+            yield values
+
+
+@both_flavours
+async def test_the_current_value_comes_first(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    await b.inc("k", 3)
+    async with watching(a) as values:
+        assert await values.receive() == (3, 0)
+    async with watching(a, "never counted") as values:
+        assert await values.receive() == (0, 0)
+
+
+@both_flavours
+async def test_own_and_others_changes_come(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        await b.inc("k", 3)
+        await until(values, (3, 0))
+        await a.inc("k", 2)
+        await until(values, (5, 2))
+        await b.set("k", 7)
+        await until(values, (7, 0))
+        await b.delete("k")
+        await until(values, (0, 0))
+        await a.inc_all({"k": 4, "j": 1})
+        await until(values, (4, 4))
+        await b.clear()
+        await until(values, (0, 0))
+
+
+async def test_death_and_return_come(world: World) -> None:
+    """What a dead instance counted goes, and comes back with it."""
+    a, b = await world.strict(), await world.strict()
+    await b.inc("k", 3)
+    async with watching(a) as values:
+        await until(values, (3, 0))
+        world.wire(b).cut()
+        with trio.fail_after(10 * world.threshold):
+            assert await values.receive() == (0, 0)
+        world.heal(b)
+        with trio.fail_after(10 * world.threshold):
+            assert await values.receive() == (3, 0)
+
+
+async def test_leaving_and_forgetting_come(world: World) -> None:
+    a, b, c = [await world.strict() for _ in range(3)]
+    await b.inc("k", 3)
+    await c.inc("k", 4)
+    async with watching(a) as values:
+        await until(values, (7, 0))
+        await b.aclose()
+        await until(values, (4, 0))
+        await a.forget(c.instance_id)
+        assert (0, 0) in await until(values, (0, 0))
+
+
+async def test_the_latest_wins_for_a_slow_reader(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        for _ in range(20):
+            await b.inc("k")
+            await trio.sleep(0.005)
+        await trio.sleep(0.2)
+        assert await values.receive() == (20, 0)
+        await b.inc("k")
+        assert await values.receive() == (21, 0)
+
+
+async def test_what_is_as_it_was_does_not_come(world: World) -> None:
+    """A value that changed and changed back before it was received is no news."""
+    a, b = await world.strict(), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        await b.inc("k")
+        await trio.sleep(0.1)
+        await b.dec("k")
+        await trio.sleep(0.1)
+        with trio.move_on_after(0.3):
+            pytest.fail(f"{await values.receive()} is no news")
+
+
+async def test_changes_close_together_are_read_once_in_a_lag(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    async with watching(a, allowed_lag=0.2) as values:
+        await until(values, (0, 0))
+        await trio.sleep(0.5)
+        before = len(reads(world, a))
+        for _ in range(20):
+            await b.inc("k")
+            await trio.sleep(0.01)
+        await until(values, (20, 0))
+        assert len(reads(world, a)) - before <= 4
+
+
+def reads(world: World, counter: Any) -> list[Request]:
+    """Return the requests of a counter that read the key."""
+    return [r for r in world.wire(counter).requests if isinstance(r, Apply) and r.entries]
+
+
+@on_memory
+@both_flavours
+async def test_word_is_enough(world: World, flavour: Flavour) -> None:
+    """A change is known at once, not only with the slow poll."""
+    a, b = await world.make(flavour), await world.strict()
+    async with watching(a, allowed_lag=0.02) as values:
+        await until(values, (0, 0))
+        for number in range(1, 6):
+            await trio.sleep(0.31)
+            began = trio.current_time()
+            await b.inc("k")
+            await until(values, (number, 0))
+            assert trio.current_time() - began <= 0.02
+
+
+@on_memory
+async def test_without_a_watcher_nothing_wakes_up(world: World) -> None:
+    """Watching costs while it lasts, and nothing before and after."""
+    a = await world.strict()
+
+    async def requests_of_a_while() -> int:
+        before = len(world.wire(a).requests)
+        await trio.sleep(10 * a._actor._timing.period + 0.01)
+        return len(world.wire(a).requests) - before
+
+    quiet = await requests_of_a_while()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        assert await requests_of_a_while() > quiet
+        assert any(isinstance(request, Watch) for request in world.wire(a).requests)
+    await trio.sleep(1)
+    assert await requests_of_a_while() <= quiet + 1
+
+
+async def test_many_watch_one_counter(world: World) -> None:
+    """Each gets every value it is in time for; one that goes disturbs nobody."""
+    a, b = await world.strict(), await world.strict()
+    async with watching(a) as first, watching(a) as second, watching(a, "j") as other:
+        for values in (first, second, other):
+            await until(values, (0, 0))
+        async with watching(a) as third:
+            await until(third, (0, 0))
+        await b.inc("k")
+        await until(first, (1, 0))
+        await until(second, (1, 0))
+        await b.inc("j", 2)
+        await until(other, (2, 0))
+
+
+@both_flavours
+async def test_an_outage_is_sat_out(world: World, flavour: Flavour) -> None:
+    """No values while the store is away; then the one that is."""
+    a, b = await world.make(flavour), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        world.wire(a).cut()
+        await b.inc("k", 3)
+        with trio.move_on_after(world.interval):
+            pytest.fail(f"{await values.receive()} from a store that is away")
+        world.heal(a)
+        await until(values, (3, 0))
+        await b.inc("k")
+        await until(values, (4, 0))
+
+
+async def test_a_wiped_store_is_read_again(world: World) -> None:
+    """The store forgets that somebody watches: the slow poll tells it again."""
+    a, b = await world.strict(), await world.strict()
+    await b.inc("k", 3)
+    async with watching(a) as values:
+        await until(values, (3, 0))
+        await world.backend.wipe(world.prefix)
+        await b.inc("k", 1)
+        await until(values, (4, 0))
+
+
+class Mute(Store):
+    """A store that cannot push."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
+        return self.inner.link(prefix)
+
+
+async def test_a_store_that_cannot_push_is_polled(autojump_clock: trio.testing.MockClock) -> None:
+    store = Mute()
+    async with (
+        StrictInstanceAwareCounter.open("p", store) as a,
+        StrictInstanceAwareCounter.open("p", store) as b,
+        watching(a, allowed_lag=0.05) as values,
+    ):
+        await until(values, (0, 0))
+        for number in range(1, 4):
+            await trio.sleep(0.31)
+            began = trio.current_time()
+            await b.inc("k")
+            await until(values, (number, 0))
+            assert trio.current_time() - began <= 0.06
+
+
+# ------------------------------------------------------------------------------- ends
+
+
+@both_flavours
+async def test_values_end_with_the_counter(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour)
+    async with trio.open_nursery() as nursery, watching(a) as values:
+        nursery.start_soon(a.aclose)
+        seen = [value async for value in values]
+    assert len(seen) <= 1
+    with pytest.raises(CounterClosedError):
+        async with a.watch("k"):
+            pytest.fail("a closed counter is watched")
+
+
+@on_memory
+async def test_a_takeover_is_raised(world: World) -> None:
+    a = await world.strict(instance_id="same")
+    world.tolerate(a)
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        await world.strict(instance_id="same")
+        with pytest.raises(InstanceConflictError):
+            await a.inc("k")
+        with pytest.raises(InstanceConflictError):
+            await values.receive()
+
+
+@on_memory
+async def test_a_closed_channel_says_so(world: World) -> None:
+    a = await world.strict()
+    async with watching(a) as values, trio.open_nursery() as nursery:
+        await until(values, (0, 0))
+
+        async def reader() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await values.receive()
+
+        nursery.start_soon(reader)
+        await trio.sleep(0.1)
+        await values.aclose()
+        await values.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await values.receive()
+
+
+@on_memory
+async def test_cancelling_a_receive_loses_nothing(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        with trio.move_on_after(0.1):
+            await values.receive()
+        await b.inc("k")
+        await trio.sleep(0.1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await values.receive()
+        assert scope.cancelled_caught
+        assert await values.receive() == (1, 0)
+
+
+async def test_bad_input(world: World) -> None:
+    a = await world.strict()
+    with pytest.raises(InvalidKeyError):
+        a.watch("a:b")
+    with pytest.raises(ValueError, match="allowed_lag"):
+        a.watch("k", allowed_lag=0)
+    with pytest.raises(TypeError, match="condition"):
+        await a.wait_until("k", 3)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------- wait_until
+
+
+@both_flavours
+async def test_wait_until(world: World, flavour: Flavour) -> None:
+    a, b = await world.make(flavour), await world.strict()
+    assert await a.wait_until("k", Ge(0)) == (0, 0)
+    found = []
+
+    async def wait() -> None:
+        found.append(await a.wait_until("k", Ge(5)))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.sleep(0.1)
+            await b.inc("k", 4)
+            await trio.sleep(0.1)
+            assert not found
+            await b.inc("k")
+    assert found == [(5, 0)]
+
+
+@on_memory
+async def test_wait_until_ends_with_the_counter(world: World) -> None:
+    a = await world.strict()
+
+    async def wait() -> None:
+        with pytest.raises(CounterClosedError):
+            await a.wait_until("k", Ge(5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.sleep(0.1)
+        await a.aclose()

@@ -1,0 +1,394 @@
+"""What is around a session in a counter: mailbox, dispatch and, if it is lax, the ledger.
+
+They are the product's, driven as the actor and the public classes drive them. Callers are not
+tasks here: who waits for an answer is a mark on the operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import trio
+
+from distkit_actors._core._holds import Hold
+from distkit_actors._core._ledger import Ledger, Tally
+from distkit_actors._core._messages import Entry, Kind
+from distkit_actors._core._session import News, Session
+from distkit_actors._dispatch import Dispatch
+from distkit_actors._errands import BundleErrand
+from distkit_actors._mailbox import Bundle, Mailbox, Operation, Parcel, Release, SpecialOperation
+from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
+from tests.model.oracle import Op
+from tests.model.scope import ADDS, CONDITIONS
+
+#: Stands for the task of a caller who waits.
+_CALLER: Final = cast("trio.lowlevel.Task", object())
+
+_KINDS: Final = {"add": Kind.ADD, "put": Kind.PUT, "move": Kind.MOVE}
+
+
+class Held(Hold):
+    """A hold, and what the oracle says of it."""
+
+    __slots__ = ("counts", "entered")
+
+    def __init__(self, key: str, count: int) -> None:
+        super().__init__(key, count)
+        self.counts: bool | None = False  # its addition is in the slice; None: nobody can say
+        self.entered = False  # its block has been
+
+
+class Desk:
+    """All of a counter but its session and its actor."""
+
+    def __init__(self, session: Session, *, lax: bool) -> None:
+        self.holds: list[Held] = []
+        self.asks: list[Operation] = []  # whose callers wait
+        self.mailbox = Mailbox(100)
+        self.ledger = Ledger(lambda *_: None) if lax else None
+        self.dispatch = Dispatch(session, self.mailbox, self.ledger)
+
+    # ------------------------------------------------------------------- callers
+
+    def do(self, ops: Sequence[Op], *, whole: bool) -> None:
+        """Have somebody call an operation; several make a batch."""
+        if whole:
+            self._ask(Bundle([_entry(op) for op in ops]))
+            return
+        for op in ops:
+            if self.ledger is not None and is_local(op):
+                self._count(self.ledger, op)
+            else:
+                self._call(op)
+
+    def _count(self, ledger: Ledger, op: Op) -> None:
+        """Do as a lax counter does in its memory."""
+        kind, key, value = op
+        tally = ledger.tally(key, 0.0)
+        if kind == "put":
+            ledger.replace(tally, value)
+            return
+        tally.delta += value
+        if not tally.dirty:
+            ledger.touch(tally)
+        if kind == "hold":
+            hold = self._hold(key, value)
+            hold.entered = True
+            tally.hold(hold)
+
+    def _call(self, op: Op) -> None:
+        kind, key, value = op
+        if kind.startswith("hold"):
+            hold = self._hold(key, value)
+            entry = _entry(("add?" if kind == "hold?" else "add", key, value))
+        else:
+            hold, entry = None, _entry(op)
+        if entry.condition is not None and self.ledger is not None:
+            self._ask(Bundle([entry], hold))
+        elif entry.condition is None and hold is None:
+            self._ask(Operation(entry.kind, key, value))
+        else:
+            self._ask(
+                SpecialOperation(
+                    entry.kind, key, value, entry.condition, of_own=entry.of_own, hold=hold
+                )
+            )
+
+    def _hold(self, key: str, count: int) -> Held:
+        hold = Held(key, count)
+        self.holds.append(hold)
+        return hold
+
+    def _ask(self, operation: Operation) -> None:
+        operation.task = _CALLER
+        self.asks.append(operation)
+        self.mailbox.owe(operation)
+
+    def let_go(self, hold: Held) -> None:
+        """Leave the block of a hold."""
+        self.dispatch.release(hold)
+        self._tidy()
+
+    def give_up(self, operation: Operation) -> None:
+        """Cancel a caller."""
+        self.asks.remove(operation)
+        self.mailbox.abort(operation, None)
+        self._tidy()
+
+    # ----------------------------------------------------------------- the actor
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to send."""
+        return self.dispatch.waiting or self.dispatch.pending > 0
+
+    def collect(self, *, beat: bool) -> tuple[list[Entry], bool]:
+        """Return the next batch, and whether it is executed as a whole."""
+        if beat:
+            self.dispatch.revive()
+        entries = self.dispatch.collect(0.0, flush=True)
+        return entries, self.dispatch.whole
+
+    def settle(self, news: News) -> None:
+        """Hand out what an answer says."""
+        with _callers(self.asks):
+            self.dispatch.settle(news, 0.0)
+        for operation in [each for each in self.asks if each.task is None]:
+            self.asks.remove(operation)
+            hold = operation.hold
+            if isinstance(hold, Held) and operation.error is None:
+                hold.entered = not _declined(operation)
+        self._tidy()
+
+    def in_entry(self, index: int) -> tuple[list[Held], list[Held]]:
+        """Return the holds that an entry of the batch begins, and those that it ends."""
+        ledger, dispatch = self.ledger, self.dispatch
+        if index < dispatch._counts:
+            assert ledger is not None
+            tally = ledger._sent[index]
+            return _held(tally.flight_holds), _held(tally.flight_back)
+        operations = (
+            dispatch._parcels[index - dispatch._counts].operations
+            if dispatch._errand is None
+            else [dispatch._errand.operation]
+        )
+        return (
+            _held([op.hold for op in operations if op.hold is not None]),
+            _held([op.ends for op in operations if isinstance(op, Release)]),
+        )
+
+    def replaced(self, key: str) -> list[Held]:
+        """Return the holds of a lax counter that ended before its own slice was replaced."""
+        if self.ledger is None:
+            return []
+        later = self.ledger.tallies[key].back
+        return [h for h in self.holds if h.key == key and h.released and h not in later]
+
+    def _tidy(self) -> None:
+        """Forget holds that nobody will ever speak of again."""
+        kept = _References(self).holds
+        for hold in list(self.holds):
+            over = hold.void or hold.released or not hold.entered
+            if hold not in kept and over and hold.counts is not True:
+                self.holds.remove(hold)
+
+    # ------------------------------------------------------------------ freezing
+
+    def write(self, out: Freeze) -> None:
+        """Write all of it down."""
+        landed = set(self.dispatch._holds.outstanding())
+        out.plain += (self.ledger is not None, len(self.holds))
+        for h in self.holds:
+            mark = h.key, h.count, h.released, h.void, h.entered, h.counts, h in landed
+            out.plain.append(mark)
+            out.stamps.append(h.at if h in landed else 0)
+        dispatch = self.dispatch
+        errand = dispatch._errand
+        out.plain += (
+            [
+                self._plain(item)
+                if isinstance(item, Operation)
+                else [self._plain(op) for lane in item.values() for op in lane]
+                for item in self.mailbox._queue
+            ],
+            dispatch._counts,
+            [
+                (plain_entry(parcel.entry), [self._plain(op) for op in parcel.operations])
+                for parcel in dispatch._parcels
+            ],
+            None if errand is None else self._plain(errand.operation),
+            [self.holds.index(release.ends) for release in dispatch._postponed],
+        )
+        if self.ledger is not None:
+            self._write_ledger(self.ledger, out)
+
+    def _write_ledger(self, ledger: Ledger, out: Freeze) -> None:
+        out.plain.append(
+            [
+                (
+                    tally.key,
+                    tally.assign,
+                    tally.delta,
+                    tally.in_flight,
+                    tally.flight_assign,
+                    tally.flight_delta,
+                    *map(self._numbers, _holds_of(tally)),
+                )
+                for _, tally in sorted(ledger.tallies.items())
+            ]
+        )
+        out.plain += (
+            list(ledger._dirty),
+            [tally.key for tally in ledger._sent],
+            self._numbers(ledger._replaced),
+        )
+
+    def _numbers(self, holds: Sequence[Hold]) -> list[int]:
+        return [self.holds.index(hold) for hold in holds]
+
+    def _plain(self, op: Operation) -> tuple[object, ...]:
+        waits = op.task is not None
+        if isinstance(op, Release):
+            return "release", self.holds.index(op.ends), op.alone
+        hold = -1 if op.hold is None else self.holds.index(op.hold)
+        if isinstance(op, Bundle):
+            entries = list(map(plain_entry, op.entries))
+            return "bundle", waits, hold, entries, op.behind_counts
+        assert isinstance(op.kind, Kind)
+        entry = Entry(op.kind, op.key, op.value, condition=op.condition, of_own=op.of_own)
+        return "ask", waits, hold, plain_entry(entry), op.alone
+
+    @classmethod
+    def read(cls, source: Thaw, session: Session) -> Desk:
+        """Undo `write`."""
+        plain = source.plain
+        desk = cls(session, lax=next(plain))
+        dispatch, mailbox = desk.dispatch, desk.mailbox
+        for _ in range(next(plain)):
+            key, count, released, void, entered, counts, landed = next(plain)
+            hold = desk._hold(key, count)
+            hold.released, hold.void, hold.entered, hold.counts = released, void, entered, counts
+            stamp = next(source.stamps)
+            if landed:
+                dispatch._holds.landed(hold, stamp)
+        for item in next(plain):
+            if isinstance(item, tuple):
+                mailbox._enter(desk._operation(item))
+                continue
+            for operation in item:
+                mailbox._enter(desk._operation(operation))
+        while len(mailbox._queue) > 1 and not mailbox._queue[0]:
+            mailbox._queue.popleft()
+        dispatch._counts = next(plain)
+        dispatch._parcels = [
+            Parcel(entry_of(entry), [desk._operation(op) for op in operations])
+            for entry, operations in next(plain)
+        ]
+        errand = next(plain)
+        if errand is not None:
+            bundle = desk._operation(errand)
+            assert isinstance(bundle, Bundle)
+            dispatch._errand = BundleErrand(bundle)
+        for number in next(plain):
+            release = dispatch._releases[desk.holds[number]] = Release(desk.holds[number])
+            dispatch._postponed.append(release)
+        if desk.ledger is not None:
+            desk._read_ledger(desk.ledger, source)
+        return desk
+
+    def _operation(self, frozen: Sequence[Any]) -> Operation:  # type: ignore[explicit-any]
+        what, *rest = frozen
+        if what == "release":
+            number, alone = rest
+            release = self.dispatch._releases[self.holds[number]] = Release(self.holds[number])
+            release.alone = alone
+            return release
+        waits, number, body, flag = rest
+        hold = None if number < 0 else self.holds[number]
+        operation: Operation
+        if what == "bundle":
+            operation = bundle = Bundle(list(map(entry_of, body)), hold)
+            bundle.behind_counts = flag
+        else:
+            e = entry_of(body)
+            if e.condition is None and hold is None:
+                operation = Operation(e.kind, e.key, e.value)
+            else:
+                operation = SpecialOperation(
+                    e.kind, e.key, e.value, e.condition, of_own=e.of_own, hold=hold
+                )
+            operation.alone = flag
+        if waits:
+            operation.task = _CALLER
+            self.asks.append(operation)
+        return operation
+
+    def _read_ledger(self, ledger: Ledger, source: Thaw) -> None:
+        for row in next(source.plain):
+            key, assign, delta, in_flight, flight_assign, flight_delta, *holds = row
+            tally = ledger.tally(key, 0.0)
+            tally.assign, tally.delta, tally.in_flight = assign, delta, in_flight
+            tally.flight_assign, tally.flight_delta = flight_assign, flight_delta
+            tally.fresh, tally.flight_holds, tally.back, tally.flight_back = (
+                tuple(self.holds[number] for number in numbers) for numbers in holds
+            )
+        for key in next(source.plain):
+            ledger.touch(ledger.tallies[key])
+        ledger._sent = [ledger.tallies[key] for key in next(source.plain)]
+        ledger._replaced = [self.holds[number] for number in next(source.plain)]
+
+    def copy(self, session: Session) -> Desk:
+        """Return an independent copy, around a copy of the session."""
+        out = Freeze()
+        self.write(out)
+        return Desk.read(Thaw.of(out), session)
+
+
+class _References:
+    """All holds that somebody may still speak of."""
+
+    def __init__(self, desk: Desk) -> None:
+        dispatch = desk.dispatch
+        waiting = [op for parcel in dispatch._parcels for op in parcel.operations]
+        waiting += [*desk.asks, *dispatch._postponed]
+        for item in desk.mailbox._queue:
+            if isinstance(item, Operation):
+                waiting.append(item)
+            else:
+                waiting += [operation for lane in item.values() for operation in lane]
+        if dispatch._errand is not None:
+            waiting.append(dispatch._errand.operation)
+        self.holds: set[Hold] = set(dispatch._holds.outstanding())
+        self.holds.update(op.hold for op in waiting if op.hold is not None)
+        self.holds.update(op.ends for op in waiting if isinstance(op, Release))
+        if desk.ledger is not None:
+            self.holds.update(desk.ledger._replaced)
+            for tally in desk.ledger.tallies.values():
+                self.holds.update(*_holds_of(tally))
+
+
+def is_local(op: Op) -> bool:
+    """Tell whether a lax counter does it in its memory."""
+    return op[0] in ("add", "put", "hold")
+
+
+def op_of(entry: Entry) -> Op:
+    """Return what the oracle has to be told of an entry."""
+    kind = {Kind.ADD: "add", Kind.PUT: "put", Kind.MOVE: "move"}[entry.kind]
+    if entry.kind is Kind.ADD and entry.guarded:
+        kind = "back"
+    return (kind + ("?" if entry.condition is not None else ""), entry.key, entry.value)
+
+
+def _entry(op: Op) -> Entry:
+    kind, key, value = op
+    condition, of_own = CONDITIONS.get(kind, (None, False))
+    name = "add" if kind in ADDS else kind.rstrip("?")
+    return Entry(_KINDS[name], key, value, condition=condition, of_own=of_own)
+
+
+def _declined(operation: Operation) -> bool:
+    if isinstance(operation, Bundle):
+        return not all(type(result).__name__ == "Before" for result in operation.results)
+    return operation.declined
+
+
+def _held(holds: Sequence[Hold]) -> list[Held]:
+    return cast("list[Held]", list(holds))
+
+
+def _holds_of(tally: Tally) -> tuple[tuple[Hold, ...], ...]:
+    return tally.fresh, tally.flight_holds, tally.back, tally.flight_back
+
+
+@contextmanager
+def _callers(asks: Sequence[Operation]) -> Iterator[None]:
+    """Let answers be given to callers that are no tasks."""
+    reschedule = trio.lowlevel.reschedule
+    trio.lowlevel.reschedule = lambda task, outcome=None: None
+    try:
+        yield
+    finally:
+        trio.lowlevel.reschedule = reschedule

@@ -1,0 +1,179 @@
+"""Mutants of conditions, of batches that are executed all or none, and of holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from distkit_actors._core._epochs import Epochs
+from distkit_actors._core._holds import Hold, Holds
+from distkit_actors._core._messages import Apply, Done, Entry, Kind, Result, Verdict
+from distkit_actors._core._namespace import Namespace, _Step
+from distkit_actors._core._session import News, Session, _Resumption
+from distkit_actors._dispatch import Dispatch
+from tests.model.mutants import Mutant, Patch, _scope
+
+
+def _no_guard() -> Sequence[Patch]:
+    return [(Namespace, "_moved_since", lambda self, request: set())]
+
+
+def _guard_without_clears() -> Sequence[Patch]:
+    moved_since = Namespace._moved_since
+
+    def changed(self: Namespace, request: Apply) -> set[str]:
+        epochs = self.registry.epochs
+        cleared, epochs.cleared = epochs.cleared, 0
+        try:
+            return moved_since(self, request)
+        finally:
+            epochs.cleared = cleared
+
+    return [(Namespace, "_moved_since", changed)]
+
+
+def _deaf_while_resuming() -> Sequence[Patch]:
+    resumed = Session._resumed
+
+    def changed(self: Session, reply: Done) -> News:
+        news = resumed(self, reply)
+        return News(news.results, news.at)
+
+    return [(Session, "_resumed", changed)]
+
+
+def _deaf_between_the_parts() -> Sequence[Patch]:
+    asserted = Session._asserted
+
+    def changed(self: Session, claim: Entry, result: Result, work: _Resumption) -> None:
+        asserted(self, claim, result, work)
+        work.asserted.clear()
+        work.gone.clear()
+
+    return [(Session, "_asserted", changed)]
+
+
+def _older_only() -> Sequence[Patch]:
+    older = Holds._older
+
+    def changed(self: Holds, key: str, epoch: int) -> None:
+        older(self, key, epoch - 1)
+
+    return [(Holds, "_older", changed)]
+
+
+def _own_moves_forgotten() -> Sequence[Patch]:
+    moved = Holds.moved
+
+    def changed(self: Holds, epochs: dict[str, int], dropped: Iterable[str]) -> None:
+        moved(self, epochs, () if not epochs else dropped)
+
+    return [(Holds, "moved", changed)]
+
+
+def _kept_for_nobody() -> Sequence[Patch]:
+    def changed(self: Dispatch, hold: Hold, at: int, operation: object) -> None:
+        self._holds.landed(hold, at)
+
+    return [(Dispatch, "_begin", changed)]
+
+
+def _late_clear_unheard() -> Sequence[Patch]:
+    clear_late = Epochs.clear_late
+
+    def changed(self: Epochs, cleared: int) -> None:
+        latest = self.latest
+        clear_late(self, cleared)
+        self.latest = latest
+
+    return [(Epochs, "clear_late", changed)]
+
+
+def _decided_by_belief() -> Sequence[Patch]:
+    with_beliefs = Session._with_beliefs
+
+    def changed(self: Session, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in with_beliefs(self, entries):
+            condition = entry.condition
+            if condition is None:
+                yield entry
+            else:
+                own = self.slices[entry.key].value if entry.key in self.slices else 0
+                holds = condition.holds(own)
+                yield entry._replace(condition=None) if holds else Entry(Kind.ADD, entry.key, 0)
+
+    return [(Session, "_with_beliefs", changed)]
+
+
+def _half_a_batch() -> Sequence[Patch]:
+    run_all = Namespace._run_all
+
+    def changed(self: Namespace, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        if not (isinstance(step.request, Apply) and step.request.whole):
+            return run_all(self, step, entries)
+        results = run_all(self, step._replace(request=replace(step.request, whole=False)), entries)
+        if Verdict.REFUSED not in results:
+            return results
+        return tuple(r if r is Verdict.REFUSED else Verdict.UNDONE for r in results)
+
+    return [(Namespace, "_run_all", changed)]
+
+
+MUTANTS_OF_HOLDS: Final = (
+    Mutant("no guard", _no_guard, _scope("A: hold a, B: delete a", 1, "mute", desks="s-")),
+    Mutant(
+        "no guard for a lax counter",
+        _no_guard,
+        _scope("A: hold a, B: delete a", 1, "mute", desks="l-"),
+    ),
+    Mutant(
+        "a guard that does not look at clears",
+        _guard_without_clears,
+        _scope("A: hold a, B: clear", 1, "mute", desks="s-"),
+    ),
+    Mutant(
+        "a hold outlives a move that is learned of in a resume",
+        _deaf_while_resuming,
+        _scope("A: hold a, B: delete a", 1, "reap", desks="s-"),
+    ),
+    Mutant(
+        "a hold outlives a move that is learned of in the first part of a resume",
+        _deaf_between_the_parts,
+        _scope(
+            "A: hold a+inc b, B: delete a",
+            1,
+            "mute wipe",
+            desks="s-",
+            keys=("a", "b"),
+            pieces=True,
+            beats=False,
+        ),
+    ),
+    Mutant(
+        "a hold outlives a move with the same stamp",
+        _older_only,
+        _scope("A: hold a, A: inc a, B: delete a", 3, "", desks="s-", still=True, lazy=True),
+    ),
+    Mutant(
+        "a hold outlives a move of its own counter",
+        _own_moves_forgotten,
+        _scope("A: hold a, A: delete a", 2, "", desks="l-"),
+    ),
+    Mutant(
+        "a hold stays though its caller has gone",
+        _kept_for_nobody,
+        _scope("A: hold a", 1, "mute", desks="s-"),
+    ),
+    Mutant(
+        "nobody hears of a late clear",
+        _late_clear_unheard,
+        _scope("A: hold a, B: clear", 1, "wipe", desks="s-"),
+    ),
+    Mutant("conditions are decided by belief", _decided_by_belief, _scope("inc? a, inc a", 1, "")),
+    Mutant(
+        "half a batch is executed",
+        _half_a_batch,
+        _scope("big a&inc b, big a", 1, "", keys=("a", "b")),
+    ),
+)

@@ -1,0 +1,150 @@
+"""How counters of a history begin and end, and what the loss of the store's data means to them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import trio
+
+from distkit_actors import DistkitError
+from tests.stateful.fleet import GRACE, Member
+from tests.stateful.history import History
+from tests.stateful.reference import APPLIED, MAYBE, Op
+from tests.stateful.wires import ABSENT, PRESENT
+
+
+class Lives(History):
+    """A history whose counters come and go."""
+
+    def start(
+        self,
+        name: str,
+        *,
+        lax: bool,
+        on_exit: Literal["leave", "linger"] = "leave",
+        inherit: bool = False,
+        twice: bool = False,
+    ) -> None:
+        """Start a counter, perhaps in the place of another."""
+
+        async def run() -> None:
+            old = next((each for each in self.members if each.name == name), None)
+            answers: dict[Op, object] = {}
+            if old:
+                self.members.remove(old)
+                self.fenced.append(old)
+                answers.update(self._given_up(old, MAYBE))
+            self.movers = {key: who for key, who in self.movers.items() if who != name}
+            if name in self.names:
+                self._explain(answers, disturbed=True)
+                self._let_go(name)
+                kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
+                for key in self.model.values():
+                    if not inherit or not kept:
+                        key.drop(name, surely=not inherit or kept is False)
+            else:
+                self.names.append(name)
+            new = Member(
+                self.meter, self.meter, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit
+            )
+            if twice:
+                new.network.duplicate(None)
+            await new.start(self.host.nursery)
+            new.network.forget_plan()
+            self.members.append(new)
+            if not inherit:
+                new.tap.heard = self.meter.steps
+            await self.judge()
+
+        self.run(run)
+
+    def stop(self, member: Member) -> None:
+        """Stop a counter in good order, as far as its network allows."""
+
+        async def run() -> None:
+            reachable = member.settled and member.counter.statistics().connected
+            sound = reachable and not (member.troubled or member.planned)
+            await self.judge()
+            answers: dict[Op, object] = {}
+            member.stopping = True
+            self.members.remove(member)
+            self.meter.awaited.discard(member.name)
+            if member.on_exit == "linger":
+                for block in list(member.blocks):
+                    self.exited(member, block)
+            failure: list[Exception] = []
+
+            async def close() -> None:
+                try:
+                    await member.close()
+                except DistkitError as error:
+                    failure.append(error)
+
+            self.host.nursery.start_soon(close)
+            await self.host.quiesce(self.meter)
+            if not member.over.is_set():
+                await self.host.advance(self.meter, 2 * GRACE)
+            assert member.over.is_set(), f"{member} does not stop"
+            left = self.meter.status(member.name) == ABSENT
+            assert not sound or (not failure and (left or member.on_exit == "linger")), failure
+            if not left and member.on_exit == "leave":
+                self.meter.doubt(member.name)
+            answers.update(self._answers(member))
+            answers.update(self._given_up(member, MAYBE if failure else APPLIED))
+            self._explain(answers, disturbed=True)
+            self._let_go(member.name)
+            self.stopped.append(member)
+            await self.judge()
+
+        self.run(run)
+
+    def crash(self, member: Member) -> None:
+        """End a counter so that it can say nothing more."""
+
+        async def run() -> None:
+            await self.judge()
+            member.partition()
+            member.stopping = True
+            if member in self.members:
+                self.members.remove(member)
+                self.meter.awaited.discard(member.name)
+            else:
+                self.fenced.remove(member)
+            member.scope.cancel()
+            await self.host.advance(self.meter, 2 * GRACE)
+            assert member.over.is_set(), f"{member} does not stop"
+            await member.network.deliver_late_copies()  # no later than this
+            answers = dict(self._answers(member))
+            answers.update(self._given_up(member, MAYBE))
+            self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
+            self._let_go(member.name)
+            await self.judge()
+
+        self.run(run)
+
+    def _let_go(self, name: str) -> None:
+        for key in self.model.values():
+            key.let_go(name)
+
+    async def note_wipe(self, *, calm: bool) -> None:
+        """Note that the store has lost everything.
+
+        Args:
+            calm: nobody will ask for anything before all who can have been heard again.
+        """
+        self.wiped_at = trio.current_time()
+        self.meter.wiped({member.name for member in self.members}, cleared=self.cleared)
+        calm = calm and not any(key.open for key in self.model.values())
+        told = {
+            member.name
+            for member in self.members
+            if calm and member.settled and not (member.troubled or member.planned)
+        }
+        for name, key in self.model.items():
+            news = any(self.moved[name] > member.tap.heard for member in self.members)
+            if news and self.movers.get(name) not in told:
+                # Somebody who has not heard of a move may count on the key before the
+                # mover comes back, or the mover may not (L1, L2, L4).
+                key.loose = True
+            self.meter.lenient |= news
+        await self.judge()

@@ -1,0 +1,381 @@
+"""Stores that break one rule of whole batches, conditions, guards, forgetting or surveys.
+
+Each is named with the check that is there to find it, and found by that check alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distkit_actors._core._messages import (
+    MAX_PURGE,
+    Apply,
+    Before,
+    Declined,
+    Done,
+    Entry,
+    Kind,
+    Reply,
+    Request,
+    Result,
+    Survey,
+    Surveyed,
+    Topic,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace, _Step
+from distkit_actors._core._registry import Record, State
+from tests.testing.mutants import Changed
+
+# --------------------------------------------------------------------------------- whole
+
+
+class IgnoresWhole(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, whole=False)
+
+
+class KeepsSlicesOfWhatIsUndone(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            if result is Verdict.UNDONE and entry.kind is Kind.ADD:
+                own = step.record.slices.get(entry.key)
+                value = entry.value + (own.value if own else 0)
+                self._write(step.record, entry.key, value, own.stamp if own else step.at)
+        return results
+
+
+class KeepsSumsOfWhatIsUndone(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            if result is Verdict.UNDONE and entry.kind is Kind.ADD:
+                self.registry.add(entry.key, entry.value)
+        return results
+
+
+class MakesWhatIsUndoneAnew(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            own = step.record.slices.get(entry.key)
+            if result is Verdict.UNDONE and own is not None:
+                self._write(step.record, entry.key, own.value, step.at)
+        return results
+
+
+class UndoesWhereOneIsDeclined(Namespace):
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        result = super()._unless(step, entry)
+        whole = isinstance(step.request, Apply) and step.request.whole
+        return Verdict.REFUSED if whole and isinstance(result, Declined) else result
+
+
+# ---------------------------------------------------------------------------- conditions
+
+
+class IgnoresConditions(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, entries=[e._replace(condition=None) for e in request.entries])
+
+
+class LooksAtTheOtherValue(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        entries = [entry._replace(of_own=not entry.of_own) for entry in request.entries]
+        return replace(request, entries=entries)
+
+
+class DecidesBeforeTheBatch(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        decided = [entry.condition and self._unless(step, entry) for entry in entries]
+        results: list[Result] = []
+        for entry, found in zip(entries, decided, strict=True):
+            results += (
+                [found] if found else super()._run_all(step, [entry._replace(condition=None)])
+            )
+        return tuple(results)
+
+
+class Compares(Namespace):
+    """Compares numbers as something else."""
+
+    def rough(self, number: int) -> float | str:
+        return number
+
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        condition = entry.condition
+        if condition is None:
+            return super()._unless(step, entry)
+        own = step.record.slices.get(entry.key)
+        found = Declined(self.registry.total(entry.key), own.value if own else 0)
+        exact = found.slice if entry.of_own else found.cumulative
+        current, number = self.rough(exact), self.rough(condition.value)
+        order = (current > number) - (current < number)  # type: ignore[operator]
+        return None if type(condition)(0).holds(order) else found
+
+
+class ComparesAsDoubles(Compares):
+    def rough(self, number: int) -> float:
+        return float(number)
+
+
+class ComparesAsStrings(Compares):
+    def rough(self, number: int) -> str:
+        return str(number)
+
+
+class ComparesWithoutSigns(Compares):
+    def rough(self, number: int) -> float:
+        return abs(number)
+
+
+class ComparesByLength(Compares):
+    """Longer is more, also for negative numbers."""
+
+    def rough(self, number: int) -> float:
+        return len(str(number)) * 10**20 + number
+
+
+class MovesWhatIsDeclined(Namespace):
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        result = super()._unless(step, entry)
+        if isinstance(result, Declined) and entry.kind is Kind.MOVE:
+            self.registry.epochs.move(entry.key, step.at)
+            self.clock = step.at
+        return result
+
+
+class SaysDoneOfWhatIsDeclined(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        results = [Before(*r) if isinstance(r, Declined) else r for r in reply.results]
+        return replace(reply, results=results)
+
+
+class RemembersDoneOfWhatIsDeclined(SaysDoneOfWhatIsDeclined):
+    def done(self, request: Apply, reply: Done) -> Done:
+        return reply if reply.journal else super().done(request, reply)
+
+
+# -------------------------------------------------------------------------------- guards
+
+
+class IgnoresGuards(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, entries=[e._replace(guarded=False) for e in request.entries])
+
+
+class GuardsAlways(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        return {entry.key for entry in request.entries if entry.guarded}
+
+
+class GuardsAfterAnyMove(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        latest = self.registry.epochs.latest
+        return {e.key for e in request.entries if e.guarded and latest > request.known}
+
+
+class GuardsNotAfterClears(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        return {key for key in super()._moved_since(request) if key in self.registry.epochs.moved}
+
+
+class GuardsByWhatIsKnown(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return replace(request, since=None)
+
+
+# -------------------------------------------------------------------------------- forget
+
+
+class ForgetsNobody(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        return Before(0, 0)
+
+
+class ForgetsWhoAsks(Namespace):
+    def _run(self, step: _Step, entry: Entry) -> Result:
+        if entry.kind is Kind.FORGET:
+            return self._forget(entry.key, step.now)
+        return super()._run(step, entry)
+
+
+class LetsTheForgottenLive(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        result = super()._forget(instance, now)
+        if record := self.registry.records.get(instance):
+            record.state = State.LIVE
+        return result
+
+
+class ForgetsWhoHasSlicesOnly(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        record = self.registry.records.get(instance)
+        return super()._forget(instance, now) if record and record.slices else Before(0, 0)
+
+
+class ForgetsAllAtOnce(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        left, gone = super()._forget(instance, now)
+        return (
+            Before(0, gone + self._forget(instance, now).slice)
+            if left and gone
+            else (Before(left, gone))
+        )
+
+
+class ForgetsOneThousand(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        return super()._forget(instance, now)._replace(cumulative=0)
+
+
+class ForgetsWhatDoesNotFit(Namespace):
+    def _forget(self, instance: str, now: int) -> Before:
+        left, gone = super()._forget(instance, now)
+        record = self.registry.records.get(instance)
+        if record and left < MAX_PURGE:
+            record.slices.clear()
+        return Before(0, gone)
+
+
+# ------------------------------------------------------------------------------- surveys
+
+
+class Surveys(Namespace):
+    """Answers surveys otherwise."""
+
+    def execute(self, request: Request, now: int) -> Reply:
+        if isinstance(request, Survey):
+            self.looked(request, now)
+        reply = super().execute(request, now)
+        if isinstance(request, Survey) and isinstance(reply, Surveyed):
+            return replace(reply, rows=self.rows(request, list(reply.rows)))
+        return reply
+
+    def looked(self, request: Survey, now: int) -> None:
+        pass
+
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return rows
+
+
+class ShowsVoidSlices(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.topic is not Topic.SLICES:
+            return rows
+        records = self.registry.records.items()
+        return [
+            (i, r.slices[request.key].value, True) for i, r in records if request.key in r.slices
+        ]
+
+
+class ShowsKeysOfAnySlice(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.topic is not Topic.KEYS:
+            return rows
+        keys = {key for record in self.registry.records.values() for key in record.slices}
+        return [(key, self.registry.total(key), True) for key in keys]
+
+
+class LeavesWhoAsksOut(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [row for row in rows if row[0] != request.instance]
+
+
+class ShowsOnePage(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return rows[:500]
+
+
+class SaysAllAreAlive(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [(name, number, True) for name, number, _ in rows]
+
+
+class LeavesTheDeadOut(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [row for row in rows if row[2]]
+
+
+class ShowsTheDeparted(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.topic is not Topic.INSTANCES:
+            return rows
+        shown = {row[0] for row in rows}
+        return rows + [(name, 0, False) for name in self.registry.records if name not in shown]
+
+
+class AgesInMilliseconds(Surveys):
+    def rows(
+        self, request: Survey, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.topic is not Topic.INSTANCES:
+            return rows
+        return [(name, number // 1000, alive) for name, number, alive in rows]
+
+
+class TakesALookForABeat(Surveys):
+    def looked(self, request: Survey, now: int) -> None:
+        if record := self.registry.records.get(request.instance):
+            self.registry.beat(record, now)
+
+
+class ReapsWhereItLooks(Surveys):
+    def looked(self, request: Survey, now: int) -> None:
+        for name, record in list(self.registry.records.items()):
+            if record.state is State.LIVE and record.deadline <= now:
+                self._forget(name, now)
+
+
+#: Mutants, by the check that finds each.
+BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
+    "whole_batches_stand_or_fall": (
+        *(IgnoresWhole, KeepsSlicesOfWhatIsUndone, KeepsSumsOfWhatIsUndone),
+        UndoesWhereOneIsDeclined,
+    ),
+    "what_is_undone_was_never_made": (MakesWhatIsUndoneAnew,),
+    "conditions_are_decided_in_order": (
+        *(IgnoresConditions, LooksAtTheOtherValue, DecidesBeforeTheBatch),
+        *(MovesWhatIsDeclined, SaysDoneOfWhatIsDeclined),
+    ),
+    "conditions_are_exact": (
+        *(ComparesAsDoubles, ComparesAsStrings, ComparesWithoutSigns, ComparesByLength),
+    ),
+    "verdicts_are_remembered": (RemembersDoneOfWhatIsDeclined,),
+    "guards_stop_what_is_void": (
+        *(IgnoresGuards, GuardsAlways, GuardsAfterAnyMove, GuardsNotAfterClears),
+    ),
+    "guards_look_back_to_the_beginning": (GuardsByWhatIsKnown,),
+    "the_forgotten_are_dead": (
+        *(ForgetsNobody, ForgetsWhoAsks, LetsTheForgottenLive, ForgetsWhoHasSlicesOnly),
+    ),
+    "forgetting_is_bounded": (ForgetsAllAtOnce, ForgetsOneThousand, ForgetsWhatDoesNotFit),
+    "surveys_tell_who_has_what": (ShowsVoidSlices, ShowsKeysOfAnySlice, LeavesWhoAsksOut),
+    "surveys_come_in_pages": (ShowsOnePage,),
+    "surveys_tell_who_is_there": (
+        *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),
+        *(TakesALookForABeat, ReapsWhereItLooks),
+    ),
+    "several_keys": (IgnoresWhole,),
+    "conditional_operations": (IgnoresConditions, MovesWhatIsDeclined),
+    "holds_end": (IgnoresGuards, GuardsNotAfterClears, IgnoresConditions),
+    "the_fleet_is_seen": (ForgetsNobody, LeavesWhoAsksOut, ShowsKeysOfAnySlice),
+}
