@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import pytest
 import trio
 
-from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
+from distkit_actors import (
+    Change,
+    CounterValue,
+    Eq,
+    LaxInstanceAwareCounter,
+    Le,
+    Lt,
+    StrictInstanceAwareCounter,
+)
 from tests.faults.fleet import (
     HEARTBEAT,
     OPEN,
@@ -48,6 +56,17 @@ SILENT = frozenset({"reply later than the timeout", "reply never comes", "applie
 
 MINE, THEIRS = {"k": 5, "l": -3}, {"k": 7, "l": 2}
 
+
+def change(current: tuple[int, int] | None) -> Change:
+    """Return what becomes of k, or that nothing does."""
+    return Change(CounterValue(12, 5), CounterValue(*current or (12, 5)), current is not None)
+
+
+async def enter(counter: Counter, limit: int) -> object:
+    """Begin a hold that does not end."""
+    return await counter.hold("k", 2, limit).__aenter__()
+
+
 OPERATIONS = {
     "inc": Operation(lambda c: c.inc("k", 2), (14, 7), {"k": 7, "l": -3}, THEIRS),
     "dec": Operation(lambda c: c.dec("k", 9), (3, -4), {"k": -4, "l": -3}, THEIRS),
@@ -60,6 +79,25 @@ OPERATIONS = {
     "delete_on_instance": Operation(lambda c: c.delete_on_instance("k"), (7, 5), {"l": -3}, THEIRS),
     "clear_on_instance": Operation(lambda c: c.clear_on_instance(), None, {}, THEIRS),
     "get": Operation(lambda c: c.get("k"), (12, 5), MINE, THEIRS),
+    "inc_all": Operation(
+        lambda c: c.inc_all({"k": 2, "l": 1}),
+        {"k": (14, 7), "l": (0, -2)},
+        {"k": 7, "l": -2},
+        THEIRS,
+    ),
+    "set_all": Operation(
+        lambda c: c.set_all({"k": 1, "l": 2}), {"k": (1, 1), "l": (2, 2)}, {"k": 1, "l": 2}, {}
+    ),
+    "inc_if": Operation(
+        lambda c: c.inc_if("k", Le(12), 2), change((14, 7)), {"k": 7, "l": -3}, THEIRS
+    ),
+    "inc_if that does not apply": Operation(
+        lambda c: c.inc_if("k", Lt(12), 2), change(None), MINE, THEIRS
+    ),
+    "set_if": Operation(
+        lambda c: c.set_if("k", Eq(12), 9), change((9, 9)), {"k": 9, "l": -3}, {"l": 2}
+    ),
+    "hold": Operation(lambda c: enter(c, 14), (14, 7), {"k": 7, "l": -3}, THEIRS),
 }
 
 
