@@ -387,6 +387,9 @@ class Dispatch:
     def refused(self, error: Exception) -> None:
         """The store refuses the batch: its operations fail, lax counts stay pending."""
         taken = self._taken()
+        if not taken and isinstance(self.mailbox.barrier(), Bundle):
+            # The batch was counts that had to go ahead of it: it would wait for them for ever.
+            taken.append(self.mailbox.take_barrier())
         self._fail([op for op in taken if not op.owed], lambda: copy_of(error))
         self._postponed += [op for op in taken if isinstance(op, Release)]
         self._fail_tickets(error)

@@ -36,6 +36,7 @@ from tests.behaviour.world import (
     both_flavours,
     each,
     gather,
+    on_memory,
     outcome,
     struck,
 )
@@ -532,3 +533,16 @@ def _conditional(request: object) -> bool:
         entry.condition is not None and entry.kind in (Kind.ADD, Kind.PUT, Kind.MOVE)
         for entry in request.entries
     )
+
+
+@on_memory
+async def test_a_refusal_of_the_counts_before_it_is_its_own(world: World) -> None:
+    """What must go ahead of a lax conditional is refused: so is it, at once."""
+    a: Any = await world.lax(flush_interval=1000.0)
+    a.inc_nowait("k", 2)
+    world.wire(a).refuse(StoreError("no room"))
+    with trio.fail_after(1), pytest.raises(StoreError, match="no room"):
+        await a.inc_if("k", Ge(0))
+    world.wire(a).refuse(None)
+    await a.flush()
+    assert await a.get("k") == (2, 2)
