@@ -302,12 +302,12 @@ class Namespace:
                 self.registry.add(key, value - before.cumulative)
                 self.registry.note(key)  # slices have changed in any case
                 self._write(record, key, value, at)
-                self.clock = at
+                self.clock = max(self.clock, at)
             case Kind.CLEAR:
                 self.registry.epochs.clear(at)
                 self.registry.forget_sums()
                 record.slices.clear()
-                self.clock = at
+                self.clock = max(self.clock, at)
             case Kind.FORGET:
                 return Verdict.REFUSED if key == request.instance else self._forget(key, now)
             case Kind.CLAIM:

@@ -308,13 +308,13 @@ local function run(word, key, value, after, at, epochs, moved)
       moved_keys[#moved_keys + 1] = key
     end
     epochs[key] = at
-    space.latest, space.clock = at, at
+    space.latest, space.clock = at, math.max(space.clock, at)
   elseif kind == '*' then
     forget_sums()
     call('UNLINK', M, L)
     forget_own()
     moved_keys = {}
-    space.clear, space.latest, space.clock = at, at, at
+    space.clear, space.latest, space.clock = at, at, math.max(space.clock, at)
   elseif kind == '-' then
     return forget(value)
   else
