@@ -50,6 +50,7 @@ class Meter(Store):
         self._last: dict[str, float] = {}  # when each was heard
         self._sure_until: dict[str, float] = {}
         self._late_steps: dict[str, int] = {}  # steps of others since it may be reaped
+        self._doomed: set[str] = set()  # that somebody has asked to forget
         self._absent: set[str] = set()
         self.awaited: set[str] = set()  # who may still tell the store of a clear that it lost
         self._again: set[str] = set()  # who has to resume once more after that
@@ -99,6 +100,9 @@ class Meter(Store):
 
     def _enter(self, request: Request | None = None) -> None:
         self.busy += 1
+        if isinstance(request, Apply):
+            # Its answer may never be seen here, and it may have been done all the same.
+            self._doomed |= {e.key for e in request.entries if e.kind is Kind.FORGET}
 
     def _exit(self, request: Request | None = None, reply: Reply | Exception | None = None) -> None:
         self.busy -= 1
@@ -116,7 +120,9 @@ class Meter(Store):
                 elif isinstance(request, Apply) and request.budget:
                     self._reaped_by(request.instance)
             case ((Apply() | Resume()), MustResume()):
-                if self.status(request.instance) == PRESENT and not self.lenient:
+                doomed = request.instance in self._doomed
+                self._doomed.discard(request.instance)
+                if self.status(request.instance) == PRESENT and not (self.lenient or doomed):
                     self.violations.append(f"{request.instance} was reaped while it lived")
             case _:
                 pass
