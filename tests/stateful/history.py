@@ -144,7 +144,7 @@ class History:
     def _loosen_if_full(self, key: Key, *, disturbed: bool) -> None:
         """I12: what comes or goes may have to wait until it fits."""
         if disturbed and key is self.model[EXTREME] and key.may_not_fit():
-            key.loose = True
+            key.loosen()
 
     def _answers(self, member: Member) -> Iterable[tuple[Op, object]]:
         """Yield what the calls that are over say, and forget them."""

@@ -70,8 +70,8 @@ class HoldRules(Lives):
         self.pass_time(TICK)
 
         async def run() -> None:
-            if model.open or not member.settled:
-                return
+            if model.open or not member.settled or not member.counter.statistics().connected:
+                return  # it may pause before it tries to connect again
             calls = [self._ask(member, "slices", key), self._ask(member, "instances")]
             await self.host.advance(self.meter, TICK)
             shares, fleet = (_result(call) for call in calls)

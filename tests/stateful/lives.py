@@ -145,6 +145,6 @@ class Lives(History):
             if news and self.movers.get(name) not in told:
                 # Somebody who has not heard of a move may count on the key before the
                 # mover comes back, or the mover may not (L1, L2, L4).
-                key.loose = True
+                key.loosen()
             self.meter.lenient |= news
         await self.judge()

@@ -24,6 +24,8 @@ from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
 KIND = st.sampled_from(sorted(METHODS))
 EXTREME_KIND = st.sampled_from(["inc", "dec", "put", "get"]) | KIND
+#: Longer than a flush takes, whatever trouble was planned and with all pauses before new tries.
+FLUSHED = 15 * INTERVAL
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
@@ -172,10 +174,12 @@ class Histories(HoldRules, RuleBasedStateMachine):
         async def run() -> None:
             await self.judge()
             waiting = member.all_counts()
-            with trio.fail_after(2 * INTERVAL):
+            with trio.fail_after(FLUSHED):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(member.flush)
-                    await self.host.advance(self.meter, INTERVAL)
+                    await self.host.quiesce(self.meter)
+                    while nursery.child_tasks:  # nobody else lets time pass
+                        await self.host.advance(self.meter, TICK)
             self._explain(dict.fromkeys(waiting, APPLIED))
             for ops in member.counts.values():
                 ops[:] = [op for op in ops if op not in waiting]

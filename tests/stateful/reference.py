@@ -72,6 +72,12 @@ class Key:
         self.worlds: set[World] = {(frozenset(), frozenset(), frozenset())}
         self.open: list[Op] = []  # operations that may still take effect
         self.loose = False  # a documented limit was passed: anything goes until the next move
+        self._early: set[Op] = set()  # loose: open ones that others may have come after
+
+    def loosen(self) -> None:
+        """A documented limit was passed."""
+        self.loose = True
+        self._early.update(self.open)
 
     def explain(
         self, answers: Mapping[Op, object], unsure: Collection[str], absent: Collection[str]
@@ -81,11 +87,12 @@ class Key:
         here = [op for op in self.open if op in answers]
         self.open = [op for op in self.open if op not in answers]
         if self.loose:
-            if len(here) == 1 and not self.open and here[0].kind in MOVES:
+            if len(here) == 1 and not self.open and here[0] not in self._early:
                 op = here[0]
                 if has_moved(op, answers[op]):
                     self.loose = False
                     self.worlds = {(_slices({op.who: op.count}), frozenset(), frozenset())}
+            self._early = set(self.open) if here else self._early & set(self.open)
             return
         worlds, fresh = set(self.worlds), list(self.worlds)
         while fresh:
@@ -153,8 +160,9 @@ class Key:
 
 def has_moved(op: Op, answer: object) -> bool:
     """Tell whether an operation has surely moved the epoch."""
-    declined = op.condition is not None and isinstance(answer, tuple) and not answer[2]
-    return op.kind in MOVES and answer not in (MAYBE, NEVER) and not declined
+    if op.kind not in MOVES or answer in (MAYBE, NEVER):
+        return False
+    return op.condition is None or not isinstance(answer, tuple) or bool(answer[2])
 
 
 def _sights(
