@@ -1,14 +1,14 @@
 # Layers, lowest first; a module imports from the layers below it only, and
 # tests/test_layers.py holds us to that.
 #
-#   _cli, testing                                 people and tests
-#   _limiter, _tokens                             what counters are good for
-#   _counter, _strict, _lax, _handle              public faces
-#   _actor                                        one nursery, one conversation
-#   _dispatch                                     what goes together, who hears of it
-#   _mailbox                                      who waits
-#   _statistics, _stores/ (_memory, _redis, ...)  where namespaces live
-#   _core/ (_session, _namespace, _ledger, ...)   the rules, pure
+#   _cli/, testing/                               people and tests
+#   _limits/ (_limiter, _tokens)                  what counters are good for
+#   _faces/  (_counter, _strict, _lax, _hold, …)  public faces
+#   _actor/  (_actor                              one nursery, one conversation
+#             _dispatch, _watches, …              what goes together, who hears of it
+#             _mailbox)                           who waits
+#   _stores/ (_memory, _redis, …)                 where namespaces live
+#   _core/   (_session, _namespace, _ledger, …)   the rules, pure
 #   _errors, _public
 """Instance-aware distributed counters for trio applications, on Redis.
 
@@ -16,6 +16,7 @@ Every process of a service owns a slice of each counter; the total is the sum ov
 live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
+from ._actor._statistics import CounterStatistics as CounterStatistics
 from ._core._conditions import Condition as Condition
 from ._core._conditions import Eq as Eq
 from ._core._conditions import Ge as Ge
@@ -26,7 +27,6 @@ from ._core._conditions import Ne as Ne
 from ._core._values import Change as Change
 from ._core._values import CounterValue as CounterValue
 from ._core._values import InstanceInfo as InstanceInfo
-from ._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._errors import CounterClosedError as CounterClosedError
 from ._errors import CounterOverflowError as CounterOverflowError
 from ._errors import DistkitError as DistkitError
@@ -36,18 +36,18 @@ from ._errors import LimitReachedError as LimitReachedError
 from ._errors import OutcomeUnknownError as OutcomeUnknownError
 from ._errors import StoreError as StoreError
 from ._errors import StoreUnavailableError as StoreUnavailableError
-from ._handle import BoundCounter as BoundCounter
-from ._lax import BoundLaxCounter as BoundLaxCounter
-from ._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
-from ._limiter import FleetLimiter as FleetLimiter
-from ._limiter import FleetLimiterStatistics as FleetLimiterStatistics
+from ._faces._counter import InstanceAwareCounter as InstanceAwareCounter
+from ._faces._handle import BoundCounter as BoundCounter
+from ._faces._lax import BoundLaxCounter as BoundLaxCounter
+from ._faces._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._faces._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
+from ._limits._limiter import FleetLimiter as FleetLimiter
+from ._limits._limiter import FleetLimiterStatistics as FleetLimiterStatistics
 from ._public import publish as _publish
-from ._statistics import CounterStatistics as CounterStatistics
 from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore
 from ._stores._redis import RedisStore as RedisStore
 from ._stores._urls import open_store as open_store
-from ._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
 
 __all__ = [
     "BoundCounter",

@@ -18,21 +18,27 @@ import pytest
 PACKAGE = "distkit_actors"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
-# A name stands for the module or subpackage and all that is below it.
+# A name stands for the module or subpackage and all that is below it; the longest one counts.
 INIT = "__init__"  # distkit_actors/__init__.py
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_errors", "_public"),
     ("_core",),
-    ("_statistics", "_stores"),
-    ("_mailbox",),
-    ("_outcomes",),
-    ("_errands",),
-    ("_dispatch", "_watches"),
-    ("_actor",),
-    ("_face",),
-    ("_batches", "_conditional", "_fleet", "_hold", "_watching"),
-    ("_counter", "_handle", "_lax", "_strict"),
-    ("_limiter", "_tokens"),
+    ("_stores",),
+    ("_actor", "_actor._mailbox", "_actor._statistics"),
+    ("_actor._outcomes",),
+    ("_actor._errands",),
+    ("_actor._dispatch", "_actor._watches"),
+    ("_actor._actor",),
+    ("_faces", "_faces._face"),
+    (
+        "_faces._batches",
+        "_faces._conditional",
+        "_faces._fleet",
+        "_faces._hold",
+        "_faces._watching",
+    ),
+    ("_faces._counter", "_faces._handle", "_faces._lax", "_faces._strict"),
+    ("_limits",),
     (INIT,),
     ("_cli", "testing"),
     ("__main__",),
@@ -52,7 +58,7 @@ IMPURE = frozenset({"logging", "os", "random", "secrets", "socket", "threading",
 PURE = frozenset({"_core", "_errors"})
 
 # Of `_stores` these know the contract, never a store.
-KNOW_ONLY_THE_CONTRACT = frozenset({"_mailbox", "_errands", "_dispatch", "_watches", "_actor"})
+KNOW_ONLY_THE_CONTRACT = frozenset({"_actor"})
 CONTRACT = "_stores._contract"
 
 # Importing it patches asyncio for the whole process, so that is left until a loop is needed.
@@ -67,9 +73,16 @@ class Import:
     for_typing: bool
 
 
-def part_of(module: str) -> str:
-    """The row entry of `LAYERS` that `module` belongs to, if it is placed."""
+def package_of(module: str) -> str:
+    """The part of the package that `module` is in, as the folder listing shows it."""
     return module.partition(".")[0]
+
+
+def part_of(module: str, rank: Mapping[str, int]) -> str:
+    """The entry of `LAYERS` that `module` belongs to, if it is placed."""
+    while module not in rank and "." in module:
+        module = module.rpartition(".")[0]
+    return module
 
 
 def module_name(root: Path, path: Path) -> str:
@@ -148,7 +161,7 @@ def complaints(root: Path) -> Iterator[str]:
     rank = {part: number for number, row in enumerate(LAYERS) for part in row}
     imports = imports_of(root)
     for module, found in imports.items():
-        if part_of(module) not in rank:
+        if part_of(module, rank) not in rank:
             yield f"{module} has no layer: add it to LAYERS in tests/test_layers.py"
             continue
         for one in found:
@@ -163,21 +176,21 @@ def complaints(root: Path) -> Iterator[str]:
 
 def upwards(module: str, target: str, rank: Mapping[str, int]) -> str | None:
     """Why `module` must not import `target` of the same package."""
-    mine, other = part_of(module), part_of(target)
-    if other not in rank:
+    mine, other = package_of(module), package_of(target)
+    if part_of(target, rank) not in rank:
         return "it has no layer"
     if other == "testing" and mine != "testing":
         return "only tests use it"
     if mine in KNOW_ONLY_THE_CONTRACT and other == "_stores" and target != CONTRACT:
         return f"of the stores it knows {CONTRACT} only"
-    if rank[other] > rank[mine]:
+    if rank[part_of(target, rank)] > rank[part_of(module, rank)]:
         return "that is a higher layer"
     return None
 
 
 def outside(module: str, target: str, one: Import) -> str | None:
     """Why `module` must not import `target`, which is not of this package."""
-    mine, top = part_of(module), target.partition(".")[0]
+    mine, top = package_of(module), target.partition(".")[0]
     if top == "asyncio" and mine not in ASYNCIO_BELONGS_TO:
         return "only the stores may know asyncio"
     if top in IMPURE and mine in PURE:
@@ -241,11 +254,12 @@ def test_importing_the_package_leaves_asyncio_alone() -> None:
         ("_core/_new.py", f"from {PACKAGE} import x", "higher layer"),
         ("_core/_new.py", "import trio", "not among the dependencies"),
         ("_core/_new.py", "def f():\n    import time", "pure"),
-        ("_actor.py", "from ._stores import _memory", "_stores._contract only"),
-        ("_actor.py", "from ._stores import MemoryStore", "_stores._contract only"),
-        ("_actor.py", "if TYPE_CHECKING:\n    from ._lax import x", "higher layer"),
-        ("_actor.py", "import redis.asyncio", "not among the dependencies"),
-        ("_actor.py", "import asyncio", "may know asyncio"),
+        ("_actor/_actor.py", "from .._stores import _memory", "_stores._contract only"),
+        ("_actor/_actor.py", "from .._stores import MemoryStore", "_stores._contract only"),
+        ("_actor/_actor.py", "if TYPE_CHECKING:\n    from .._faces._lax import x", "higher layer"),
+        ("_actor/_actor.py", "import redis.asyncio", "not among the dependencies"),
+        ("_actor/_actor.py", "import asyncio", "may know asyncio"),
+        ("_actor/_mailbox.py", "from . import _actor", "higher layer"),
         ("_stores/_memory.py", "import trio_asyncio", "process-wide"),
         ("_stores/_memory.py", "class A:\n    import trio_asyncio", "process-wide"),
         ("_cli/_new.py", "from ..testing import x", "only tests use it"),
@@ -261,8 +275,9 @@ def test_a_breach_is_found(tmp_path: Path, path: str, source: str, complaint: st
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("_actor.py", "from ._stores._contract import Store"),
-        ("_actor.py", "from ._core import values"),
+        ("_actor/_actor.py", "from .._stores._contract import Store"),
+        ("_actor/_actor.py", "from .._core import values"),
+        ("_actor/_actor.py", "from . import _mailbox"),
         ("_stores/_memory.py", "from . import _contract"),
         ("_stores/_memory.py", "import asyncio, redis.asyncio"),
         ("_stores/_memory.py", "async def f():\n    import trio_asyncio"),
@@ -277,15 +292,17 @@ def test_what_is_allowed_is_not_complained_about(tmp_path: Path, path: str, sour
 
 
 def test_a_cycle_is_found(tmp_path: Path) -> None:
-    plant(tmp_path, {"_lax.py": "from ._strict import a", "_strict.py": "from ._lax import b"})
-    assert set(cycle(tmp_path)) == {"_lax", "_strict"}
+    plant(tmp_path, {f"{LAX}.py": "from ._strict import a", f"{STRICT}.py": "from ._lax import b"})
+    assert set(cycle(tmp_path)) == {"_faces._lax", "_faces._strict"}
 
 
 def test_an_import_inside_a_function_makes_no_cycle(tmp_path: Path) -> None:
-    plant(
-        tmp_path, {"_lax.py": "from ._strict import a", "_strict.py": "def f(): from . import _lax"}
-    )
+    later = {f"{LAX}.py": "from ._strict import a", f"{STRICT}.py": "def f(): from . import _lax"}
+    plant(tmp_path, later)
     assert cycle(tmp_path) == []
+
+
+LAX, STRICT = "_faces/_lax", "_faces/_strict"
 
 
 def plant(root: Path, changes: Mapping[str, str]) -> None:
@@ -293,9 +310,12 @@ def plant(root: Path, changes: Mapping[str, str]) -> None:
     files = dict.fromkeys(
         (
             "__init__.py",
-            "_actor.py",
+            "_actor/__init__.py",
+            "_actor/_actor.py",
+            "_actor/_mailbox.py",
             "_core/__init__.py",
-            "_lax.py",
+            "_faces/__init__.py",
+            f"{LAX}.py",
             "_stores/__init__.py",
             "_stores/_contract.py",
             "_stores/_memory.py",

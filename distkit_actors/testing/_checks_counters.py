@@ -9,11 +9,11 @@ from typing import Final
 import trio
 
 from .._core._values import INT64_MAX, INT64_MIN
-from .._counter import InstanceAwareCounter
 from .._errors import CounterOverflowError
-from .._lax import LaxInstanceAwareCounter
+from .._faces._counter import InstanceAwareCounter
+from .._faces._lax import LaxInstanceAwareCounter
+from .._faces._strict import StrictInstanceAwareCounter
 from .._stores._contract import Store
-from .._strict import StrictInstanceAwareCounter
 from ._driver import LONG, fresh, joined, move, put, same
 
 #: Seconds that a stop may take, of a counter whose store is broken.

@@ -8,8 +8,8 @@ import trio
 
 from .._core._conditions import Condition, Eq, Ge, Gt, Lt
 from .._core._values import INT64_MAX, Change, CounterValue
-from .._counter import InstanceAwareCounter
 from .._errors import CounterOverflowError, LimitReachedError
+from .._faces._counter import InstanceAwareCounter
 from .._stores._contract import Store
 from ._checks_counters import lax_counter, strict_counter
 from ._driver import fresh, same

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError, _actor
-from distkit_actors._actor import Actor, Life
+from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
+from distkit_actors._actor import _actor
+from distkit_actors._actor._actor import Actor, Life
 from distkit_actors._core import _reaper
 from distkit_actors._core._ledger import Tally
 from distkit_actors._core._messages import Apply, Entry, Journal, Kind

@@ -27,14 +27,14 @@ from distkit_actors import (
     MemoryStore,
     RedisStore,
     StrictInstanceAwareCounter,
-    _mailbox,
 )
-from distkit_actors._actor import Life
+from distkit_actors._actor import _mailbox
+from distkit_actors._actor._actor import Life
+from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._mailbox import Mailbox
 from distkit_actors._core import _namespace
 from distkit_actors._core._messages import Apply, Done, Entry, Kind, Reply, Slice, Verdict
 from distkit_actors._core._namespace import FOLD_LIMIT, Namespace
-from distkit_actors._dispatch import Dispatch
-from distkit_actors._mailbox import Mailbox
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     MAX,

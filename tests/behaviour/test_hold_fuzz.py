@@ -28,7 +28,7 @@ from distkit_actors import (
     Store,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._mailbox import Mailbox, Operation
+from distkit_actors._actor._mailbox import Mailbox, Operation
 from distkit_actors.testing import FaultyStore
 
 #: Holds at the same time.

@@ -12,13 +12,20 @@ from typing import Any, Final, cast
 
 import trio
 
+from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._errands import BundleErrand
+from distkit_actors._actor._mailbox import (
+    Bundle,
+    Mailbox,
+    Operation,
+    Parcel,
+    Release,
+    SpecialOperation,
+)
 from distkit_actors._core._holds import Hold
 from distkit_actors._core._ledger import Ledger, Tally
 from distkit_actors._core._messages import Entry, Kind
 from distkit_actors._core._session import News, Session
-from distkit_actors._dispatch import Dispatch
-from distkit_actors._errands import BundleErrand
-from distkit_actors._mailbox import Bundle, Mailbox, Operation, Parcel, Release, SpecialOperation
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS

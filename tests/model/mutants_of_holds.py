@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._holds import Hold, Holds
 from distkit_actors._core._messages import Apply, Done, Entry, Kind, Result, Verdict
 from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._session import News, Session, _Resumption
-from distkit_actors._dispatch import Dispatch
 from tests.model.mutants import Mutant, Patch, _scope
 
 

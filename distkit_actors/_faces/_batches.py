@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from ._core._messages import Before, Declined, Entry, Kind
-from ._core._values import CounterValue, checked_count, checked_name
+from .._actor._outcomes import after
+from .._core._messages import Before, Declined, Entry, Kind
+from .._core._values import CounterValue, checked_count, checked_name
 from ._face import Face
-from ._outcomes import after
 
 
 class BatchOperations(Face):

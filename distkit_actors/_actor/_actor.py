@@ -25,14 +25,13 @@ from typing import Final, Literal, TypeAlias, cast
 
 import trio
 
-from ._core._holds import Hold
-from ._core._ledger import Ledger
-from ._core._messages import MAX_ENTRIES, Before, Behind, Done, Entry, Kind
-from ._core._session import News, Phase, Session
-from ._core._timing import Timing
-from ._core._values import CounterValue
-from ._dispatch import Dispatch
-from ._errors import (
+from .._core._holds import Hold
+from .._core._ledger import Ledger
+from .._core._messages import MAX_ENTRIES, Before, Behind, Done, Entry, Kind
+from .._core._session import News, Phase, Session
+from .._core._timing import Timing
+from .._core._values import CounterValue
+from .._errors import (
     CounterClosedError,
     CounterOverflowError,
     InstanceConflictError,
@@ -40,9 +39,10 @@ from ._errors import (
     StoreError,
     StoreUnavailableError,
 )
+from .._stores._contract import Link, Store, StoreAwayError
+from ._dispatch import Dispatch
 from ._mailbox import Mailbox, Operation
 from ._statistics import CounterStatistics
-from ._stores._contract import Link, Store, StoreAwayError
 from ._watches import Watches
 
 logger = logging.getLogger("distkit_actors")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from ._core._holds import Hold, Holds
-from ._core._ledger import Ledger, Settled, Tally
-from ._core._messages import (
+from .._core._holds import Hold, Holds
+from .._core._ledger import Ledger, Settled, Tally
+from .._core._messages import (
     MAX_ENTRIES,
     Before,
     Declined,
@@ -24,9 +24,9 @@ from ._core._messages import (
     Result,
     Verdict,
 )
-from ._core._session import News, Session
+from .._core._session import News, Session
+from .._errors import OutcomeUnknownError
 from ._errands import Errand, errand_for
-from ._errors import OutcomeUnknownError
 from ._mailbox import Bundle, Inquiry, Mailbox, Operation, Parcel, Release, SpecialOperation
 from ._outcomes import after, copy_of, overflow, unknown
 

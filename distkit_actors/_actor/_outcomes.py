@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._core._messages import Before, Declined, Entry, Kind
-from ._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
+from .._core._messages import Before, Declined, Entry, Kind
+from .._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
 
 
 def after(entry: Entry, found: Before | Declined) -> tuple[int, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ._core._messages import Survey, Surveyed, Topic
-from ._core._values import InstanceInfo, checked_id, checked_name
+from .._actor._mailbox import Barrier, Bundle, Inquiry, Operation
+from .._core._messages import Survey, Surveyed, Topic
+from .._core._values import InstanceInfo, checked_id, checked_name
 from ._face import Face
-from ._mailbox import Barrier, Bundle, Inquiry, Operation
 
 _MICROSECONDS = 1_000_000
 

@@ -8,18 +8,18 @@ from typing import Self, Unpack, final
 
 import trio
 
-from ._actor import OnExit
+from .._actor._actor import OnExit
+from .._actor._mailbox import Operation
+from .._core._conditions import Condition
+from .._core._holds import Hold
+from .._core._ledger import Ledger, Tally
+from .._core._messages import Before, Declined, Entry, Kind
+from .._core._values import CounterValue, checked_count, checked_name, fits
+from .._errors import CounterOverflowError, StoreError
+from .._stores._contract import Store
 from ._batches import checked_counts, checked_names, values_after
-from ._core._conditions import Condition
-from ._core._holds import Hold
-from ._core._ledger import Ledger, Tally
-from ._core._messages import Before, Declined, Entry, Kind
-from ._core._values import CounterValue, checked_count, checked_name, fits
 from ._counter import CounterOptions, InstanceAwareCounter
-from ._errors import CounterOverflowError, StoreError
 from ._handle import BoundCounter
-from ._mailbox import Operation
-from ._stores._contract import Store
 
 #: A read waits at most this many times `allowed_lag` for the store.
 _PATIENCE = 10

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import trio
 
-from ._actor import Actor
-from ._core._messages import MAX_ENTRIES, Before, Declined, Entry, Kind, Verdict
-from ._errors import DistkitError
-from ._mailbox import Barrier, Bundle, Operation
+from .._actor._actor import Actor
+from .._actor._mailbox import Barrier, Bundle, Operation
+from .._core._messages import MAX_ENTRIES, Before, Declined, Entry, Kind, Verdict
+from .._errors import DistkitError
 
 
 class Face(ABC):

@@ -16,12 +16,12 @@ from typing import Final
 
 import trio
 
-from ._core._messages import MAX_ENTRIES, Before, Entry, Kind, Watch
-from ._core._values import CounterValue
-from ._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
+from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Watch
+from .._core._values import CounterValue
+from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
+from .._stores._contract import Store, Tidings
 from ._mailbox import Bundle, Inquiry, Operation
 from ._outcomes import copy_of
-from ._stores._contract import Store, Tidings
 
 logger = logging.getLogger("distkit_actors")
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import trio
 
-from ._core._conditions import Le
-from ._core._holds import Hold
-from ._counter import InstanceAwareCounter
-from ._errors import OutcomeUnknownError
+from .._core._conditions import Le
+from .._core._holds import Hold
+from .._errors import OutcomeUnknownError
+from .._faces._counter import InstanceAwareCounter
 
 #: Pauses between two questions to the store, in seconds: the first is about as long as a
 #: short use of a token, the longest costs the store a few operations a second from each

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-from ._core._messages import Kind
-from ._core._values import CounterValue, checked_count, checked_name
+from .._actor._mailbox import Operation
+from .._core._messages import Kind
+from .._core._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
-from ._mailbox import Operation
 
 
 @final

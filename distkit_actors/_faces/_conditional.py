@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from ._core._conditions import Condition
-from ._core._messages import Before, Declined, Entry, Kind
-from ._core._values import Change, CounterValue, checked_count, checked_name
+from .._actor._mailbox import SpecialOperation
+from .._actor._outcomes import after
+from .._core._conditions import Condition
+from .._core._messages import Before, Declined, Entry, Kind
+from .._core._values import Change, CounterValue, checked_count, checked_name
 from ._face import Face
-from ._mailbox import SpecialOperation
-from ._outcomes import after
 
 
 class ConditionalOperations(Face):

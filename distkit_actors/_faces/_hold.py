@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias, final
 
 import trio
 
-from ._actor import Actor
-from ._core._conditions import Condition, Le
-from ._core._holds import Hold
-from ._core._messages import Before, Declined, Entry, Kind
-from ._core._values import INT64_MAX, INT64_MIN, CounterValue, checked_count, checked_name
-from ._errors import LimitReachedError
+from .._actor._actor import Actor
+from .._actor._mailbox import Bundle, SpecialOperation
+from .._core._conditions import Condition, Le
+from .._core._holds import Hold
+from .._core._messages import Before, Declined, Entry, Kind
+from .._core._values import INT64_MAX, INT64_MIN, CounterValue, checked_count, checked_name
+from .._errors import LimitReachedError
 from ._face import Face
-from ._mailbox import Bundle, SpecialOperation
 
 if TYPE_CHECKING:
     from types import TracebackType

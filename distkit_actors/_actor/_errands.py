@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from ._core._holds import Holds
-from ._core._ledger import Ledger
-from ._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
-from ._core._session import Session
-from ._errors import CounterOverflowError
+from .._core._holds import Holds
+from .._core._ledger import Ledger
+from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
+from .._core._session import Session
+from .._errors import CounterOverflowError
 from ._mailbox import Barrier, Bundle, Operation
 from ._outcomes import after, overflow, unknown
 

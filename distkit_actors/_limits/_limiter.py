@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from ._core._values import INT64_MAX, checked_name
-from ._counter import InstanceAwareCounter
+from .._core._values import INT64_MAX, checked_name
+from .._faces._counter import InstanceAwareCounter
 from ._tokens import Token, Tokens
 
 if TYPE_CHECKING:

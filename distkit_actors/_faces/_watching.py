@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from ._core._conditions import Condition
-from ._core._values import CounterValue, checked_name
-from ._errors import CounterClosedError
+from .._core._conditions import Condition
+from .._core._values import CounterValue, checked_name
+from .._errors import CounterClosedError
 from ._face import Face
 
 

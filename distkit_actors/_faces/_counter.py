@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
 
 import trio
 
-from ._actor import Actor, OnExit
+from .._actor._actor import Actor, OnExit
+from .._actor._mailbox import Barrier
+from .._actor._statistics import CounterStatistics
+from .._core._messages import Kind
+from .._core._session import Session
+from .._core._timing import Timing
+from .._core._values import CounterValue, checked_count, checked_id, checked_name
+from .._stores._contract import Store
+from .._stores._urls import open_store
 from ._batches import BatchOperations
 from ._conditional import ConditionalOperations
-from ._core._messages import Kind
-from ._core._session import Session
-from ._core._timing import Timing
-from ._core._values import CounterValue, checked_count, checked_id, checked_name
 from ._fleet import FleetView
 from ._handle import BoundCounter
 from ._hold import Holding
-from ._mailbox import Barrier
-from ._statistics import CounterStatistics
-from ._stores._contract import Store
-from ._stores._urls import open_store
 from ._watching import Watching
 
 if TYPE_CHECKING:

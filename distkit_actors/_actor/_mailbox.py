@@ -19,9 +19,9 @@ from typing import ClassVar, Final, TypeAlias
 
 import trio
 
-from ._core._conditions import Condition
-from ._core._holds import Hold
-from ._core._messages import FOLD_LIMIT, Entry, Kind, Reply, Request, Result, Slice
+from .._core._conditions import Condition
+from .._core._holds import Hold
+from .._core._messages import FOLD_LIMIT, Entry, Kind, Reply, Request, Result, Slice
 
 _NOTHING: Final = (0, 0)
 

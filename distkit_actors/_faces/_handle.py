@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._core._conditions import Condition
-from ._core._values import Change, CounterValue
+from .._core._conditions import Condition
+from .._core._values import Change, CounterValue
 
 if TYPE_CHECKING:
     from ._counter import InstanceAwareCounter
