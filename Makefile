@@ -5,6 +5,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 SECONDS ?= 60
 ARGS    ?=
+# Most of a test over Redis is waiting, so two workers are worth it even on one core.
+JOBS    ?= 2
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
@@ -24,7 +26,7 @@ help:  ## list the targets
 
 test: $(VENV)/.test  ## run the tests; fails below 95 % branch coverage
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest
+	$(PY) -m coverage run -m pytest -n $(JOBS) --dist worksteal
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 

@@ -131,7 +131,7 @@ class Tally:
         self.low, self.high = 1, 0
 
     def base(self, cumulative: int, own: int, read_at: float) -> None:
-        """Take the store's word."""
+        """Take the store's word; until then the base is 0, and others know that it says nothing."""
         self.known = self.known or read_at != NEVER
         self.cumulative = cumulative
         self.own = own
@@ -433,17 +433,18 @@ class Ledger:
             self._rest(tally, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
-        """Somebody moved the epoch of ``key``: the store's last word is void (P31)."""
+        """Somebody moved the epoch of ``key``: the store's last word, if any, is void (P31)."""
         tally = self.tallies.get(key)
-        if tally is not None:
+        if tally is not None and tally.known:
             tally.base(tally.cumulative, own, NEVER)
             self._rest(tally, now)
 
     def cleared(self, own: Callable[[str], int], *, by_us: bool, now: float) -> None:
         """Somebody moved the epoch of every key."""
         for key, tally in self.tallies.items():
-            tally.base(0, own(key), now if by_us else NEVER)
-            self._rest(tally, now)
+            if by_us or tally.known:
+                tally.base(0, own(key), now if by_us else NEVER)
+                self._rest(tally, now)
 
     # -------------------------------------------------------------------- bounds
 

@@ -335,7 +335,7 @@ async def test_strict_operations_run_in_the_order_of_their_calls(world: World) -
 
 
 @both_flavours
-@pytest.mark.parametrize("condition", [None, 5, "<5", Lt, lambda _: True, (Lt(5),)], ids=repr)
+@pytest.mark.parametrize("condition", [None, 5, "<5", Lt, bool, (Lt(5),)], ids=repr)
 async def test_what_is_no_condition(world: World, flavour: Flavour, condition: Any) -> None:
     counter = await world.make(flavour)
     async with Untouched(world, counter):

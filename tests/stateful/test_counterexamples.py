@@ -274,3 +274,49 @@ async def test_a_clear_that_the_store_lost_keeps_no_hold_from_ending(
                 async with newcomer.hold("a"):
                     pass
                 assert await newcomer.inc("a") == (1, 1)
+
+
+async def test_an_inherited_slice_of_a_key_never_read_is_counted_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    # The newcomer hears of its predecessor's move, as of any other, before it reads the key.
+    store = MemoryStore()
+    async with StrictInstanceAwareCounter.open(
+        "app", store, instance_id="one", on_exit="linger"
+    ) as first:
+        await first.set("a", 6)
+    async with LaxInstanceAwareCounter.open(
+        "app", store, instance_id="one", inherit=True
+    ) as second:
+        with pytest.raises(trio.WouldBlock):
+            second.get_nowait("a")
+        assert await second.slices("a") == {"one": 6}
+        second.inc_nowait("a")
+        assert await second.slices("a") == {"one": 7}
+
+
+async def test_a_move_that_a_loss_undid_may_be_answered_after_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    # It took effect, and so says its answer; what the key holds by now is another matter.
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    answers: list[object] = []
+    async with (
+        StrictInstanceAwareCounter.open("app", inner) as other,
+        StrictInstanceAwareCounter.open("app", store) as counter,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def call() -> None:
+            answers.append(await counter.set("a", 5))
+
+        store.hold(replies=True)
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        inner.wipe()
+        assert await other.set("a", 2) == (2, 2)
+        store.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert answers == [(5, 5)]
+        assert (await other.get("a")).instance_count == 2
