@@ -234,7 +234,7 @@ async def carried_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size
     note_verdicts(us.replies)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @HISTORIES
 def test_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
     """Callers and store get what the model says, whatever arrives while a batch is out."""

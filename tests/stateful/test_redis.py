@@ -65,4 +65,4 @@ def test_histories_over_redis(redis_server: RedisServer) -> None:
     class OnThisServer(RedisHistories):
         server = redis_server
 
-    run_histories(OnThisServer, default=40)
+    run_histories(OnThisServer, default=30)

@@ -53,7 +53,7 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
 
 
 histories = settings(
-    max_examples=int(os.environ.get("DISTKIT_HISTORIES", "150")),
+    max_examples=int(os.environ.get("DISTKIT_HISTORIES", "60")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
