@@ -20,7 +20,6 @@ import enum
 import logging
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Final, Literal, TypeAlias, cast
 
 import trio
@@ -91,6 +90,7 @@ class Actor:
         flush_interval: float | None = None,
     ) -> None:
         self.life = Life.NEW
+        self.open = False  # to operations: it runs, and is not superseded
         self.failure: Exception | None = None  # what a stop could not do
         self.ledger = None if flush_interval is None else Ledger(self._on_dirty)
         self._store = store
@@ -129,16 +129,20 @@ class Actor:
     @trio.lowlevel.enable_ki_protection
     async def ask(self, operation: Operation) -> tuple[int, int]:
         """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
-        # All in one frame, as each costs every operation something.
-        if self.life is not Life.RUNNING or self._session.phase is Phase.FENCED:
+        if not self.open:
             await self.wait_open()
-        self._mailbox.put(operation)
-        if self._sleeper is not None:
-            self.wake()
-        await trio.lowlevel.wait_task_rescheduled(partial(self._mailbox.abort, operation))
+        self.put(operation)
+        await trio.lowlevel.wait_task_rescheduled(operation.abort)
         if operation.error is not None:
             raise operation.error
         return operation.before
+
+    @trio.lowlevel.enable_ki_protection
+    def put(self, operation: Operation) -> None:
+        """Take ``operation`` in for the current task; see `Mailbox.put`."""
+        self._mailbox.put(operation)
+        if self._sleeper is not None:
+            self.wake()
 
     def _view(self, key: str, found: Before) -> CounterValue:
         """Return a value as own reads show it (I8)."""
@@ -260,6 +264,7 @@ class Actor:
             async with self._store.link(self._prefix) as link:
                 await self._register(link)
                 self.life = Life.RUNNING
+                self.open = True
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
                     nursery.start_soon(self._heartbeat)
@@ -295,6 +300,7 @@ class Actor:
             await self._stop_requested.wait()
         finally:
             self.life = Life.STOPPING
+            self.open = False
             self._refusal = None  # one more try
             self._lifeline.deadline = trio.current_time() + self._exit_grace
             self.wake()
@@ -302,7 +308,7 @@ class Actor:
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
         self.life = Life.CLOSED
-        self._lets_go = self._connected = False
+        self.open = self._lets_go = self._connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
             "the counter was stopped before the store had answered"
@@ -514,6 +520,7 @@ class Actor:
         now = trio.current_time()
         self._backlog = news.backlog
         if self._session.phase is Phase.FENCED:
+            self.open = False
             logger.warning("%s: %s", self._prefix, self._conflict())
             taken = self._conflict(" (this operation may have taken effect before)")
             self._dispatch.abandon(self._conflict(), taken)

@@ -188,7 +188,7 @@ class Dispatch:
                 self._leave_unknown(parcel.operations, news)
             else:
                 for operation in parcel.operations:
-                    operation.alone = operation.alone or result is Verdict.SPLIT
+                    operation.folds = operation.folds and result is not Verdict.SPLIT
                     if isinstance(operation, Release) and operation.ends.void:
                         self._released(operation)
                     else:
@@ -237,10 +237,8 @@ class Dispatch:
         self.operations_done += len(operations)
         if entry.kind is Kind.ADD:
             for operation in operations:
-                if operation.hold is not None:
-                    self._begin(operation.hold, at, operation)
-                elif operation.owed:
-                    self._released(operation)
+                if type(operation) is not Operation:
+                    self._settle_hold(operation, at)
                 operation.before = (cumulative, own)
                 task = operation.task
                 if task is not None:
@@ -361,6 +359,12 @@ class Dispatch:
             else:
                 del self._releases[release.ends]
                 self.ledger.give_back(release.ends)
+
+    def _settle_hold(self, operation: Operation, at: int) -> None:
+        if operation.hold is not None:
+            self._begin(operation.hold, at, operation)
+        elif operation.owed:
+            self._released(operation)
 
     def _begin(self, hold: Hold, at: int, operation: Operation) -> None:
         """An addition has been made; if its caller has gone, nobody else takes it back."""

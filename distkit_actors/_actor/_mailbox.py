@@ -15,7 +15,7 @@ import enum
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, cast
 
 import trio
 
@@ -48,7 +48,9 @@ class Operation:
     hold: Hold | None = None
     declined: bool = False
 
-    __slots__ = ("alone", "before", "error", "home", "key", "kind", "task", "value")
+    __slots__ = ("before", "error", "folds", "home", "key", "kind", "mailbox", "task", "value")
+
+    mailbox: Mailbox  # that it was put in
 
     def __init__(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> None:
         self.kind = kind
@@ -56,7 +58,7 @@ class Operation:
         self.value = value
         self.before: tuple[int, int] = _NOTHING  # the values it found
         self.error: Exception | None = None
-        self.alone = False  # the store asked for it not to be folded
+        self.folds = kind is Kind.ADD  # with its neighbours, unless the store asks for it alone
         self.home: Lanes | Mailbox | None = None  # where it waits; None once taken along
         self.task: trio.lowlevel.Task | None = None
 
@@ -73,6 +75,12 @@ class Operation:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task)
 
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """Let the caller go; if it still waits, it never happens."""
+        self.task = None
+        self.mailbox.withdraw(self)
+        return trio.lowlevel.Abort.SUCCEEDED
+
 
 class SpecialOperation(Operation):
     """One that has a condition (P35), or begins a hold (P36)."""
@@ -88,6 +96,7 @@ class SpecialOperation(Operation):
         hold: Hold | None = None,
     ) -> None:
         super().__init__(kind, key, value)
+        self.folds = self.folds and condition is None
         self.condition = condition
         self.of_own = of_own  # what the condition is about
         self.hold = hold
@@ -160,7 +169,8 @@ class Mailbox:
         self.size = size
         self.length = 0
         self._peak = 0  # when something last left
-        self._queue: deque[Lanes | Operation] = deque([{}])  # lanes and barriers in turn
+        self._lanes: Lanes = {}  # behind the last barrier
+        self._queue: deque[Lanes | Operation] = deque([self._lanes])  # and barriers, in turn
         self._line: Lane = {}  # operations for which there is no room yet
 
     @property
@@ -173,41 +183,35 @@ class Mailbox:
     def put(self, operation: Operation) -> None:
         """Put ``operation`` in for the current task, which waits for its answer.
 
-        It does so with ``wait_task_rescheduled`` and `abort`. When cancelled, an operation that
-        still waits never happens; one that was taken along happens once or not at all, and
-        nobody hears of it.
+        It does so with ``wait_task_rescheduled`` and `Operation.abort`. When cancelled, an
+        operation that still waits never happens; one that was taken along happens once or not
+        at all, and nobody hears of it.
         """
         operation.task = trio.lowlevel.current_task()
-        if self.length < self.size and not self._line:
-            self._enter(operation)
-        else:
-            operation.home = self
+        if self.length >= self.size or self._line:
+            operation.mailbox = operation.home = self
             self._line[operation] = None
-
-    def abort(self, operation: Operation, _: object) -> trio.lowlevel.Abort:
-        """Let the caller of ``operation`` go."""
-        operation.task = None
-        self.withdraw(operation)
-        return trio.lowlevel.Abort.SUCCEEDED
+        else:
+            self._enter(operation)
 
     def owe(self, operation: Operation) -> None:
         """Put in what must happen and nobody waits for; there is always room."""
         self._enter(operation)
 
     def _enter(self, operation: Operation) -> None:
+        operation.mailbox = self
         self.length += 1
         if type(operation.kind) is Barrier:
             operation.home = self
-            self._queue += (operation, {})
+            self._lanes = {}
+            self._queue += (operation, self._lanes)
             return
-        lanes = self._queue[-1]
-        assert isinstance(lanes, dict)
-        operation.home = lanes
-        lane = lanes.get(operation.key)
-        if lane is None:
-            lanes[operation.key] = {operation: None}
+        lanes = operation.home = self._lanes
+        key = operation.key
+        if key in lanes:
+            lanes[key][operation] = None
         else:
-            lane[operation] = None
+            lanes[key] = {operation: None}
 
     def withdraw(self, operation: Operation) -> None:
         """Take out what still waits, if it does."""
@@ -273,33 +277,23 @@ class Mailbox:
         for operation in lane:
             value = operation.value
             reach += abs(value)
-            if (
-                operation.kind is not Kind.ADD
-                or reach >= bound
-                or operation.alone
-                or operation.condition is not None
-            ):
+            if reach >= bound or not operation.folds:
                 break
             taken.append(operation)
             operation.home = None
             total += value
-            guarded = guarded or operation.owed
-        else:
-            del lanes[key]
-            entry = Entry(Kind.ADD, key, total, None, len(taken) > 1 and reach > 0, guarded=guarded)
-            return Parcel(entry, taken)
+            guarded = guarded or type(operation) is Release
         if not taken:  # the first does not fold
             taken.append(first)
             first.home = None
-            total, guarded = first.value, first.owed
-        for operation in taken:
-            del lane[operation]
-        if not lane:
+            total, guarded = first.value, type(first) is Release
+        if len(taken) == len(lane):
             del lanes[key]
-        kind = first.kind
-        assert isinstance(kind, Kind)
+        else:
+            for operation in taken:
+                del lane[operation]
         entry = Entry(
-            kind,
+            cast("Kind", first.kind),
             key,
             total,
             folded=len(taken) > 1 and any(operation.value for operation in taken),
@@ -339,7 +333,8 @@ class Mailbox:
             else:
                 drained += (operation for lane in item.values() for operation in lane)
         drained += self._line
-        self._queue = deque([{}])
+        self._lanes = {}
+        self._queue = deque([self._lanes])
         self._line = {}
         self.length = 0
         for operation in drained:

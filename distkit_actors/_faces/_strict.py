@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
+import trio
+
 from .._actor._mailbox import Operation
 from .._core._messages import Kind
 from .._core._values import CounterValue, checked_count, checked_name
@@ -25,6 +27,7 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
     Options and errors are those of `InstanceAwareCounter`.
     """
 
+    @trio.lowlevel.enable_ki_protection
     async def inc(self, key: str, count: int = 1) -> CounterValue:
         """Add ``count`` to this instance's slice; return the value after.
 
@@ -44,7 +47,15 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
             CounterClosedError: The counter is not running.
         """
         operation = Operation(Kind.ADD, checked_name(key), checked_count(count))
-        cumulative, own = await self._actor.ask(operation)
+        # This is `Actor.ask`: on the hottest of all paths, one frame less is a tenth of the time.
+        actor = self._actor
+        if not actor.open:
+            await actor.wait_open()
+        actor.put(operation)
+        await trio.lowlevel.wait_task_rescheduled(operation.abort)
+        if operation.error is not None:
+            raise operation.error
+        cumulative, own = operation.before
         return CounterValue(cumulative + count, own + count)
 
     async def get(self, key: str) -> CounterValue:

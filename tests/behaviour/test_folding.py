@@ -371,7 +371,7 @@ def what_was_split_is_folded_again(patch: Patch) -> None:
 
     def mutant(mailbox: Mailbox, operations: list[Any]) -> None:
         for operation in operations:
-            operation.alone = False
+            operation.folds = True
         give_back(mailbox, operations)
 
     patch.setattr(Mailbox, "give_back", mutant)

@@ -121,7 +121,7 @@ class Desk:
     def give_up(self, operation: Operation) -> None:
         """Cancel a caller."""
         self.asks.remove(operation)
-        self.mailbox.abort(operation, None)
+        operation.abort(None)
         self._tidy()
 
     # ----------------------------------------------------------------- the actor
@@ -238,14 +238,14 @@ class Desk:
     def _plain(self, op: Operation) -> tuple[object, ...]:
         waits = op.task is not None
         if isinstance(op, Release):
-            return "release", self.holds.index(op.ends), op.alone
+            return "release", self.holds.index(op.ends), op.folds
         hold = -1 if op.hold is None else self.holds.index(op.hold)
         if isinstance(op, Bundle):
             entries = list(map(plain_entry, op.entries))
             return "bundle", waits, hold, entries, op.behind_counts
         assert isinstance(op.kind, Kind)
         entry = Entry(op.kind, op.key, op.value, condition=op.condition, of_own=op.of_own)
-        return "ask", waits, hold, plain_entry(entry), op.alone
+        return "ask", waits, hold, plain_entry(entry), op.folds
 
     @classmethod
     def read(cls, source: Thaw, session: Session) -> Desk:
@@ -288,9 +288,9 @@ class Desk:
     def _operation(self, frozen: Sequence[Any]) -> Operation:  # type: ignore[explicit-any]
         what, *rest = frozen
         if what == "release":
-            number, alone = rest
+            number, folds = rest
             release = self.dispatch._releases[self.holds[number]] = Release(self.holds[number])
-            release.alone = alone
+            release.folds = folds
             return release
         waits, number, body, flag = rest
         hold = None if number < 0 else self.holds[number]
@@ -306,7 +306,7 @@ class Desk:
                 operation = SpecialOperation(
                     e.kind, e.key, e.value, e.condition, of_own=e.of_own, hold=hold
                 )
-            operation.alone = flag
+            operation.folds = flag
         if waits:
             operation.task = _CALLER
             self.asks.append(operation)
