@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias, cast
 
 import trio
@@ -57,6 +57,8 @@ _IDLE_REAPING_BUDGET: Final = 48
 _REAPING_PAUSE: Final = 0.0005
 #: First pause after a lost connection, in seconds; it doubles up to `Timing.backoff_cap`.
 _FIRST_BACKOFF: Final = 0.02
+#: How long an answer may take at the most, in times of the link's patience.
+_LENIENCE: Final = 1.25
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
 #: down late (a 64th of the threshold), and for clocks that do not go alike.
 _UNDISPUTED: Final = 0.75
@@ -104,6 +106,7 @@ class Actor:
         self._dispatch = Dispatch(session, self._mailbox, self.ledger)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
         self._lifeline = trio.CancelScope(shield=True)
+        self._patience = trio.CancelScope()  # ends when an answer is overdue
         self._stop_requested = trio.Event()
         self._closed = trio.Event()
         self._sleeper: trio.lowlevel.Task | None = None  # the exchange task, if it has no work
@@ -371,18 +374,49 @@ class Actor:
 
     async def _exchange(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
-            while self._session.phase is not Phase.FENCED or self.life is Life.RUNNING:
-                if self._session.phase is not Phase.FENCED and self._has_work():
-                    await self._one_batch(link)
-                elif self.life is Life.RUNNING:
-                    await self._rest()
+            while self._has_work() or self.life is Life.RUNNING:
+                if self._has_work():
+                    await self._patiently(self._work, link)
                 else:
-                    break
-            if self._on_exit == "leave":
-                await self._leave(link)
-            else:
-                await self._let_go(link)
+                    await self._rest()
+            finish = self._leave if self._on_exit == "leave" else self._let_go
+            while not await self._patiently(finish, link):
+                pass
         nursery.cancel()
+
+    async def _patiently(self, talk: Callable[[Link], Awaitable[None]], link: Link) -> bool:
+        """Talk to the store as long as it answers in time; False if it has not."""
+        with trio.CancelScope() as self._patience:
+            await talk(link)
+        if self._patience.cancelled_caught and self._sent_at is not None:
+            error = StoreUnavailableError(f"no answer from the store for {link.patience:g} seconds")
+            self._connected = False
+            self._log_away(error)
+            await self._pause()
+        return not self._patience.cancelled_caught
+
+    async def _expect_answer(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: asking is the checkpoint
+        """See to it that what is asked now is given up when the link's patience is over.
+
+        Deadlines cost more than a batch, so one serves all that is asked within a while.
+        """
+        deadline = self._patience.deadline
+        if now >= deadline:
+            await trio.sleep_forever()  # it is over already, so nothing must be asked
+        if deadline < now + link.patience:
+            self._patience.deadline = now + _LENIENCE * link.patience
+
+    async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Send batches while there is something to send.
+
+        After operations there soon may be more, so that it pays to wait for them here, until
+        patience is over; after a heartbeat it does not.
+        """
+        while self._has_work():
+            done = self._dispatch.operations_done
+            await self._one_batch(link)
+            if done != self._dispatch.operations_done and self.open and not self._has_work():
+                await self._rest()
 
     def wake(self) -> None:
         """Let the exchange task look for work."""
@@ -409,6 +443,8 @@ class Actor:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _has_work(self) -> bool:
+        if self._session.phase is Phase.FENCED:
+            return False
         if self._refusal is not None:
             # What the store refuses is tried again with the next beat, or on demand.
             return self.life is Life.RUNNING and (self._beat_due or self._mailbox.length > 0)
@@ -427,9 +463,12 @@ class Actor:
         beat, self._beat_due = self._beat_due, False
         if not (link.connected or await self._connect(link)):
             return  # noqa: ASYNC910 - connecting failed
+        now = trio.current_time()
         if not self._session.idle:
             pass  # it has been interrupted, and goes on
-        elif self._session.withheld and self._retry_due():
+        elif self._dispatch.question() is not None:
+            self._beat_due = self._beat_due or beat  # so has this, but it is no sign of life
+        elif self._session.withheld and self._retry_due(now):
             self._beat_due = beat
             # By itself: whether it is accepted decides what later entries find.
             self._session.begin(self._session.retries())
@@ -437,59 +476,61 @@ class Actor:
             pending = self._dispatch.pending
             if beat or self.life is Life.STOPPING:
                 self._flush_quota = pending
-            if beat or self.life is Life.STOPPING or self._revival_due():
+            if beat or self.life is Life.STOPPING or self._revival_due(now):
                 self._dispatch.revive()
-            entries = self._dispatch.collect(trio.current_time(), flush=self._flush_quota > 0)
+            entries = self._dispatch.collect(now, flush=self._flush_quota > 0)
             self._flush_quota = max(0, self._flush_quota - pending + self._dispatch.pending)
             if self._dispatch.question() is None:
                 whole = self._dispatch.whole
                 budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
                 self._session.begin(entries, budget=budget, whole=whole)
             else:
-                self._beat_due = self._beat_due or beat  # a question is no sign of life
-        await self._converse(link)
+                self._beat_due = self._beat_due or beat
+        await self._converse(link, now)
 
-    def _revival_due(self) -> bool:
+    def _revival_due(self, now: float) -> bool:
         """Whether to try again though no beat is due, as one who is busy needs none."""
-        now = trio.current_time()
         due = now - self._revived_at >= self._timing.period
         if due:
             self._revived_at = now
         return due
 
-    def _retry_due(self) -> bool:
+    def _retry_due(self, now: float) -> bool:
         """Whether what did not fit may be tried again: once in a period, however busy we are."""
-        now = trio.current_time()
         due = now - self._retried_at >= self._timing.period
         if due:
             self._retried_at = now
         return due
 
-    async def _converse(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+    async def _converse(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Exchange requests and answers until the outstanding batch, or inquiry, has ended."""
         session = self._session
-        while (request := session.request() or self._dispatch.question()) is not None and (
-            link.connected or await self._connect(link)
-        ):
+        while (request := session.request() or self._dispatch.question()) is not None:
+            if not (link.connected or await self._connect(link)):
+                return  # noqa: ASYNC910 - connecting failed
+            await self._expect_answer(link, now)
             if self._sent_at is None:
-                self._sent_at = trio.current_time()
+                self._sent_at = now
             try:
-                reply = await link.exchange(request)
+                reply = await link.exchange_untimed(request)
             except StoreAwayError as error:
                 self._log_away(error)
                 await self._pause()
+                now = trio.current_time()
             except StoreUnavailableError as error:
                 session.lost()
                 self._connected = False
                 self._log_away(error)
                 await self._pause()
+                now = trio.current_time()
             except StoreError as error:
                 self._refused(error)
-                break
+                return
             except BaseException:
                 session.lost()
                 raise
             else:
+                now = trio.current_time()
                 first_sent_at, self._sent_at = self._sent_at, None
                 if isinstance(reply, Done | Behind):
                     # A repeat may have been answered from the record (P16), and is then no sign
@@ -503,7 +544,8 @@ class Actor:
                 if session.idle:
                     self._dispatch.answered(reply)
                 else:
-                    self._settle(session.receive(reply))
+                    self._settle(session.receive(reply), now)
+        self._sent_at = None
 
     def _refused(self, error: StoreError) -> None:
         """The store refuses what was sent: fail what can be failed, keep what is in doubt."""
@@ -516,8 +558,7 @@ class Actor:
         else:
             self._dispatch.fail_waiting(error)
 
-    def _settle(self, news: News) -> None:
-        now = trio.current_time()
+    def _settle(self, news: News, now: float) -> None:
         self._backlog = news.backlog
         if self._session.phase is Phase.FENCED:
             self.open = False
@@ -534,6 +575,7 @@ class Actor:
 
     async def _connect(self, link: Link) -> bool:
         """Make sure that there is a connection, however long it takes."""
+        self._patience.deadline = float("inf")
         while True:  # noqa: ASYNC913 - connecting is one
             try:
                 await link.connect()
@@ -555,6 +597,7 @@ class Actor:
 
         The first try comes at once, for a connection that just was cut.
         """
+        self._patience.deadline = float("inf")
         longest = min(self._timing.backoff_cap, _FIRST_BACKOFF * 2 ** min(self._attempts, 20))
         await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)
         self._attempts += 1
@@ -570,7 +613,7 @@ class Actor:
                     some = keys[start : start + MAX_ENTRIES]
                     entries = [Entry(Kind.PUT, key, 0) for key in some]
                     session.begin(entries, leave=start + MAX_ENTRIES >= len(keys))
-                await self._converse(link)
+                await self._converse(link, trio.current_time())
 
     async def _let_go(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """End the holds: the slices stay, and nobody will come back to take these off (P36)."""

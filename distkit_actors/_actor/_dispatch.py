@@ -155,7 +155,8 @@ class Dispatch:
         # Moves before the results: these are as young or younger.
         if news.cleared:
             self._holds.cleared(self.session.cleared)
-        self._holds.moved(news.epochs, news.dropped)
+        if news.epochs or news.dropped:
+            self._holds.moved(news.epochs, news.dropped)
         if self.ledger is not None:
             if news.cleared:
                 self.ledger.cleared(self._own, by_us=False, now=now)
@@ -195,7 +196,8 @@ class Dispatch:
                         again.append(operation)
         self.mailbox.give_back(again)
         # What the results have told may be void by now, in keys that have moved since.
-        self._holds.moved({}, news.gone)
+        if news.gone:
+            self._holds.moved({}, news.gone)
         if self.ledger is not None:
             for key in news.gone:
                 self.ledger.moved(key, self._own(key), now)

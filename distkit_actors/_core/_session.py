@@ -406,7 +406,15 @@ class Session:
                 news.dropped.append(key)
             self.withheld = [pair for pair in self.withheld if pair[1].stamp >= self.cleared]
             news.cleared = True
-        epochs = dict(journal.moves)
+        if journal.moves:
+            self._learn_moves(dict(journal.moves), news)
+        self.known = max(self.known, journal.latest)
+        settled = max(journal.floor, self.cleared - 1)
+        while self.moves and next(iter(self.moves.values())) <= settled:
+            del self.moves[next(iter(self.moves))]
+        return news
+
+    def _learn_moves(self, epochs: dict[str, int], news: News) -> None:
         for key in epochs.keys() & self.slices.keys():
             if self.slices[key].stamp < epochs[key]:
                 del self.slices[key]
@@ -416,11 +424,6 @@ class Session:
         ]
         news.moved += epochs
         news.epochs |= epochs
-        self.known = max(self.known, journal.latest)
-        settled = max(journal.floor, self.cleared - 1)
-        while self.moves and next(iter(self.moves.values())) <= settled:
-            del self.moves[next(iter(self.moves))]
-        return news
 
     # ------------------------------------------------------------------ resuming
 

@@ -96,7 +96,8 @@ class Connection(ABC):
         connection.
         """
         await self.drop()
-        await self._run(self._introduce(), f"the store at {self._address} cannot be reached")
+        failed = f"the store at {self._address} cannot be reached"
+        await self._in_time(self._run(self._introduce(), failed), failed)
 
     async def call(self, *words: bytes) -> Answer:
         """Send a command and return its answer. A checkpoint.
@@ -104,6 +105,10 @@ class Connection(ABC):
         Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
         when cancelled, the connection is dropped, and nobody knows if it was executed.
         """
+        return await self._in_time(self.call_untimed(*words), _LOST)
+
+    async def call_untimed(self, *words: bytes) -> Answer:
+        """Do as `call`, for one who cancels it when it takes too long. A checkpoint."""
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
@@ -120,7 +125,8 @@ class Connection(ABC):
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
-        return await self._run(self._hear(), _LOST, silence=self._response_timeout)
+        hearing = self._run(self._hear(), _LOST)
+        return await self._in_time(hearing, _LOST, silence=self._response_timeout)
 
     async def _hear(self) -> list[Answer]:
         await trio.lowlevel.checkpoint()  # there may be something already
@@ -129,11 +135,10 @@ class Connection(ABC):
         await self._send(pack((b"PING",)))
         return await self._listen()
 
-    async def _run(self, conversation: Awaitable[_T], failed: str, silence: float = 0) -> _T:
+    async def _run(self, conversation: Awaitable[_T], failed: str) -> _T:
         """Do something with the connection, which does not survive a failure."""
         try:
-            with trio.move_on_after(self._response_timeout + silence):
-                return await conversation
+            return await conversation
         except ErrorReplyError:
             raise
         except Exception as error:
@@ -145,7 +150,10 @@ class Connection(ABC):
         except BaseException:  # cancelled
             await self.drop()  # noqa: ASYNC102 - it shields itself, briefly
             raise
-        await self.drop()
+
+    async def _in_time(self, conversation: Awaitable[_T], failed: str, silence: float = 0) -> _T:
+        with trio.move_on_after(self._response_timeout + silence):
+            return await conversation
         raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
 
 

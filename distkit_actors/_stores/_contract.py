@@ -49,6 +49,19 @@ class Link(ABC):
     def connected(self) -> bool:
         """Whether a connection is up, as far as is known."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds after which a request without an answer is lost (`exchange_untimed`)."""
+        return float("inf")
+
+    async def exchange_untimed(self, request: Request) -> Reply:
+        """Do as `exchange`, for one who cancels it when `patience` is over. A checkpoint.
+
+        One who asks again and again can have a single deadline for it; one for each request is
+        a tenth of what a lone request costs. A link that gives no `patience` need not have this.
+        """
+        return await self.exchange(request)
+
 
 class Tidings(ABC):
     """Word of changes in a namespace, as its store pushes it. Used by one task at a time.

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.connection import Connection as TcpConnection
 
 from .._core._messages import Load, Loaded, Reply, Request
-from .._errors import StoreError
+from .._errors import StoreError, StoreUnavailableError
 from ._bridge import open_bridge
 from ._connection import Connection, ErrorReplyError, MakeConnection
 from ._contract import Link, Store, Tidings
@@ -83,7 +83,7 @@ class RedisStore(Store):
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         async with self._connection() as connection:
-            yield _RedisLink(connection, Names(prefix), self._now)
+            yield _RedisLink(connection, Names(prefix), self._response_timeout, self._now)
 
     @asynccontextmanager
     async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
@@ -102,9 +102,16 @@ class RedisStore(Store):
 
 
 class _RedisLink(Link):
-    def __init__(self, connection: Connection, names: Names, now: Callable[[], int] | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        names: Names,
+        patience: float,
+        now: Callable[[], int] | None,
+    ) -> None:
         self._connection = connection
         self._names = names
+        self._patience = patience
         self._now = now
         self._checked = False
         self._loading = False  # a cursor of this very connection is in use
@@ -127,6 +134,17 @@ class _RedisLink(Link):
             raise
 
     async def exchange(self, request: Request) -> Reply:
+        with trio.move_on_after(self._patience):
+            return await self.exchange_untimed(request)
+        raise StoreUnavailableError(
+            f"the connection to the store was lost: no answer for {self._patience:g} seconds"
+        )
+
+    @property
+    def patience(self) -> float:
+        return self._patience
+
+    async def exchange_untimed(self, request: Request) -> Reply:
         if isinstance(request, Load) and not self._loading:
             # Another server, after a failover, would read the cursor differently.
             request = Load(request.instance, request.incarnation, "")
@@ -136,13 +154,13 @@ class _RedisLink(Link):
         words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, time, *arguments)
         try:
             try:
-                answer = await self._connection.call(*words)
+                answer = await self._connection.call_untimed(*words)
             except ErrorReplyError as error:
                 if error.code != "NOSCRIPT":
                     raise
                 await self._load_scripts()
                 # It was not executed, so that it may be sent again.
-                answer = await self._connection.call(*words)
+                answer = await self._connection.call_untimed(*words)
         except ErrorReplyError as error:
             raise mapped(error) from None
         reply = decode(cast("Sequence[bytes]", answer))
@@ -152,7 +170,7 @@ class _RedisLink(Link):
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""
         for script in load_scripts().values():
-            await self._connection.call(b"SCRIPT", b"LOAD", script.source)
+            await self._connection.call_untimed(b"SCRIPT", b"LOAD", script.source)
 
     @property
     def connected(self) -> bool:

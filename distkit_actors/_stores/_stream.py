@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import hiredis
@@ -54,7 +54,9 @@ class StreamConnection(Connection):
         return None
 
     async def _exchange(self, command: bytes) -> Answer:
-        await self._send(command)
+        if self._stream is None:
+            raise trio.ClosedResourceError
+        await self._stream.send_all(command)
         return await self._receive()
 
     async def _send(self, command: bytes) -> None:
@@ -127,8 +129,10 @@ class _Socket(trio.abc.Stream):
         """Wait for data, and receive it."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)
-            with suppress(BlockingIOError):
+            try:
                 return self._socket.recv(max_bytes or _CHUNK)
+            except BlockingIOError:
+                continue
 
     async def aclose(self) -> None:
         trio.lowlevel.notify_closing(self._socket)

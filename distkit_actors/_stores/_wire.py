@@ -193,6 +193,8 @@ def _results(text: bytes) -> tuple[Result, ...]:
     if not text:
         return ()
     results = text.split(b";")
+    if len(results) == 1:
+        return (_VERDICTS.get(text) or _values(text),)
     if _VERDICTS.keys().isdisjoint(results) and b"?" not in text:
         numbers = map(int, text.replace(b";", b",").split(b","))
         return tuple(map(Before, numbers, numbers))
@@ -200,8 +202,10 @@ def _results(text: bytes) -> tuple[Result, ...]:
 
 
 def _values(text: bytes) -> Before | Declined:
-    kind = Declined if text.endswith(b"?") else Before
-    return kind(*map(int, text.rstrip(b"?").split(b",")))
+    cumulative, own = text.split(b",")
+    if own.endswith(b"?"):
+        return Declined(int(cumulative), int(own[:-1]))
+    return Before(int(cumulative), int(own))
 
 
 def _journal(words: Sequence[bytes]) -> Journal:
