@@ -57,6 +57,7 @@ _IDLE_REAPING_BUDGET: Final = 48
 _REAPING_PAUSE: Final = 0.0005
 #: First pause after a lost connection, in seconds; it doubles up to `Timing.backoff_cap`.
 _FIRST_BACKOFF: Final = 0.02
+_NEVER: Final = float("inf")
 #: How long an answer may take at the most, in times of the link's patience.
 _LENIENCE: Final = 1.25
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
@@ -400,10 +401,10 @@ class Actor:
 
         Deadlines cost more than a batch, so one serves all that is asked within a while.
         """
-        deadline = self._patience.deadline
+        deadline, least = self._patience.deadline, now + link.patience
         if now >= deadline:
             await trio.sleep_forever()  # it is over already, so nothing must be asked
-        if deadline < now + link.patience:
+        if least < _NEVER and not least <= deadline < _NEVER:
             self._patience.deadline = now + _LENIENCE * link.patience
 
     async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
@@ -575,7 +576,7 @@ class Actor:
 
     async def _connect(self, link: Link) -> bool:
         """Make sure that there is a connection, however long it takes."""
-        self._patience.deadline = float("inf")
+        self._patience.deadline = _NEVER
         while True:  # noqa: ASYNC913 - connecting is one
             try:
                 await link.connect()
@@ -597,7 +598,7 @@ class Actor:
 
         The first try comes at once, for a connection that just was cut.
         """
-        self._patience.deadline = float("inf")
+        self._patience.deadline = _NEVER
         longest = min(self._timing.backoff_cap, _FIRST_BACKOFF * 2 ** min(self._attempts, 20))
         await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)
         self._attempts += 1

@@ -1,0 +1,136 @@
+"""A store that does not answer: when the actor gives a request up, and when it must not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import MemoryStore, Store, StrictInstanceAwareCounter
+from distkit_actors._core._messages import Apply, Reply, Request
+from distkit_actors._stores._contract import Link
+
+PATIENCE = 2.0
+#: The latest at which a request without an answer is given up.
+LATEST = 1.25 * PATIENCE
+
+
+class SlowStore(Store):
+    """Executes what it is asked, and answers only if it likes."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.mute = 0  # answers still to be swallowed
+        self.asked: list[Request] = []
+        self.dropped = 0  # requests that were given up
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+        async with self._inner.link(prefix) as link:
+            yield _SlowLink(self, link)
+
+
+class _SlowLink(Link):
+    def __init__(self, store: SlowStore, inner: Link) -> None:
+        self._store = store
+        self._inner = inner
+        self._up = False
+
+    @property
+    def connected(self) -> bool:
+        return self._up
+
+    @property
+    def patience(self) -> float:
+        return PATIENCE
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._up = True
+
+    async def exchange(self, request: Request) -> Reply:
+        with trio.fail_after(PATIENCE):
+            return await self.exchange_untimed(request)
+
+    async def exchange_untimed(self, request: Request) -> Reply:
+        self._store.asked.append(request)
+        try:
+            reply = await self._inner.exchange(request)
+            if self._store.mute and isinstance(request, Apply):
+                self._store.mute -= 1
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            self._up = False
+            self._store.dropped += 1
+            raise
+        return reply
+
+
+async def test_what_is_not_answered_in_time_is_asked_again_and_counts_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        assert await counter.inc("k") == (1, 1)
+        for lost in (1, 3):
+            store.mute = lost
+            before, start = await counter.get("k"), trio.current_time()
+            store.mute = lost
+            assert before.cumulative + 1 == (await counter.inc("k")).cumulative
+            # A pause between two tries is at most half a heartbeat interval.
+            assert lost * PATIENCE <= trio.current_time() - start <= lost * (LATEST + 5)
+        assert store.dropped == 2 * (1 + 3)
+        assert counter.statistics().reconnects == 4  # as often as it was away
+
+
+async def test_patience_that_ends_while_nothing_is_asked_ends_nothing(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store, heartbeat_interval=10.0) as counter:
+        for number in range(1, 5):
+            assert (number, number) == await counter.inc("k")
+            await trio.sleep(100)
+        asked = len(store.asked)
+        assert not store.dropped
+        assert not counter.statistics().reconnects
+        assert counter.statistics().in_flight_age is None
+    assert 40 <= asked <= 50  # to register, a beat every ten seconds, and the operations
+    assert not caplog.records
+
+
+async def test_what_is_asked_at_the_very_moment_is_asked_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Patience ends after there is work, and before the actor gets to it."""
+
+    async def time_passes() -> None:
+        autojump_clock.jump(2e-6)
+
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        for number in range(1, 20, 2):
+            start = trio.current_time()
+            assert await counter.inc("k") == (number, number)
+            await trio.sleep_until(start + LATEST - 1e-6)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(counter.inc, "k")
+                nursery.start_soon(time_passes)
+        assert not store.dropped
+        batches = [request for request in store.asked if isinstance(request, Apply)]
+        assert len(batches) == len({batch.seq for batch in batches})
+
+
+async def test_a_stop_is_patient_for_as_long_as_its_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as other:
+        async with StrictInstanceAwareCounter.open("app", store) as counter:
+            await counter.inc("k", 5)
+            store.mute = 1
+        assert store.dropped == 1
+        assert await other.get("k") == (0, 0)
