@@ -20,6 +20,9 @@ async def test_commands(kind: Kind, redis_url: str, fresh_prefix: str) -> None:
             assert await worker.call("inc", key="k", count=3) == [3, 3]
             assert await worker.call("inc", key="k") == [4, 4]
             assert await worker.call("get", key="k") == [4, 4]
+            assert await worker.call("enter", key="k", count=2, limit=6) == [6, 6]
+            await worker.call("leave", key="k")
+            assert await worker.call("inc", key="k", count=0) == [4, 4]
             assert isinstance(await worker.call("statistics"), dict)
             with pytest.raises(WorkerError, match="ValueError: unknown op 'fly'"):
                 await worker.call("fly")

@@ -15,6 +15,8 @@ line, `{"ready": instance_id}`, says that the counter is open, and
 While `borrow` runs, `{"use": [number, "+", time]}` says that a token has been
 acquired, and `{"use": [number, "-", time]}` that it is about to be released, on
 a clock that all processes of the machine share.
+`enter` enters the block of a hold and answers with its value; the block lasts
+until `leave` is told the same key.
 
 SIGTERM and the end of standard input close the counter in good order.
 """
@@ -29,11 +31,17 @@ import sys
 import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
-from distkit_actors import FleetLimiter, LaxInstanceAwareCounter, StrictInstanceAwareCounter
+from distkit_actors import (
+    CounterValue,
+    FleetLimiter,
+    LaxInstanceAwareCounter,
+    StrictInstanceAwareCounter,
+)
 
 Counter = StrictInstanceAwareCounter | LaxInstanceAwareCounter
 
@@ -66,6 +74,7 @@ class Worker:
         self._output = output
         self._output_lock = trio.Lock()
         self._acked = 0
+        self._blocks: dict[str, AbstractAsyncContextManager[CounterValue]] = {}
 
     async def say(self, message: Mapping[str, object]) -> None:
         """Write one line."""
@@ -88,6 +97,10 @@ class Worker:
             return await self._spin(command)
         if op == "borrow":
             return await self._borrow(command)
+        if op == "enter":
+            return await self._enter(command)
+        if op == "leave":
+            return await self._blocks.pop(command["key"]).__aexit__(None, None, None)
         if op not in COUNTER_OPS:
             raise ValueError(f"unknown op {op!r}")
         arguments = [command[name] for name in ("key", "count") if name in command]
@@ -135,6 +148,14 @@ class Worker:
             for _ in range(command.get("tasks", 1)):
                 nursery.start_soon(user)
         return command["n"]
+
+    async def _enter(self, command: Mapping[str, Any]) -> CounterValue:
+        """Enter the block of a hold, which another command leaves."""
+        key = command["key"]
+        block = self._counter.hold(key, command["count"], command.get("limit"))
+        value = await block.__aenter__()
+        self._blocks[key] = block
+        return value
 
 
 def plain(value: object) -> object:

@@ -183,10 +183,12 @@ class WorkerProcess:
         """Run one command and return its result (tuples come as lists).
 
         Args:
-            op: a method of the counter, `statistics`, `spin` or `borrow`.
+            op: a method of the counter, `statistics`, `spin`, `borrow`, `enter`
+                or `leave`.
             **arguments: `key` and `count` as the method wants them; for `spin`
                 `key`, `n`, and optionally `tasks` and `count`; for `borrow`
-                `key`, `total`, `n`, `seconds`, and optionally `tasks`.
+                `key`, `total`, `n`, `seconds`, and optionally `tasks`; for
+                `enter` `key`, `count`, and optionally `limit`; for `leave` `key`.
 
         Raises:
             WorkerError: the command failed.
