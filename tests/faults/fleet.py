@@ -12,6 +12,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._stores._redis import Transport
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
@@ -39,12 +40,13 @@ def strict(
     response_timeout: float = RESPONSE_TIMEOUT,
     exit_grace: float = 2.0,
     inherit: bool = False,
+    transport: Transport | None = None,
 ) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
     """Return a block around a strict counter."""
     return _patiently(
         lambda: StrictInstanceAwareCounter.open(
             prefix,
-            RedisStore(url, response_timeout=response_timeout),
+            _store(url, response_timeout, transport),
             instance_id=instance_id,
             dead_instance_threshold=threshold,
             exit_grace=exit_grace,
@@ -62,12 +64,13 @@ def lax(
     response_timeout: float = RESPONSE_TIMEOUT,
     exit_grace: float = 2.0,
     inherit: bool = False,
+    transport: Transport | None = None,
 ) -> AbstractAsyncContextManager[LaxInstanceAwareCounter]:
     """Return a block around a lax counter."""
     return _patiently(
         lambda: LaxInstanceAwareCounter.open(
             prefix,
-            RedisStore(url, response_timeout=response_timeout),
+            _store(url, response_timeout, transport),
             instance_id=instance_id,
             dead_instance_threshold=threshold,
             exit_grace=exit_grace,
@@ -80,6 +83,12 @@ OPEN: dict[Kind, Callable[..., AbstractAsyncContextManager[Counter]]] = {
     "strict": strict,
     "lax": lax,
 }
+
+
+def _store(url: str, response_timeout: float, transport: Transport | None) -> RedisStore:
+    if transport is None:  # what the `transport` fixture has chosen, or the default
+        return RedisStore(url, response_timeout=response_timeout)
+    return RedisStore(url, response_timeout=response_timeout, transport=transport)
 
 
 @asynccontextmanager

@@ -1,22 +1,14 @@
 """Whatever the server does, nothing is lost, doubled or revived, and the living stay."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-import redis
 import trio
 import trio.lowlevel
 
-from distkit_actors import (
-    LaxInstanceAwareCounter,
-    OutcomeUnknownError,
-    RedisStore,
-    StoreError,
-    StoreUnavailableError,
-    StrictInstanceAwareCounter,
-)
+from distkit_actors import LaxInstanceAwareCounter, OutcomeUnknownError
 from tests.faults.fleet import (
     HEARTBEAT,
     RESPONSE_TIMEOUT,
@@ -31,6 +23,7 @@ from tests.faults.fleet import (
     until,
 )
 from tests.faults.lens import Lens
+from tests.faults.troubles import LOSSES, TROUBLES
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
@@ -45,79 +38,35 @@ def durable_redis() -> Iterator[RedisServer]:
 # ------------------------------------------------------------------------ under load
 
 
-async def _kill_and_restart(server: RedisServer) -> None:
-    server.kill()
-    await trio.sleep(0.1)
-    await server.start_async()
-
-
-async def _restart_empty(server: RedisServer) -> None:
-    await server.restart_async(empty=True)
-
-
-async def _freeze(server: RedisServer) -> None:
-    server.pause()
-    await trio.sleep(1.5 * THRESHOLD)
-    server.resume()
-
-
-async def _flush_all(server: RedisServer) -> None:
-    await server.command_async("FLUSHALL")
-
-
-async def _forget_scripts(server: RedisServer) -> None:
-    await server.command_async("SCRIPT", "FLUSH")
-
-
-async def _cut_clients(server: RedisServer) -> None:
-    for _ in range(5):
-        await server.command_async("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await trio.sleep(0.01)
-
-
-async def _stop_clients(server: RedisServer) -> None:
-    await server.command_async("CLIENT", "PAUSE", "400", "ALL")
-    await trio.sleep(0.4)
-
-
-async def _stop_writes(server: RedisServer) -> None:
-    await server.command_async("CLIENT", "PAUSE", "400", "WRITE")
-    await trio.sleep(0.4)
-
-
-TROUBLES: dict[str, Callable[[RedisServer], Awaitable[None]]] = {
-    "SIGKILL, restarted with its file": _kill_and_restart,
-    "SIGKILL, restarted empty": _restart_empty,
-    "SIGSTOP": _freeze,
-    "FLUSHALL": _flush_all,
-    "SCRIPT FLUSH": _forget_scripts,
-    "CLIENT KILL": _cut_clients,
-    "CLIENT PAUSE": _stop_clients,
-    "CLIENT PAUSE WRITE": _stop_writes,
-}
-
-
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_counting_goes_on_exactly(
     trouble: str, durable_redis: RedisServer, fresh_prefix: str
 ) -> None:
-    """Strict and lax tasks count through it, three times over; each count is there once."""
+    """Strict and lax tasks count through it, three times over; each count is there once.
+
+    Over both transports at the same time.
+    """
     server = durable_redis
     with trio.fail_after(20):
         async with (
-            strict(server.url, fresh_prefix) as a,
-            strict(server.url, fresh_prefix) as b,
-            lax(server.url, fresh_prefix) as c,
+            strict(server.url, fresh_prefix, transport="trio") as a,
+            strict(server.url, fresh_prefix, transport="asyncio") as b,
+            lax(server.url, fresh_prefix, transport="trio") as c,
+            lax(server.url, fresh_prefix, transport="asyncio") as d,
         ):
 
-            async def count_lax() -> None:
-                c.inc_nowait("k")
-                await trio.lowlevel.checkpoint()
+            def lax_spinner(counter: LaxInstanceAwareCounter) -> Spinner:
+                async def count() -> None:
+                    counter.inc_nowait("k")
+                    await trio.lowlevel.checkpoint()
+
+                return Spinner(count, tasks=2)
 
             spinners = (
                 Spinner(lambda: a.inc("k")),
                 Spinner(lambda: b.dec("k")),
-                Spinner(count_lax),
+                lax_spinner(c),
+                lax_spinner(d),
             )
             await a.inc("quiet", 7)
             await b.dec("quiet", 3)
@@ -131,20 +80,20 @@ async def test_counting_goes_on_exactly(
                 for spinner in spinners:
                     spinner.stop()
             await c.flush()
+            await d.flush()
             await trio.sleep(HEARTBEAT + 0.05)
             snapshot = Lens(server, fresh_prefix).look()
-            up, down, late = (spinner.done for spinner in spinners)
+            up, down, late, later = (spinner.done for spinner in spinners)
             assert snapshot.of(a.instance_id) == {"k": up, "quiet": 7}
             assert snapshot.of(b.instance_id) == {"k": -down, "quiet": -3}
             assert snapshot.of(c.instance_id) == {"k": late}
+            assert snapshot.of(d.instance_id) == {"k": later}
             snapshot.check()
-            assert await a.get("k") == (up - down + late, up)
-            assert min(up, down, late) > 10
+            assert await a.get("k") == (up - down + late + later, up)
+            assert min(up, down, late, later) > 10
 
 
 # ------------------------------------------------------------------------- data loss
-
-LOSSES = {"FLUSHALL": _flush_all, "restarted empty": _restart_empty}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -153,9 +102,9 @@ async def test_idle_instances_heal_a_data_loss_within_one_heartbeat(
 ) -> None:
     """Nobody does anything but beat, and all slices are back (I7)."""
     async with (
-        strict(own_redis.url, fresh_prefix) as a,
-        strict(own_redis.url, fresh_prefix) as b,
-        lax(own_redis.url, fresh_prefix) as c,
+        strict(own_redis.url, fresh_prefix, transport="trio") as a,
+        strict(own_redis.url, fresh_prefix, transport="asyncio") as b,
+        lax(own_redis.url, fresh_prefix, transport="asyncio") as c,
     ):
         await a.inc("k", 5)
         await a.dec("negative", 9)
@@ -166,7 +115,7 @@ async def test_idle_instances_heal_a_data_loss_within_one_heartbeat(
         before = lens.look()
         for _ in range(3):
             await trio.sleep(0.05)
-            await LOSSES[loss](own_redis)
+            await TROUBLES[loss](own_redis)
             took = await until(lambda: lens.look().slices == before.slices, 5)
             assert took < HEARTBEAT + SLACK
             lens.look().check()
@@ -238,9 +187,9 @@ async def test_blackout_of_twice_the_threshold_shows_no_dip(
     """A server that stood still finds everybody silent and reaps nobody (I5)."""
     seen: list[int] = []
     async with (
-        strict(own_redis.url, fresh_prefix) as a,
-        strict(own_redis.url, fresh_prefix) as b,
-        lax(own_redis.url, fresh_prefix) as c,
+        strict(own_redis.url, fresh_prefix, transport="trio") as a,
+        strict(own_redis.url, fresh_prefix, transport="asyncio") as b,
+        lax(own_redis.url, fresh_prefix, transport="asyncio") as c,
     ):
         for counter in (a, b, c):
             await counter.inc("k", 10)
@@ -267,6 +216,7 @@ async def test_blackout_of_twice_the_threshold_shows_no_dip(
 # -------------------------------------------------------------------------- failover
 
 
+@pytest.mark.usefixtures("transport")
 async def test_replica_refuses_until_it_is_promoted(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
@@ -301,6 +251,7 @@ async def test_replica_refuses_until_it_is_promoted(
             Lens(replica, fresh_prefix).look().check()
 
 
+@pytest.mark.usefixtures("transport")
 async def test_failover_that_rolls_back_acknowledged_writes_is_healed(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
@@ -337,195 +288,7 @@ async def test_failover_that_rolls_back_acknowledged_writes_is_healed(
             assert await a.inc("moved", 1) == (52, 1)
 
 
-# -------------------------------------------------------------------------- refusals
-
-
-@asynccontextmanager
-async def _refused(
-    server: RedisServer,
-    prefix: str,
-    refuse: Callable[[], Awaitable[object]],
-    allow: Callable[[], Awaitable[object]],
-    message: str,
-) -> AsyncIterator[tuple[StrictInstanceAwareCounter, LaxInstanceAwareCounter]]:
-    """Check what a refusal looks like from a strict and a lax counter."""
-    lens = Lens(server, prefix)
-    async with strict(server.url, prefix) as a, lax(server.url, prefix) as b:
-        await a.inc("k", 5)
-        b.inc_nowait("k", 7)
-        await b.flush()
-        await refuse()
-        b.inc_nowait("k", 10)
-        b.inc_nowait("l", 1)
-        with trio.fail_after(3):
-            for operate in (a.inc, a.set, a.set_on_instance):
-                with pytest.raises(StoreError, match=message) as caught:
-                    await operate("k", 1)
-                assert not isinstance(caught.value, StoreUnavailableError)
-            with pytest.raises(StoreError, match=message):
-                await b.flush()
-        b.inc_nowait("k", 100)
-        await trio.sleep(HEARTBEAT)
-        assert b.get_nowait("k").instance_count == 117
-        assert b.statistics().pending_keys == 2
-        yield a, b
-        await allow()
-        with trio.fail_after(3):
-            took = await until(lambda: b.statistics().pending_keys == 0, 2)
-            assert took < HEARTBEAT + SLACK
-            await b.flush()
-            assert await a.inc("k", 1) == (123, 6)
-        snapshot = lens.look()
-        assert snapshot.of(a.instance_id) == {"k": 6}
-        assert snapshot.of(b.instance_id) == {"k": 117, "l": 1}
-        snapshot.check()
-
-
-async def test_out_of_memory(own_redis: RedisServer, fresh_prefix: str) -> None:
-    """Strict operations get a `StoreError` and change nothing; lax counts wait for memory."""
-
-    async def limit(memory: str) -> None:
-        await own_redis.command_async("CONFIG", "SET", "maxmemory", memory)
-
-    async with _refused(own_redis, fresh_prefix, lambda: limit("1"), lambda: limit("0"), "OOM"):
-        pass
-
-
-async def test_cannot_save(own_redis: RedisServer, fresh_prefix: str) -> None:
-    """A server that refuses writes because its disk failed (MISCONF)."""
-    data = own_redis.command("CONFIG", "GET", "dir")[1]
-
-    async def fail_to_save() -> None:
-        # A directory stands where the file should go: even root cannot write it.
-        own_redis.command("CONFIG", "SET", "dbfilename", "taken")
-        await trio.Path(data, "taken", "by", "a", "directory").mkdir(parents=True)
-        own_redis.command("CONFIG", "SET", "save", "3600 1")
-        own_redis.command("BGSAVE")
-        await until(
-            lambda: own_redis.command("INFO", "persistence")["rdb_last_bgsave_status"] == "err", 5
-        )
-
-    async def save() -> None:
-        own_redis.command("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
-
-    async with _refused(own_redis, fresh_prefix, fail_to_save, save, "MISCONF"):
-        pass
-
-
-async def test_rights_taken_away(own_redis: RedisServer, fresh_prefix: str) -> None:
-    """A user who may no longer run scripts (NOPERM)."""
-
-    async def grant(rule: str) -> None:
-        await own_redis.command_async("ACL", "SETUSER", "default", rule)
-
-    async with _refused(
-        own_redis, fresh_prefix, lambda: grant("-evalsha"), lambda: grant("+evalsha"), "NOPERM"
-    ):
-        pass
-
-
-# Not HSET and HDEL, with which a step ends: docs/guarantees.md asks not to take these away.
-WRITES = ("hincrby", "zadd", "zrem", "persist", "pexpire", "del", "unlink")
-
-
-@pytest.mark.parametrize("command", WRITES)
-async def test_right_to_one_command_of_the_scripts_is_taken_away(
-    command: str, own_redis: RedisServer, fresh_prefix: str
-) -> None:
-    """A script that fails in its midst leaves nothing that is not healed afterwards."""
-    lens = Lens(own_redis, fresh_prefix)
-    async with (
-        strict(own_redis.url, fresh_prefix) as a,
-        strict(own_redis.url, fresh_prefix) as b,
-    ):
-        counted = {"k": 5, "l": 5}
-        for key in counted:
-            await a.inc(key, 5)
-            await b.inc(key, 7)
-        own_redis.command("ACL", "SETUSER", "default", f"-{command}")
-        with trio.fail_after(5):
-            for key, count in list(counted.items()):
-                for amount in (1, 10, -count - 11):
-                    try:
-                        await a.inc(key, amount)
-                    except StoreError:
-                        pass
-                    else:
-                        counted[key] += amount
-        own_redis.command("ACL", "SETUSER", "default", f"+{command}")
-        await trio.sleep(HEARTBEAT + 0.1)
-        with trio.fail_after(2):
-            for key, count in counted.items():
-                assert await a.get(key) == (count + 7, count)
-        snapshot = lens.look()
-        snapshot.check()
-        assert snapshot.of(a.instance_id) == {k: n for k, n in counted.items() if n}
-
-
-async def test_password_set_while_running(own_redis: RedisServer, fresh_prefix: str) -> None:
-    """A server that suddenly asks for a password (NOAUTH), and stops asking again."""
-
-    async def ask_for_password() -> None:
-        await own_redis.command_async("ACL", "SETUSER", "tester", "on", ">x", "~*", "+@all")
-        await own_redis.command_async("CONFIG", "SET", "requirepass", "secret")
-        _as(own_redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await trio.sleep(HEARTBEAT + 0.1)  # a request on a dead connection would be in doubt
-
-    async def open_up() -> None:
-        _as(own_redis, "CONFIG", "SET", "requirepass", "")
-
-    async with _refused(own_redis, fresh_prefix, ask_for_password, open_up, "NOAUTH"):
-        pass
-
-
-def _as(server: RedisServer, *words: str) -> str:
-    """Run a command as a user with a password, whatever the others need."""
-    client = redis.Redis(port=server.port, username="tester", password="x", protocol=2)
-    client.response_callbacks.clear()
-    try:
-        answer = client.execute_command(*words)
-    finally:
-        client.close()
-    return answer.decode() if isinstance(answer, bytes) else str(answer)
-
-
-@pytest.mark.parametrize(
-    ("userinfo", "message"),
-    [("", "NOAUTH"), (":wr0ng-secret@", "NOAUTH|WRONGPASS"), ("weak:s3cret@", "NOPERM")],
-)
-async def test_start_with_bad_credentials_fails_at_once(
-    userinfo: str, message: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With an error that names the reason and no secret."""
-    with RedisServer(config={"requirepass": "right"}) as server:
-        server.command("ACL", "SETUSER", "weak", "on", ">s3cret", "~*", "+@all", "-evalsha")
-        url = f"redis://{userinfo}{server.host}:{server.port}/0"
-        with trio.fail_after(2), pytest.raises(StoreError, match=message) as caught:
-            async with strict(url, fresh_prefix):
-                pytest.fail("it started")
-    assert not isinstance(caught.value, StoreUnavailableError)
-    for secret in ("wr0ng-secret", "s3cret"):
-        assert secret not in str(caught.value)
-        assert secret not in caplog.text
-        assert secret not in repr(RedisStore(url))
-
-
-@pytest.mark.parametrize("reason", ["nobody listens", "nobody answers"])
-async def test_start_without_a_server_fails_soon(
-    reason: str, own_redis: RedisServer, fresh_prefix: str
-) -> None:
-    """`open` does not wait for a store that is away."""
-    if reason == "nobody listens":
-        own_redis.kill()
-    else:
-        own_redis.pause()
-    start = trio.current_time()
-    with trio.fail_after(5), pytest.raises(StoreUnavailableError):
-        async with StrictInstanceAwareCounter.open(
-            fresh_prefix, RedisStore(own_redis.url, response_timeout=RESPONSE_TIMEOUT)
-        ):
-            pytest.fail("it started")
-    assert trio.current_time() - start < RESPONSE_TIMEOUT + 2 * SLACK
+# --------------------------------------------------------------------------- outages
 
 
 async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
@@ -535,7 +298,11 @@ async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
     config = {"key-load-delay": "0", "aof-use-rdb-preamble": "yes", "rdbcompression": "no"}
     with RedisServer(persistent=True, config=config) as server:
         server.command("MSET", *(w for n in range(100) for w in (f"filler{n}", "x" * 200_000)))
-        async with strict(server.url, fresh_prefix) as a, lax(server.url, fresh_prefix) as b:
+        async with (
+            strict(server.url, fresh_prefix, transport="trio") as a,
+            lax(server.url, fresh_prefix) as b,
+            strict(server.url, fresh_prefix, transport="asyncio") as c,
+        ):
             await a.inc("k", 5)
             b.inc_nowait("k", 7)
             await b.flush()
@@ -553,10 +320,12 @@ async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
             assert server.command("INFO", "persistence")["loading"] == 1
             b.inc_nowait("k", 10)
             with trio.fail_after(10):
-                assert (await a.inc("k", 1)).instance_count == 6
+                async with trio.open_nursery() as nursery:
+                    for counter in (a, c):
+                        nursery.start_soon(counter.inc, "k", 1)
                 await b.flush()
                 assert server.command("INFO", "persistence")["loading"] == 0
-                assert await a.get("k") == (23, 6)
+                assert await a.get("k") == (24, 6)
             assert "errorstat_LOADING" in server.command("INFO", "errorstats")
             Lens(server, fresh_prefix).look().check()
 
@@ -577,6 +346,7 @@ async def test_long_outage_logs_two_lines(
     assert levels == ["WARNING", "INFO"]
 
 
+@pytest.mark.usefixtures("transport")
 async def test_in_doubt_when_the_store_is_emptied(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
