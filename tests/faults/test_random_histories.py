@@ -5,10 +5,8 @@ shortened and printed as a list of steps.
 """
 
 import os
-from collections.abc import Iterator
 
 import hypothesis
-import pytest
 import trio
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -76,13 +74,6 @@ STEPS = st.lists(
     min_size=10,
     max_size=40,
 )
-
-
-@pytest.fixture(scope="module")
-def durable_redis() -> Iterator[RedisServer]:
-    """A server with an append-only file."""
-    with RedisServer(persistent=True) as server:
-        yield server
 
 
 @hypothesis.seed(SEED)

@@ -1,7 +1,7 @@
 """Whatever the server does, nothing is lost, doubled or revived, and the living stay."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,14 +26,6 @@ from tests.faults.lens import Lens
 from tests.faults.troubles import LOSSES, TROUBLES
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def durable_redis() -> Iterator[RedisServer]:
-    """A server with an append-only file, for this module's tests to kill."""
-    with RedisServer(persistent=True) as server:
-        yield server
-
 
 # ------------------------------------------------------------------------ under load
 
