@@ -4,7 +4,8 @@
 #   _cli/, testing/                               people and tests
 #   _limits/ (_limiter, _tokens)                  what counters are good for
 #   _faces/  (_counter, _strict, _lax, _hold, …)  public faces
-#   _actor/  (_actor                              one nursery, one conversation
+#   _actor/  (_actor                              one nursery, and its tasks
+#             _exchange, _conversation            what to send, and until it is answered
 #             _dispatch, _watches, …              what goes together, who hears of it
 #             _mailbox)                           who waits
 #   _stores/ (_memory, _redis, …)                 where namespaces live

@@ -24,10 +24,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_errors", "_public"),
     ("_core",),
     ("_stores",),
-    ("_actor", "_actor._mailbox", "_actor._statistics"),
+    ("_actor", "_actor._mailbox", "_actor._outage", "_actor._statistics"),
     ("_actor._outcomes",),
     ("_actor._errands",),
     ("_actor._dispatch", "_actor._watches"),
+    ("_actor._conversation",),
+    ("_actor._exchange",),
     ("_actor._actor",),
     ("_faces", "_faces._face"),
     (

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
 
 import trio
 
-from .._actor._actor import Actor, OnExit
+from .._actor._actor import Actor
+from .._actor._exchange import OnExit
 from .._actor._mailbox import Barrier
 from .._actor._statistics import CounterStatistics
 from .._core._messages import Kind

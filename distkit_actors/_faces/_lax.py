@@ -8,7 +8,7 @@ from typing import Self, Unpack, final
 
 import trio
 
-from .._actor._actor import OnExit
+from .._actor._exchange import OnExit
 from .._actor._mailbox import Operation
 from .._core._conditions import Condition
 from .._core._holds import Hold

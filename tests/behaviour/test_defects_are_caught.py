@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
-from distkit_actors._actor import _actor
-from distkit_actors._actor._actor import Actor, Life
+from distkit_actors._actor import _exchange
+from distkit_actors._actor._exchange import Exchange
 from distkit_actors._core import _reaper
 from distkit_actors._core._ledger import Tally
 from distkit_actors._core._messages import Apply, Entry, Journal, Kind
@@ -130,14 +130,14 @@ def reads_dip(patch: Patch) -> None:
 
 def no_last_flush(patch: Patch) -> None:
     """H8: a counter that stops sends nothing more."""
-    has_work = Actor._has_work
-    patch.setattr(Actor, "_has_work", lambda actor: actor.life is Life.RUNNING and has_work(actor))
+    has_work = Exchange._has_work
+    patch.setattr(Exchange, "_has_work", lambda task: not task.stopping and has_work(task))
 
 
 def reaping_without_bounds(patch: Patch) -> None:
     """H9: one step takes all of the dead away."""
-    patch.setattr(_actor, "_REAPING_BUDGET", 10**9)
-    patch.setattr(_actor, "_IDLE_REAPING_BUDGET", 10**9)
+    patch.setattr(_exchange, "_REAPING_BUDGET", 10**9)
+    patch.setattr(_exchange, "_IDLE_REAPING_BUDGET", 10**9)
 
 
 def reaped_instances_just_go_on(patch: Patch) -> None:

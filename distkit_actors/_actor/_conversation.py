@@ -1,0 +1,162 @@
+"""One request after the other to the store, each until it has an answer.
+
+Here is what goes on *between* actor and store: connections that are lost and made again,
+answers that do not come, refusals. What is asked, and what an answer means, others know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from .._core._messages import Behind, Done
+from .._core._session import News, Phase, Session
+from .._errors import StoreError, StoreUnavailableError
+from .._stores._contract import Link, StoreAwayError
+from ._dispatch import Dispatch
+from ._outage import Outage
+
+_NEVER: Final = float("inf")
+#: How long an answer may take at the most, in times of the link's patience.
+_LENIENCE: Final = 1.25
+
+
+class Conversation:
+    """What one counter and its store have to say to each other."""
+
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Dispatch,
+        outage: Outage,
+        *,
+        settle: Callable[[News, float], None],
+        refused: Callable[[], None],
+    ) -> None:
+        self.sent_at: float | None = None  # when what has no answer yet was asked first
+        self.heard_at: float | None = None  # when what was the last sign of life was asked
+        self.connected = False
+        self.connections = 0
+        self.batches = 0
+        self.outage = outage
+        self._session = session
+        self._dispatch = dispatch
+        self._settle = settle
+        self._on_refusal = refused
+        self._patience = trio.CancelScope()  # ends when an answer is overdue
+
+    async def register(self, link: Link) -> None:
+        """Take the id; any trouble fails the start."""
+        await link.connect()
+        self.connections = 1
+        self.connected = True
+        while (request := self._session.request()) is not None:
+            self._session.receive(await link.exchange(request))
+        self.heard_at = trio.current_time()
+
+    # ------------------------------------------------------------------ patience
+
+    async def patiently(self, talk: Callable[[Link], Awaitable[None]], link: Link) -> bool:
+        """Talk to the store as long as it answers in time; False if it has not."""
+        with trio.CancelScope() as self._patience:
+            await talk(link)
+        if self._patience.cancelled_caught and self.sent_at is not None:
+            self.connected = False
+            self.outage.away(
+                StoreUnavailableError(f"no answer from the store for {link.patience:g} seconds")
+            )
+            await self.outage.pause()
+        return not self._patience.cancelled_caught
+
+    async def _expect_answer(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: asking is the checkpoint
+        """See to it that what is asked now is given up when the link's patience is over.
+
+        Deadlines cost more than a batch, so one serves all that is asked within a while.
+        """
+        deadline, least = self._patience.deadline, now + link.patience
+        if now >= deadline:
+            await trio.sleep_forever()  # it is over already, so nothing must be asked
+        if least < _NEVER and not least <= deadline < _NEVER:
+            self._patience.deadline = now + _LENIENCE * link.patience
+
+    # -------------------------------------------------------------------- asking
+
+    async def converse(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Exchange requests and answers until the outstanding batch, or inquiry, has ended."""
+        session = self._session
+        while (request := session.request() or self._dispatch.question()) is not None:
+            if not (link.connected or await self.connect(link)):
+                return  # noqa: ASYNC910 - connecting failed
+            await self._expect_answer(link, now)
+            if self.sent_at is None:
+                self.sent_at = now
+            try:
+                reply = await link.exchange_untimed(request)
+            except StoreAwayError as error:
+                await self._wait_out(error)
+                now = trio.current_time()
+            except StoreUnavailableError as error:
+                session.lost()
+                self.connected = False
+                await self._wait_out(error)
+                now = trio.current_time()
+            except StoreError as error:
+                self._refused(error)
+                return
+            except BaseException:
+                session.lost()
+                raise
+            else:
+                now = trio.current_time()
+                first_sent_at, self.sent_at = self.sent_at, None
+                if isinstance(reply, Done | Behind):
+                    # A repeat may have been answered from the record (P16), and is then no sign
+                    # of life itself. Other answers tell of none.
+                    self.heard_at = first_sent_at
+                self.batches += 1
+                if not self.connected:
+                    self.connected = True
+                    self.connections += 1
+                if self.outage.over():
+                    self._dispatch.revive()
+                if session.idle:
+                    self._dispatch.answered(reply)
+                else:
+                    self._settle(session.receive(reply), now)
+        self.sent_at = None
+
+    def _refused(self, error: StoreError) -> None:
+        """The store refuses what was sent: fail what can be failed, keep what is in doubt."""
+        self.outage.refused(error)
+        self._on_refusal()
+        if self._session.phase is Phase.LIVE and not self._session.in_doubt:
+            self.sent_at = None
+            self._session.withdraw()
+            self._dispatch.refused(error)
+        else:
+            self._dispatch.fail_waiting(error)
+
+    async def connect(self, link: Link) -> bool:
+        """Make sure that there is a connection, however long it takes."""
+        self._patience.deadline = _NEVER
+        while True:  # noqa: ASYNC913 - connecting is one
+            try:
+                await link.connect()
+            except StoreUnavailableError as error:
+                self.connected = False
+                await self._wait_out(error)
+            except StoreError as error:
+                self.connected = False
+                self.outage.refused(error)
+                self._on_refusal()
+                self._dispatch.fail_waiting(error)
+                return False  # noqa: ASYNC910 - internal: callers make the checkpoint
+            else:
+                return True
+
+    async def _wait_out(self, error: StoreUnavailableError) -> None:
+        self._patience.deadline = _NEVER
+        self.outage.away(error)
+        await self.outage.pause()

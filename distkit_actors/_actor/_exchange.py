@@ -1,0 +1,228 @@
+"""The task that talks to the store: what to send, and when to rest.
+
+Whatever arrives while a batch is on its way goes together in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+import trio
+
+from .._core._messages import MAX_ENTRIES, Entry, Kind
+from .._core._session import News, Phase, Session
+from .._core._timing import Timing
+from .._stores._contract import Link
+from ._conversation import Conversation
+from ._dispatch import Dispatch
+from ._outage import Outage
+
+OnExit: TypeAlias = Literal["leave", "linger"]
+
+#: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23).
+_REAPING_BUDGET: Final = 32
+#: The same for a batch that nobody waits for.
+_IDLE_REAPING_BUDGET: Final = 48
+#: Seconds without an operation after which such a batch is sent, while there are slices of the
+#: dead. A caller who does one operation after the other must not find one on the way each time.
+_REAPING_PAUSE: Final = 0.0005
+#: A key without a slice is forgotten after this many thresholds without use.
+_IDLE_THRESHOLDS: Final = 2
+
+
+class Exchange:
+    """Sends one batch after the other while there is work, and sleeps while there is none."""
+
+    def __init__(
+        self,
+        prefix: str,
+        session: Session,
+        dispatch: Dispatch,
+        timing: Timing,
+        *,
+        superseded: Callable[[], None],
+    ) -> None:
+        self.stopping = False  # what waits is still sent, then the instance leaves
+        self.lets_go = True  # the end of a hold is told to the store
+        self.outage = Outage(prefix, timing.backoff_cap)
+        self.talk = Conversation(
+            session, dispatch, self.outage, settle=self._settle, refused=self._on_refusal
+        )
+        self._session = session
+        self._dispatch = dispatch
+        self._timing = timing
+        self._on_superseded = superseded
+        self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
+        self._flush_quota = 0  # keys that the flush that is due has still to send
+        self._beat_due = False
+        self._backlog = False  # the dead have slices, and taking them away makes progress
+        self._retried_at = float("-inf")  # when withheld slices were tried last
+        self._revived_at = float("-inf")  # when postponed releases were, if no beat did it
+
+    # -------------------------------------------------------------------- orders
+
+    def wake(self) -> None:
+        """Let the task look for work."""
+        if self.sleeper is not None:
+            task, self.sleeper = self.sleeper, None
+            trio.lowlevel.reschedule(task)
+
+    def beat(self) -> None:
+        """Send a sign of life."""
+        self._beat_due = True
+        self.wake()
+
+    def flush(self, *, urgent: bool = False) -> None:
+        """Send the lax counts that are pending; ``urgent``: also to a store that refuses."""
+        self._flush_quota = self._dispatch.pending
+        if urgent and self.outage.refusal is not None:
+            self._beat_due = True
+        self.wake()
+
+    def stop(self) -> None:
+        """Send what waits, and end."""
+        self.stopping = True
+        self.outage.refusal = None  # one more try
+        self.wake()
+
+    # ---------------------------------------------------------------------- task
+
+    async def run(self, link: Link, on_exit: OnExit) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Work until stopped, then take leave of the store."""
+        while self._has_work() or not self.stopping:
+            if self._has_work():
+                await self.talk.patiently(self._work, link)
+            else:
+                await self._rest()
+        finish = self._leave if on_exit == "leave" else self._let_go
+        while not await self.talk.patiently(finish, link):
+            pass
+
+    async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Send batches while there is something to send.
+
+        After operations there soon may be more, so that it pays to wait for them here, until
+        patience is over; after a heartbeat it does not.
+        """
+        while self._has_work():
+            done = self._dispatch.operations_done
+            await self._one_batch(link)
+            if done != self._dispatch.operations_done and not (self.stopping or self._has_work()):
+                await self._rest()
+
+    def _has_work(self) -> bool:
+        if self._session.phase is Phase.FENCED:
+            return False
+        if self.outage.refusal is not None:
+            # What the store refuses is tried again with the next beat, or on demand.
+            return not self.stopping and (self._beat_due or self._dispatch.mailbox.length > 0)
+        return bool(
+            self._beat_due
+            or self._dispatch.waiting
+            or self._flush_quota > 0
+            or not self._session.idle
+            or (self.stopping and self._dispatch.pending)
+        )
+
+    async def _rest(self) -> None:
+        """Sleep until there is work; while the dead have slices that is soon."""
+        if not self._backlog:
+            await self._sleep()
+            return
+        with trio.move_on_after(_REAPING_PAUSE) as pause:
+            await self._sleep()
+        if pause.cancelled_caught:
+            self._beat_due = True
+
+    async def _sleep(self) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self.sleeper = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    # ------------------------------------------------------------------- batches
+
+    async def _one_batch(self, link: Link) -> None:
+        # A batch is made up only once it can be sent: until then callers may withdraw (P33).
+        beat, self._beat_due = self._beat_due, False
+        if not (link.connected or await self.talk.connect(link)):
+            return  # noqa: ASYNC910 - connecting failed
+        now = trio.current_time()
+        if not self._session.idle:
+            pass  # it has been interrupted, and goes on
+        elif self._dispatch.question() is not None:
+            self._beat_due = self._beat_due or beat  # so has this, but it is no sign of life
+        elif self._session.withheld and self._retry_due(now):
+            self._beat_due = beat
+            # By itself: whether it is accepted decides what later entries find.
+            self._session.begin(self._session.retries())
+        else:
+            self._begin(beat=beat, now=now)
+        await self.talk.converse(link, now)
+
+    def _begin(self, *, beat: bool, now: float) -> None:
+        """Make up a batch of what waits."""
+        dispatch = self._dispatch
+        pending = dispatch.pending
+        if beat or self.stopping:
+            self._flush_quota = pending
+        if beat or self.stopping or self._revival_due(now):
+            dispatch.revive()
+        entries = dispatch.collect(now, flush=self._flush_quota > 0)
+        self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
+        if dispatch.question() is None:
+            budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
+            self._session.begin(entries, budget=budget, whole=dispatch.whole)
+        else:
+            self._beat_due = self._beat_due or beat
+
+    def _revival_due(self, now: float) -> bool:
+        """Whether to try again though no beat is due, as one who is busy needs none."""
+        due = now - self._revived_at >= self._timing.period
+        if due:
+            self._revived_at = now
+        return due
+
+    def _retry_due(self, now: float) -> bool:
+        """Whether what did not fit may be tried again: once in a period, however busy we are."""
+        due = now - self._retried_at >= self._timing.period
+        if due:
+            self._retried_at = now
+        return due
+
+    def _settle(self, news: News, now: float) -> None:
+        self._backlog = news.backlog
+        if self._session.phase is Phase.FENCED:
+            self._on_superseded()
+            return
+        self._dispatch.settle(news, now)
+        if self._dispatch.ledger is not None:
+            patience = _IDLE_THRESHOLDS * self._timing.threshold
+            self._dispatch.ledger.forget_idle(now, patience)
+
+    def _on_refusal(self) -> None:
+        self._flush_quota, self._backlog = 0, False
+
+    # ---------------------------------------------------------------------- exit
+
+    async def _leave(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Take the own slices back and say good-bye, in bounded steps (P27)."""
+        self.lets_go = False
+        session = self._session
+        while session.phase not in (Phase.LEFT, Phase.FENCED) and self.outage.refusal is None:
+            keys = list(session.slices)
+            for start in range(0, max(1, len(keys)), MAX_ENTRIES):
+                if session.idle:
+                    some = keys[start : start + MAX_ENTRIES]
+                    entries = [Entry(Kind.PUT, key, 0) for key in some]
+                    session.begin(entries, leave=start + MAX_ENTRIES >= len(keys))
+                await self.talk.converse(link, trio.current_time())
+
+    async def _let_go(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """End the holds: the slices stay, and nobody will come back to take these off (P36)."""
+        self._dispatch.release_all()
+        while self.outage.refusal is None and self._has_work():
+            await self._one_batch(link)

@@ -1,0 +1,58 @@
+"""What is wrong between an actor and its store: said once, and tried again with pauses."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Final
+
+import trio
+
+from .._errors import StoreError, StoreUnavailableError
+
+logger = logging.getLogger("distkit_actors")
+
+#: First pause after a lost connection, in seconds; it doubles from try to try.
+_FIRST_PAUSE: Final = 0.02
+
+
+class Outage:
+    """The time since the store has last answered as it should, if it does not now."""
+
+    def __init__(self, prefix: str, longest_pause: float) -> None:
+        self.refusal: StoreError | None = None  # the store's last, while it refuses
+        self._prefix = prefix
+        self._longest_pause = longest_pause
+        self._away = False  # it has been logged
+        self._attempts = 0  # failed ones since the last answer
+
+    def away(self, error: StoreUnavailableError) -> None:
+        """The store cannot be reached, or does not answer."""
+        if not self._away:
+            self._away = True
+            logger.warning("%s: the store is away, trying again: %s", self._prefix, error)
+
+    def refused(self, error: StoreError) -> None:
+        """The store refuses."""
+        if self.refusal is None:
+            logger.error("%s: the store refuses: %s", self._prefix, error)
+        self.refusal = error
+
+    def over(self) -> bool:
+        """The store has answered; True if it had refused before."""
+        had_refused = self.refusal is not None
+        if self._away or had_refused:
+            logger.info("%s: the store is back", self._prefix)
+        self._away = False
+        self._attempts = 0
+        self.refusal = None
+        return had_refused
+
+    async def pause(self) -> None:
+        """Wait before trying again: longer each time, never as long as a fresh threshold.
+
+        The first try comes at once, for a connection that just was cut.
+        """
+        longest = min(self._longest_pause, _FIRST_PAUSE * 2 ** min(self._attempts, 20))
+        await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)
+        self._attempts += 1
