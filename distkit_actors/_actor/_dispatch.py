@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from .._core._holds import Hold, Holds
-from .._core._ledger import Ledger, Settled, Tally
+from .._core._ledger import Ledger, Settled
 from .._core._messages import (
     MAX_ENTRIES,
     Before,
@@ -25,6 +25,7 @@ from .._core._messages import (
     Verdict,
 )
 from .._core._session import News, Session
+from .._core._tally import Tally
 from .._errors import OutcomeUnknownError
 from ._errands import Errand, errand_for
 from ._mailbox import Bundle, Inquiry, Mailbox, Operation, Parcel, Release, SpecialOperation

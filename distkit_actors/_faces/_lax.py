@@ -12,8 +12,9 @@ from .._actor._exchange import OnExit
 from .._actor._mailbox import Operation
 from .._core._conditions import Condition
 from .._core._holds import Hold
-from .._core._ledger import Ledger, Tally
+from .._core._ledger import Ledger
 from .._core._messages import Before, Declined, Entry, Kind
+from .._core._tally import Tally
 from .._core._values import CounterValue, checked_count, checked_name, fits
 from .._errors import CounterOverflowError, StoreError
 from .._stores._contract import Store

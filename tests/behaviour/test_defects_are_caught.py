@@ -17,11 +17,11 @@ from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
 from distkit_actors._actor import _exchange
 from distkit_actors._actor._exchange import Exchange
 from distkit_actors._core import _reaper
-from distkit_actors._core._ledger import Tally
 from distkit_actors._core._messages import Apply, Entry, Journal, Kind
 from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry, State
 from distkit_actors._core._session import Session
+from distkit_actors._core._tally import Tally
 from distkit_actors._core._timing import Timing
 from tests.behaviour import test_defects as scenarios
 from tests.behaviour.world import MemoryBackend, World, run_on_mock_clock

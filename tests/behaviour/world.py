@@ -32,8 +32,8 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._ledger import NEVER
 from distkit_actors._core._messages import Reply, Request
+from distkit_actors._core._tally import NEVER
 from distkit_actors._stores._contract import Link, Tidings
 from distkit_actors.testing import FaultyStore
 from tests.harness import unique_prefix

@@ -23,9 +23,10 @@ from distkit_actors._actor._mailbox import (
     SpecialOperation,
 )
 from distkit_actors._core._holds import Hold
-from distkit_actors._core._ledger import Ledger, Tally
+from distkit_actors._core._ledger import Ledger
 from distkit_actors._core._messages import Entry, Kind
 from distkit_actors._core._session import News, Session
+from distkit_actors._core._tally import Tally
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS
