@@ -46,8 +46,8 @@ class RedisStore(Store):
             verifies the server; ``?ssl_ca_certs=path`` and redis-py's other ``ssl_…``
             options may follow) or ``unix://[user:password@]/path[?db=…]``. Characters with
             a meaning in URLs must be percent-encoded, in passwords too.
-        response_timeout: a request that is unanswered for so many seconds is lost, and the
-            connection is made again.
+        response_timeout: a request that is unanswered for so many seconds, or a quarter more,
+            is lost, and the connection is made again.
         transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
             redis-py do it, on an asyncio loop hidden behind trio-asyncio. Both promise
             the same; ``docs/performance.md`` compares them.
