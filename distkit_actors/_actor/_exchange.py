@@ -147,9 +147,10 @@ class Exchange:
 
     async def _one_batch(self, link: Link) -> None:
         # A batch is made up only once it can be sent: until then callers may withdraw (P33).
-        beat, self._beat_due = self._beat_due, False
         if not (link.connected or await self.talk.connect(link)):
+            self._beat_due = False  # with the next one it is tried again
             return  # noqa: ASYNC910 - connecting failed
+        beat, self._beat_due = self._beat_due, False
         now = trio.current_time()
         if not self._session.idle:
             pass  # it has been interrupted, and goes on
