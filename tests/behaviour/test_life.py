@@ -387,12 +387,17 @@ def test_keyboard_interrupt_stops_in_good_order() -> None:
             timer.start()
             try:
                 # Asleep: in running code it might strike coverage while it holds a lock.
-                await trio.sleep_forever()
+                await trio.sleep(10)
             finally:
                 timer.join()
 
-    with pytest.raises(BaseException) as info:  # noqa: PT011 - which one, is looked at below
-        trio.run(main)
+    # Whoever started the tests may have had them ignore it, as shells do in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(BaseException) as info:  # noqa: PT011 - which one, is looked at below
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
     error: BaseException = info.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
