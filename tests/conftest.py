@@ -1,5 +1,6 @@
 """Fixtures: real servers, a faulty network and fresh names."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,12 @@ import trio
 from tests.harness import unique_prefix
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
+
+
+def pytest_configure() -> None:
+    """Heed Control-C, which some tests send, though a shell has started us in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

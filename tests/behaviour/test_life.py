@@ -391,13 +391,8 @@ def test_keyboard_interrupt_stops_in_good_order() -> None:
             finally:
                 timer.join()
 
-    # Whoever started the tests may have had them ignore it, as shells do in the background.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(BaseException) as info:  # noqa: PT011 - which one, is looked at below
-            trio.run(main)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(BaseException) as info:  # noqa: PT011 - which one, is looked at below
+        trio.run(main)
     error: BaseException = info.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
