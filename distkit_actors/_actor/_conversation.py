@@ -12,7 +12,8 @@ from typing import Final
 import trio
 
 from .._core._messages import Behind, Done
-from .._core._session import News, Phase, Session
+from .._core._session import Phase, Session
+from .._core._under_way import News
 from .._errors import StoreError, StoreUnavailableError
 from .._stores._contract import Link, StoreAwayError
 from ._dispatch import Dispatch

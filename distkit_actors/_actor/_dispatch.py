@@ -24,8 +24,9 @@ from .._core._messages import (
     Result,
     Verdict,
 )
-from .._core._session import News, Session
+from .._core._session import Session
 from .._core._tally import Tally
+from .._core._under_way import News
 from .._errors import OutcomeUnknownError
 from ._errands import Errand, errand_for
 from ._mailbox import Bundle, Inquiry, Mailbox, Operation, Parcel, Release, SpecialOperation

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 import trio
 
 from .._core._messages import MAX_ENTRIES, Entry, Kind
-from .._core._session import News, Phase, Session
+from .._core._session import Phase, Session
 from .._core._timing import Timing
+from .._core._under_way import News
 from .._stores._contract import Link
 from ._conversation import Conversation
 from ._dispatch import Dispatch

@@ -15,8 +15,7 @@ The rules P12 … P27 are explained in ``docs/protocol.md``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from itertools import islice
 
 from ._messages import (
@@ -46,6 +45,7 @@ from ._messages import (
     Slice,
     Verdict,
 )
+from ._under_way import Batch, News, Resumption
 from ._values import fits
 
 
@@ -63,72 +63,6 @@ class Phase(enum.Enum):
 
 class ProtocolError(AssertionError):
     """The store answered what no store may answer here: a bug in the store or in this package."""
-
-
-@dataclass(slots=True)
-class News:
-    """What an answer changed for the layer above."""
-
-    results: Sequence[Result] | None = None
-    """One for each entry, once the batch has ended."""
-    at: int = 0
-    """Stamp of the step that executed the batch."""
-    moved: list[str] = field(default_factory=list[str])
-    """Keys whose epoch somebody moved."""
-    epochs: dict[str, int] = field(default_factory=dict[str, int])
-    """Where to."""
-    dropped: list[str] = field(default_factory=list[str])
-    """Keys whose own slice went with a move."""
-    gone: set[str] = field(default_factory=set[str])
-    """Keys of which the results speak, and whose own slice has gone with a move since (P20)."""
-    cleared: bool = False
-    """Somebody moved the epoch of every key."""
-    backlog: bool = False
-    """The dead still have slices, and taking them away makes progress."""
-
-
-class _Batch:
-    """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
-
-    __slots__ = ("budget", "doubt", "entries", "leave", "overtaken", "since", "whole")
-
-    def __init__(self, entries: Sequence[Entry], budget: int, leave: bool, whole: bool) -> None:
-        self.entries = entries
-        self.budget = budget
-        self.leave = leave
-        self.whole = whole
-        self.doubt = False
-        self.since: int | None = None  # what was known of others' moves when it was made up
-        self.overtaken: set[str] | None = set()  # keys moved since, as far as known; None: all
-
-
-class _Resumption:
-    """What is left to tell the store, and the batch that was folded into it (P20)."""
-
-    __slots__ = (
-        "asserted",
-        "claims",
-        "first",
-        "folds",
-        "gone",
-        "moves",
-        "results",
-        "retries",
-        "sent",
-    )
-
-    def __init__(self) -> None:
-        self.first = True
-        self.moves: list[tuple[str, int]] = []
-        self.claims: list[Entry] = []  # own slices
-        self.retries: list[Entry] = []  # what is withheld
-        self.sent: Resume | None = None
-        self.results: list[Result] | None = None  # of the folded batch, where known
-        # {key: [(index, slice before, whether it stands for many)]}
-        self.folds: dict[str, list[tuple[int, int, bool]]] = {}
-        # Moves that are learned of while it lasts may concern what an earlier part has settled.
-        self.asserted: dict[str, int] = {}  # {key of a fold: stamp of its claim}
-        self.gone: set[str] = set()  # keys of folds whose slices are void
 
 
 class Session:
@@ -152,8 +86,8 @@ class Session:
         self._expected = 0
         self._born = 0  # of the namespace that last answered
         self._cursor = ""
-        self._batch: _Batch | None = None
-        self._resumption: _Resumption | None = None
+        self._batch: Batch | None = None
+        self._resumption: Resumption | None = None
 
     @property
     def nonce(self) -> str:
@@ -187,7 +121,7 @@ class Session:
         kinds = {entry.kind for entry in batch}
         if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
             raise ProtocolError("a batch that moves epochs forgets nobody")
-        self._batch = _Batch(batch, budget, leave, whole)
+        self._batch = Batch(batch, budget, leave, whole)
         self._batch.since = self.known
 
     def retries(self) -> list[Entry]:
@@ -341,7 +275,7 @@ class Session:
             self._batch = None
         return News(results)
 
-    def _done(self, reply: Done, batch: _Batch) -> News:
+    def _done(self, reply: Done, batch: Batch) -> News:
         for entry, result in zip(batch.entries, reply.results, strict=True):
             if isinstance(result, Before):
                 self._replay(entry, result, reply.at)
@@ -427,7 +361,7 @@ class Session:
 
     # ------------------------------------------------------------------ resuming
 
-    def _must_resume(self, recorded: int | None, batch: _Batch) -> News:
+    def _must_resume(self, recorded: int | None, batch: Batch) -> News:
         """The store knows us no more, or knows too little: what became of the batch? (P20)."""
         sequel = self.seq + 1
         applied_unknown = batch.doubt and recorded != self.seq
@@ -440,14 +374,14 @@ class Session:
             self.slices.clear()
             self.withheld.clear()
         if applied_unknown:
-            resumption = _Resumption()
+            resumption = Resumption()
             resumption.results = self._fold(batch, resumption)
             self._restart(resumption)
             return News()
         self._restart()
         return News([Verdict.RETRY] * len(batch.entries))
 
-    def _fold(self, batch: _Batch, resumption: _Resumption) -> list[Result]:
+    def _fold(self, batch: Batch, resumption: Resumption) -> list[Result]:
         """Make operations on the own slice part of what is re-asserted; give moves up (P20)."""
         results: list[Result] = []
         for index, entry in enumerate(batch.entries):
@@ -487,10 +421,10 @@ class Session:
             results.append(Verdict.UNKNOWN)
         return results
 
-    def _restart(self, resumption: _Resumption | None = None) -> None:
+    def _restart(self, resumption: Resumption | None = None) -> None:
         """Begin to re-assert everything from the first part on (P17)."""
         old = self._resumption
-        fresh = resumption or _Resumption()
+        fresh = resumption or Resumption()
         if old and resumption is None:
             fresh.results, fresh.folds = old.results, old.folds
             fresh.asserted, fresh.gone = old.asserted, old.gone
@@ -558,7 +492,7 @@ class Session:
         news.at = reply.at
         return news
 
-    def _asserted(self, claim: Entry, result: Result, work: _Resumption) -> None:
+    def _asserted(self, claim: Entry, result: Result, work: Resumption) -> None:
         """One own slice is back in the store, or is void, or does not fit for now."""
         key = claim.key
         if key in work.folds:

@@ -26,8 +26,9 @@ from .._core._messages import (
     Topic,
     Verdict,
 )
-from .._core._session import News, Phase, Session
+from .._core._session import Phase, Session
 from .._core._timing import MICROSECONDS
+from .._core._under_way import News
 from .._stores._contract import Link, Store
 
 ReplyT = TypeVar("ReplyT", bound=Reply)

@@ -25,8 +25,9 @@ from distkit_actors._actor._mailbox import (
 from distkit_actors._core._holds import Hold
 from distkit_actors._core._ledger import Ledger
 from distkit_actors._core._messages import Entry, Kind
-from distkit_actors._core._session import News, Session
+from distkit_actors._core._session import Session
 from distkit_actors._core._tally import Tally
+from distkit_actors._core._under_way import News
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS

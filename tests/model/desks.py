@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from distkit_actors._actor._mailbox import Operation
 from distkit_actors._core._messages import Before, Entry, Kind, Result
-from distkit_actors._core._session import News
+from distkit_actors._core._under_way import News
 from tests.model.desk import Desk, Held, op_of
 from tests.model.oracle import Op, Violation
 from tests.model.scope import ADDS

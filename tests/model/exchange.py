@@ -24,7 +24,8 @@ from distkit_actors._core._messages import (
     Verdict,
 )
 from distkit_actors._core._registry import State
-from distkit_actors._core._session import News, Phase, Session
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._under_way import News
 from distkit_actors._core._values import fits
 from tests.model.checks import check_due
 from tests.model.desks import Desks

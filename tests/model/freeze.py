@@ -33,7 +33,8 @@ from distkit_actors._core._messages import (
 )
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._registry import Record, State
-from distkit_actors._core._session import Phase, Session, _Batch, _Resumption
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._under_way import Batch, Resumption
 
 #: So long that nobody dies of old age between two actions.
 THRESHOLD: Final = 2**40
@@ -302,11 +303,11 @@ class Thaw:
         if next(plain):
             doubt, leave, whole = next(plain), next(plain), next(plain)
             overtaken, since = next(plain), next(stamps)
-            s._batch = _Batch(self.entries(), 0, leave, whole)
+            s._batch = Batch(self.entries(), 0, leave, whole)
             s._batch.doubt, s._batch.since = doubt, since
             s._batch.overtaken = None if overtaken is None else set(overtaken)
         if next(plain):
-            work = s._resumption = _Resumption()
+            work = s._resumption = Resumption()
             work.first = next(plain)
             work.moves = [(key, next(stamps)) for key in next(plain)]
             work.claims = self.entries()
@@ -421,11 +422,11 @@ def copy_session(old: Session) -> Session:
     new.withheld = old.withheld.copy()
     if old._batch:
         batch = old._batch
-        new._batch = _Batch(batch.entries, batch.budget, batch.leave, batch.whole)
+        new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.whole)
         new._batch.doubt, new._batch.since = batch.doubt, batch.since
         new._batch.overtaken = None if batch.overtaken is None else set(batch.overtaken)
     if old._resumption:
-        a, b = old._resumption, _Resumption()
+        a, b = old._resumption, Resumption()
         b.first, b.moves, b.claims = a.first, a.moves.copy(), a.claims.copy()
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)

@@ -26,7 +26,8 @@ from distkit_actors._core._messages import (
 )
 from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry, State
-from distkit_actors._core._session import News, Session, _Batch, _Resumption
+from distkit_actors._core._session import Session
+from distkit_actors._core._under_way import Batch, News, Resumption
 from tests.model.scope import Scope
 
 #: What to replace: owner, name of the attribute, what to put there.
@@ -70,11 +71,11 @@ def _no_seq() -> Sequence[Patch]:
     return [_judging(change)]
 
 
-def _restarting(change: Callable[[Session, _Resumption], None]) -> Patch:
+def _restarting(change: Callable[[Session, Resumption], None]) -> Patch:
     """Return a patch that changes what a session tells the store again."""
     restart = Session._restart
 
-    def changed(self: Session, resumption: _Resumption | None = None) -> None:
+    def changed(self: Session, resumption: Resumption | None = None) -> None:
         restart(self, resumption)
         assert self._resumption is not None
         change(self, self._resumption)
@@ -96,14 +97,14 @@ def _no_clear_told() -> Sequence[Patch]:
 
 
 def _only_one_key() -> Sequence[Patch]:
-    def change(_: Session, work: _Resumption) -> None:
+    def change(_: Session, work: Resumption) -> None:
         del work.claims[1:]
 
     return [_restarting(change)]
 
 
 def _only_positive() -> Sequence[Patch]:
-    def change(_: Session, work: _Resumption) -> None:
+    def change(_: Session, work: Resumption) -> None:
         work.claims = [claim for claim in work.claims if claim.value > 0]
 
     return [_restarting(change)]
@@ -127,7 +128,7 @@ def _reap_without_epochs() -> Sequence[Patch]:
 def _run_doubtful_again() -> Sequence[Patch]:
     must_resume = Session._must_resume
 
-    def changed(self: Session, recorded: int | None, batch: _Batch) -> News:
+    def changed(self: Session, recorded: int | None, batch: Batch) -> News:
         batch.doubt = False
         return must_resume(self, recorded, batch)
 

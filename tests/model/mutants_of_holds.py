@@ -11,7 +11,8 @@ from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._holds import Hold, Holds
 from distkit_actors._core._messages import Apply, Done, Entry, Kind, Result, Verdict
 from distkit_actors._core._namespace import Namespace, _Step
-from distkit_actors._core._session import News, Session, _Resumption
+from distkit_actors._core._session import Session
+from distkit_actors._core._under_way import News, Resumption
 from tests.model.mutants import Mutant, Patch, _scope
 
 
@@ -46,7 +47,7 @@ def _deaf_while_resuming() -> Sequence[Patch]:
 def _deaf_between_the_parts() -> Sequence[Patch]:
     asserted = Session._asserted
 
-    def changed(self: Session, claim: Entry, result: Result, work: _Resumption) -> None:
+    def changed(self: Session, claim: Entry, result: Result, work: Resumption) -> None:
         asserted(self, claim, result, work)
         work.asserted.clear()
         work.gone.clear()

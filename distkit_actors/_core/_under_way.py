@@ -1,0 +1,74 @@
+"""What a session has under way: its batch, its return to a store that lost it, and the news."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ._messages import Entry, Result, Resume
+
+
+@dataclass(slots=True)
+class News:
+    """What an answer changed for the layer above."""
+
+    results: Sequence[Result] | None = None
+    """One for each entry, once the batch has ended."""
+    at: int = 0
+    """Stamp of the step that executed the batch."""
+    moved: list[str] = field(default_factory=list[str])
+    """Keys whose epoch somebody moved."""
+    epochs: dict[str, int] = field(default_factory=dict[str, int])
+    """Where to."""
+    dropped: list[str] = field(default_factory=list[str])
+    """Keys whose own slice went with a move."""
+    gone: set[str] = field(default_factory=set[str])
+    """Keys of which the results speak, and whose own slice has gone with a move since (P20)."""
+    cleared: bool = False
+    """Somebody moved the epoch of every key."""
+    backlog: bool = False
+    """The dead still have slices, and taking them away makes progress."""
+
+
+class Batch:
+    """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
+
+    __slots__ = ("budget", "doubt", "entries", "leave", "overtaken", "since", "whole")
+
+    def __init__(self, entries: Sequence[Entry], budget: int, leave: bool, whole: bool) -> None:
+        self.entries = entries
+        self.budget = budget
+        self.leave = leave
+        self.whole = whole
+        self.doubt = False
+        self.since: int | None = None  # what was known of others' moves when it was made up
+        self.overtaken: set[str] | None = set()  # keys moved since, as far as known; None: all
+
+
+class Resumption:
+    """What is left to tell the store, and the batch that was folded into it (P20)."""
+
+    __slots__ = (
+        "asserted",
+        "claims",
+        "first",
+        "folds",
+        "gone",
+        "moves",
+        "results",
+        "retries",
+        "sent",
+    )
+
+    def __init__(self) -> None:
+        self.first = True
+        self.moves: list[tuple[str, int]] = []
+        self.claims: list[Entry] = []  # own slices
+        self.retries: list[Entry] = []  # what is withheld
+        self.sent: Resume | None = None
+        self.results: list[Result] | None = None  # of the folded batch, where known
+        # {key: [(index, slice before, whether it stands for many)]}
+        self.folds: dict[str, list[tuple[int, int, bool]]] = {}
+        # Moves that are learned of while it lasts may concern what an earlier part has settled.
+        self.asserted: dict[str, int] = {}  # {key of a fold: stamp of its claim}
+        self.gone: set[str] = set()  # keys of folds whose slices are void
