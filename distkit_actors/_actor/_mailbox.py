@@ -50,7 +50,7 @@ class Operation:
 
     __slots__ = ("before", "error", "folds", "home", "key", "kind", "mailbox", "task", "value")
 
-    mailbox: Mailbox  # that it was put in
+    mailbox: Mailbox  # that it waits in, or has waited in
 
     def __init__(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> None:
         self.kind = kind
@@ -78,7 +78,8 @@ class Operation:
     def abort(self, _: object) -> trio.lowlevel.Abort:
         """Let the caller go; if it still waits, it never happens."""
         self.task = None
-        self.mailbox.withdraw(self)
+        if self.home is not None:
+            self.mailbox.withdraw(self)
         return trio.lowlevel.Abort.SUCCEEDED
 
 
