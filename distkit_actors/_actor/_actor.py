@@ -83,7 +83,7 @@ class Actor:
         self._prefix = prefix
         self._session = session
         self._timing = timing
-        self._on_exit = on_exit
+        self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
         self._mailbox = Mailbox(mailbox_size)
