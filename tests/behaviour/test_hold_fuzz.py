@@ -28,7 +28,7 @@ from distkit_actors import (
     Store,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._actor._mailbox import Mailbox, Operation
+from distkit_actors._actor._mailbox import Operation
 from distkit_actors.testing import FaultyStore
 
 #: Holds at the same time.
@@ -126,14 +126,13 @@ class Fuzz:
 
     def _watching(self) -> mock._patch[object]:
         """Note where the operations of cancelled callers are."""
-        withdraw = Mailbox.withdraw
+        abort = Operation.abort
 
-        def noting(mailbox: Mailbox, operation: Operation) -> None:
-            if operation.kind is not None and not operation.owed:
-                self.cancelled["on the wire" if operation.home is None else "waiting"] += 1
-            withdraw(mailbox, operation)
+        def noting(operation: Operation, raise_cancel: object) -> trio.lowlevel.Abort:
+            self.cancelled["on the wire" if operation.home is None else "waiting"] += 1
+            return abort(operation, raise_cancel)
 
-        return mock.patch.object(Mailbox, "withdraw", noting)
+        return mock.patch.object(Operation, "abort", noting)
 
     async def _check(self, other: InstanceAwareCounter) -> None:
         """Nothing is held."""
