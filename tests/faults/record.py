@@ -5,18 +5,35 @@ exactly which operations are counted in it: a digit 1 is one that took effect, a
 that took effect twice. Each operation has an interval, from its call to its answer; between
 operations whose intervals overlap, either order is right, and an operation without an answer
 never ends: it may take effect at any time, or never.
+
+A hold adds its power of 4 as any other, and its end takes just that away again. Nobody answers
+to an end, so it ends when all has been quiet for a while. An operation on two keys is one on
+each, which take effect both or neither.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Effect = Literal["inc", "set", "delete", "set_on_instance", "delete_on_instance", "clear"]
+Effect = Literal[
+    "inc",
+    "inc_if",
+    "inc_all",
+    "hold",
+    "exit",
+    "set",
+    "delete",
+    "set_on_instance",
+    "delete_on_instance",
+    "clear",
+]
 Outcome = Literal["pending", "done", "unknown", "refused"]
 
 #: Powers of 4 that fit into a slice.
 DIGITS = 30
 
+_ADDS = frozenset({"inc", "inc_if", "inc_all", "hold", "set", "set_on_instance"})
 _MOVES = frozenset({"set", "delete", "clear"})
 _REPLACES = frozenset({"set_on_instance", "delete_on_instance"})
 
@@ -54,6 +71,10 @@ class Operation:
     outcome: Outcome = "pending"
     counted: float = math.inf
     """Lax: when it was counted in memory, behind everything that had been answered."""
+    ends: "Operation | None" = None
+    """The end of a hold: of which."""
+    twin: "Operation | None" = None
+    """The other half of an operation on two keys."""
 
     def __repr__(self) -> str:
         digit = "" if self.digit is None else f" 4^{self.digit}"
@@ -64,12 +85,16 @@ class Operation:
 
     def voids(self, other: "Operation") -> bool:
         """Return whether what ``other`` added is gone if this takes effect after it."""
+        if self.effect == "exit":
+            return other is self.ends
         if other is self or (self.effect != "clear" and self.key != other.key):
             return False
         return self.effect in _MOVES or (self.effect in _REPLACES and self.life is other.life)
 
     def surely_before(self, other: "Operation") -> bool:
         """Return whether this took effect before ``other``, if both did."""
+        if other.ends is self:
+            return True
         end = min(self.end, self.counted) if self.life is other.life else self.end
         if self.life is other.life and not self.life.lax:
             # It waits in line behind what was called before.
@@ -88,7 +113,7 @@ class Record:
     def begin(self, life: Life, key: str, effect: Effect, now: float) -> Operation | None:
         """Note that an operation is called; None if its key has no power of 4 left."""
         digit = None
-        if effect in {"inc", "set", "set_on_instance"}:
+        if effect in _ADDS:
             digit = self._used.get(key, 0)
             if digit == DIGITS:
                 return None
@@ -96,6 +121,29 @@ class Record:
         operation = Operation(life, key, effect, digit, now)
         self.operations.append(operation)
         return operation
+
+    def begin_twins(
+        self, life: Life, keys: tuple[str, str], effect: Effect, now: float
+    ) -> tuple[Operation, Operation] | None:
+        """Note that an operation on two keys is called, as `begin` does."""
+        if any(self._used.get(key, 0) == DIGITS for key in keys):
+            return None
+        first, second = (self.begin(life, key, effect, now) for key in keys)
+        assert first is not None
+        assert second is not None
+        first.twin, second.twin = second, first
+        return first, second
+
+    def end(self, hold: Operation, now: float) -> None:
+        """Note that a hold is left, or that its caller went away before it was entered."""
+        exit_ = Operation(hold.life, hold.key, "exit", None, now, outcome="done", ends=hold)
+        self.operations.append(exit_)
+
+    def settle_exits(self, now: float) -> None:
+        """Note that all has been quiet: what lives has told the store of every end."""
+        for operation in self.operations:
+            if operation.effect == "exit" and operation.life.alive:
+                operation.end = min(operation.end, now)
 
     def check(
         self,
@@ -130,6 +178,15 @@ class Record:
                 assert not self._must_be_present(operation, before), f"is lost: {operation}"
         assert not any(digits.values()), f"{key}: nobody counted {digits}"
 
+    def check_twins(self, totals: Mapping[str, int]) -> None:
+        """Assert, while all is quiet, that operations on two keys took effect both or neither."""
+        digits = {key: _digits(total) for key, total in totals.items()}
+        for operation in self.operations:
+            twin = operation.twin
+            if twin is not None and digits[operation.key].get(operation.digit or 0):
+                lost = self._must_be_kept(twin) and not digits[twin.key].get(twin.digit or 0)
+                assert not lost, f"took effect without its twin: {operation}, {twin}"
+
     def _must_be_absent(self, added: Operation, before: float, *, quiet: bool) -> str:
         if added.outcome == "refused":
             return "it was refused"
@@ -147,7 +204,11 @@ class Record:
         return ""
 
     def _must_be_present(self, added: Operation, before: float) -> bool:
-        if added.outcome != "done" or added.end > before or added.life.counts() is not True:
+        return added.outcome == "done" and added.end <= before and self._must_be_kept(added)
+
+    def _must_be_kept(self, added: Operation) -> bool:
+        """Return whether it counts if it took effect."""
+        if added.life.counts() is not True:
             return False
         for mover in self.operations:
             if not mover.voids(added) or mover.outcome == "refused":

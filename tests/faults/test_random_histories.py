@@ -21,11 +21,18 @@ SEED = int(os.environ.get("DISTKIT_SEED", "1"))
 _who = st.sampled_from(range(len(KINDS)))
 _key = st.sampled_from(KEYS)
 _moved = st.sampled_from([key for key in KEYS if "moved" in key])
-_counts = st.tuples(
-    st.just("do"),
-    _who,
-    st.sampled_from(["inc", "inc", "inc", "set_on_instance", "delete_on_instance"]),
-    _key,
+_held = st.sampled_from([key for key in KEYS if "held" in key])
+_counts = st.one_of(
+    st.tuples(st.just("do"), _who, st.sampled_from(["inc", "inc_if", "inc_all"]), _key),
+    st.tuples(
+        st.just("do"),
+        _who,
+        st.sampled_from(["inc", "set_on_instance", "delete_on_instance"]),
+        st.sampled_from([key for key in KEYS if "held" not in key]),
+    ),
+)
+_holds = st.one_of(
+    st.tuples(st.just("do"), _who, st.just("hold"), _held), st.tuples(st.just("leave"), _who)
 )
 _moves = st.one_of(
     st.tuples(st.just("do"), _who, st.sampled_from(["set", "delete"]), _moved),
@@ -67,13 +74,33 @@ _rest = st.one_of(
     st.tuples(st.just("flush"), _who),
     st.just(("verify",)),
 )
-STEPS = st.lists(
-    st.one_of(
-        _counts, _counts, _moves, _reads, _links, _links, _servers, _processes, _waits, _rest
-    ),
-    min_size=10,
-    max_size=40,
+_steps = st.one_of(
+    _counts, _counts, _holds, _moves, _reads, _links, _links, _servers, _processes, _waits, _rest
 )
+
+
+def _phrases(who: int) -> st.SearchStrategy[tuple[object, ...]]:
+    """Steps that mean more together, and would seldom meet."""
+    entered = st.tuples(st.just("do"), st.just(who), st.just("hold"), _held)
+    added = st.tuples(st.just("do"), st.just(who), st.just("inc_all"), _key)
+    left = st.just(("leave", who))
+    return st.one_of(
+        st.tuples(entered, st.one_of(_servers, _moves), left),
+        st.tuples(entered, _waits, _links.map(lambda step: ("link", who, step[2])), left),
+        st.tuples(
+            st.just(("link", who, "hang_reply")),
+            st.one_of(entered, added),
+            st.just(("wait", 0.01)),
+            st.just(("cancel", who)),
+        ),
+    )
+
+
+STEPS = st.lists(
+    st.one_of(*[_steps.map(lambda step: (step,))] * 2, _who.flatmap(_phrases)),
+    min_size=10,
+    max_size=30,
+).map(lambda phrases: [step for phrase in phrases for step in phrase])
 
 
 @hypothesis.seed(SEED)

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Literal, TypeAlias
 
 import redis
@@ -11,23 +11,28 @@ import trio
 import trio.lowlevel
 
 from distkit_actors import (
+    Change,
     CounterClosedError,
+    CounterValue,
     InstanceConflictError,
     LaxInstanceAwareCounter,
+    LimitReachedError,
     OutcomeUnknownError,
     StoreError,
 )
+from tests.faults.amounts import condition_of, count_of, in_memory, limit_of, unsigned
 from tests.faults.fleet import OPEN, Counter, Kind, until
 from tests.faults.lens import Lens
-from tests.faults.record import Effect, Life, Operation, Record
+from tests.faults.record import Effect, Life, Operation, Outcome, Record
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
 THRESHOLD = 0.4
 HEARTBEAT = THRESHOLD / 3
 RESPONSE_TIMEOUT = 0.15
-#: Names of keys whose counts are negative begin with a minus sign.
-KEYS = ("plain", "-plain", "moved", "-moved")
+#: Names of keys whose counts are negative begin with a minus sign. Where something is held,
+#: nobody replaces a slice: the end of a hold would then be taken from what was not in it.
+KEYS = ("plain", "-plain", "moved", "-moved", "held", "-held moved")
 KINDS: tuple[Kind, ...] = ("strict", "strict", "lax")
 
 Where: TypeAlias = Literal[
@@ -49,6 +54,7 @@ Trouble: TypeAlias = Literal[
 Step: TypeAlias = (
     tuple[Literal["do"], int, Effect, str]
     | tuple[Literal["read"], int, str]
+    | tuple[Literal["leave"], int]
     | tuple[Literal["flush"], int]
     | tuple[Literal["cancel"], int]
     | tuple[Literal["link"], int, Where]
@@ -72,6 +78,7 @@ class Seat:
         self.stop = trio.Event()
         self.operations: dict[Operation, trio.CancelScope] = {}
         self.uncounted: list[Operation] = []  # lax, not known to be in the store yet
+        self.blocks: dict[Operation, AbstractAsyncContextManager[CounterValue]] = {}  # inside
         self.out_of_touch = 0.0  # when it was last known to be
         self.is_cut = False
 
@@ -110,10 +117,19 @@ class World:
         """Do one step."""
         match step:
             case "do", who, effect, key:
-                self._do(self._seats[who], effect, key)
+                seat = self._seats[who]
+                self._do(seat, effect, key)
                 await trio.lowlevel.checkpoint()
+                with trio.move_on_after(0.03 if effect == "hold" else 0):  # so that it can be left
+                    await until(lambda: not seat.operations, 1)
             case "read", who, key:
                 await self._read(self._seats[who], key)
+            case "leave", who:
+                for seat in (*self._seats[who:], *self._seats[:who]):
+                    if seat.blocks:
+                        await self._leave(seat)
+                        break
+                await trio.lowlevel.checkpoint()
             case "flush", who:
                 await self._flush(self._seats[who], 0.1)
             case "cancel", who:
@@ -152,9 +168,11 @@ class World:
         snapshot = self.lens.look()
         snapshot.check()
         assert snapshot.living == living, f"living: {snapshot.living}, not {living}"
+        self.record.settle_exits(trio.current_time())
+        self.record.check_twins({key: unsigned(key, snapshot.sums.get(key, 0)) for key in KEYS})
         for key in KEYS:
             total = snapshot.sums.get(key, 0)
-            self.record.check(key, _unsigned(key, total))
+            self.record.check(key, unsigned(key, total))
             for seat in self._seats:
                 assert seat.counter is not None
                 await trio.sleep(0.025 if seat.kind == "lax" else 0)
@@ -175,12 +193,19 @@ class World:
     # -------------------------------------------------------------------- operations
 
     def _do(self, seat: Seat, effect: Effect, key: str) -> None:
-        operation = self.record.begin(seat.life, key, effect, trio.current_time())
-        if operation is None:
+        now = trio.current_time()
+        if effect == "inc_all":
+            keys = (key, KEYS[KEYS.index(key) - 1])
+            operations = self.record.begin_twins(seat.life, keys, effect, now)
+        else:
+            operation = self.record.begin(seat.life, key, effect, now)
+            operations = operation and (operation,)
+        if not operations:
             return
         counter = seat.counter
         assert counter is not None
-        count = 0 if operation.digit is None else _signed(key, 4**operation.digit)
+        operation = operations[0]
+        count = count_of(operation)
         if isinstance(counter, LaxInstanceAwareCounter) and effect == "inc":
             try:
                 counter.inc_nowait(key, count)
@@ -188,11 +213,14 @@ class World:
                 operation.outcome = "refused"
             else:
                 operation.outcome = "done"
-                operation.counted = trio.current_time()
+                operation.counted = now
                 seat.uncounted.append(operation)
             return
-        call: dict[Effect, Callable[[], object]] = {
+        call: dict[Effect, Callable[[], Awaitable[object]]] = {
             "inc": lambda: counter.inc(key, count),
+            "inc_if": lambda: counter.inc_if(key, condition_of(operation), count),
+            "inc_all": lambda: counter.inc_all({each.key: count_of(each) for each in operations}),
+            "hold": lambda: self._enter(seat, operation),
             "set": lambda: counter.set(key, count),
             "delete": lambda: counter.delete(key),
             "set_on_instance": lambda: counter.set_on_instance(key, count),
@@ -200,41 +228,80 @@ class World:
             "clear": counter.clear,
         }
         scope = trio.CancelScope()
-        seat.operations[operation] = scope
-        self._nursery.start_soon(self._await, seat, operation, call[effect], scope)
+        seat.operations.update(dict.fromkeys(operations, scope))
+        self._nursery.start_soon(self._await, seat, operations, call[effect], scope)
 
     async def _await(
         self,
         seat: Seat,
-        operation: Operation,
-        call: Callable[[], object],
+        operations: Sequence[Operation],
+        call: Callable[[], Awaitable[object]],
         scope: trio.CancelScope,
     ) -> None:
+        outcome: Outcome = "unknown"
         try:
             with scope:
-                await call()  # type: ignore[misc]
-                operation.outcome = "done"
-                if seat.kind == "lax" and operation.effect == "set_on_instance":
-                    operation.counted = trio.current_time()
-                    seat.uncounted.append(operation)
-                else:
-                    operation.end = trio.current_time()
-            if scope.cancelled_caught:
-                operation.outcome = "unknown"
+                result = await call()
+                outcome = "done"
+                if operations[0].effect == "inc_if":
+                    outcome = self._decided(seat, operations[0], result)
         except (OutcomeUnknownError, InstanceConflictError, CounterClosedError):
-            operation.outcome = "unknown"
+            pass
+        except LimitReachedError:
+            outcome = "refused"
         finally:
-            del seat.operations[operation]
+            for operation in operations:
+                self._over(seat, operation, outcome)
+
+    def _over(self, seat: Seat, operation: Operation, outcome: Outcome) -> None:
+        del seat.operations[operation]
+        operation.outcome = outcome
+        now = trio.current_time()
+        if outcome == "done" and seat.kind == "lax" and in_memory(operation):
+            operation.counted = now
+            seat.uncounted.append(operation)
+        elif outcome == "done":
+            operation.end = now
+        elif outcome == "unknown" and operation.effect == "hold":
+            self.record.end(operation, now)  # should it have been entered
+
+    async def _enter(self, seat: Seat, operation: Operation) -> None:
+        assert seat.counter is not None
+        limit = limit_of(operation)
+        block = seat.counter.hold(operation.key, count_of(operation), limit)
+        value = await block.__aenter__()
+        seat.blocks[operation] = block
+        assert limit is None or value.cumulative <= limit
+        if seat.kind == "strict" or limit is not None:
+            self._seen(seat, operation.key, value, operation.start)
+
+    async def _leave(self, seat: Seat) -> None:
+        operation = next(iter(seat.blocks))
+        self.record.end(operation, trio.current_time())
+        await seat.blocks.pop(operation).__aexit__(None, None, None)
+
+    def _decided(self, seat: Seat, operation: Operation, result: object) -> Outcome:
+        assert isinstance(result, Change)
+        total, own = result.previous
+        assert result.applied == condition_of(operation).holds(total)
+        added = count_of(operation) if result.applied else 0
+        assert result.current == (total + added, own + added)
+        self._seen(seat, operation.key, result.previous, operation.start)
+        return "done" if result.applied else "refused"
+
+    def _seen(self, seat: Seat, key: str, value: CounterValue, asked: float) -> None:
+        """Somebody has been told a value by the store."""
+        for part in value:
+            total = unsigned(key, part)
+            self.record.check(key, total, before=asked, reader=seat.life, quiet=False)
 
     async def _read(self, seat: Seat, key: str) -> None:
         start = trio.current_time()
         assert seat.counter is not None
         with trio.move_on_after(0.1), suppress(InstanceConflictError):
-            total, own = await seat.counter.get(key)
+            value = await seat.counter.get(key)
             if seat.kind == "strict":
-                for part in (total, own):
-                    unsigned = _unsigned(key, part)
-                    self.record.check(key, unsigned, before=start, reader=seat.life, quiet=False)
+                self._seen(seat, key, value, start)
 
     async def _flush(self, seat: Seat, patience: float) -> None:
         counter = seat.counter
@@ -387,13 +454,6 @@ class World:
         assert seat.counter is not None
         age = seat.counter.statistics().last_heartbeat_age
         return seat.counter.statistics().connected and (age or math.inf) < 2 * HEARTBEAT
-
-
-def _signed(key: str, count: int) -> int:
-    return -count if key.startswith("-") else count
-
-
-_unsigned = _signed
 
 
 @asynccontextmanager
