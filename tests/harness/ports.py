@@ -14,7 +14,7 @@ _FIRST, _LAST = 20_000, 32_000
 
 # Parallel test processes begin at different places, so that they rarely race
 # for one port between the probe and the bind.
-_attempts = itertools.count(os.getpid() * 37)
+_attempts = itertools.count(os.getpid() * 4_999)
 
 
 def free_port() -> int:
