@@ -35,6 +35,7 @@ class Conversation:
         *,
         settle: Callable[[News, float], None],
         refused: Callable[[], None],
+        recovered: Callable[[], None],
     ) -> None:
         self.sent_at: float | None = None  # when what has no answer yet was asked first
         self.heard_at: float | None = None  # when what was the last sign of life was asked
@@ -46,6 +47,7 @@ class Conversation:
         self._dispatch = dispatch
         self._settle = settle
         self._on_refusal = refused
+        self._on_recovery = recovered
         self._patience = trio.CancelScope()  # ends when an answer is overdue
 
     async def register(self, link: Link) -> None:
@@ -121,7 +123,7 @@ class Conversation:
                     self.connected = True
                     self.connections += 1
                 if self.outage.over():
-                    self._dispatch.revive()
+                    self._on_recovery()
                 if session.idle:
                     self._dispatch.answered(reply)
                 else:

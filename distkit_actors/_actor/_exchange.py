@@ -48,7 +48,12 @@ class Exchange:
         self.lets_go = True  # the end of a hold is told to the store
         self.outage = Outage(prefix, timing.backoff_cap)
         self.talk = Conversation(
-            session, dispatch, self.outage, settle=self._settle, refused=self._on_refusal
+            session,
+            dispatch,
+            self.outage,
+            settle=self._settle,
+            refused=self._on_refusal,
+            recovered=self._on_recovery,
         )
         self._session = session
         self._dispatch = dispatch
@@ -207,6 +212,11 @@ class Exchange:
 
     def _on_refusal(self) -> None:
         self._flush_quota, self._backlog = 0, False
+
+    def _on_recovery(self) -> None:
+        """Make up for what a refusal called off: whoever is busy has no beat to do it."""
+        self._dispatch.revive()
+        self._flush_quota = self._dispatch.pending
 
     # ---------------------------------------------------------------------- exit
 

@@ -88,3 +88,26 @@ async def test_a_hold_that_the_store_refused_to_end_ends_when_it_answers_again(
     world.wire(a).refuse(None)
     await a.get("j")
     assert (0, 0) == await a.get("k")
+
+
+@on_memory
+async def test_counts_whose_flush_fell_into_a_refusal_arrive_though_no_beat_is_due(
+    world: World,
+) -> None:
+    """One who is busy beats never, and what the store refused was not even these counts."""
+    a, b = await world.lax(), await world.strict()
+    wire = world.wire(a)
+    wire.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.get, "busy")  # on its way while the flush falls due
+        await ticks(STEPS)
+        a.inc_nowait("k", 5)
+        await trio.sleep(0.05)
+        wire.refuse(StoreError("out of memory"))
+        wire.release()
+    wire.refuse(None)
+    end = trio.current_time() + 2 * world.interval
+    while trio.current_time() < end:
+        await a.get("busy")
+        await world.intervals(0.3)
+    assert (5, 0) == await b.get("k")
