@@ -187,14 +187,14 @@ class Watches:
             self.changed(self._watchers)
 
     async def _follow(self, tidings: Tidings) -> None:
-        pause = _FIRST_BACKOFF
+        pause, refused = _FIRST_BACKOFF, False
         while True:  # noqa: ASYNC913 - connecting is a checkpoint
             try:
                 await tidings.connect()
                 # In this order, so that no change falls between a read and the first word.
                 await self._lease()
                 self.changed(self._watchers)
-                pause = _FIRST_BACKOFF
+                pause, refused = _FIRST_BACKOFF, False
                 while True:
                     changed = await tidings.wait()
                     self.changed(self._watchers if changed is None else changed)
@@ -202,8 +202,11 @@ class Watches:
                 await trio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_BACKOFF)
             except StoreError as error:
-                logger.warning("%s: changes are not pushed, so read: %s", self._prefix, error)
-                await self._go_without()
+                if not refused:
+                    logger.warning("%s: changes are not pushed, so read: %s", self._prefix, error)
+                refused = True
+                with trio.move_on_after(_POLL):  # a right may be granted, and memory be found
+                    await self._go_without()
 
     async def _poll(self) -> None:
         while True:

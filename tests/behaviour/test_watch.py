@@ -17,6 +17,7 @@ from distkit_actors import (
     InvalidKeyError,
     MemoryStore,
     Store,
+    StoreError,
     StrictInstanceAwareCounter,
 )
 from distkit_actors._core._messages import Apply, Request, Watch
@@ -242,6 +243,27 @@ async def test_a_store_that_cannot_push_is_polled(autojump_clock: trio.testing.M
             await b.inc("k")
             await until(values, (number, 0))
             assert trio.current_time() - began <= 0.06
+
+
+@on_memory
+async def test_a_refusal_that_has_passed_costs_nothing_more(world: World) -> None:
+    """Whoever was refused once asks for word of changes again, and need not read all the time."""
+    a, b = await world.strict(), await world.strict()
+    wire = world.wire(a)
+    wire.refuse(StoreError("out of memory"))
+    async with watching(a) as values:
+        await trio.sleep(0.1)
+        wire.refuse(None)
+        await until(values, (0, 0))
+        await trio.sleep(5)
+        before = wire.counts["requests"]
+        await trio.sleep(10)
+        polls = 2 * 10 / 2.0
+        assert wire.counts["requests"] - before <= polls + 10 / a._actor._timing.period + 2
+        began = trio.current_time()
+        await b.inc("k")
+        await until(values, (1, 0))
+        assert trio.current_time() - began <= 0.02
 
 
 # ------------------------------------------------------------------------------- ends
