@@ -4,47 +4,55 @@
 -- costs several times as much, most of it for making its functions.
 --
 -- Returns what to answer, or nil if the case is another one: then nothing has been done.
+local ADD, FOLDED = 43, 38  -- + and &
 local function quick()
-  local call, ours, mine = redis.call, KEYS[1], KEYS[7]
+  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
   if ARGV[9] ~= '0' or ARGV[11] ~= '' then
     return nil
   end
-  local fields = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold'}
-  local space = {':born', ':clock', ':grace', ':clear', ':floor', ':latest', ':due'}
-  local last, seen = 7, {}
+  -- Tables have room for one entry from the start, as making room costs more than filling it,
+  -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
+  local fields = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold', first}
+  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', first}
+  local last, seen = 7, #ARGV > 15 and {} or nil
   for index = 12, #ARGV, 4 do
-    local kind, key = string.sub(ARGV[index], 1, 1), ARGV[index + 1]
-    if kind ~= '+' and kind ~= '&' or seen[key] then
+    local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
+    if kind ~= ADD and kind ~= FOLDED or seen and seen[key] then
       return nil
     end
     last = last + 1
-    seen[key], fields[last], space[last] = true, key, key
+    if seen then
+      seen[key], fields[last], space[last] = true, key, key
+    end
   end
-  space[last + 1] = ':watch'
 
-  local own = call('HMGET', mine, unpack(fields))
+  local own = call('HMGET', mine, unpack(fields, 1, last))
   if own[1] ~= ARGV[3] or own[3] ~= 'live' or own[5] ~= ARGV[6] or own[6] ~= ARGV[8]
-    or own[7] ~= ARGV[5] or tonumber(own[2]) + 1 ~= tonumber(ARGV[4]) then
+    or own[7] ~= ARGV[5] or own[2] + 1 ~= ARGV[4] + 0 then
     return nil
   end
-  local now = tonumber(ARGV[1])
-  if not now then
+  local at = ARGV[1]
+  if at == '' then
     local time = call('TIME')
-    now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+    at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
   end
-  if now - tonumber(own[4]) >= math.floor(tonumber(ARGV[6]) / 64) then
+  local now = at + 0
+  if now - own[4] >= math.floor(ARGV[6] / 64) then
     return nil
   end
-  local sums = call('HMGET', ours, unpack(space))
-  local clock, known = tonumber(sums[2] or 0), tonumber(ARGV[5])
-  local clear, latest = sums[4] or '0', sums[6] or '0'
-  if not sums[1] or now - clock > tonumber(ARGV[7]) or known < tonumber(clear)
-    or known < tonumber(latest) or now >= tonumber(sums[7] or 0) then
+  local sums = call('HMGET', ours, unpack(space, 1, last))
+  local silence, clear, latest = now - (sums[2] or 0), sums[3] or '0', sums[5] or '0'
+  if not sums[1] or silence > ARGV[7] + 0 or now >= (sums[6] or 0) + 0
+    or clear ~= '0' and ARGV[5] + 0 < clear + 0
+    or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
     return nil
+  end
+  if silence <= 0 then
+    at = string.format('%.0f', (sums[2] or 0) + 1)
   end
 
-  local at = string.format('%.0f', math.max(clock + 1, now))
-  local results, words, removed, made = {}, {':seq', ARGV[4], ':reply', ''}, {}, false
+  local results, words, removed, made = {''}, {':seq', ARGV[4], ':reply', '', '', ''}, {}, false
+  local written = 4
   for nth = 8, last do
     local index = 4 * nth - 20
     local value, after = ARGV[index + 2], ARGV[index + 3]
@@ -61,7 +69,7 @@ local function quick()
     if rest ~= '' and not holds(string.sub(rest, 1, 1) == 'o' and slice or total,
         string.sub(rest, 2, 3), string.sub(rest, 4)) then
       result = result .. '?'
-    elseif string.sub(word, 1, 1) == '&' and #string.gsub(total, '-', '') > 18 then
+    elseif string.byte(word) == FOLDED and #string.gsub(total, '-', '') > 18 then
       result = '/'
     elseif value ~= '0' then
       if after == '' then
@@ -76,8 +84,8 @@ local function quick()
             removed[#removed + 1] = key
           else
             made = made or not stamp
-            words[#words + 1] = key
-            words[#words + 1] = after .. (stamp or '@' .. at)
+            words[written + 1], words[written + 2] = key, after .. (stamp or '@' .. at)
+            written = written + 2
           end
         elseif string.find(sum.err, 'overflow', 1, true) then
           result = '!'
@@ -88,19 +96,19 @@ local function quick()
     end
     results[nth - 7] = result
   end
-  local answer = at .. '|0|' .. table.concat(results, ';')
+  local answer = at .. '|0|' .. table.concat(results, ';', 1, last - 7)
   words[4] = answer
-  call('HSET', mine, unpack(words))
+  call('HSET', mine, unpack(words, 1, written))
   if #removed > 0 then
     call('HDEL', mine, unpack(removed))
   end
   if made then
     call('HSET', ours, ':clock', at)
   end
-  local watch = sums[last + 1]
-  if watch and now < tonumber(watch) then  -- announce what changed (P37)
+  local watch = sums[7]
+  if watch and now < watch + 0 then  -- announce what changed (P37)
     local changed = removed
-    for index = 5, #words, 2 do
+    for index = 5, written, 2 do
       changed[#changed + 1] = words[index]
     end
     if #changed > 0 then
@@ -108,7 +116,7 @@ local function quick()
         #changed > 100 and '*' or table.concat(changed, ':'))
     end
   end
-  return {'done', answer, '0', '0', clear, sums[5] or '0', latest}
+  return {'done', answer, '0', '0', clear, sums[4] or '0', latest}
 end
 
 local answer = quick()

@@ -66,16 +66,17 @@ end
 -- their sum yet go to a body of their own, so that the caller has nothing left here that it
 -- does not know of (I12). Returns whether slices remain, and whether there is such a body.
 local function purge(at, thr, ret, hold)
-  local _, stuck = take_away(I, some_slices(I, PURGE), PURGE)
+  local keys, pieces = some_slices(I, PURGE)
+  local _, stuck = take_away(I, keys, pieces, PURGE)
   if #stuck > 0 then
     local orphan = instance .. ':' .. text(at)
-    local hash, keys = hash_of(orphan), {}
+    local hash, left = hash_of(orphan), {}
     for index = 1, #stuck, 2 do
-      keys[#keys + 1] = stuck[index]
+      left[#left + 1] = stuck[index]
     end
     write_record(hash, 0, '', '0', 'dead', thr, ret, hold, 0)
     spread('HSET', hash, stuck)
-    spread('HDEL', I, keys)
+    spread('HDEL', I, left)
     call('ZADD', H, text(hold), orphan)
     enqueue(orphan)
   end

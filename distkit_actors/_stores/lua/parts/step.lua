@@ -257,7 +257,8 @@ local function forget(name)
   if not call('ZSCORE', D, name) then
     return '0,0'
   end
-  gone = take_away(hash, some_slices(hash, PURGE), PURGE)
+  local keys, pieces = some_slices(hash, PURGE)
+  gone = take_away(hash, keys, pieces, PURGE)
   if gone > 0 and not has_slices(hash) then
     release(name, hash)
   end

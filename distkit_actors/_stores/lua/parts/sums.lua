@@ -1,4 +1,5 @@
 -- Epochs and sums.
+local COLON = 58
 
 -- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
 local sum = {}
@@ -80,8 +81,8 @@ local function add(key, first, second, third)
   if not total then
     return false
   end
-  for _, amount in ipairs(second and {second, third} or {}) do
-    total = increase(key, amount)
+  for nth = 2, third and 3 or second and 2 or 1 do
+    total = increase(key, nth == 2 and second or third)
     if not total then
       if before == '0' then
         call('HDEL', N, key)
@@ -151,26 +152,25 @@ local function forget_sums()
   sum, cleared_all = {}, now < space.watch
 end
 
--- Takes slices {key, piece, key, piece, …} of the instance hash `name` out of their sums and
--- away, at most `limit` of them. Returns how many are gone, and as a list of the same form
+-- Takes slices of the instance hash `name` out of their sums and away, at most `limit` of them:
+-- `pieces`, which may be missing, of `keys`. Returns how many are gone, and as {key, piece, …}
 -- those whose sum would leave int64 without them (I12).
-local function take_away(name, pieces, limit)
-  local keys, gone, stuck = {}, {}, {}
-  for index = 1, #pieces, 2 do
-    keys[#keys + 1] = pieces[index]
-  end
-  local epochs = epochs_of(keys)
-  for index = 1, #pieces, 2 do
+local function take_away(name, keys, pieces, limit, epochs)
+  epochs = epochs or epochs_of(keys)
+  local gone, stuck = {}, {}
+  for index, key in ipairs(keys) do
     if #gone == limit then
       break
     end
-    local key = pieces[index]
-    local value, stamp = parse(pieces[index + 1])
-    if stamp < epochs[key] or add(key, minus(value)) then
-      gone[#gone + 1] = key
-    else
-      stuck[#stuck + 1] = key
-      stuck[#stuck + 1] = pieces[index + 1]
+    local piece = pieces[index]
+    if piece then
+      local value, stamp = split(piece)
+      if stamp + 0 < epochs[key] or add(key, minus(value)) then
+        gone[#gone + 1] = key
+      else
+        stuck[#stuck + 1] = key
+        stuck[#stuck + 1] = piece
+      end
     end
   end
   if #gone > 0 then
@@ -180,17 +180,17 @@ local function take_away(name, pieces, limit)
   return #gone, stuck
 end
 
--- Some slices of an instance hash, `count` or all if there are fewer, as a list.
+-- Some slices of an instance hash, `count` or all if there are fewer: keys and pieces.
 local function some_slices(name, count)
-  local pieces = {}
   local found = call('HRANDFIELD', name, count + OWN_FIELDS, 'WITHVALUES')
+  local keys, pieces = {}, {}
   for index = 1, #found, 2 do
-    if string.sub(found[index], 1, 1) ~= ':' and #pieces < 2 * count then
-      pieces[#pieces + 1] = found[index]
-      pieces[#pieces + 1] = found[index + 1]
+    if string.byte(found[index]) ~= COLON and #keys < count then
+      keys[#keys + 1] = found[index]
+      pieces[#keys] = found[index + 1]
     end
   end
-  return pieces
+  return keys, pieces
 end
 
 local function has_slices(name)
