@@ -162,7 +162,7 @@ class Dispatch:
         if self.ledger is not None:
             if news.cleared:
                 self.ledger.cleared(self._own, by_us=False, now=now)
-            for key in news.moved:
+            for key in news.epochs:
                 self.ledger.moved(key, self._own(key), now)
         if news.results is not None:
             if self._errand is not None:

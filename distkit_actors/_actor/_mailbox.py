@@ -258,9 +258,7 @@ class Mailbox:
         return operation
 
     def take(self, limit: int, own: Mapping[str, Slice]) -> list[Parcel]:
-        """Take what may travel now, ``limit`` keys at most; nothing if a barrier is first."""
-        if self.barrier() is not None:
-            return []
+        """Take what may travel now, ``limit`` keys at most; there is no `barrier` before it."""
         lanes = self._queue[0]
         assert isinstance(lanes, dict)
         keys = list(lanes) if len(lanes) <= limit else list(islice(lanes, limit))
@@ -272,6 +270,10 @@ class Mailbox:
         """Take from a lane what folds into one entry."""
         lane = lanes[key]
         first = next(iter(lane))
+        if len(lane) == 1:
+            del lanes[key]
+            first.home = None
+            return Parcel(_entry(first, first.value, guarded=type(first) is Release), [first])
         bound = FOLD_LIMIT if own is None or abs(own.value) < FOLD_LIMIT else 0
         taken: list[Operation] = []
         total, reach, guarded = 0, 0, False
@@ -293,16 +295,8 @@ class Mailbox:
         else:
             for operation in taken:
                 del lane[operation]
-        entry = Entry(
-            cast("Kind", first.kind),
-            key,
-            total,
-            folded=len(taken) > 1 and any(operation.value for operation in taken),
-            condition=first.condition,
-            of_own=first.of_own,
-            guarded=guarded,
-        )
-        return Parcel(entry, taken)
+        folded = len(taken) > 1 and any(operation.value for operation in taken)
+        return Parcel(_entry(first, total, folded=folded, guarded=guarded), taken)
 
     def give_back(self, operations: list[Operation]) -> None:
         """Let operations wait again, before all others, unless their callers have gone."""
@@ -341,3 +335,16 @@ class Mailbox:
         for operation in drained:
             operation.home = None
         return drained
+
+
+def _entry(first: Operation, value: int, *, folded: bool = False, guarded: bool) -> Entry:
+    """Return what ``first`` is in a batch, and with ``value`` those that were folded into it."""
+    return Entry(
+        cast("Kind", first.kind),
+        first.key,
+        value,
+        folded=folded,
+        condition=first.condition,
+        of_own=first.of_own,
+        guarded=guarded,
+    )

@@ -31,6 +31,8 @@ MAX_MOVES: Final = 100
 class Kind(enum.Enum):
     """What one entry of a batch does; the value is its name on the wire."""
 
+    __hash__ = object.__hash__  # that of enum is not in C, and kinds are looked up for each entry
+
     ADD = "+"
     """Add to the own slice; 0 only reads."""
     PUT = "="
@@ -151,8 +153,7 @@ class Load:
     cursor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(NamedTuple):
     """A batch. With no entries it is a heartbeat."""
 
     instance: str
@@ -254,8 +255,7 @@ class Loaded:
     slices: Sequence[tuple[str, int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(NamedTuple):
     """What happened to epochs: others' moves the instance may not know (P10)."""
 
     cleared: int
@@ -265,8 +265,7 @@ class Journal:
     moves: Sequence[tuple[str, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """Executed, now or by an earlier copy (then there is no journal)."""
 
     at: int
@@ -280,8 +279,7 @@ class Done:
     """Leftovers remain: this first part of a `Resume` only purged, send it again (P18)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Behind(NamedTuple):
     """Not executed: there are more moves than one reply holds. Read these, then send again."""
 
     journal: Journal

@@ -115,12 +115,13 @@ class Session:
         """
         if not self.idle:
             raise ProtocolError(f"a batch was begun in {self.phase}")
-        batch = list(self._with_beliefs(entries))
+        batch = self._with_beliefs(entries)
         if whole and (leave or len({entry.kind is Kind.MOVE for entry in batch}) > 1):
             raise ProtocolError("a whole batch either moves epochs or does not")
-        kinds = {entry.kind for entry in batch}
-        if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
-            raise ProtocolError("a batch that moves epochs forgets nobody")
+        if len(batch) > 1:
+            kinds = {entry.kind for entry in batch}
+            if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
+                raise ProtocolError("a batch that moves epochs forgets nobody")
         self._batch = Batch(batch, budget, leave, whole)
         self._batch.since = self.known
 
@@ -136,19 +137,9 @@ class Session:
         """Return what to send now, the same until `receive` makes progress; None when idle."""
         match self.phase:
             case Phase.LIVE if self._batch:
-                batch = self._batch
-                return Apply(
-                    self.instance,
-                    self.incarnation,
-                    self.seq + 1,
-                    self.known,
-                    self.pace,
-                    batch.entries,
-                    batch.leave,
-                    batch.budget,
-                    batch.whole,
-                    None if batch.since == self.known else batch.since,
-                )
+                return self._apply(self._batch)
+            case Phase.LIVE:
+                return None
             case Phase.PEEK:
                 return Peek(self.instance)
             case Phase.OPEN:
@@ -167,6 +158,20 @@ class Session:
             case _:
                 return None
 
+    def _apply(self, batch: Batch) -> Apply:
+        return Apply(
+            self.instance,
+            self.incarnation,
+            self.seq + 1,
+            self.known,
+            self.pace,
+            batch.entries,
+            batch.leave,
+            batch.budget,
+            batch.whole,
+            None if batch.since == self.known else batch.since,
+        )
+
     def lost(self) -> None:
         """Note that the request may have been executed, and that no answer will come."""
         if self._batch:
@@ -183,8 +188,9 @@ class Session:
             raise ProtocolError("a batch that may have run was withdrawn")
         self._batch = None
 
-    def _with_beliefs(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+    def _with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:
         """Tell the store what each own slice becomes if it is what we believe (P2)."""
+        batch: list[Entry] = []
         own: dict[str, int] = {}
         for entry in entries:
             key = entry.key
@@ -194,11 +200,12 @@ class Session:
                 # If the entry before is refused, ``after`` would be wrong.
                 raise ProtocolError(f"two entries of one batch add to {key!r}")
             if entry.kind is Kind.ADD:
-                own[key] += entry.value
-                yield entry._replace(after=own[key] if fits(own[key]) else None)
+                own[key] = after = own[key] + entry.value
+                batch.append(_with_after(entry, after if fits(after) else None))
             else:
                 own[key] = entry.value
-                yield entry
+                batch.append(entry)
+        return batch
 
     def _claim(self, key: str, piece: Slice) -> Entry:
         own = self.slices[key].value if key in self.slices else 0
@@ -356,7 +363,6 @@ class Session:
         self.withheld = [
             (key, piece) for key, piece in self.withheld if piece.stamp >= epochs.get(key, 0)
         ]
-        news.moved += epochs
         news.epochs |= epochs
 
     # ------------------------------------------------------------------ resuming
@@ -520,3 +526,9 @@ class Session:
         if isinstance(result, Before):
             after = result.slice + claim.value
             self._write(claim.key, after, claim.stamp, kept=bool(result.slice))
+
+
+def _with_after(entry: Entry, after: int | None) -> Entry:
+    """Return what ``entry._replace(after=after)`` does, in a quarter of the time."""
+    kind, key, value, _, folded, stamp, condition, of_own, guarded = entry
+    return Entry(kind, key, value, after, folded, stamp, condition, of_own, guarded)

@@ -16,10 +16,8 @@ class News:
     """One for each entry, once the batch has ended."""
     at: int = 0
     """Stamp of the step that executed the batch."""
-    moved: list[str] = field(default_factory=list[str])
-    """Keys whose epoch somebody moved."""
     epochs: dict[str, int] = field(default_factory=dict[str, int])
-    """Where to."""
+    """Keys whose epoch somebody moved, and where to."""
     dropped: list[str] = field(default_factory=list[str])
     """Keys whose own slice went with a move."""
     gone: set[str] = field(default_factory=set[str])

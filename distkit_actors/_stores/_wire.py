@@ -74,6 +74,15 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
     """Return the script for ``request`` and its arguments, but for the time in front."""
     words = [request.instance.encode()]
     match request:
+        case Apply():
+            words += (
+                *_session(request),
+                b"w" if request.whole else _FLAG[request.leave],
+                b"%d" % request.budget,
+                b"" if request.since is None else b"%d" % request.since,
+            )
+            words += _entries(request.entries)
+            return "apply", words
         case Peek():
             return "peek", words
         case Open():
@@ -88,15 +97,6 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
         case Load():
             words += (b"%d" % request.incarnation, request.cursor.encode())
             return "load", words
-        case Apply():
-            words += (
-                *_session(request),
-                b"w" if request.whole else _FLAG[request.leave],
-                b"%d" % request.budget,
-                b"" if request.since is None else b"%d" % request.since,
-            )
-            words += _entries(request.entries)
-            return "apply", words
         case Resume():
             words += (
                 *_session(request),

@@ -142,13 +142,13 @@ async def gaps_are_noticed(store: Store) -> None:
         same(peeked.incarnation, a.session.incarnation, "the incarnation peeked at")
         request = a.compose(add("k", 1))
         for changed, recorded in (
-            (replace(request, seq=request.seq + 1), request.seq - 1),
-            (replace(request, instance=fresh()), None),
-            (replace(request, incarnation=request.incarnation + 1), None),
+            (request._replace(seq=request.seq + 1), request.seq - 1),
+            (request._replace(instance=fresh()), None),
+            (request._replace(incarnation=request.incarnation + 1), None),
         ):
             reply = expect(MustResume, await a.send(changed), f"{changed}")
             same((reply.recorded, reply.born), (recorded, peeked.born), f"answer to {changed}")
-        older = replace(request, incarnation=request.incarnation - 1)
+        older = request._replace(incarnation=request.incarnation - 1)
         conflict = expect(Conflict, await a.send(older), "a batch of an older incarnation")
         same(conflict.incarnation, request.incarnation, "the incarnation that holds the id")
         same(await b.total("k"), 5, "after batches that must not be executed")
@@ -371,7 +371,7 @@ async def epochs_are_told(store: Store) -> None:
         assert done.journal is not None, "the first answer to a batch brings no journal"
         told = dict(done.journal.moves)
         assert told.get("k", 0) > 0, f"a heartbeat does not tell of another's move: {done.journal}"
-        same(a.take(done).moved, list(told), "the moves that the instance took in")
+        same(list(a.take(done).epochs), list(told), "the moves that the instance took in")
         same(set(a.session.slices), {"j"}, "the slices left to the instance")
         done = expect(Done, await a.send(a.compose()), "a heartbeat")
         assert done.journal is not None
@@ -408,7 +408,7 @@ async def long_journals_come_in_pages(store: Store) -> None:
             if isinstance(reply, Behind):
                 pages += 1
                 same(await b.total("kept"), 1, "while the journal is read")
-            moved += a.take(reply).moved
+            moved += a.take(reply).epochs
         assert pages, "more moves than an answer may hold, and the batch was executed at once"
         same(sorted(moved), sorted(keys), "the moves told")
         values = await b.values("kept", keys[0], keys[-1])
@@ -439,7 +439,7 @@ async def leavers_leave(store: Store) -> None:
         same(a.session.phase, Phase.LEFT, "the instance after its last batch")
         values = await b.values("k", "j", "void")
         same(values, [(1, 1), (0, 0), (30, 30)], "after one has left")
-        more = replace(leave, seq=leave.seq + 1, entries=(add("k", 1),), leave=False)
+        more = leave._replace(seq=leave.seq + 1, entries=(add("k", 1),), leave=False)
         reply = expect(MustResume, await a.send(more), "a batch after the last")
         same(reply.recorded, leave.seq, "the last seq recorded")
         peeked = expect(Peeked, await b.send(Peek(a.name)), "a peek at one that has left")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final, TypeVar
 
 from .._core._conditions import Condition
@@ -186,7 +185,7 @@ class Client:
     async def skip(self) -> MustResume:
         """Have the store notice a gap, so that everything is to be re-asserted next."""
         request = self.compose()
-        skipping = replace(request, seq=request.seq + 1)
+        skipping = request._replace(seq=request.seq + 1)
         reply = expect(MustResume, await self.send(skipping), "a batch after one that never came")
         self.take(reply)
         return reply

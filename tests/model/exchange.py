@@ -109,7 +109,7 @@ class Exchange(Desks):
         self, number: int, request: Request, budget: int, outcome: str, *, current: bool
     ) -> Reply:
         if isinstance(request, Apply) and budget:
-            request = replace(request, budget=budget)
+            request = request._replace(budget=budget)
         registry = self.ns.registry
         holder = registry.records.get(request.instance)
         incarnation = holder.incarnation if holder else 0

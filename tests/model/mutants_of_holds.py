@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from distkit_actors._actor._dispatch import Dispatch
@@ -113,7 +112,7 @@ def _half_a_batch() -> Sequence[Patch]:
     def changed(self: Namespace, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         if not (isinstance(step.request, Apply) and step.request.whole):
             return run_all(self, step, entries)
-        results = run_all(self, step._replace(request=replace(step.request, whole=False)), entries)
+        results = run_all(self, step._replace(request=step.request._replace(whole=False)), entries)
         if Verdict.REFUSED not in results:
             return results
         return tuple(r if r is Verdict.REFUSED else Verdict.UNDONE for r in results)

@@ -212,7 +212,7 @@ def normalised(reply: Reply) -> Reply:
         return replace(reply, rows=sorted(set(reply.rows)))
     if isinstance(reply, (Done, Behind)) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
-        return replace(reply, journal=replace(reply.journal, moves=moves))
+        return reply._replace(journal=reply.journal._replace(moves=moves))
     return reply
 
 

@@ -119,7 +119,7 @@ def with_keys(change: Callable[[str], str]) -> Callable[[], Namespace]:
     class ChangedKeys(Changed):
         def apply(self, request: Apply, record: Record | None) -> Apply:
             entries = [entry._replace(key=change(entry.key)) for entry in request.entries]
-            return replace(request, entries=entries)
+            return request._replace(entries=entries)
 
     return ChangedKeys
 
@@ -143,13 +143,13 @@ class AnswersRepeatsAnew(Changed):
             Before(self.registry.total(e.key), slices.get(e.key, Slice(0, 0)).value)
             for e in request.entries
         ]
-        return replace(reply, results=anew)
+        return reply._replace(results=anew)
 
 
 class ExecutesLateCopies(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         if record and request.seq < record.seq:
-            return replace(request, seq=record.seq + 1)
+            return request._replace(seq=record.seq + 1)
         return request
 
 
@@ -186,7 +186,7 @@ class AnswersInDoubles(Changed):
             Before(rough(r.cumulative), rough(r.slice)) if isinstance(r, Before) else r
             for r in reply.results
         ]
-        return replace(reply, results=results)
+        return reply._replace(results=results)
 
 
 class AnswersDoubles(Changed):
@@ -195,7 +195,7 @@ class AnswersDoubles(Changed):
             Before(float(r.cumulative), r.slice) if isinstance(r, Before) else r  # type: ignore[arg-type]
             for r in reply.results
         ]
-        return replace(reply, results=results)
+        return reply._replace(results=results)
 
 
 class SumsInDoubles(Registry):
@@ -258,7 +258,7 @@ class AddsFirst(TakesAwayFirst):
 
 class NeverSplits(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, entries=[e._replace(folded=False) for e in request.entries])
+        return request._replace(entries=[e._replace(folded=False) for e in request.entries])
 
 
 class BelievesTheInstance(Namespace):
@@ -271,15 +271,15 @@ class BelievesTheInstance(Namespace):
 
 class Executes500(Changed):
     def done(self, request: Apply, reply: Done) -> Done:
-        return replace(reply, results=list(reply.results)[:500])
+        return reply._replace(results=list(reply.results)[:500])
 
 
 class RunsEntriesBackwards(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, entries=list(request.entries)[::-1])
+        return request._replace(entries=list(request.entries)[::-1])
 
     def done(self, request: Apply, reply: Done) -> Done:
-        return replace(reply, results=list(reply.results)[::-1])
+        return reply._replace(results=list(reply.results)[::-1])
 
 
 # ------------------------------------------------------------------------------- epochs
@@ -317,7 +317,7 @@ class DeletesNothingWithoutEpoch(Changed):
             else e
             for e in request.entries
         ]
-        return replace(request, entries=entries)
+        return request._replace(entries=entries)
 
 
 class ClearsWithoutEpoch(Epochs):
@@ -332,7 +332,7 @@ class ClearsWithoutEpoch(Epochs):
 class TellsNoMoves(Changed):
     def done(self, request: Apply, reply: Done) -> Done:
         if reply.journal:
-            return replace(reply, journal=replace(reply.journal, moves=()))
+            return reply._replace(journal=reply.journal._replace(moves=()))
         return reply
 
 
@@ -364,7 +364,7 @@ class TellsTooManyMoves(Epochs):
 class FencesNobody(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         if record and request.incarnation < record.incarnation:
-            return replace(request, incarnation=record.incarnation, seq=record.seq + 1)
+            return request._replace(incarnation=record.incarnation, seq=record.seq + 1)
         return request
 
 
@@ -458,19 +458,19 @@ class TakesResumesForOthers(Changed):
 
 class NeverReaps(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, budget=0)
+        return request._replace(budget=0)
 
 
 class ReapsWithoutBounds(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, budget=10_000)
+        return request._replace(budget=10_000)
 
 
 class ReapsLittle(Changed):
     """The keys of a batch are not the first to be free of the dead."""
 
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, budget=min(1, request.budget))
+        return request._replace(budget=min(1, request.budget))
 
 
 class HearsNoHeartbeats(Registry):
@@ -481,7 +481,7 @@ class HearsNoHeartbeats(Registry):
 
 class KnowsOneThreshold(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, pace=request.pace._replace(threshold=500_000))
+        return request._replace(pace=request.pace._replace(threshold=500_000))
 
 
 class KnowsNoBlackouts(Namespace):
@@ -506,7 +506,7 @@ class BelievesThoseWhoMissedMoves(Changed):
 
 class LetsNobodyLeave(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, leave=False)
+        return request._replace(leave=False)
 
 
 # ---------------------------------------------------------------------------------- all

@@ -33,7 +33,7 @@ from tests.testing.mutants import Changed
 
 class IgnoresWhole(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, whole=False)
+        return request._replace(whole=False)
 
 
 class KeepsSlicesOfWhatIsUndone(Namespace):
@@ -78,13 +78,13 @@ class UndoesWhereOneIsDeclined(Namespace):
 
 class IgnoresConditions(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, entries=[e._replace(condition=None) for e in request.entries])
+        return request._replace(entries=[e._replace(condition=None) for e in request.entries])
 
 
 class LooksAtTheOtherValue(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         entries = [entry._replace(of_own=not entry.of_own) for entry in request.entries]
-        return replace(request, entries=entries)
+        return request._replace(entries=entries)
 
 
 class DecidesBeforeTheBatch(Namespace):
@@ -150,7 +150,7 @@ class MovesWhatIsDeclined(Namespace):
 class SaysDoneOfWhatIsDeclined(Changed):
     def done(self, request: Apply, reply: Done) -> Done:
         results = [Before(*r) if isinstance(r, Declined) else r for r in reply.results]
-        return replace(reply, results=results)
+        return reply._replace(results=results)
 
 
 class RemembersDoneOfWhatIsDeclined(SaysDoneOfWhatIsDeclined):
@@ -163,7 +163,7 @@ class RemembersDoneOfWhatIsDeclined(SaysDoneOfWhatIsDeclined):
 
 class IgnoresGuards(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, entries=[e._replace(guarded=False) for e in request.entries])
+        return request._replace(entries=[e._replace(guarded=False) for e in request.entries])
 
 
 class GuardsAlways(Namespace):
@@ -184,7 +184,7 @@ class GuardsNotAfterClears(Namespace):
 
 class GuardsByWhatIsKnown(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        return replace(request, since=None)
+        return request._replace(since=None)
 
 
 # -------------------------------------------------------------------------------- forget

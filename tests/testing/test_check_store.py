@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import trio
@@ -78,7 +77,7 @@ class TellsMoreToRepeats(Namespace):
     def execute(self, request: Request, now: int) -> Reply:
         reply = super().execute(request, now)
         if isinstance(reply, Done) and reply.journal is None:
-            return replace(reply, journal=Journal(self.registry.epochs.cleared, 0, 0))
+            return reply._replace(journal=Journal(self.registry.epochs.cleared, 0, 0))
         return reply
 
 
@@ -149,8 +148,8 @@ async def test_what_counters_make_of_a_broken_store_is_unpacked(
 
 APPLY = Apply("i", 1, 1, 0, Pace(1, 1, 1), [Entry(Kind.ADD, "k", 1)])
 LESS = Entry(Kind.ADD, "k", 1, condition=Lt(5), guarded=True)
-CONDITIONAL = replace(APPLY, entries=[LESS, Entry(Kind.FORGET, "i", 0)])
-WHOLE = replace(APPLY, entries=[LESS._replace(guarded=False), Entry(Kind.PUT, "j", 1)], whole=True)
+CONDITIONAL = APPLY._replace(entries=[LESS, Entry(Kind.FORGET, "i", 0)])
+WHOLE = APPLY._replace(entries=[LESS._replace(guarded=False), Entry(Kind.PUT, "j", 1)], whole=True)
 SURVEY = Survey("i", Topic.KEYS)
 CLAIM = Resume("i", 1, 1, 0, Pace(1, 1, 1), 0, first=True, claims=[Entry(Kind.CLAIM, "k", 1)])
 
