@@ -117,7 +117,7 @@ class Actor:
         """Take ``operation`` in for the current task; see `Mailbox.put`."""
         self._mailbox.put(operation)
         if self._exchange.sleeper is not None:
-            self._exchange.wake()
+            self._exchange.attend()
 
     def _view(self, key: str, found: Before) -> CounterValue:
         """Return a value as own reads show it (I8)."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from .._core._messages import Behind, Done
+from .._core._messages import Behind, Done, Request
 from .._core._session import Phase, Session
 from .._core._under_way import News
 from .._errors import StoreError, StoreUnavailableError
@@ -20,6 +20,8 @@ from ._dispatch import Dispatch
 from ._outage import Outage
 
 _NEVER: Final = float("inf")
+#: Answers that tell of being alive.
+_LIFE_SIGNS: Final = (Done, Behind)
 #: How long an answer may take at the most, in times of the link's patience.
 _LENIENCE: Final = 1.25
 
@@ -48,6 +50,7 @@ class Conversation:
         self._settle = settle
         self._on_refusal = refused
         self._on_recovery = recovered
+        self._begun: Request | None = None  # what `begin` has sent
         self._patience = trio.CancelScope()  # ends when an answer is overdue
 
     async def register(self, link: Link) -> None:
@@ -78,21 +81,35 @@ class Conversation:
 
         Deadlines cost more than a batch, so one serves all that is asked within a while.
         """
-        deadline, least = self._patience.deadline, now + link.patience
-        if now >= deadline:
+        if now >= self._patience.deadline:
             await trio.sleep_forever()  # it is over already, so nothing must be asked
+        self._plan_patience(link, now)
+
+    def _plan_patience(self, link: Link, now: float) -> None:
+        deadline, least = self._patience.deadline, now + link.patience
         if least < _NEVER and not least <= deadline < _NEVER:
             self._patience.deadline = now + _LENIENCE * link.patience
 
     # -------------------------------------------------------------------- asking
 
+    def begin(self, link: Link) -> None:
+        """Send of the outstanding request what goes without waiting; `converse` follows."""
+        self._begun = self._session.request()
+        if self._begun is not None:
+            link.begin(self._begun)
+
     async def converse(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Exchange requests and answers until the outstanding batch, or inquiry, has ended."""
         session = self._session
-        while (request := session.request() or self._dispatch.question()) is not None:
+        begun, self._begun = self._begun, None
+        while (request := begun or session.request() or self._dispatch.question()) is not None:
             if not (link.connected or await self.connect(link)):
                 return  # noqa: ASYNC910 - connecting failed
-            await self._expect_answer(link, now)
+            if begun is None:
+                await self._expect_answer(link, now)
+            else:
+                self._plan_patience(link, now)
+                begun = None
             if self.sent_at is None:
                 self.sent_at = now
             try:
@@ -107,14 +124,14 @@ class Conversation:
                 now = trio.current_time()
             except StoreError as error:
                 self._refused(error)
-                return
+                return  # noqa: ASYNC910 - asking was one
             except BaseException:
                 session.lost()
                 raise
             else:
                 now = trio.current_time()
                 first_sent_at, self.sent_at = self.sent_at, None
-                if isinstance(reply, Done | Behind):
+                if isinstance(reply, _LIFE_SIGNS):
                     # A repeat may have been answered from the record (P16), and is then no sign
                     # of life itself. Other answers tell of none.
                     self.heard_at = first_sent_at
@@ -144,6 +161,9 @@ class Conversation:
     async def connect(self, link: Link) -> bool:
         """Make sure that there is a connection, however long it takes."""
         self._patience.deadline = _NEVER
+        if self._begun is not None:  # on a connection that is lost
+            self._begun = None
+            self._session.lost()
         while True:  # noqa: ASYNC913 - connecting is one
             try:
                 await link.connect()

@@ -28,6 +28,8 @@ _IDLE_REAPING_BUDGET: Final = 48
 #: Seconds without an operation after which such a batch is sent, while there are slices of the
 #: dead. A caller who does one operation after the other must not find one on the way each time.
 _REAPING_PAUSE: Final = 0.0005
+#: After so many operations that came one by one, the next is expected to be alone too.
+_LONE: Final = 3
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -60,6 +62,9 @@ class Exchange:
         self._timing = timing
         self._on_superseded = superseded
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
+        self._lone = 0  # batches of one operation each, in a row
+        self._hasty = False  # the outstanding batch was sent for one operation, by its caller
+        self._prompt: Link | None = None  # on which the next operation is sent by its caller
         self._flush_quota = 0  # keys that the flush that is due has still to send
         self._beat_due = False
         self._backlog = False  # the dead have slices, and taking them away makes progress
@@ -73,6 +78,21 @@ class Exchange:
         if self.sleeper is not None:
             task, self.sleeper = self.sleeper, None
             trio.lowlevel.reschedule(task)
+
+    def attend(self) -> None:
+        """Wake the task for an operation that has come; one that is alone is sent on the spot.
+
+        Its caller's task needs no turn of the scheduler for that, and what else is to be done is
+        done while the store works (P38).
+        """
+        link = self._prompt
+        if link is not None and link.prompt:
+            now = trio.current_time()
+            if trio.current_effective_deadline() > now:  # else it must never happen (P33)
+                self._hasty = True
+                self._make_up(now)
+                self.talk.begin(link)
+        self.wake()
 
     def beat(self) -> None:
         """Send a sign of life."""
@@ -114,8 +134,21 @@ class Exchange:
         while self._has_work():
             done = self._dispatch.operations_done
             await self._one_batch(link)
-            if done != self._dispatch.operations_done and not (self.stopping or self._has_work()):
-                await self._rest()
+            answered = self._dispatch.operations_done - done
+            hasty, self._hasty = self._hasty, False
+            if answered:
+                self._lone = self._lone + 1 if answered == 1 else 0
+            if hasty and self._dispatch.waiting:
+                # It was not alone. Whoever has its answer joins those who wait, if it goes on: else
+                # they would take turns for ever.
+                for _ in range(2):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            elif answered and not (self.stopping or self._has_work()):
+                self._prompt = link if self._lone > _LONE else None
+                try:
+                    await self._rest()
+                finally:
+                    self._prompt = None
 
     def _has_work(self) -> bool:
         if self._session.phase is Phase.FENCED:
@@ -156,8 +189,13 @@ class Exchange:
         if not (link.connected or await self.talk.connect(link)):
             self._beat_due = False  # with the next one it is tried again
             return  # noqa: ASYNC910 - connecting failed
-        beat, self._beat_due = self._beat_due, False
         now = trio.current_time()
+        self._make_up(now)
+        await self.talk.converse(link, now)
+
+    def _make_up(self, now: float) -> None:
+        """Make up a batch, or a question, if there is none yet."""
+        beat, self._beat_due = self._beat_due, False
         if not self._session.idle:
             pass  # it has been interrupted, and goes on
         elif self._dispatch.question() is not None:
@@ -168,7 +206,6 @@ class Exchange:
             self._session.begin(self._session.retries())
         else:
             self._begin(beat=beat, now=now)
-        await self.talk.converse(link, now)
 
     def _begin(self, *, beat: bool, now: float) -> None:
         """Make up a batch of what waits."""

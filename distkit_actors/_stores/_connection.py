@@ -114,6 +114,28 @@ class Connection(ABC):
             raise StoreUnavailableError(_LOST)
         return await self._run(self._exchange(pack(words)), _LOST)
 
+    @property
+    def prompt(self) -> bool:
+        """Whether there is a connection that `begin` can send on."""
+        return False
+
+    def begin(self, *words: bytes) -> None:
+        """Send of a command what goes without waiting; only while it is `prompt`."""
+        self._begin(pack(words))
+
+    async def finish(self) -> Answer:
+        """Send the rest of what was begun, and return its answer as `call` does. A checkpoint.
+
+        Like `call_untimed`, it is for one who cancels it when it takes too long.
+        """
+        return await self._run(self._finish(), _LOST)
+
+    def _begin(self, command: bytes) -> None:
+        raise NotImplementedError
+
+    async def _finish(self) -> Answer:
+        raise NotImplementedError
+
     async def receive(self) -> list[Answer]:
         """Wait for what the server sends by itself, and return what has come. A checkpoint.
 

@@ -62,6 +62,19 @@ class Link(ABC):
         """
         return await self.exchange(request)
 
+    @property
+    def prompt(self) -> bool:
+        """Whether there is a connection that `begin` can send on."""
+        return False
+
+    def begin(self, request: Request) -> None:
+        """Send of ``request`` what goes without waiting; only while the link is `prompt`.
+
+        It raises nothing: `exchange_untimed`, which is to follow with the same request, sends the
+        rest, waits for the answer, and tells of the trouble that there was.
+        """
+        raise NotImplementedError
+
 
 class Tidings(ABC):
     """Word of changes in a namespace, as its store pushes it. Used by one task at a time.

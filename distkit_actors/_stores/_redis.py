@@ -114,13 +114,14 @@ class _RedisLink(Link):
         self._patience = patience
         self._now = now
         self._checked = False
+        self._begun: tuple[bytes, ...] | None = None  # the command that `begin` has sent
         self._loading = False  # a cursor of this very connection is in use
 
     async def connect(self) -> None:
         if self.connected:
             await trio.lowlevel.checkpoint()
             return
-        self._loading = False
+        self._loading, self._begun = False, None
         try:
             await self._connection.connect()
             if not self._checked:
@@ -144,17 +145,26 @@ class _RedisLink(Link):
     def patience(self) -> float:
         return self._patience
 
+    @property
+    def prompt(self) -> bool:
+        return self._connection.prompt
+
+    def begin(self, request: Request) -> None:
+        self._begun = self._words(request)
+        self._connection.begin(*self._begun)
+
     async def exchange_untimed(self, request: Request) -> Reply:
         if isinstance(request, Load) and not self._loading:
             # Another server, after a failover, would read the cursor differently.
             request = Load(request.instance, request.incarnation, "")
-        name, arguments = encode(request)
-        time = b"%d" % self._now() if self._now else b""
-        keys = self._names.keys(request.instance)
-        words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, time, *arguments)
+        begun, self._begun = self._begun, None
+        words = begun or self._words(request)
         try:
             try:
-                answer = await self._connection.call_untimed(*words)
+                if begun:
+                    answer = await self._connection.finish()
+                else:
+                    answer = await self._connection.call_untimed(*words)
             except ErrorReplyError as error:
                 if error.code != "NOSCRIPT":
                     raise
@@ -166,6 +176,13 @@ class _RedisLink(Link):
         reply = decode(cast("Sequence[bytes]", answer))
         self._loading = isinstance(reply, Loaded)
         return reply
+
+    def _words(self, request: Request) -> tuple[bytes, ...]:
+        """Return the command that asks for it."""
+        name, arguments = encode(request)
+        time = b"%d" % self._now() if self._now else b""
+        keys = self._names.keys(request.instance)
+        return (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, time, *arguments)
 
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""

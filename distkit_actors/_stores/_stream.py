@@ -33,6 +33,7 @@ class StreamConnection(Connection):
         self._make = make
         self._stream: _Socket | trio.abc.Stream | None = None
         self._reader = hiredis.Reader()
+        self._unsent = b""  # the rest of what was begun
 
     @property
     def connected(self) -> bool:
@@ -57,6 +58,20 @@ class StreamConnection(Connection):
         if self._stream is None:
             raise trio.ClosedResourceError
         await self._stream.send_all(command)
+        return await self._receive()
+
+    @property
+    def prompt(self) -> bool:
+        """Whether there is a connection that can be sent on without waiting: not through TLS."""
+        return isinstance(self._stream, _Socket)
+
+    def _begin(self, command: bytes) -> None:
+        assert isinstance(self._stream, _Socket)
+        self._unsent = command[self._stream.send_nowait(command) :]
+
+    async def _finish(self) -> Answer:
+        if self._unsent:
+            await self._send(self._unsent)
         return await self._receive()
 
     async def _send(self, command: bytes) -> None:
@@ -121,6 +136,13 @@ class _Socket(trio.abc.Stream):
                     sent += self._socket.send(rest[sent:])
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._socket)
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what goes without waiting, and return how much that was."""
+        try:
+            return self._socket.send(data)
+        except OSError:  # full, or broken, which whoever sends the rest will see
+            return 0
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._socket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,6 +26,13 @@ class SlowStore(Store):
         self.mute = 0  # answers still to be swallowed
         self.asked: list[Request] = []
         self.dropped = 0  # requests that were given up
+        self.hasty = False  # sends what it can at once, and then is cut off
+        self.executed: list[Request] = []  # before anybody waited for an answer
+        self.doubts: list[bool] = []
+        self.in_doubt: Callable[[], bool] = lambda: False
+
+    def execute(self, request: Request) -> Reply:
+        return self._inner.execute("app", request)
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
@@ -50,6 +57,16 @@ class _SlowLink(Link):
     async def connect(self) -> None:
         await trio.lowlevel.checkpoint()
         self._up = True
+        self._store.doubts.append(self._store.in_doubt())
+
+    @property
+    def prompt(self) -> bool:
+        return self._store.hasty
+
+    def begin(self, request: Request) -> None:
+        self._store.execute(request)
+        self._store.executed.append(request)
+        self._up = False
 
     async def exchange(self, request: Request) -> Reply:
         with trio.fail_after(PATIENCE):
@@ -134,3 +151,21 @@ async def test_a_stop_is_patient_for_as_long_as_its_grace(
             store.mute = 1
         assert store.dropped == 1
         assert await other.get("k") == (0, 0)
+
+
+async def test_what_was_sent_at_once_is_in_doubt_if_the_connection_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Even if that was before anybody waited for its answer; it is asked again (P16, P38)."""
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        store.in_doubt = lambda: counter._actor._session.in_doubt
+        for number in range(1, 6):
+            assert await counter.inc("k") == (number, number)
+        store.hasty = True
+        for number in range(6, 20):
+            asked, executed = len(store.asked), len(store.executed)
+            assert await counter.inc("k") == (number, number)
+            assert store.asked[asked:] == store.executed[executed:]
+        assert len(store.executed) == 14
+        assert store.doubts == [False] + [True] * 14

@@ -18,7 +18,7 @@ from tests.faults.fleet import (
     until,
 )
 from tests.faults.lens import Lens
-from tests.harness.proxy import FaultProxy
+from tests.faults.troubles import doubt
 from tests.harness.server import RedisServer
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -145,13 +145,6 @@ async def test_in_doubt_when_the_store_is_emptied(
 ) -> None:
     """Decided anew, what is about the own slice counts once; moves are not repeated (P20)."""
 
-    async def emptied(proxy: FaultProxy) -> None:
-        proxy.drop_reply()
-        await proxy.wait_for("drop_reply")
-        proxy.refuse()
-        await own_redis.command_async("FLUSHALL")
-        proxy.accept()
-
     async with (
         proxied(own_redis) as proxy,
         strict(proxy.url, fresh_prefix, threshold=UNHURRIED) as a,
@@ -174,11 +167,8 @@ async def test_in_doubt_when_the_store_is_emptied(
             (FleetLimiter(b, "more tokens", 1).acquire, None),
         ]
         for operation, value in decided:
-            with trio.fail_after(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(emptied, proxy)
-                    assert await operation() == value
-            proxy.counts["drop_reply"] = 0
+            async with doubt(proxy, own_redis):
+                assert await operation() == value
         mine = {"k": 10, "l": 4, "tokens": 1}
         theirs = {"m": 2, "more tokens": 1}
         lens = Lens(own_redis, fresh_prefix)
@@ -192,12 +182,9 @@ async def test_in_doubt_when_the_store_is_emptied(
             lambda: a.set_if("k", Ge(0), 2),
             lambda: a.set_all_if({"k": (Ge(0), 2)}),
         ):
-            with trio.fail_after(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(emptied, proxy)
-                    with pytest.raises(OutcomeUnknownError):
-                        await move()
-            proxy.counts["drop_reply"] = 0
+            async with doubt(proxy, own_redis):
+                with pytest.raises(OutcomeUnknownError):
+                    await move()
         await b.inc_if("k", Ge(99))
         theirs.pop("m")
         mine["k"] = 6

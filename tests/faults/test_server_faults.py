@@ -23,8 +23,7 @@ from tests.faults.fleet import (
     until,
 )
 from tests.faults.lens import Lens
-from tests.faults.troubles import LOSSES, TROUBLES
-from tests.harness.proxy import FaultProxy
+from tests.faults.troubles import LOSSES, TROUBLES, doubt
 from tests.harness.server import RedisServer
 
 # ------------------------------------------------------------------------ under load
@@ -344,13 +343,6 @@ async def test_in_doubt_when_the_store_is_emptied(
 ) -> None:
     """Own counts are folded into what is re-asserted; moves are not repeated (I6)."""
 
-    async def emptied(proxy: FaultProxy) -> None:
-        proxy.drop_reply()
-        await proxy.wait_for("drop_reply")
-        proxy.refuse()
-        await own_redis.command_async("FLUSHALL")
-        proxy.accept()
-
     async with (
         proxied(own_redis) as proxy,
         strict(proxy.url, fresh_prefix, threshold=UNHURRIED) as a,
@@ -364,15 +356,9 @@ async def test_in_doubt_when_the_store_is_emptied(
             (a.clear_on_instance, None),
             (lambda: a.inc("k", 9), (9, 9)),
         ):
-            with trio.fail_after(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(emptied, proxy)
-                    assert await operation() == value
-            proxy.counts["drop_reply"] = 0
+            async with doubt(proxy, own_redis):
+                assert await operation() == value
         for move in (lambda: a.set("k", 2), lambda: a.delete("k"), a.clear):
-            with trio.fail_after(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(emptied, proxy)
-                    with pytest.raises(OutcomeUnknownError):
-                        await move()
-            proxy.counts["drop_reply"] = 0
+            async with doubt(proxy, own_redis):
+                with pytest.raises(OutcomeUnknownError):
+                    await move()

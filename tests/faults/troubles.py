@@ -1,10 +1,12 @@
 """What may happen to a server that counters are at work with."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
 from tests.faults.fleet import THRESHOLD
+from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
 
@@ -61,3 +63,21 @@ TROUBLES: dict[str, Callable[[RedisServer], Awaitable[None]]] = {
 }
 #: Those after which the server knows nothing of any counter.
 LOSSES = ("SIGKILL, restarted empty", "FLUSHALL")
+
+
+@asynccontextmanager
+async def doubt(proxy: FaultProxy, server: RedisServer) -> AsyncIterator[None]:
+    """Have the block's operation executed and its answer lost, and then everything else too."""
+
+    async def strike() -> None:
+        await proxy.wait_for("drop_reply")
+        proxy.refuse()
+        await server.command_async("FLUSHALL")
+        proxy.accept()
+
+    proxy.counts["drop_reply"] = 0
+    proxy.drop_reply()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(strike)
+            yield

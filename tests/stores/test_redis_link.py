@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -529,3 +530,69 @@ def test_asyncio_is_not_patched_by_an_import() -> None:
         "assert 'trio_asyncio' not in sys.modules; assert asyncio.get_running_loop is before"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+# ------------------------------------------------------------------ what is sent at once
+
+
+async def begun(link: Link, session: Session) -> Apply:
+    session.begin([Entry(Kind.ADD, "k", 1)])
+    request = session.request()
+    assert isinstance(request, Apply)
+    if link.prompt:
+        link.begin(request)
+    return request
+
+
+async def test_what_was_begun_is_executed_once(redis_url: str, fresh_prefix: str) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        session = await opened(link)
+        for number in range(5):
+            request = await begun(link, session)
+            await trio.sleep(0.01)
+            reply = await link.exchange(request)
+            assert isinstance(reply, Done)
+            assert reply.results == ((number, number),)
+            session.receive(reply)
+
+
+async def test_what_was_begun_on_a_lost_connection_is_asked_anew(
+    redis_url: str, fresh_prefix: str
+) -> None:
+    """And at most once, even if it was executed before."""
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        session = await opened(link)
+        for number in range(5):
+            request = await begun(link, session)
+            await link._connection.drop()  # type: ignore[attr-defined]
+            assert not link.prompt
+            await link.connect()
+            reply = await link.exchange(request)
+            assert isinstance(reply, Done)
+            assert reply.results == ((number, number),)
+            session.receive(reply)
+
+
+async def test_beginning_on_a_broken_connection_fails_only_when_it_is_asked_for(
+    redis_url: str, fresh_prefix: str
+) -> None:
+    async with linked(RedisStore(redis_url), fresh_prefix) as link:
+        session = await opened(link)
+        prompt = link.prompt
+        if prompt:
+            link._connection._stream._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+        request = await begun(link, session)
+        if prompt:
+            with pytest.raises(StoreUnavailableError):
+                await link.exchange(request)
+            await link.connect()
+        reply = await link.exchange(request)
+        assert isinstance(reply, Done)
+        assert reply.results == ((0, 0),)
+
+
+async def test_over_the_bridge_nothing_is_sent_at_once(redis_url: str, fresh_prefix: str) -> None:
+    store = RedisStore(redis_url)
+    async with linked(store, fresh_prefix) as link:
+        assert link.prompt == (store._transport == "trio")
+    assert not link.prompt
