@@ -63,6 +63,7 @@ class History:
         self.model = {key: Key() for key in KEYS}
         self.moved = dict.fromkeys(KEYS, -1.0)  # by which step of the store, at the latest
         self.movers: dict[str, str] = {}  # {key: who moved it last, where that is certain}
+        self.untold: dict[str, str] = {}  # {key: who has to tell the store of its move again}
         self.members: list[Member] = []
         self.fenced: list[Member] = []  # superseded, and perhaps not aware of it
         self.stopped: list[Member] = []  # with copies of requests that may still arrive
@@ -128,11 +129,12 @@ class History:
             moved = any(op in answers for op in moves)
             if moves:
                 self.movers.pop(name, None)
+                self.untold.pop(name, None)
                 if len(moves) == 1 and has_moved(moves[0], answers.get(moves[0], MAYBE)):
                     self.movers[name] = moves[0].who
             key.explain(answers, unsure, absent)
             self._loosen_if_full(key, disturbed=disturbed)
-            if any(op.kind in MOVES for op in key.open):
+            if any(op.kind in MOVES for op in key.open) or self._is_untold(name):
                 self.moved[name] = math.inf
             elif moved or math.isinf(self.moved[name]):
                 self.moved[name] = self.meter.steps
@@ -140,6 +142,13 @@ class History:
                 key.drop(dead)
         self.before = now
         self.meter.flickered.clear()
+
+    def _is_untold(self, name: str) -> bool:
+        """Whether nobody can hear of the last move, as the store lost it and its mover is not back.
+
+        Whoever watches asks at once, and so before the mover as well as after it.
+        """
+        return self.untold.get(name) in self.meter.lost
 
     def _loosen_if_full(self, key: Key, *, disturbed: bool) -> None:
         """I12: what comes or goes may have to wait until it fits."""

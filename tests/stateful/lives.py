@@ -126,12 +126,13 @@ class Lives(History):
         for key in self.model.values():
             key.let_go(name)
 
-    async def note_wipe(self, *, calm: bool) -> None:
-        """Note that the store has lost everything.
+    async def lose_all(self, *, calm: bool) -> None:
+        """Have the store lose everything, and note it before anybody who watches is told.
 
         Args:
             calm: nobody will ask for anything before all who can have been heard again.
         """
+        self.wipe_store()
         self.wiped_at = trio.current_time()
         self.meter.wiped({member.name for member in self.members}, cleared=self.cleared)
         calm = calm and not any(key.open for key in self.model.values())
@@ -142,6 +143,8 @@ class Lives(History):
         }
         for name, key in self.model.items():
             news = any(self.moved[name] > member.tap.heard for member in self.members)
+            if news and name in self.movers:
+                self.untold[name] = self.movers[name]
             if news and self.movers.get(name) not in told:
                 # Somebody who has not heard of a move may count on the key before the
                 # mover comes back, or the mover may not (L1, L2, L4).

@@ -307,9 +307,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
             # After this loss nobody could tell it that somebody newer has its id.
             self.crash(member)
         self.pass_time(TICK)
-        self.wipe_store()
-
-        self.run(partial(self.note_wipe, calm=seconds > 0))
+        self.run(partial(self.lose_all, calm=seconds > 0))
         self.pass_time(seconds)
 
     @rule(who=WHO, kind=st.sampled_from(["set", "delete", "clear"]), key=KEY, count=COUNT)

@@ -141,6 +141,15 @@ class Key:
                 views.update(frozenset([*sure, *some]) for some in combinations(maybe, size))
         return views
 
+    def values(self, who: str, unsure: Collection[str]) -> set[Value]:
+        """Return what ``who`` may be told, while nothing is open."""
+        views = set()
+        for held, _, _ in self.worlds:
+            slices = dict(held)
+            own = slices.get(who, 0)
+            views.update((total, own) for total in _totals(slices, who, unsure, ()))
+        return views
+
     def drop(self, who: str, *, surely: bool = True) -> None:
         """The slice of ``who`` is gone for good."""
         worlds = {(frozenset(p for p in s if p[0] != who), h, d) for s, h, d in self.worlds}

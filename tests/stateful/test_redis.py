@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -20,7 +21,10 @@ class RedisHistories(Histories):
     def make_store(self) -> Store:
         self.prefix = unique_prefix()
         # With trio's time for the server's, thresholds pass at once.
-        return RedisStore._with_clock(self.server.url, _microseconds)
+        store = RedisStore._with_clock(self.server.url, _microseconds)
+        # Word of changes comes in the server's time, so that no time of ours is too long for it.
+        store._response_timeout = math.inf
+        return store
 
     def wipe_store(self) -> None:
         # All that it knows of the namespace: the server belongs to other tests too.

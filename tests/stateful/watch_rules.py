@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from distkit_actors import CounterValue, InstanceConflictError
 from tests.stateful.fleet import Member
+from tests.stateful.history import TICK
 from tests.stateful.hold_rules import WHO, HoldRules
-from tests.stateful.operations import KEYS
+from tests.stateful.operations import EXTREME, KEYS
 
 #: Watchers of one counter.
 MOST_WATCHERS = 2
+#: Seconds after which everything that is watched has been read, whatever word of it was lost.
+POLLED = 2.5
 
 
 class Watcher:
@@ -63,6 +68,35 @@ class WatchRules(HoldRules):
         if self.watchers:
             watcher = self.watchers.pop(which % len(self.watchers))
             self.do(watcher.scope.cancel)
+            assert watcher.over, f"{watcher.member} does not let go"
+
+    @rule(which=st.integers(0, 9))
+    def watch_on(self, which: int) -> None:
+        """While nothing is under way, what was seen last can be explained."""
+        if not self.watchers:
+            return
+        watcher = self.watchers[which % len(self.watchers)]
+        member = watcher.member
+        if (
+            watcher.key == EXTREME
+            or member not in self.members
+            or member.troubled
+            or member.planned
+        ):
+            return
+        self.run(partial(self._see, watcher))
+
+    async def _see(self, watcher: Watcher) -> None:
+        member, model = watcher.member, self.model[watcher.key]
+        connected = member.counter.statistics().connected  # else it may still pause
+        await self.host.advance(self.meter, POLLED)
+        await self.judge()
+        await self.host.advance(self.meter, TICK)  # what changed last is read a little later
+        if connected and member.settled and not (model.open or model.loose):
+            _, unsure, absent = self._doubts()
+            possible = model.values(member.name, unsure | absent)
+            assert watcher.last in possible, f"{member} sees {watcher.last}, not {possible}"
+        await self.judge()
 
     def compare_watchers(self) -> None:
         """Mended and at rest, each has seen last what its counter says."""
@@ -72,6 +106,7 @@ class WatchRules(HoldRules):
                 if watcher.member not in self.members:
                     assert watcher.over, f"nobody ends the watch of {watcher.member}"
                     continue
+                assert not watcher.over, f"{watcher.member} has stopped telling"
                 call = self._ask(watcher.member, "get", watcher.key)
                 await self.host.quiesce(self.meter)
                 watcher.member.calls.remove(call)

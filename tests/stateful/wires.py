@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
@@ -27,7 +27,7 @@ from distkit_actors._core._messages import (
     Resume,
 )
 from distkit_actors._errors import StoreError, StoreUnavailableError
-from distkit_actors._stores._contract import Link
+from distkit_actors._stores._contract import Link, Tidings
 
 THRESHOLD, INTERVAL = 6.0, 2.0
 #: The store does not write every sign of life down, nor is it precise to the microsecond.
@@ -66,6 +66,21 @@ class Meter(Store):
             async with self._inner.link(prefix) as link:
                 try:
                     yield _Wire(link, self._enter, self._exit)
+                finally:
+                    closing = True  # which takes time
+                    self._enter()
+        finally:
+            if closing:
+                self._exit()
+
+    @asynccontextmanager
+    async def tidings(self, prefix: str) -> AsyncIterator[Tidings | None]:
+        """Return tidings that are busy while they connect, and not while they wait."""
+        closing = False
+        try:
+            async with self._inner.tidings(prefix) as tidings:
+                try:
+                    yield None if tidings is None else _Ear(tidings, self._enter, self._exit)
                 finally:
                     closing = True  # which takes time
                     self._enter()
@@ -189,6 +204,10 @@ class Tap(Store):
         async with self._inner.link(prefix) as link:
             yield _Wire(link, self._enter, self._exit)
 
+    def tidings(self, prefix: str) -> AbstractAsyncContextManager[Tidings | None]:
+        """Return tidings as they come."""
+        return self._inner.tidings(prefix)
+
     def _enter(self, request: Request | None = None) -> None:
         self._watch()
         self.waiting = True
@@ -243,3 +262,29 @@ class _Wire(Link):
     @property
     def connected(self) -> bool:
         return self._inner.connected
+
+    @property
+    def prompt(self) -> bool:
+        return self.connected
+
+    def begin(self, request: Request) -> None:
+        """Nothing goes without waiting, and yet it is made up and has its place (P38)."""
+
+
+class _Ear(Tidings):
+    def __init__(
+        self, inner: Tidings, enter: Callable[[], None], leave: Callable[[], None]
+    ) -> None:
+        self._inner = inner
+        self._enter = enter
+        self._exit = leave
+
+    async def connect(self) -> None:
+        self._enter()
+        try:
+            await self._inner.connect()
+        finally:
+            self._exit()
+
+    async def wait(self) -> frozenset[str] | None:
+        return await self._inner.wait()
