@@ -33,8 +33,8 @@ def _machine(report: Report) -> str:
     return (
         f"Measured on {found['cores']} cores ({found['system']}, {found['architecture']}), "
         f"{found['python']}, {versions}.\n"
-        f"Each comparison was made {report.rounds} times, in turn; medians, and the quartiles of "
-        "the ratios."
+        f"Each comparison was made at least {report.rounds} times, in turn; medians, and the "
+        "quartiles of the ratios."
     )
 
 

@@ -40,7 +40,7 @@ async def measure(bench: Bench) -> None:
                 name: partial(drive, inc, tasks=1, keys=1, seconds=bench.window(0.15))
                 for name, inc in parties.items()
             },
-            bench.rounds,
+            3 * bench.rounds,  # as both sides jump between a few speeds of the machine
         )
     _row(bench, seen, _TRIO, bare.NAME, Aim("at most", 2.5))
     _row(bench, seen, _ASYNCIO, bare.NAME)

@@ -292,7 +292,8 @@ class Session:
         self._batch = None
         if batch.leave:
             self.phase = Phase.LEFT
-        news = News(reply.results, reply.at, backlog=reply.backlog)
+        news = News(reply.results, reply.at)
+        news.backlog = reply.backlog
         if reply.journal:  # else it is the stored answer, which tells only of the batch
             self.stuck = reply.stuck
             self._learn(reply.journal, news)

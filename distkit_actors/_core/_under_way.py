@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ._messages import Entry, Result, Resume
 
 
-@dataclass(slots=True)
 class News:
     """What an answer changed for the layer above."""
 
-    results: Sequence[Result] | None = None
-    """One for each entry, once the batch has ended."""
-    at: int = 0
-    """Stamp of the step that executed the batch."""
-    epochs: dict[str, int] = field(default_factory=dict[str, int])
-    """Keys whose epoch somebody moved, and where to."""
-    dropped: list[str] = field(default_factory=list[str])
-    """Keys whose own slice went with a move."""
-    gone: set[str] = field(default_factory=set[str])
-    """Keys of which the results speak, and whose own slice has gone with a move since (P20)."""
-    cleared: bool = False
-    """Somebody moved the epoch of every key."""
-    backlog: bool = False
-    """The dead still have slices, and taking them away makes progress."""
+    __slots__ = ("at", "backlog", "cleared", "dropped", "epochs", "gone", "results")
+
+    def __init__(self, results: Sequence[Result] | None = None, at: int = 0) -> None:
+        self.results = results  # one for each entry, once the batch has ended
+        self.at = at  # stamp of the step that executed the batch
+        self.epochs: dict[str, int] = {}  # keys whose epoch somebody moved, and where to
+        self.dropped: list[str] = []  # keys whose own slice went with a move
+        # Keys of which the results speak, and whose own slice has gone with a move since (P20).
+        self.gone: set[str] = set()
+        self.cleared = False  # somebody moved the epoch of every key
+        self.backlog = False  # the dead have slices left, and taking them away makes progress
 
 
 class Batch:

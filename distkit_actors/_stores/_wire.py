@@ -152,11 +152,9 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
 
 def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
     """Read the reply of a script."""
+    if reply[0] == b"done":  # nearly always
+        return _done(reply)
     match reply:
-        case [b"done", step]:
-            return _done(step)
-        case [b"done", step, backlog, stuck, *journal]:
-            return _done(step, _journal(journal), backlog == b"1", int(stuck))
         case [b"behind", *journal]:
             return Behind(_journal(journal))
         case [b"resume", recorded, born]:
@@ -181,11 +179,13 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
 
 
-def _done(
-    step: bytes, journal: Journal | None = None, backlog: bool = False, stuck: int = 0
-) -> Done:
-    at, again, results = step.split(b"|")
-    return Done(int(at), _results(results), journal, backlog, stuck, again == b"1")
+def _done(reply: Sequence[bytes]) -> Done:
+    at, again, results = reply[1].split(b"|")
+    if len(reply) == 2:
+        return Done(int(at), _results(results), again=again == b"1")
+    backlog, stuck = reply[2:4]
+    journal = _journal(reply[4:])
+    return Done(int(at), _results(results), journal, backlog == b"1", int(stuck), again == b"1")
 
 
 def _results(text: bytes) -> tuple[Result, ...]:
@@ -209,9 +209,10 @@ def _values(text: bytes) -> Before | Declined:
 
 
 def _journal(words: Sequence[bytes]) -> Journal:
-    cleared, floor, latest, *moves = words
-    if not moves:
+    cleared, floor, latest = words[:3]
+    if len(words) == 3:
         return Journal(int(cleared), int(floor), int(latest))
+    moves = words[3:]
     epochs = tuple(
         (key.decode(), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
     )
