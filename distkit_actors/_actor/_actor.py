@@ -86,7 +86,8 @@ class Actor:
         self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
-        self._mailbox = Mailbox(mailbox_size)
+        self._mailbox = Mailbox(mailbox_size, self._on_operation)
+        self.put = self._mailbox.put  # one frame less for each operation
         self._dispatch = Dispatch(session, self._mailbox, self.ledger)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
         self._exchange = Exchange(
@@ -112,12 +113,8 @@ class Actor:
             raise operation.error
         return operation.before
 
-    @trio.lowlevel.enable_ki_protection
-    def put(self, operation: Operation) -> None:
-        """Take ``operation`` in for the current task; see `Mailbox.put`."""
-        self._mailbox.put(operation)
-        if self._exchange.sleeper is not None:
-            self._exchange.attend()
+    def _on_operation(self) -> None:
+        self._exchange.attend()
 
     def _view(self, key: str, found: Before) -> CounterValue:
         """Return a value as own reads show it (I8)."""

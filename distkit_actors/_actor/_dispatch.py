@@ -239,6 +239,7 @@ class Dispatch:
         cumulative, own = before
         entry, operations = parcel.entry, parcel.operations
         self.operations_done += len(operations)
+        reschedule = trio.lowlevel.reschedule
         if entry.kind is Kind.ADD:
             for operation in operations:
                 if type(operation) is not Operation:
@@ -247,7 +248,7 @@ class Dispatch:
                 task = operation.task
                 if task is not None:
                     operation.task = None
-                    trio.lowlevel.reschedule(task)
+                    reschedule(task)
                 cumulative += operation.value
                 own += operation.value
         else:

@@ -86,7 +86,7 @@ class Exchange:
         done while the store works (P38).
         """
         link = self._prompt
-        if link is not None and link.prompt:
+        if link is not None and link.prompt and self.sleeper is not None:
             now = trio.current_time()
             if trio.current_effective_deadline() > now:  # else it must never happen (P33)
                 self._hasty = True

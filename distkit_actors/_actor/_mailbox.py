@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar, Final, TypeAlias, cast
 
@@ -162,12 +162,18 @@ class Parcel:
 
 
 class Mailbox:
-    """Operations that wait, up to ``size`` of them; more wait in line before it."""
+    """Operations that wait, up to ``size`` of them; more wait in line before it.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: How many.
+        on_first: Called when a caller's operation has come into an empty mailbox.
+    """
+
+    def __init__(self, size: int, on_first: Callable[[], None]) -> None:
         if size < 1:
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
+        self._on_first = on_first
         self.length = 0
         self._peak = 0  # when something last left
         self._lanes: Lanes = {}  # behind the last barrier
@@ -181,6 +187,7 @@ class Mailbox:
 
     # -------------------------------------------------------------------- callers
 
+    @trio.lowlevel.enable_ki_protection
     def put(self, operation: Operation) -> None:
         """Put ``operation`` in for the current task, which waits for its answer.
 
@@ -192,8 +199,10 @@ class Mailbox:
         if self.length >= self.size or self._line:
             operation.mailbox = operation.home = self
             self._line[operation] = None
-        else:
-            self._enter(operation)
+            return
+        self._enter(operation)
+        if self.length == 1:
+            self._on_first()
 
     def owe(self, operation: Operation) -> None:
         """Put in what must happen and nobody waits for; there is always room."""

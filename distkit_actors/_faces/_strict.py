@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import trio
 
@@ -10,6 +10,8 @@ from .._actor._mailbox import Operation
 from .._core._messages import Kind
 from .._core._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
+
+_wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
 
 
 @final
@@ -52,7 +54,7 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         if not actor.open:
             await actor.wait_open()
         actor.put(operation)
-        await trio.lowlevel.wait_task_rescheduled(operation.abort)
+        await _wait_task_rescheduled(operation.abort)
         if operation.error is not None:
             raise operation.error
         cumulative, own = operation.before

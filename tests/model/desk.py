@@ -55,7 +55,7 @@ class Desk:
     def __init__(self, session: Session, *, lax: bool) -> None:
         self.holds: list[Held] = []
         self.asks: list[Operation] = []  # whose callers wait
-        self.mailbox = Mailbox(100)
+        self.mailbox = Mailbox(100, lambda: None)
         self.ledger = Ledger(lambda *_: None) if lax else None
         self.dispatch = Dispatch(session, self.mailbox, self.ledger)
 
