@@ -108,7 +108,7 @@ class Actor:
         if not self.open:
             await self.wait_open()
         self.put(operation)
-        await trio.lowlevel.wait_task_rescheduled(operation.abort)
+        await trio.lowlevel.wait_task_rescheduled(operation)
         if operation.error is not None:
             raise operation.error
         return operation.before

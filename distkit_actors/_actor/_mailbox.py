@@ -37,7 +37,10 @@ class Barrier(enum.Enum):
 
 
 class Operation:
-    """One call of one caller, who sleeps until it is done."""
+    """One call of one caller, who sleeps until it is done.
+
+    Called, it is what trio wants to have as ``abort_fn``: an object less for each that waits.
+    """
 
     #: Nobody waits for it, and it must happen all the same.
     owed: ClassVar[bool] = False
@@ -75,7 +78,7 @@ class Operation:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task)
 
-    def abort(self, _: object) -> trio.lowlevel.Abort:
+    def __call__(self, _: object) -> trio.lowlevel.Abort:
         """Let the caller go; if it still waits, it never happens."""
         self.task = None
         if self.home is not None:
@@ -191,7 +194,7 @@ class Mailbox:
     def put(self, operation: Operation) -> None:
         """Put ``operation`` in for the current task, which waits for its answer.
 
-        It does so with ``wait_task_rescheduled`` and `Operation.abort`. When cancelled, an
+        It does so with ``wait_task_rescheduled(operation)``. When cancelled, an
         operation that still waits never happens; one that was taken along happens once or not
         at all, and nobody hears of it.
         """

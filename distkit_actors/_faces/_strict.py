@@ -54,7 +54,7 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         if not actor.open:
             await actor.wait_open()
         actor.put(operation)
-        await _wait_task_rescheduled(operation.abort)
+        await _wait_task_rescheduled(operation)
         if operation.error is not None:
             raise operation.error
         cumulative, own = operation.before

@@ -126,13 +126,13 @@ class Fuzz:
 
     def _watching(self) -> mock._patch[object]:
         """Note where the operations of cancelled callers are."""
-        abort = Operation.abort
+        abort = Operation.__call__
 
         def noting(operation: Operation, raise_cancel: object) -> trio.lowlevel.Abort:
             self.cancelled["on the wire" if operation.home is None else "waiting"] += 1
             return abort(operation, raise_cancel)
 
-        return mock.patch.object(Operation, "abort", noting)
+        return mock.patch.object(Operation, "__call__", noting)
 
     async def _check(self, other: InstanceAwareCounter) -> None:
         """Nothing is held."""

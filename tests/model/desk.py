@@ -123,7 +123,7 @@ class Desk:
     def give_up(self, operation: Operation) -> None:
         """Cancel a caller."""
         self.asks.remove(operation)
-        operation.abort(None)
+        operation(None)
         self._tidy()
 
     # ----------------------------------------------------------------- the actor
