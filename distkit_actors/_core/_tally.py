@@ -20,8 +20,9 @@ from ._values import INT64_MAX, INT64_MIN, CounterValue, fits
 #: "Never", as an instant before every other.
 NEVER: Final = float("-inf")
 
-#: Two numbers up to this differ by an int64.
-_NEAR: Final = 2**62 - 1
+#: Counting is quick up to this much pending: CPython compares numbers below 2**30 without a call.
+#: Beyond it each count takes the closer look, as it does while the store is away for long.
+_NEAR: Final = 2**30 - 1
 
 
 class Tally:

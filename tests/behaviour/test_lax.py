@@ -594,3 +594,18 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     counter = LaxInstanceAwareCounter("p", "memory://")
     assert 0.02 == counter._allowed_lag
     assert 0.02 == counter._actor._flush_interval
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_counting_goes_on_where_it_is_no_longer_quick(world: World, sign: int) -> None:
+    """Much that is pending is counted exactly too, with and without the key."""
+    counter = await world.lax()
+    bound = counter.bind("k")
+    total = 0
+    for count in (2**30 - 3, 1, 1, 1, 1, 2**40, 1, -(2**40), -3, 1, -(2**31), 5):
+        counter.inc_nowait("k", sign * count)
+        bound.inc_nowait(sign * count)
+        total += 2 * sign * count
+        assert await counter.get("k") == (total, total)
+    await counter.flush()
+    assert await (await world.strict()).get("k") == (total, 0)
