@@ -197,7 +197,8 @@ class Exchange:
         """Make up a batch, or a question, if there is none yet."""
         beat, self._beat_due = self._beat_due, False
         if not self._session.idle:
-            pass  # it has been interrupted, and goes on
+            # It has been interrupted, and goes on; answered from the record, it is no sign of life.
+            self._beat_due = beat
         elif self._dispatch.question() is not None:
             self._beat_due = self._beat_due or beat  # so has this, but it is no sign of life
         elif self._session.withheld and self._retry_due(now):

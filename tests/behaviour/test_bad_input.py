@@ -272,7 +272,7 @@ def test_bad_urls_keep_their_secrets(url: str) -> None:
 
 
 def test_good_urls_make_stores_without_contacting_anybody() -> None:
-    """The four schemes of the specification."""
+    """All four schemes."""
     assert isinstance(open_store("memory://"), MemoryStore)
     assert open_store("memory://") is not open_store("memory://")
     for url in (

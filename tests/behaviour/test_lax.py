@@ -1,4 +1,4 @@
-"""Section 5 of the specification, sentence by sentence."""
+"""What `docs/semantics.md` says of lax counters, sentence by sentence."""
 
 # ruff: noqa: SIM300 - expected == actual, all through
 
@@ -590,7 +590,7 @@ class Wakeups(trio.abc.Instrument):
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    """20 ms each, as the specification says."""
+    """20 ms each (docs/semantics.md, Times)."""
     counter = LaxInstanceAwareCounter("p", "memory://")
     assert 0.02 == counter._allowed_lag
     assert 0.02 == counter._actor._flush_interval

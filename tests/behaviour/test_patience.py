@@ -169,3 +169,24 @@ async def test_what_was_sent_at_once_is_in_doubt_if_the_connection_is_lost(
             assert store.asked[asked:] == store.executed[executed:]
         assert len(store.executed) == 14
         assert store.doubts == [False] + [True] * 14
+
+
+async def test_a_beat_that_was_due_follows_what_is_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What was executed before its answer got lost is no new sign of life (P16)."""
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open(
+        "app", store, dead_instance_threshold=3.0, heartbeat_interval=1.0
+    ) as counter:
+        for _ in range(20):
+            store.mute = 1
+            counted = await counter.inc("k")
+            await trio.sleep(0.05)
+            last = store.asked[-1]
+            assert isinstance(last, Apply)
+            assert not last.entries, "it has been silent for as long as it waited"
+            (me,) = await counter.instances()
+            assert me.heartbeat_age <= 0.1
+            await trio.sleep(0.37)
+        assert counted == (20, 20)

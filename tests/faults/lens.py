@@ -1,7 +1,7 @@
 """What Redis holds of a namespace, seen past all counters.
 
 It knows the names and fields that the heads of the Lua scripts state, and no more: what
-counts and what does not is worked out here once more, from the specification.
+counts and what does not is worked out here once more, from docs/protocol.md.
 """
 
 import json

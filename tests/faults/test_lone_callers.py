@@ -33,8 +33,10 @@ def senders(monkeypatch: pytest.MonkeyPatch) -> list[trio.lowlevel.Task]:
     return seen
 
 
-def open_lone(url: str, prefix: str) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
-    return strict(url, prefix, threshold=UNHURRIED, response_timeout=5.0, transport="trio")
+def open_lone(
+    url: str, prefix: str, patience: float = 5.0
+) -> AbstractAsyncContextManager[StrictInstanceAwareCounter]:
+    return strict(url, prefix, threshold=UNHURRIED, response_timeout=patience, transport="trio")
 
 
 async def alone(counter: StrictInstanceAwareCounter) -> None:
@@ -153,13 +155,7 @@ async def test_that_is_not_answered_in_time_it_is_asked_again(
 ) -> None:
     async with (
         proxied(redis_server) as proxy,
-        strict(
-            proxy.url,
-            fresh_prefix,
-            threshold=UNHURRIED,
-            response_timeout=0.3,
-            transport="trio",
-        ) as counter,
+        open_lone(proxy.url, fresh_prefix, patience=0.3) as counter,
     ):
         for number in range(1, 4):
             await alone(counter)
@@ -176,13 +172,7 @@ async def test_it_has_as_long_for_its_answer_as_any_other(
 ) -> None:
     async with (
         proxied(redis_server) as proxy,
-        strict(
-            proxy.url,
-            fresh_prefix,
-            threshold=UNHURRIED,
-            response_timeout=1.0,
-            transport="trio",
-        ) as counter,
+        open_lone(proxy.url, fresh_prefix, patience=1.0) as counter,
     ):
         await alone(counter)
         proxy.delay_reply(0.4, None)

@@ -205,7 +205,7 @@ def _counted(
 def _outcomes(
     op: Op, slices: dict[str, int], held: frozenset[Hold], totals: set[int]
 ) -> Iterator[tuple[dict[str, int], frozenset[Hold], Collection[object]]]:
-    """Yield what each operation leaves and returns (section 2 of the specification)."""
+    """Yield what each operation leaves and returns (docs/semantics.md, Operations)."""
     own = slices.get(op.who, 0)
     if op.condition is not None:
         sign, number = op.condition

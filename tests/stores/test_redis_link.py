@@ -544,29 +544,20 @@ async def begun(link: Link, session: Session) -> Apply:
     return request
 
 
-async def test_what_was_begun_is_executed_once(redis_url: str, fresh_prefix: str) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_was_begun_is_executed_once(
+    redis_url: str, fresh_prefix: str, lost: bool
+) -> None:
+    """Also if it is asked anew, as the connection that it was begun on is lost."""
     async with linked(RedisStore(redis_url), fresh_prefix) as link:
         session = await opened(link)
         for number in range(5):
             request = await begun(link, session)
             await trio.sleep(0.01)
-            reply = await link.exchange(request)
-            assert isinstance(reply, Done)
-            assert reply.results == ((number, number),)
-            session.receive(reply)
-
-
-async def test_what_was_begun_on_a_lost_connection_is_asked_anew(
-    redis_url: str, fresh_prefix: str
-) -> None:
-    """And at most once, even if it was executed before."""
-    async with linked(RedisStore(redis_url), fresh_prefix) as link:
-        session = await opened(link)
-        for number in range(5):
-            request = await begun(link, session)
-            await link._connection.drop()  # type: ignore[attr-defined]
-            assert not link.prompt
-            await link.connect()
+            if lost:
+                await link._connection.drop()  # type: ignore[attr-defined]
+                assert not link.prompt
+                await link.connect()
             reply = await link.exchange(request)
             assert isinstance(reply, Done)
             assert reply.results == ((number, number),)
