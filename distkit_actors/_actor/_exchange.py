@@ -29,7 +29,7 @@ _IDLE_REAPING_BUDGET: Final = 48
 #: dead. A caller who does one operation after the other must not find one on the way each time.
 _REAPING_PAUSE: Final = 0.0005
 #: After so many operations that came one by one, the next is expected to be alone too.
-_LONE: Final = 3
+_LONE: Final = 4
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -65,6 +65,7 @@ class Exchange:
         self._lone = 0  # batches of one operation each, in a row
         self._hasty = False  # the outstanding batch was sent for one operation, by its caller
         self._prompt: Link | None = None  # on which the next operation is sent by its caller
+        self._failure: Exception | None = None  # of that, for the task to die of
         self._flush_quota = 0  # keys that the flush that is due has still to send
         self._beat_due = False
         self._backlog = False  # the dead have slices, and taking them away makes progress
@@ -90,8 +91,11 @@ class Exchange:
             now = trio.current_time()
             if trio.current_effective_deadline() > now:  # else it must never happen (P33)
                 self._hasty = True
-                self._make_up(now)
-                self.talk.begin(link)
+                try:
+                    self._make_up(now)
+                    self.talk.begin(link)
+                except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
+                    self._failure = error
         self.wake()
 
     def beat(self) -> None:
@@ -144,11 +148,13 @@ class Exchange:
                 for _ in range(2):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             elif answered and not (self.stopping or self._has_work()):
-                self._prompt = link if self._lone > _LONE else None
+                self._prompt = link if self._lone >= _LONE else None
                 try:
                     await self._rest()
                 finally:
                     self._prompt = None
+                if self._failure is not None:
+                    raise self._failure
 
     def _has_work(self) -> bool:
         if self._session.phase is Phase.FENCED:
@@ -195,21 +201,17 @@ class Exchange:
 
     def _make_up(self, now: float) -> None:
         """Make up a batch, or a question, if there is none yet."""
-        beat, self._beat_due = self._beat_due, False
-        if not self._session.idle:
-            # It has been interrupted, and goes on; answered from the record, it is no sign of life.
-            self._beat_due = beat
-        elif self._dispatch.question() is not None:
-            self._beat_due = self._beat_due or beat  # so has this, but it is no sign of life
+        if not self._session.idle or self._dispatch.question() is not None:
+            pass  # it has been interrupted, and goes on; it need not be a sign of life
         elif self._session.withheld and self._retry_due(now):
-            self._beat_due = beat
             # By itself: whether it is accepted decides what later entries find.
             self._session.begin(self._session.retries())
         else:
-            self._begin(beat=beat, now=now)
+            self._begin(now)
 
-    def _begin(self, *, beat: bool, now: float) -> None:
-        """Make up a batch of what waits."""
+    def _begin(self, now: float) -> None:
+        """Make up a batch of what waits, which is the beat that is due."""
+        beat, self._beat_due = self._beat_due, False
         dispatch = self._dispatch
         pending = dispatch.pending
         if beat or self.stopping:
@@ -222,7 +224,7 @@ class Exchange:
             budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
             self._session.begin(entries, budget=budget, whole=dispatch.whole)
         else:
-            self._beat_due = self._beat_due or beat
+            self._beat_due = beat  # it became a question, which is no sign of life
 
     def _revival_due(self, now: float) -> bool:
         """Whether to try again though no beat is due, as one who is busy needs none."""

@@ -143,7 +143,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             tally = None
         if tally is not None and type(count) is int:
             delta = tally.delta + count
-            if tally.low <= delta and delta <= tally.high:  # noqa: PLR1716 - chained it takes longer
+            if tally.low <= delta and delta <= tally.high:  # noqa: PLR1716 - chained it is slower
                 tally.delta = delta
                 return
         self._add(self._tally(key), checked_count(count))
@@ -391,7 +391,7 @@ class BoundLaxCounter(BoundCounter):
         """See `LaxInstanceAwareCounter.inc_nowait`."""
         tally = self._tally
         delta = tally.delta + count
-        if tally.low <= delta and delta <= tally.high and type(count) is int:  # noqa: PLR1716
+        if tally.low <= delta and delta <= tally.high and type(count) is int:  # noqa: PLR1716 - ditto
             tally.delta = delta
             return
         self._lax.inc_nowait(self.key, count)

@@ -11,6 +11,7 @@ from .._core._messages import Kind
 from .._core._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
 
+# Looked up once, not for each operation.
 _wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from distkit_actors import MemoryStore, Store, StrictInstanceAwareCounter
+from distkit_actors import CounterClosedError, MemoryStore, Store, StrictInstanceAwareCounter
 from distkit_actors._core._messages import Apply, Reply, Request
 from distkit_actors._stores._contract import Link
 
@@ -27,6 +27,7 @@ class SlowStore(Store):
         self.asked: list[Request] = []
         self.dropped = 0  # requests that were given up
         self.hasty = False  # sends what it can at once, and then is cut off
+        self.bug: Exception | None = None  # in sending at once
         self.executed: list[Request] = []  # before anybody waited for an answer
         self.doubts: list[bool] = []
         self.in_doubt: Callable[[], bool] = lambda: False
@@ -64,6 +65,8 @@ class _SlowLink(Link):
         return self._store.hasty
 
     def begin(self, request: Request) -> None:
+        if self._store.bug is not None:
+            raise self._store.bug
         self._store.execute(request)
         self._store.executed.append(request)
         self._up = False
@@ -190,3 +193,26 @@ async def test_a_beat_that_was_due_follows_what_is_asked_again(
             assert me.heartbeat_age <= 0.1
             await trio.sleep(0.37)
         assert counted == (20, 20)
+
+
+async def test_a_bug_in_sending_at_once_ends_the_counter_and_not_only_its_caller(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = SlowStore()
+    counter = StrictInstanceAwareCounter("app", store)
+    failed: list[BaseException] = []
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await counter.run(task_status=task_status)
+        except* RuntimeError as group:
+            failed.extend(group.exceptions)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        for number in range(1, 6):
+            assert await counter.inc("k") == (number, number)
+        store.hasty, store.bug = True, RuntimeError("a bug")
+        with pytest.raises(CounterClosedError, match="a bug"):
+            await counter.inc("k")
+    assert failed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
 import trio
 
@@ -28,6 +29,8 @@ from distkit_actors._core._messages import (
 )
 from distkit_actors._errors import StoreError, StoreUnavailableError
 from distkit_actors._stores._contract import Link, Tidings
+
+T = TypeVar("T")
 
 THRESHOLD, INTERVAL = 6.0, 2.0
 #: The store does not write every sign of life down, nor is it precise to the microsecond.
@@ -61,28 +64,25 @@ class Meter(Store):
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncIterator[Link]:
         """Return a link that is watched."""
-        closing = False
-        try:
-            async with self._inner.link(prefix) as link:
-                try:
-                    yield _Wire(link, self._enter, self._exit)
-                finally:
-                    closing = True  # which takes time
-                    self._enter()
-        finally:
-            if closing:
-                self._exit()
+        async with self._busy_at_the_end(self._inner.link(prefix)) as link:
+            yield _Wire(link, self._enter, self._exit)
 
     @asynccontextmanager
     async def tidings(self, prefix: str) -> AsyncIterator[Tidings | None]:
         """Return tidings that are busy while they connect, and not while they wait."""
+        async with self._busy_at_the_end(self._inner.tidings(prefix)) as tidings:
+            yield None if tidings is None else _Ear(tidings, self._enter, self._exit)
+
+    @asynccontextmanager
+    async def _busy_at_the_end(self, block: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+        """Count as busy while the block is left, which takes time."""
         closing = False
         try:
-            async with self._inner.tidings(prefix) as tidings:
+            async with block as opened:
                 try:
-                    yield None if tidings is None else _Ear(tidings, self._enter, self._exit)
+                    yield opened
                 finally:
-                    closing = True  # which takes time
+                    closing = True
                     self._enter()
         finally:
             if closing:

@@ -153,7 +153,7 @@ async def test_a_page_cursor_is_not_used_on_another_connection(
         assert isinstance(first, Loaded)
         assert first.cursor
         second = await link.exchange(Load("i", session.incarnation, first.cursor))
-        await link._connection.drop()  # type: ignore[attr-defined]
+        await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
         await link.connect()
         again = await link.exchange(Load("i", session.incarnation, first.cursor))
         assert again == first != second
@@ -555,7 +555,7 @@ async def test_what_was_begun_is_executed_once(
             request = await begun(link, session)
             await trio.sleep(0.01)
             if lost:
-                await link._connection.drop()  # type: ignore[attr-defined]
+                await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
                 assert not link.prompt
                 await link.connect()
             reply = await link.exchange(request)
@@ -571,7 +571,8 @@ async def test_beginning_on_a_broken_connection_fails_only_when_it_is_asked_for(
         session = await opened(link)
         prompt = link.prompt
         if prompt:
-            link._connection._stream._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+            stream = link._connection._stream  # type: ignore[attr-defined]  # it is Redis'
+            stream._socket.shutdown(socket.SHUT_RDWR)
         request = await begun(link, session)
         if prompt:
             with pytest.raises(StoreUnavailableError):

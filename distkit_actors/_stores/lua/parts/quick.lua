@@ -1,10 +1,11 @@
+local ADD, FOLDED = 43, 38  -- + and &
+
 -- The common case, written out straight: a step that adds to slices or reads them, of an
 -- instance that is known here, has missed nothing, has been heard of lately, and finds no
 -- deadline passed. It does as the rest of apply.lua would; anything else is left to that, which
 -- costs several times as much, most of it for making its functions.
 --
 -- Returns what to answer, or nil if the case is another one: then nothing has been done.
-local ADD, FOLDED = 43, 38  -- + and &
 local function quick()
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
   if ARGV[9] ~= '0' or ARGV[11] ~= '' then

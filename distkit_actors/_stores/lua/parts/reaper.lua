@@ -87,9 +87,9 @@ local function reap(budget, keys)
   else
     space.due = tonumber(call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or FOREVER)
   end
-  -- All this leaves behind garbage that Lua would sweep once in several steps, all at once: for a
-  -- step as long as two others together. Swept here it costs each a little, and no more where
-  -- others have filled the server's Lua with their own (the number bounds the work).
+  -- All this leaves garbage, which Lua would sweep once in some nine steps, all at once: that step
+  -- took three times as long as the others. Swept here it costs each a little, and not much more
+  -- where others have filled the server's Lua (SWEEP bounds the work).
   collectgarbage('step', SWEEP)
   return space.due <= now and done > 0, stuck
 end
