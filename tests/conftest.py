@@ -4,9 +4,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import pytest_timeout
 import trio
 
 from tests.harness import unique_prefix
+from tests.harness.hang import watch_no_more, watch_over
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
@@ -15,6 +17,16 @@ def pytest_configure() -> None:
     """Heed Control-C, which some tests send, though a shell has started us in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
+    """Have a test that hangs say what its tasks wait for, before its process is ended."""
+    watch_over(item, settings.timeout)
+
+
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+    """A test has ended, or a debugger has it."""
+    watch_no_more(item)
 
 
 @pytest.fixture(scope="session")

@@ -832,6 +832,7 @@ async def test_i11_inherit_of_thousands_of_keys_without_the_stale(world: World) 
     b = await world.strict()
     for n in range(2300):
         old.inc_nowait(f"key-{n}", n + 1)
+    await old.flush()  # which takes as long as it takes
     await old.aclose()
     await b.set("key-5", 1000)
     new = await world.strict(instance_id="me", inherit=True)

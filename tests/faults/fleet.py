@@ -28,7 +28,7 @@ RESPONSE_TIMEOUT = 0.25
 #: So long that no heartbeat gets in the way of a test that counts requests.
 UNHURRIED = 60.0
 #: What a busy machine may add to a period.
-SLACK = 0.25
+SLACK = 0.4
 
 
 def strict(

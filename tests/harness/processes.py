@@ -3,19 +3,31 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
+
+#: Seconds for a signal to take effect.
+_PATIENCE = 10.0
 
 
 def freeze(pid: int) -> None:
     """Stop a child process (SIGSTOP) and return once it stands still.
 
     Should the child have ended, it returns at once.
+
+    Raises:
+        RuntimeError: it goes on, as when somebody else has told it to.
     """
     os.kill(pid, signal.SIGSTOP)
     # The signal takes effect some time after it was sent, and nothing may
     # happen in the child after this call. WNOWAIT leaves the exit status, if
     # it is that, to whoever reaps the child.
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    wanted = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+    deadline = time.monotonic() + _PATIENCE
+    while os.waitid(os.P_PID, pid, wanted) is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"process {pid} does not stop")
+        time.sleep(0.0002)
 
 
 def thaw(pid: int) -> None:

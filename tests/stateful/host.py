@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 from trio.testing import MockClock
@@ -12,6 +12,9 @@ from trio.testing import MockClock
 from tests.stateful.wires import Meter
 
 T = TypeVar("T")
+
+#: Seconds, on a real clock, in which nothing at all happens: then nothing ever will.
+_SILENCE: Final = 10.0
 
 
 class Host:
@@ -23,6 +26,7 @@ class Host:
         self._nursery: trio.Nursery | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
+        self._called: trio.CancelScope | None = None  # around what runs now
         self._thread = threading.Thread(target=self._main, name="trio", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -30,7 +34,17 @@ class Host:
     def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run ``function`` in the trio thread, from this one, and return what it returns."""
         assert self._token is not None
-        return trio.from_thread.run(function, trio_token=self._token)
+
+        async def run() -> T:
+            with trio.CancelScope() as scope:
+                self._called = scope
+                try:
+                    return await function()
+                finally:
+                    self._called = None
+            raise AssertionError("it waits for a time that nobody lets pass, or for an answer")
+
+        return trio.from_thread.run(run, trio_token=self._token)
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -84,4 +98,7 @@ class Host:
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
             self._ready.set()
-            await trio.sleep_forever()
+            while True:  # what hangs is a failure like any other
+                await trio.testing.wait_all_tasks_blocked(_SILENCE)
+                if self._called is not None:
+                    self._called.cancel()

@@ -241,7 +241,7 @@ async def test_cancelled_at_every_moment_it_still_counts_right(
 ) -> None:
     async with linked(RedisStore(redis_url), fresh_prefix) as link:
         session = await opened(link)
-        cancelled = patience = 0
+        cancelled, patience = 0, 0.0
         for _ in range(400):
             if session.idle:
                 session.begin([Entry(Kind.ADD, "a", 1)])
@@ -252,7 +252,7 @@ async def test_cancelled_at_every_moment_it_still_counts_right(
                     session.receive(await link.exchange(request))
             cancelled += scope.cancelled_caught
             # A little later each time, until it succeeds, however slow the machine is.
-            patience = patience + 1 if scope.cancelled_caught else 0
+            patience = 1.05 * patience + 1 if scope.cancelled_caught else 0
         await link.connect()
         while (request := session.request()) is not None:
             session.receive(await link.exchange(request))

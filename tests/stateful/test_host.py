@@ -1,0 +1,23 @@
+"""The thread that histories run in."""
+
+from functools import partial
+
+import pytest
+import trio
+
+from distkit_actors import MemoryStore
+from tests.stateful import host as module
+from tests.stateful.host import Host
+from tests.stateful.wires import Meter
+
+
+def test_what_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody lets time pass while it waits for it."""
+    monkeypatch.setattr(module, "_SILENCE", 0.05)
+    host = Host()
+    for hanging in (trio.sleep_forever, partial(trio.sleep, 1)):
+        with pytest.raises(AssertionError, match="nobody lets pass"):
+            host.call(hanging)
+    meter = Meter(MemoryStore())
+    host.call(lambda: host.advance(meter, 60))  # and still it works
+    host.close()
