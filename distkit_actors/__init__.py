@@ -7,7 +7,7 @@
 #   _actor/  (_actor                              one nursery, and its tasks
 #             _exchange, _conversation            what to send, and until it is answered
 #             _dispatch, _watches, …              what goes together, who hears of it
-#             _mailbox)                           who waits
+#             _mailbox, _operations)              who waits, for what
 #   _stores/ (_memory, _redis, …)                 where namespaces live
 #   _core/   (_session, _namespace, _ledger, …)   the rules, pure
 #   _errors, _public

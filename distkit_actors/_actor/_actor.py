@@ -39,7 +39,8 @@ from .._errors import (
 from .._stores._contract import Link, Store
 from ._dispatch import Dispatch
 from ._exchange import Exchange, OnExit
-from ._mailbox import Mailbox, Operation
+from ._mailbox import Mailbox
+from ._operations import Operation
 from ._statistics import CounterStatistics
 from ._watches import Watches
 
@@ -87,7 +88,7 @@ class Actor:
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
         self._mailbox = Mailbox(mailbox_size, self._on_operation)
-        self.put = self._mailbox.put  # one frame less for each operation
+        self.add = self._mailbox.add  # one frame less for each operation
         self._dispatch = Dispatch(session, self._mailbox, self.ledger)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
         self._exchange = Exchange(
@@ -107,11 +108,9 @@ class Actor:
         """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
         if not self.open:
             await self.wait_open()
-        self.put(operation)
-        await trio.lowlevel.wait_task_rescheduled(operation)
-        if operation.error is not None:
-            raise operation.error
-        return operation.before
+        self._mailbox.put(operation)
+        values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
+        return values
 
     def _on_operation(self) -> None:
         self._exchange.attend()

@@ -29,7 +29,8 @@ from .._core._tally import Tally
 from .._core._under_way import News
 from .._errors import OutcomeUnknownError
 from ._errands import Errand, errand_for
-from ._mailbox import Bundle, Inquiry, Mailbox, Operation, Parcel, Release, SpecialOperation
+from ._mailbox import Mailbox, Parcel
+from ._operations import Bundle, Inquiry, Operation, Release, SpecialOperation, reschedule
 from ._outcomes import after, copy_of, overflow, unknown
 
 logger = logging.getLogger("distkit_actors")
@@ -239,20 +240,20 @@ class Dispatch:
         cumulative, own = before
         entry, operations = parcel.entry, parcel.operations
         self.operations_done += len(operations)
-        reschedule = trio.lowlevel.reschedule
         if entry.kind is Kind.ADD:
             for operation in operations:
                 if type(operation) is not Operation:
                     self._settle_hold(operation, at)
-                operation.before = (cumulative, own)
+                operation.cumulative, operation.own = cumulative, own
                 task = operation.task
                 if task is not None:
                     operation.task = None
-                    reschedule(task)
-                cumulative += operation.value
-                own += operation.value
+                    reschedule(task, operation)
+                value = operation.value
+                cumulative += value
+                own += value
         else:
-            operations[0].done(before)
+            operations[0].done(cumulative, own)
             cumulative, own = after(entry, before)
             if entry.kind is Kind.MOVE:
                 self._holds.moved({}, [entry.key])
@@ -264,7 +265,7 @@ class Dispatch:
         (operation,) = parcel.operations
         assert isinstance(operation, SpecialOperation)
         operation.declined = True
-        operation.done(Before(*found))
+        operation.done(*found)
         if self.ledger is not None:
             self.ledger.read(parcel.entry.key, *found, now)
 
@@ -274,7 +275,7 @@ class Dispatch:
                 # The cumulative has no room for it now: with a later beat it may (I12).
                 self._postponed.append(operation)
             else:
-                operation.done(error=overflow())
+                operation.fail(overflow())
 
     def _leave_unknown(self, operations: Sequence[Operation], news: News) -> None:
         for operation in operations:
@@ -284,7 +285,7 @@ class Dispatch:
                 self.release(operation.hold)
             elif operation.owed:
                 self._released(operation)
-            operation.done(error=unknown())
+            operation.fail(unknown())
 
     # -------------------------------------------------------------------- errands
 
@@ -309,7 +310,7 @@ class Dispatch:
             if self.ledger is not None:
                 errand.teach(self.ledger, now)
         if errand.error is not None:
-            operation.done(error=errand.error)
+            operation.fail(errand.error)
             return
         self.operations_done += 1
         if operation.hold is not None and isinstance(results[0], Before):
@@ -343,9 +344,8 @@ class Dispatch:
                 return False
         else:
             release = self._releases.get(hold)
-            if release is None or release.home is None:
+            if release is None or not release.withdraw():
                 return False
-            self.mailbox.withdraw(release)
             del self._releases[hold]
         hold.released = False
         return True
@@ -387,7 +387,7 @@ class Dispatch:
             self.ledger.void(hold)
         release = self._releases.pop(hold, None)
         if release is not None:
-            self.mailbox.withdraw(release)
+            release.withdraw()
             if release in self._postponed:
                 self._postponed.remove(release)
 
@@ -435,7 +435,7 @@ class Dispatch:
 
     def _fail(self, operations: Sequence[Operation], error: Callable[[], Exception]) -> None:
         for operation in operations:
-            operation.done(error=error())
+            operation.fail(error())
 
     # --------------------------------------------------------------------- flush
 

@@ -10,7 +10,7 @@ from .._core._ledger import Ledger
 from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
 from .._core._session import Session
 from .._errors import CounterOverflowError
-from ._mailbox import Barrier, Bundle, Operation
+from ._operations import Barrier, Bundle, Operation
 from ._outcomes import after, overflow, unknown
 
 

@@ -20,7 +20,7 @@ from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Watch
 from .._core._values import CounterValue
 from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
 from .._stores._contract import Store, Tidings
-from ._mailbox import Bundle, Inquiry, Operation
+from ._operations import Bundle, Inquiry, Operation
 from ._outcomes import copy_of
 
 logger = logging.getLogger("distkit_actors")

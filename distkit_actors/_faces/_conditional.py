@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from .._actor._mailbox import SpecialOperation
+from .._actor._operations import SpecialOperation
 from .._actor._outcomes import after
 from .._core._conditions import Condition
 from .._core._messages import Before, Declined, Entry, Kind

@@ -12,7 +12,7 @@ import trio
 
 from .._actor._actor import Actor
 from .._actor._exchange import OnExit
-from .._actor._mailbox import Barrier
+from .._actor._operations import Barrier
 from .._actor._statistics import CounterStatistics
 from .._core._messages import Kind
 from .._core._session import Session

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import trio
 
 from .._actor._actor import Actor
-from .._actor._mailbox import Barrier, Bundle, Operation
+from .._actor._operations import Barrier, Bundle, Operation
 from .._core._messages import MAX_ENTRIES, Before, Declined, Entry, Kind, Verdict
 from .._errors import DistkitError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._actor._mailbox import Barrier, Bundle, Inquiry, Operation
+from .._actor._operations import Barrier, Bundle, Inquiry, Operation
 from .._core._messages import Survey, Surveyed, Topic
 from .._core._values import InstanceInfo, checked_id, checked_name
 from ._face import Face

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 import trio
 
 from .._actor._actor import Actor
-from .._actor._mailbox import Bundle, SpecialOperation
+from .._actor._operations import Bundle, SpecialOperation
 from .._core._conditions import Condition, Le
 from .._core._holds import Hold
 from .._core._messages import Before, Declined, Entry, Kind

@@ -9,7 +9,7 @@ from typing import Self, Unpack, final
 import trio
 
 from .._actor._exchange import OnExit
-from .._actor._mailbox import Operation
+from .._actor._operations import Operation
 from .._core._conditions import Condition
 from .._core._holds import Hold
 from .._core._ledger import Ledger

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from collections.abc import Callable
+from typing import Final, TypeAlias, cast, final
 
 import trio
 
-from .._actor._mailbox import Operation
 from .._core._messages import Kind
 from .._core._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
 
 # Looked up once, not for each operation.
 _wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
+_New: TypeAlias = Callable[[type[CounterValue], tuple[int, int]], CounterValue]
+_new: Final = cast("_New", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed's
 
 
 @final
@@ -49,17 +51,13 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
-        operation = Operation(Kind.ADD, checked_name(key), checked_count(count))
-        # This is `Actor.ask`: on the hottest of all paths, one frame less is a tenth of the time.
+        key, count = checked_name(key), checked_count(count)
+        # This is `Actor.ask`: on the hottest of all paths, a frame less is a few percent.
         actor = self._actor
         if not actor.open:
             await actor.wait_open()
-        actor.put(operation)
-        await _wait_task_rescheduled(operation)
-        if operation.error is not None:
-            raise operation.error
-        cumulative, own = operation.before
-        return CounterValue(cumulative + count, own + count)
+        cumulative, own = await _wait_task_rescheduled(actor.add(key, count))
+        return _new(CounterValue, (cumulative + count, own + count))
 
     async def get(self, key: str) -> CounterValue:
         """Return the store's value; ``(0, 0)`` for a key that nobody counts.

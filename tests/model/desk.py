@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
+from unittest import mock
 
 import trio
 
+from distkit_actors._actor import _dispatch, _operations
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._errands import BundleErrand
-from distkit_actors._actor._mailbox import (
-    Bundle,
-    Mailbox,
-    Operation,
-    Parcel,
-    Release,
-    SpecialOperation,
-)
+from distkit_actors._actor._mailbox import Mailbox, Parcel
+from distkit_actors._actor._operations import Bundle, Operation, Release, SpecialOperation
 from distkit_actors._core._holds import Hold
 from distkit_actors._core._ledger import Ledger
 from distkit_actors._core._messages import Entry, Kind
@@ -142,12 +138,12 @@ class Desk:
 
     def settle(self, news: News) -> None:
         """Hand out what an answer says."""
-        with _callers(self.asks):
+        with _callers():
             self.dispatch.settle(news, 0.0)
         for operation in [each for each in self.asks if each.task is None]:
             self.asks.remove(operation)
             hold = operation.hold
-            if isinstance(hold, Held) and operation.error is None:
+            if isinstance(hold, Held) and hasattr(operation, "cumulative"):  # it has not failed
                 hold.entered = not _declined(operation)
         self._tidy()
 
@@ -393,11 +389,10 @@ def _holds_of(tally: Tally) -> tuple[tuple[Hold, ...], ...]:
 
 
 @contextmanager
-def _callers(asks: Sequence[Operation]) -> Iterator[None]:
+def _callers() -> Iterator[None]:
     """Let answers be given to callers that are no tasks."""
-    reschedule = trio.lowlevel.reschedule
-    trio.lowlevel.reschedule = lambda task, outcome=None: None
-    try:
+    with (
+        mock.patch.object(_operations, "reschedule"),
+        mock.patch.object(_dispatch, "reschedule"),
+    ):
         yield
-    finally:
-        trio.lowlevel.reschedule = reschedule

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from distkit_actors._actor._mailbox import Operation
+from distkit_actors._actor._operations import Operation
 from distkit_actors._core._messages import Before, Entry, Kind, Result
 from distkit_actors._core._under_way import News
 from tests.model.desk import Desk, Held, op_of

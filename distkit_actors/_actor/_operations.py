@@ -1,0 +1,197 @@
+"""What callers ask for: one object for each call, which stands for its caller until it is done.
+
+An operation is in one of three places: waiting (a cancelled caller withdraws it, and it
+never happens), taken along (its caller may go, but it stays), or done (P33).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NoReturn, Protocol, TypeAlias, cast
+
+import trio
+
+from .._core._conditions import Condition
+from .._core._holds import Hold
+from .._core._messages import Entry, Kind, Reply, Request, Result
+
+
+class Barrier(enum.Enum):
+    """Operations that are not about one key, and travel alone."""
+
+    CLEAR = "clear"
+    CLEAR_OWN = "clear_on_instance"
+    BUNDLE = "several keys in one step"
+    FORGET = "forget"
+    INQUIRY = "a question about the namespace"
+
+
+class Place(Protocol):
+    """Where operations wait."""
+
+    def __contains__(self, operation: Operation, /) -> bool:
+        """Tell whether ``operation``, which was put here, still waits here."""
+        ...
+
+    def withdraw(self, operation: Operation) -> None:
+        """Take out what waits here."""
+        ...
+
+
+class Operation:
+    """One call of one caller, who sleeps until it is done.
+
+    It is what trio asks for, too: called, it is the ``abort_fn`` of its caller's sleep, and
+    unwrapped, the outcome of it. Each would be one more object for every operation.
+    """
+
+    #: Nobody waits for it, and it must happen all the same.
+    owed: ClassVar[bool] = False
+
+    # What only a `SpecialOperation` can have: here, so that all others need not carry it.
+    condition: Condition | None = None
+    of_own: bool = False
+    hold: Hold | None = None
+    declined: bool = False
+
+    __slots__ = ("cumulative", "folds", "home", "key", "kind", "own", "task", "value")
+
+    # The values it found, once it is done.
+    cumulative: int
+    own: int
+
+    def __init__(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> None:
+        self.kind = kind
+        self.key = key
+        self.value = value
+        self.folds = kind is Kind.ADD  # with its neighbours, unless the store asks for it alone
+        self.home: Place | None = None  # where it waits, or has waited last
+        self.task: trio.lowlevel.Task | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return bool(self.value) or self.kind is not Kind.ADD
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits to be taken along."""
+        return self.home is not None and self in self.home
+
+    def withdraw(self) -> bool:
+        """Have it never happen; False if it was taken along."""
+        if self.home is None or self not in self.home:
+            return False
+        self.home.withdraw(self)
+        return True
+
+    def done(self, cumulative: int = 0, own: int = 0) -> None:
+        """Give the caller the values it found, if it still waits."""
+        self.cumulative, self.own = cumulative, own
+        self._wake(self)
+
+    def fail(self, error: Exception) -> None:
+        """Raise ``error`` in the caller, if it still waits."""
+        self._wake(_Failure(error))
+
+    def _wake(self, result: Operation | _Failure) -> None:
+        if self.task is not None:
+            task, self.task = self.task, None
+            reschedule(task, result)
+
+    def unwrap(self) -> tuple[int, int]:
+        """Return what the caller's sleep returns."""
+        return self.cumulative, self.own
+
+    def __call__(self, _: object) -> trio.lowlevel.Abort:
+        """Let the caller go; if it still waits, it never happens."""
+        self.task = None
+        self.withdraw()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Failure:
+    """The outcome of an operation that has failed."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def unwrap(self) -> NoReturn:
+        error = self._error
+        try:
+            raise error
+        finally:
+            del error, self  # else the error would be in its own traceback
+
+
+_Reschedule: TypeAlias = Callable[[trio.lowlevel.Task, Operation | _Failure], None]
+
+#: Trio's own, for those who are their own outcome. All that is done with it is to unwrap it.
+reschedule = cast("_Reschedule", trio.lowlevel.reschedule)
+
+
+class SpecialOperation(Operation):
+    """One that has a condition (P35), or begins a hold (P36)."""
+
+    def __init__(
+        self,
+        kind: Kind | Barrier,
+        key: str = "",
+        value: int = 0,
+        condition: Condition | None = None,
+        *,
+        of_own: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
+        super().__init__(kind, key, value)
+        self.folds = self.folds and condition is None
+        self.condition = condition
+        self.of_own = of_own  # what the condition is about
+        self.hold = hold
+        self.declined = False  # the condition did not hold
+
+
+class Release(Operation):
+    """The end of a hold: takes its addition back, unless that is void (P36)."""
+
+    __slots__ = ("ends",)
+
+    owed: ClassVar[bool] = True
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(Kind.ADD, hold.key, -hold.count)
+        self.ends = hold
+
+
+class Bundle(SpecialOperation):
+    """Entries for several keys, executed in one step, all or none (P34)."""
+
+    def __init__(self, entries: Sequence[Entry], hold: Hold | None = None) -> None:
+        super().__init__(Barrier.BUNDLE, hold=hold)
+        self.entries = entries
+        self.results: Sequence[Result] = ()
+        self.behind_counts = False  # what a lax counter had counted before has been sent
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return any(entry.value or entry.kind is not Kind.ADD for entry in self.entries)
+
+
+class Inquiry(Operation):
+    """A question about the namespace, which needs no batch."""
+
+    __slots__ = ("reply", "request")
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(Barrier.INQUIRY)
+        self.request = request
+        self.reply: Reply | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return False
