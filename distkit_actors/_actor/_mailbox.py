@@ -156,7 +156,7 @@ class Mailbox:
 
     def left(self, count: int) -> None:
         """``count`` operations are gone: let as many in from the line."""
-        self._peak = self.peak
+        self._peak = max(self._peak, self.length)
         self.length -= count
         while self._line and self.length < self.size:
             operation = next(iter(self._line))
@@ -184,9 +184,13 @@ class Mailbox:
         """Take what may travel now, ``limit`` keys at most; there is no `barrier` before it."""
         lanes = self._queue[0]
         assert isinstance(lanes, dict)
-        keys = list(lanes) if len(lanes) <= limit else list(islice(lanes, limit))
-        parcels = [self._pack(lanes, key, own.get(key)) for key in keys]
-        self.left(sum(len(parcel.operations) for parcel in parcels))
+        parcels: list[Parcel] = []
+        count = 0
+        for key in list(lanes) if len(lanes) <= limit else list(islice(lanes, limit)):
+            parcel = self._pack(lanes, key, own.get(key))
+            parcels.append(parcel)
+            count += len(parcel.operations)
+        self.left(count)
         return parcels
 
     def _pack(self, lanes: Lanes, key: str, own: Slice | None) -> Parcel:
