@@ -256,8 +256,8 @@ def _parse(url: str) -> tuple[Callable[[], AbstractConnection], str]:
         raise ValueError("the database in the store's URL must be a number, as in redis://host/0")
     try:
         settings = dict(parse_url(url))
-        if "ssl_min_version" in settings:
-            settings["ssl_min_version"] = int(str(settings["ssl_min_version"]))  # text in redis-py 6
+        if "ssl_min_version" in settings:  # which redis-py 6 leaves as text
+            settings["ssl_min_version"] = int(str(settings["ssl_min_version"]))
     except ValueError:
         raise ValueError("an option in the store's URL has no valid value") from None
     kind = cast("type[AbstractConnection]", settings.pop("connection_class", TcpConnection))

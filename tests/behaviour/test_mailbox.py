@@ -1,0 +1,109 @@
+"""Where operations wait: who may still withdraw, and who comes after whom."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import pytest
+import trio
+
+from distkit_actors._actor._mailbox import Mailbox
+from distkit_actors._actor._operations import Barrier, Operation
+from distkit_actors._core._messages import Kind
+
+#: Stands for the task of a caller who waits.
+CALLER: Final = cast("trio.lowlevel.Task", object())
+
+
+class Box:
+    """A mailbox, and operations with names."""
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox(100, lambda: None)
+        self.names: dict[Operation, str] = {}
+
+    def put(self, name: str, kind: Kind | Barrier = Kind.ADD, key: str = "k") -> Operation:
+        operation = Operation(kind, key, 1)
+        operation.task = CALLER
+        self.names[operation] = name
+        self.mailbox.owe(operation)
+        return operation
+
+    def take(self) -> str:
+        """Take what may travel now."""
+        if self.mailbox.barrier() is not None:
+            return self.names[self.mailbox.take_barrier()]
+        taken = self.mailbox.take(10, {})
+        return " ".join(
+            self.names[operation] for parcel in taken for operation in parcel.operations
+        )
+
+
+@pytest.mark.parametrize("kind", [Kind.ADD, Barrier.CLEAR])
+def test_what_was_taken_along_cannot_withdraw(kind: Kind | Barrier) -> None:
+    box = Box()
+    early, late = box.put("early", kind), box.put("late", kind)
+    assert early.waits
+    assert late.withdraw()
+    assert not late.waits
+    assert not late.withdraw()
+    assert box.mailbox.length == 1
+    assert box.take() == "early"
+    assert not early.waits
+    assert not early.withdraw()
+    assert box.mailbox.length == 0
+
+
+def test_who_waits_behind_what_was_given_back_can_withdraw() -> None:
+    box = Box()
+    first = box.put("first")
+    assert box.take() == "first"
+    second, third = box.put("second"), box.put("third")
+    box.mailbox.give_back([first])
+    assert first.waits
+    assert second.withdraw()
+    assert box.mailbox.length == 2
+    assert box.take() == "first third"
+    assert not third.waits
+
+
+def test_what_was_given_back_can_withdraw() -> None:
+    box = Box()
+    first, second = box.put("first"), box.put("second")
+    assert box.take() == "first second"
+    box.mailbox.give_back([first, second])
+    assert first.withdraw()
+    assert box.take() == "second"
+
+
+def test_what_is_given_back_without_its_caller_is_gone() -> None:
+    box = Box()
+    first, second = box.put("first"), box.put("second")
+    assert box.take() == "first second"
+    first(None)
+    box.mailbox.give_back([first, second])
+    assert box.mailbox.length == 1
+    assert box.take() == "second"
+
+
+def test_what_did_not_fit_in_waits_on() -> None:
+    """A lane of which a part was taken is still a lane."""
+    box = Box()
+    box.put("one"), box.put("put", Kind.PUT), box.put("two")  # only the first can go
+    assert box.take() == "one"
+    last = box.put("last")
+    assert box.take() == "put"
+    assert last.withdraw()
+    assert box.take() == "two"
+    assert box.mailbox.length == 0
+
+
+def test_nothing_that_was_drained_waits() -> None:
+    box = Box()
+    box.put("one"), box.put("clear", Barrier.CLEAR), box.put("two")
+    drained = box.mailbox.drain()
+    assert [box.names[operation] for operation in drained] == ["one", "clear", "two"]
+    for operation in drained:
+        assert not operation.withdraw()
+    assert box.mailbox.length == 0
+    assert box.take() == ""
