@@ -99,10 +99,10 @@ class Mailbox:
 
     @trio.lowlevel.enable_ki_protection
     def add(self, key: str, value: int) -> Operation:
-        """Do as `put` with a new operation that adds ``value``, and return that.
+        """Put a new operation in that adds ``value``, and return it; see `put`.
 
-        It is the same, without three calls: they would be a tenth of what a counter that is
-        busy costs.
+        All is written out here: the calls that this saves are a tenth of what an operation
+        costs when there are many.
         """
         operation = _new(Operation)
         operation.kind = Kind.ADD
