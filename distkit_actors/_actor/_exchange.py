@@ -30,6 +30,8 @@ _IDLE_REAPING_BUDGET: Final = 48
 _REAPING_PAUSE: Final = 0.0005
 #: After so many operations that came one by one, the next is expected to be alone too.
 _LONE: Final = 4
+# Looked up once, as elsewhere: see `_session`.
+_FENCED: Final = Phase.FENCED
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -157,7 +159,7 @@ class Exchange:
                     raise self._failure
 
     def _has_work(self) -> bool:
-        if self._session.phase is Phase.FENCED:
+        if self._session.phase is _FENCED:
             return False
         if self.outage.refusal is not None:
             # What the store refuses is tried again with the next beat, or on demand.
@@ -242,7 +244,7 @@ class Exchange:
 
     def _settle(self, news: News, now: float) -> None:
         self._backlog = news.backlog
-        if self._session.phase is Phase.FENCED:
+        if self._session.phase is _FENCED:
             self._on_superseded()
             return
         self._dispatch.settle(news, now)

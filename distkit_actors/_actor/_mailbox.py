@@ -19,6 +19,7 @@ from .._core._messages import FOLD_LIMIT, Entry, Kind, Slice
 from ._operations import Barrier, Operation, Release
 
 # Looked up once, not for each operation.
+_ADD: Final = Kind.ADD
 _current_task: Final = trio.lowlevel.current_task
 _new: Final = object.__new__
 
@@ -105,7 +106,7 @@ class Mailbox:
         costs when there are many.
         """
         operation = _new(Operation)
-        operation.kind = Kind.ADD
+        operation.kind = _ADD
         operation.key = key
         operation.value = value
         operation.folds = True

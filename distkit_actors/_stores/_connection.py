@@ -105,23 +105,26 @@ class Connection(ABC):
         Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
         when cancelled, the connection is dropped, and nobody knows if it was executed.
         """
-        return await self._in_time(self.call_untimed(*words), _LOST)
+        return await self._in_time(self.call_untimed(pack(words)), _LOST)
 
-    async def call_untimed(self, *words: bytes) -> Answer:
-        """Do as `call`, for one who cancels it when it takes too long. A checkpoint."""
+    async def call_untimed(self, command: bytes) -> Answer:
+        """Do as `call` with what `pack` has written, for one who cancels it when it takes too long.
+
+        A checkpoint.
+        """
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
-        return await self._run(self._exchange(pack(words)), _LOST)
+        return await self._run(self._exchange(command), _LOST)
 
     @property
     def prompt(self) -> bool:
         """Whether there is a connection that `begin` can send on."""
         return False
 
-    def begin(self, *words: bytes) -> None:
+    def begin(self, command: bytes) -> None:
         """Send of a command what goes without waiting; only while it is `prompt`."""
-        self._begin(pack(words))
+        self._begin(command)
 
     async def finish(self) -> Answer:
         """Send the rest of what was begun, and return its answer as `call` does. A checkpoint.
@@ -179,7 +182,33 @@ class Connection(ABC):
         raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
 
 
+# hiredis' stub takes it for a function of one word.
+_pack: Final = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
+
+
 def pack(words: tuple[bytes, ...]) -> bytes:
     """Write a command in Redis' protocol."""
-    # hiredis' stub takes it for a function of one word.
-    return cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)(words)  # pyright: ignore[reportUnknownMemberType]
+    return _pack(words)
+
+
+class Opening:
+    """The first words of many commands, which are written only once."""
+
+    __slots__ = ("_count", "_written")
+
+    def __init__(self, words: tuple[bytes, ...]) -> None:
+        self._count = len(words)
+        self._written = _without_count(_pack(words))
+
+    def pack(self, words: tuple[bytes, ...]) -> bytes:
+        """Write the command that goes on with ``words``."""
+        return b"*%d\r\n%b%b" % (
+            self._count + len(words),
+            self._written,
+            _without_count(_pack(words)),
+        )
+
+
+def _without_count(command: bytes) -> bytes:
+    """Leave out how many words there are, which stands in front."""
+    return command[command.index(b"\n") + 1 :]

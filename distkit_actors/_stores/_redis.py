@@ -15,7 +15,7 @@ from redis.asyncio.connection import Connection as TcpConnection
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError, StoreUnavailableError
 from ._bridge import open_bridge
-from ._connection import Connection, ErrorReplyError, MakeConnection
+from ._connection import Connection, ErrorReplyError, MakeConnection, Opening, pack
 from ._contract import Link, Store, Tidings
 from ._redis_tidings import RedisTidings
 from ._refusals import mapped
@@ -114,7 +114,8 @@ class _RedisLink(Link):
         self._patience = patience
         self._now = now
         self._checked = False
-        self._begun: tuple[bytes, ...] | None = None  # the command that `begin` has sent
+        self._openings: dict[tuple[str, str], Opening] = {}  # by script and instance
+        self._begun: bytes | None = None  # the command that `begin` has sent
         self._loading = False  # a cursor of this very connection is in use
 
     async def connect(self) -> None:
@@ -150,44 +151,48 @@ class _RedisLink(Link):
         return self._connection.prompt
 
     def begin(self, request: Request) -> None:
-        self._begun = self._words(request)
-        self._connection.begin(*self._begun)
+        self._begun = self._command(request)
+        self._connection.begin(self._begun)
 
     async def exchange_untimed(self, request: Request) -> Reply:
         if isinstance(request, Load) and not self._loading:
             # Another server, after a failover, would read the cursor differently.
             request = Load(request.instance, request.incarnation, "")
         begun, self._begun = self._begun, None
-        words = begun or self._words(request)
+        command = begun or self._command(request)
         try:
             try:
                 if begun:
                     answer = await self._connection.finish()
                 else:
-                    answer = await self._connection.call_untimed(*words)
+                    answer = await self._connection.call_untimed(command)
             except ErrorReplyError as error:
                 if error.code != "NOSCRIPT":
                     raise
                 await self._load_scripts()
                 # It was not executed, so that it may be sent again.
-                answer = await self._connection.call_untimed(*words)
+                answer = await self._connection.call_untimed(command)
         except ErrorReplyError as error:
             raise mapped(error) from None
         reply = decode(cast("Sequence[bytes]", answer))
         self._loading = isinstance(reply, Loaded)
         return reply
 
-    def _words(self, request: Request) -> tuple[bytes, ...]:
+    def _command(self, request: Request) -> bytes:
         """Return the command that asks for it."""
         name, arguments = encode(request)
+        opening = self._openings.get((name, request.instance))
+        if opening is None:
+            keys = self._names.keys(request.instance)
+            words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys)
+            opening = self._openings[name, request.instance] = Opening(words)
         time = b"%d" % self._now() if self._now else b""
-        keys = self._names.keys(request.instance)
-        return (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys, time, *arguments)
+        return opening.pack((time, *arguments))
 
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""
         for script in load_scripts().values():
-            await self._connection.call_untimed(b"SCRIPT", b"LOAD", script.source)
+            await self._connection.call_untimed(pack((b"SCRIPT", b"LOAD", script.source)))
 
     @property
     def connected(self) -> bool:

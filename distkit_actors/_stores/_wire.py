@@ -39,6 +39,9 @@ from .._core._messages import (
     Watched,
 )
 
+# Looked up once: before Python 3.12 a member of an enum costs as much as a call.
+_CLAIM: Final = Kind.CLAIM
+_FORGET: Final = Kind.FORGET
 _FLAG: Final = (b"0", b"1")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _FOLDED: Final = b"&"
@@ -54,20 +57,17 @@ class Names:
     prefixes never share a name.
     """
 
-    __slots__ = ("_instance", "_last", "_shared", "channel")
+    __slots__ = ("_instance", "_shared", "channel")
 
     def __init__(self, prefix: str) -> None:
         base = f"dk:{{p.{prefix}}}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + b"i:"
         self.channel = base + b"c"  # where changes are announced (P37); not a key
-        self._last: tuple[str, tuple[bytes, ...]] = ("", ())  # a link asks for one instance
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""
-        if self._last[0] != instance:
-            self._last = (instance, (*self._shared, self._instance + instance.encode()))
-        return self._last[1]
+        return (*self._shared, self._instance + instance.encode())
 
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
@@ -138,13 +138,13 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
             word += b"g"
         if condition is not None:
             word += b"%s%s%d" % (b"o" if of_own else b"c", condition.sign.encode(), condition.value)
-        if kind is Kind.FORGET:
+        if kind is _FORGET:
             words += (word, b"", key.encode(), b"")  # an id is no key, and may look like a field
             continue
         words += (
             word,
             key.encode(),
-            b"%d@%d" % (value, stamp) if kind is Kind.CLAIM else b"%d" % value,
+            b"%d@%d" % (value, stamp) if kind is _CLAIM else b"%d" % value,
             b"" if after is None else b"%d" % after,
         )
     return words

@@ -98,6 +98,24 @@ def test_what_did_not_fit_in_waits_on() -> None:
     assert box.mailbox.length == 0
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_who_stands_in_line_can_withdraw(plain: bool) -> None:
+    mailbox = Mailbox(1, lambda: None)
+    first, last = Operation(Kind.ADD, "k", 1), Operation(Kind.ADD, "k", 4)
+    mailbox.put(first)
+    second = mailbox.add("k", 2) if plain else Operation(Kind.PUT, "k", 2)
+    if not plain:
+        mailbox.put(second)
+    mailbox.put(last)
+    assert mailbox.length == 1
+    assert second.withdraw()
+    assert not second.waits
+    for operation in (first, last):
+        (parcel,) = mailbox.take(10, {})
+        assert parcel.operations == [operation]
+    assert mailbox.length == 0
+
+
 def test_nothing_that_was_drained_waits() -> None:
     box = Box()
     box.put("one"), box.put("clear", Barrier.CLEAR), box.put("two")
