@@ -221,7 +221,8 @@ class Exchange:
         if beat or self.stopping or self._revival_due(now):
             dispatch.revive()
         entries = dispatch.collect(now, flush=self._flush_quota > 0)
-        self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
+        if dispatch.ledger is not None:
+            self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
         if dispatch.question() is None:
             budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
             self._session.begin(entries, budget=budget, whole=dispatch.whole)

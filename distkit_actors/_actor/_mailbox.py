@@ -27,19 +27,18 @@ _new: Final = object.__new__
 class Lane(dict[Operation, None]):
     """Operations on one key that wait for each other, in order."""
 
-    __slots__ = ("_lanes", "_mailbox")
+    __slots__ = ("lanes", "mailbox")
 
-    def __init__(self, mailbox: Mailbox, lanes: Lanes) -> None:
-        super().__init__()
-        self._mailbox = mailbox
-        self._lanes = lanes
+    # Where it is. Not told to an `__init__`, which would take as long as all the rest.
+    lanes: Lanes
+    mailbox: Mailbox
 
     def withdraw(self, operation: Operation) -> None:
         """Take out what waits here."""
         del self[operation]
         if not self:
-            del self._lanes[operation.key]
-        self._mailbox.left(1)
+            del self.lanes[operation.key]
+        self.mailbox.left(1)
 
 
 Lanes: TypeAlias = dict[str, Lane]
@@ -117,7 +116,7 @@ class Mailbox:
             return operation
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(self, self._lanes)
+            lane = self._lanes[key] = self._lane(self._lanes)
         lane[operation] = None
         operation.home = lane
         self.length += 1
@@ -138,9 +137,15 @@ class Mailbox:
             return
         lane = self._lanes.get(operation.key)
         if lane is None:
-            lane = self._lanes[operation.key] = Lane(self, self._lanes)
+            lane = self._lanes[operation.key] = self._lane(self._lanes)
         lane[operation] = None
         operation.home = lane
+
+    def _lane(self, lanes: Lanes) -> Lane:
+        lane = Lane()
+        lane.lanes = lanes
+        lane.mailbox = self
+        return lane
 
     def __contains__(self, operation: Operation) -> bool:
         """Tell whether ``operation`` waits in line, or is a barrier that waits."""
@@ -237,7 +242,7 @@ class Mailbox:
         assert isinstance(lanes, dict)
         returned: Lanes = {}
         for operation in waiting:
-            lane = returned.setdefault(operation.key, Lane(self, lanes))
+            lane = returned.setdefault(operation.key, self._lane(lanes))
             lane[operation] = None
         for key, lane in returned.items():
             lane.update(lanes.get(key, {}))
@@ -275,12 +280,5 @@ def _folding(operations: Sequence[Operation], bound: int) -> list[Operation]:
 
 def _entry(first: Operation, value: int, *, folded: bool = False, guarded: bool) -> Entry:
     """Return what ``first`` is in a batch, and with ``value`` those that were folded into it."""
-    return Entry(
-        cast("Kind", first.kind),
-        first.key,
-        value,
-        folded=folded,
-        condition=first.condition,
-        of_own=first.of_own,
-        guarded=guarded,
-    )
+    kind = cast("Kind", first.kind)
+    return Entry(kind, first.key, value, None, folded, 0, first.condition, first.of_own, guarded)

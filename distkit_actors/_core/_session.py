@@ -354,9 +354,10 @@ class Session:
         if journal.moves:
             self._learn_moves(dict(journal.moves), news)
         self.known = max(self.known, journal.latest)
-        settled = max(journal.floor, self.cleared - 1)
-        while self.moves and next(iter(self.moves.values())) <= settled:
-            del self.moves[next(iter(self.moves))]
+        if self.moves:
+            settled = max(journal.floor, self.cleared - 1)
+            while self.moves and next(iter(self.moves.values())) <= settled:
+                del self.moves[next(iter(self.moves))]
         return news
 
     def _learn_moves(self, epochs: dict[str, int], news: News) -> None:

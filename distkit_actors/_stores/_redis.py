@@ -183,11 +183,14 @@ class _RedisLink(Link):
         name, arguments = encode(request)
         opening = self._openings.get((name, request.instance))
         if opening is None:
-            keys = self._names.keys(request.instance)
+            keys, time = self._names.keys(request.instance), b""  # the server's own
+            if self._now is not None:
+                time = b"%d" % self._now()
             words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys)
-            opening = self._openings[name, request.instance] = Opening(words)
-        time = b"%d" % self._now() if self._now else b""
-        return opening.pack((time, *arguments))
+            opening = Opening((*words, time, request.instance.encode()))
+            if self._now is None:
+                self._openings[name, request.instance] = opening
+        return opening.pack(tuple(arguments))
 
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""

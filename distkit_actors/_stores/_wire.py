@@ -71,49 +71,44 @@ class Names:
 
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
-    """Return the script for ``request`` and its arguments, but for the time in front."""
-    words = [request.instance.encode()]
+    """Return the script for ``request``, and its arguments behind the time and the instance."""
     match request:
         case Apply():
-            words += (
+            return "apply", [
                 *_session(request),
                 b"w" if request.whole else _FLAG[request.leave],
                 b"%d" % request.budget,
                 b"" if request.since is None else b"%d" % request.since,
-            )
-            words += _entries(request.entries)
-            return "apply", words
+                *_entries(request.entries),
+            ]
         case Peek():
-            return "peek", words
+            return "peek", []
         case Open():
-            words += (
+            return "open", [
                 request.nonce.encode(),
                 b"%d" % request.expected,
                 b"%d" % request.born,
                 _FLAG[request.inherit],
                 *_pace(request.pace),
-            )
-            return "open", words
+            ]
         case Load():
-            words += (b"%d" % request.incarnation, request.cursor.encode())
-            return "load", words
+            return "load", [b"%d" % request.incarnation, request.cursor.encode()]
         case Resume():
-            words += (
+            words = [
                 *_session(request),
                 b"%d" % request.born,
                 _FLAG[request.first],
                 b"%d" % request.cleared,
                 b"%d" % len(request.moves),
-            )
+            ]
             for key, epoch in request.moves:
                 words += (key.encode(), b"%d" % epoch)
-            words += _entries(request.claims)
-            return "resume", words
+            return "resume", words + _entries(request.claims)
         case Survey():
-            words += (request.topic.value.encode(), request.key.encode(), request.cursor.encode())
+            words = [request.topic.value.encode(), request.key.encode(), request.cursor.encode()]
             return "survey", words
         case Watch():
-            return "watch", [*words, b"%d" % request.lease]
+            return "watch", [b"%d" % request.lease]
 
 
 def _session(request: Apply | Resume) -> tuple[bytes, ...]:

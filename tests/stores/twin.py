@@ -89,7 +89,8 @@ class LuaStore:
         name, arguments = encode(request)
         script = self.scripts[name]
         time = b"" if now is None else b"%d" % now
-        words = (7, *self.names.keys(request.instance), time, *arguments)
+        instance = request.instance.encode()
+        words = (7, *self.names.keys(request.instance), time, instance, *arguments)
         try:
             answer = self.client.execute_command("EVALSHA", script.sha, *words)
         except redis.exceptions.NoScriptError:
