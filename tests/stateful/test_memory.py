@@ -34,4 +34,4 @@ class MemoryHistories(Histories):
 
 
 def test_histories_over_memory() -> None:
-    run_histories(MemoryHistories, default=100)
+    run_histories(MemoryHistories, default=80)
