@@ -81,9 +81,10 @@ class Operation:
 
     def withdraw(self) -> bool:
         """Have it never happen; False if it was taken along."""
-        if self.home is None or self not in self.home:
+        home = self.home
+        if home is None or not self.waits:
             return False
-        self.home.withdraw(self)
+        home.withdraw(self)
         return True
 
     def done(self, cumulative: int = 0, own: int = 0) -> None:

@@ -124,7 +124,7 @@ class Connection(ABC):
 
     def begin(self, command: bytes) -> None:
         """Send of a command what goes without waiting; only while it is `prompt`."""
-        self._begin(command)
+        raise NotImplementedError
 
     async def finish(self) -> Answer:
         """Send the rest of what was begun, and return its answer as `call` does. A checkpoint.
@@ -132,9 +132,6 @@ class Connection(ABC):
         Like `call_untimed`, it is for one who cancels it when it takes too long.
         """
         return await self._run(self._finish(), _LOST)
-
-    def _begin(self, command: bytes) -> None:
-        raise NotImplementedError
 
     async def _finish(self) -> Answer:
         raise NotImplementedError
@@ -182,13 +179,8 @@ class Connection(ABC):
         raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
 
 
-# hiredis' stub takes it for a function of one word.
-_pack: Final = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
-
-
-def pack(words: tuple[bytes, ...]) -> bytes:
-    """Write a command in Redis' protocol."""
-    return _pack(words)
+#: Writes a command in Redis' protocol. hiredis' stub takes it for a function of one word.
+pack: Final = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Opening:
@@ -198,14 +190,14 @@ class Opening:
 
     def __init__(self, words: tuple[bytes, ...]) -> None:
         self._count = len(words)
-        self._written = _without_count(_pack(words))
+        self._written = _without_count(pack(words))
 
     def pack(self, words: tuple[bytes, ...]) -> bytes:
         """Write the command that goes on with ``words``."""
         return b"*%d\r\n%b%b" % (
             self._count + len(words),
             self._written,
-            _without_count(_pack(words)),
+            _without_count(pack(words)),
         )
 
 

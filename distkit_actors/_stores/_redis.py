@@ -182,14 +182,12 @@ class _RedisLink(Link):
         """Return the command that asks for it."""
         name, arguments = encode(request)
         opening = self._openings.get((name, request.instance))
-        if opening is None:
-            keys, time = self._names.keys(request.instance), b""  # the server's own
-            if self._now is not None:
-                time = b"%d" % self._now()
+        if opening is None or self._now is not None:
+            time = b"" if self._now is None else b"%d" % self._now()  # none: the server's own
+            keys = self._names.keys(request.instance)
             words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys)
             opening = Opening((*words, time, request.instance.encode()))
-            if self._now is None:
-                self._openings[name, request.instance] = opening
+            self._openings[name, request.instance] = opening
         return opening.pack(tuple(arguments))
 
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint

@@ -65,7 +65,8 @@ class StreamConnection(Connection):
         """Whether there is a connection that can be sent on without waiting: not through TLS."""
         return isinstance(self._stream, _Socket)
 
-    def _begin(self, command: bytes) -> None:
+    def begin(self, command: bytes) -> None:
+        """Send of a command what goes without waiting; only while it is `prompt`."""
         assert isinstance(self._stream, _Socket)
         self._unsent = command[self._stream.send_nowait(command) :]
 

@@ -81,10 +81,11 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
                     await trio.sleep(chance.choice([0, 0, 0.001, 0.01]))
             await trio.sleep(chance.choice([0, 0.001, 0.01]))
 
-    async with trio.open_nursery() as nursery:
-        for limiter in limiters:
-            for _ in range(10):
-                nursery.start_soon(visitor, limiter)
+    with trio.fail_after(300):
+        async with trio.open_nursery() as nursery:
+            for limiter in limiters:
+                for _ in range(10):
+                    nursery.start_soon(visitor, limiter)
     assert gauge.uses > 50
     for limiter, counter in zip(limiters, counters, strict=True):
         assert limiter.statistics() == FleetLimiterStatistics(0, total, (), 0)

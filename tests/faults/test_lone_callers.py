@@ -23,13 +23,13 @@ STREAK = 5
 def senders(monkeypatch: pytest.MonkeyPatch) -> list[trio.lowlevel.Task]:
     """Return the tasks that have sent an operation themselves, in order."""
     seen: list[trio.lowlevel.Task] = []
-    begin = StreamConnection._begin
+    begin = StreamConnection.begin
 
     def noting(connection: StreamConnection, command: bytes) -> None:
         seen.append(trio.lowlevel.current_task())
         begin(connection, command)
 
-    monkeypatch.setattr(StreamConnection, "_begin", noting)
+    monkeypatch.setattr(StreamConnection, "begin", noting)
     return seen
 
 

@@ -27,7 +27,7 @@ def freeze(pid: int) -> None:
     while os.waitid(os.P_PID, pid, wanted) is None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"process {pid} does not stop")
-        time.sleep(0.0002)
+        time.sleep(0.0002)  # nothing tells us; the tests count what happens until it stands still
 
 
 def thaw(pid: int) -> None:

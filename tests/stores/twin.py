@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 import redis
@@ -229,11 +229,11 @@ class Ear:
         """Everything announced up to now; None is "any key"."""
         announced: list[frozenset[str] | None] = []
         self.pubsub.ping("all")
-        deadline = time.monotonic() + 30
+        deadline = monotonic() + 30
         while True:
             message = self.pubsub.get_message(timeout=5)
             if message is None:
-                assert time.monotonic() < deadline, "the server does not answer"
+                assert monotonic() < deadline, "the server does not answer"
                 continue  # it was the confirmation of our subscription
             if message["type"] == "pong":
                 return announced
