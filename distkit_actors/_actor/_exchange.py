@@ -21,8 +21,12 @@ from ._outage import Outage
 
 OnExit: TypeAlias = Literal["leave", "linger"]
 
-#: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23).
-_REAPING_BUDGET: Final = 32
+#: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23) …
+_REAPING_BUDGET: Final = 12
+#: … and one more for each so many operations that wait, which take their time in any case …
+_OPERATIONS_PER_SLICE: Final = 8
+#: … up to so many in all.
+_REAPING_BUDGET_OF_A_CROWD: Final = 128
 #: The same for a batch that nobody waits for.
 _IDLE_REAPING_BUDGET: Final = 48
 #: Seconds without an operation after which such a batch is sent, while there are slices of the
@@ -215,7 +219,7 @@ class Exchange:
         """Make up a batch of what waits, which is the beat that is due."""
         beat, self._beat_due = self._beat_due, False
         dispatch = self._dispatch
-        pending = dispatch.pending
+        pending, crowd = dispatch.pending, dispatch.mailbox.length
         if beat or self.stopping:
             self._flush_quota = pending
         if beat or self.stopping or self._revival_due(now):
@@ -224,7 +228,10 @@ class Exchange:
         if dispatch.ledger is not None:
             self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
         if dispatch.question() is None:
-            budget = _REAPING_BUDGET if entries else _IDLE_REAPING_BUDGET
+            budget = _IDLE_REAPING_BUDGET
+            if entries:
+                budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
+                budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
             self._session.begin(entries, budget=budget, whole=dispatch.whole)
         else:
             self._beat_due = beat  # it became a question, which is no sign of life

@@ -29,7 +29,7 @@ def reap(registry: Registry, now: int, grace: int, budget: int, keys: Iterable[s
     if not budget or now < registry.due:
         return Reaped(backlog=False, stuck=0)
     changed = _find_dead(registry, now, grace)
-    gone, stuck = _touched_first(registry, now, budget // 2, keys)
+    gone, stuck = _touched_first(registry, now, budget, keys)
     more_gone, more_stuck = _oldest_first(registry, now, budget - gone)
     deadlines = [r.deadline for r in registry.records.values() if r.state is State.LIVE]
     registry.due = 0 if registry.bodies else min(deadlines, default=FOREVER)
@@ -61,10 +61,12 @@ def _touched_first(
     gone = stuck = 0
     wanted = list(dict.fromkeys(keys))
     for instance in list(registry.bodies)[:BODIES_PER_STEP]:
+        if gone == budget:
+            break
         record = registry.records[instance]
         for key in wanted:
             if gone == budget:
-                return gone, stuck
+                break
             if key in record.slices:
                 if registry.take_away(record, key):
                     gone += 1
@@ -77,6 +79,8 @@ def _touched_first(
 def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
     gone = stuck = 0
     for instance in list(registry.bodies)[:BODIES_PER_STEP]:
+        if gone == budget:
+            break
         record = registry.records[instance]
         for key in list(record.slices)[: budget - gone]:
             if registry.take_away(record, key):
@@ -86,8 +90,6 @@ def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
         if not _release_if_empty(registry, instance, record, now) and gone < budget:
             # Only what does not fit is left of it: the others must not wait behind it.
             registry.bodies[instance] = registry.bodies.pop(instance)
-        if gone == budget:
-            break
     return gone, stuck
 
 

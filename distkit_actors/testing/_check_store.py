@@ -63,6 +63,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.surveys_come_in_pages,
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
+    time.an_answer_is_free_of_the_dead,
     time.heartbeats_keep_alive,
     time.a_blackout_kills_nobody,
     time.the_departed_are_forgotten,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 
 from .._core._messages import Before, Done, Entry, Peek, Peeked, Resume, Verdict
@@ -72,12 +74,27 @@ async def reaping_is_bounded(store: Store) -> None:
         same(await b.values(*keys, budget=0), [(0, 0)] * len(keys), "after the backlog")
 
 
+async def an_answer_is_free_of_the_dead(store: Store) -> None:
+    """Several die at once, and what they have in the keys of the next step goes before all else."""
+    prefix, keys = fresh(), [f"key {number}" for number in range(4)]
+    async with AsyncExitStack() as stack, joined(store, prefix) as b:
+        for _ in range(4):
+            a = await stack.enter_async_context(joined(store, prefix, threshold=_SHORT))
+            await a.batch(*(put(key, 1) for key in keys))
+        await trio.sleep(_WAIT)
+        done = await _step(b, keys[2], 4)
+        same(list(done.results), [(0, 0)], "read after four have died, with a budget of 4")
+        done = await _sent(b, add(keys[0], 5), add(keys[1], 0), budget=8)
+        same(list(done.results), [(0, 0), (0, 0)], "count and read, with a budget of 8")
+        same(done.backlog, True, "a backlog, as slices of the dead are left")
+
+
 async def _step(client: Client, key: str, budget: int) -> Done:
-    return await _sent(client, add(key, 0), budget)
+    return await _sent(client, add(key, 0), budget=budget)
 
 
-async def _sent(client: Client, entry: Entry, budget: int = BUDGET) -> Done:
-    done = expect(Done, await client.send(client.compose(entry, budget=budget)), "a batch")
+async def _sent(client: Client, *entries: Entry, budget: int = BUDGET) -> Done:
+    done = expect(Done, await client.send(client.compose(*entries, budget=budget)), "a batch")
     client.take(done)
     return done
 

@@ -234,6 +234,19 @@ async def test_h9_the_dead_are_taken_away_in_small_steps(world: World, flavour: 
     assert len([reply for _, reply in steps if reply.backlog]) >= 1000 / 50 - 1
 
 
+@pytest.mark.parametrize("crowd", [1, 7, 80, 3000])
+async def test_h9_a_long_batch_takes_more_of_the_dead_away(world: World, crowd: int) -> None:
+    """An operation that is alone hardly feels the dead; where many wait, more can go."""
+    a = await world.strict(mailbox_size=crowd)
+    first = len(world.requests(a))
+    async with trio.open_nursery() as nursery:
+        for n in range(crowd):
+            nursery.start_soon(a.inc, f"key-{n % 10}")
+    steps = [r for r in world.requests(a)[first:] if isinstance(r, Apply) and r.entries]
+    budget = max(request.budget for request in steps)
+    assert {1: 12, 7: 12, 80: 22, 3000: 128}[crowd] == budget
+
+
 @both_flavours
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "late_copy"])
 async def test_h10_a_big_batch_repeated_counts_once(

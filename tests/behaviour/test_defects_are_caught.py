@@ -137,6 +137,7 @@ def no_last_flush(patch: Patch) -> None:
 def reaping_without_bounds(patch: Patch) -> None:
     """H9: one step takes all of the dead away."""
     patch.setattr(_exchange, "_REAPING_BUDGET", 10**9)
+    patch.setattr(_exchange, "_REAPING_BUDGET_OF_A_CROWD", 10**9)
     patch.setattr(_exchange, "_IDLE_REAPING_BUDGET", 10**9)
 
 
@@ -260,6 +261,7 @@ CASES: list[tuple[Callable[..., Any], Mutation]] = [
         partial(H.test_h9_the_dead_are_taken_away_in_small_steps, **strict),
         reaping_without_bounds,
     ),
+    (partial(H.test_h9_a_long_batch_takes_more_of_the_dead_away, crowd=80), reaping_without_bounds),
     *(
         (
             partial(H.test_h10_a_big_batch_repeated_counts_once, fault="drop_reply", **flavour),

@@ -58,18 +58,17 @@ for index = 12, #ARGV, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)
-redis.call('HINCRBY', 'paths', answer and 'quick' or 'slow', 1)
-redis.call('HINCRBY', 'paths', (answer and 'quick' or 'slow') .. ' with conditions',
-  string.find(words, '[co]') and 1 or 0)
-redis.call('HINCRBY', 'paths', (answer and 'quick' or 'slow') .. ' with guards',
-  string.find(words, 'g', 1, true) and 1 or 0)
+local way = answer and 'quick' or overdue and 'reaping' or 'slow'
+redis.call('HINCRBY', 'paths', way, 1)
+redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[co]') and 1 or 0)
+redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
 """
 
 
 def counting_paths() -> Scripts:
     """The scripts, which count in a Redis hash "paths" how often each way was gone."""
     source = load_scripts()["apply"].source
-    before = b"local answer = quick()"
+    before = b"local answer, overdue = quick()"
     assert source.count(before) == 1
     source = source.replace(before, before + _COUNT)
     sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()

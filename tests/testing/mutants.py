@@ -473,6 +473,13 @@ class ReapsLittle(Changed):
         return request._replace(budget=min(1, request.budget))
 
 
+class ReapsHalf(Changed):
+    """What a step may take away, it takes half of."""
+
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return request._replace(budget=request.budget // 2)
+
+
 class HearsNoHeartbeats(Registry):
     def beat(self, record: Record, now: int) -> None:
         if not record.deadline:
@@ -571,6 +578,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             *(NeverInherits, LoadsWhatIsVoid, LoadsOnePage, TakesVoidClaims),
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
             *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
+            ReapsHalf,
             *(KnowsOneThreshold, KnowsNoBlackouts, LetsNobodyLeave, ForgetsMovesEarly),
             *(NeverForgetsMoves, BelievesThoseWhoMissedMoves),
         )

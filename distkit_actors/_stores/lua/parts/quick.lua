@@ -5,8 +5,10 @@ local ADD, FOLDED = 43, 38  -- + and &
 -- deadline passed. It does as the rest of apply.lua would; anything else is left to that, which
 -- costs several times as much, most of it for making its functions.
 --
--- Returns what to answer, or nil if the case is another one: then nothing has been done.
-local function quick()
+-- Returns what to answer, or nil if the case is another one: then nothing has been done. If it is
+-- another one only for a deadline, it returns the time too; called again with that, once the dead
+-- have been seen to, it answers. `changed`: what that has changed, as in parts/sums.lua.
+local function quick(seen_to, changed)
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
   if ARGV[9] ~= '0' or ARGV[11] ~= '' then
     return nil
@@ -32,7 +34,7 @@ local function quick()
     or own[7] ~= ARGV[5] or own[2] + 1 ~= ARGV[4] + 0 then
     return nil
   end
-  local at = ARGV[1]
+  local at = seen_to or ARGV[1]
   if at == '' then
     local time = call('TIME')
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
@@ -43,10 +45,12 @@ local function quick()
   end
   local sums = call('HMGET', ours, unpack(space, 1, last))
   local silence, clear, latest = now - (sums[2] or 0), sums[3] or '0', sums[5] or '0'
-  if not sums[1] or silence > ARGV[7] + 0 or now >= (sums[6] or 0) + 0
+  if not sums[1] or silence > ARGV[7] + 0
     or clear ~= '0' and ARGV[5] + 0 < clear + 0
     or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
     return nil
+  elseif now >= (sums[6] or 0) + 0 and not seen_to then
+    return nil, at
   end
   if silence <= 0 then
     at = string.format('%.0f', (sums[2] or 0) + 1)
@@ -108,9 +112,14 @@ local function quick()
   end
   local watch = sums[7]
   if watch and now < watch + 0 then  -- announce what changed (P37)
-    local changed = removed
+    changed = changed or {}
     for index = 5, written, 2 do
-      changed[#changed + 1] = words[index]
+      removed[#removed + 1] = words[index]
+    end
+    for _, key in ipairs(removed) do
+      if not changed[key] then
+        changed[#changed + 1] = key
+      end
     end
     if #changed > 0 then
       redis.pcall('PUBLISH', string.sub(ours, 1, -2) .. 'c',
@@ -120,7 +129,7 @@ local function quick()
   return {'done', answer, '0', '0', clear, sums[4] or '0', latest}
 end
 
-local answer = quick()
+local answer, overdue = quick()
 if answer then
   return answer
 end

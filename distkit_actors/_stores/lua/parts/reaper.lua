@@ -12,75 +12,80 @@ local function reap(budget, keys)
   local DEATHS_PER_STEP = 4
   local BODIES_PER_STEP = 16
   local SWEEP = 64
+  local done, gone, stuck = 0, 0, 0
 
-  -- Returns how many deadlines or lives it ended.
   local function find_dead()
     local overdue = call('ZRANGEBYSCORE', A, '-inf', text(now), 'LIMIT', 0, OVERDUE_PER_STEP)
-    local extended, deaths = 0, 0
+    local deaths = 0
     for _, name in ipairs(overdue) do
       local threshold = tonumber(call('HGET', hash_of(name), ':thr') or 0)
       if space.grace + threshold > now then
         call('ZADD', A, text(space.grace + threshold), name)
-        extended = extended + 1
+        done = done + 1
       elseif deaths < DEATHS_PER_STEP then
         bury(name, 'dead')
         deaths = deaths + 1
       end
     end
-    return extended + deaths
+    done = done + deaths
   end
 
-  -- What bodies hold in the keys of this step, so that its answers are right at once.
-  local function touched_first(limit, keys)
-    local wanted, seen = {}, {}
+  local function take(hash, keys, pieces, epochs)
+    local more, left = take_away(hash, keys, pieces, budget - gone, epochs)
+    gone, stuck = gone + more, stuck + #left / 2
+    return more
+  end
+
+  local function bodies()
+    return call('ZRANGE', D, 0, BODIES_PER_STEP - 1)
+  end
+
+  -- What bodies hold in the keys of this step, so that its answers are right at once. Returns
+  -- the bodies that are left.
+  local function touched_first(found)
+    local wanted, seen, released = {}, {}, false
     for _, key in ipairs(keys) do
       if not seen[key] then
         seen[key] = true
         wanted[#wanted + 1] = key
       end
     end
-    local epochs, gone, stuck = epochs_of(wanted), 0, 0
-    for _, name in ipairs(call('ZRANGE', D, 0, BODIES_PER_STEP - 1)) do
-      if gone == limit then
+    local epochs = epochs_of(wanted)
+    for _, name in ipairs(found) do
+      if gone == budget then
         break
       end
       local hash = hash_of(name)
-      local pieces = spread('HMGET', hash, wanted)
-      local more, left = take_away(hash, wanted, pieces, limit - gone, epochs)
-      gone, stuck = gone + more, stuck + #left / 2
+      local more = take(hash, wanted, spread('HMGET', hash, wanted), epochs)
       if more > 0 and not has_slices(hash) then
         release(name, hash)
+        released = true
       end
     end
-    return gone, stuck
+    return released and bodies() or found
   end
 
-  local function oldest_first(limit)
-    local gone, stuck = 0, 0
-    for _, name in ipairs(call('ZRANGE', D, 0, BODIES_PER_STEP - 1)) do
+  local function oldest_first(found)
+    for _, name in ipairs(found) do
+      if gone == budget then
+        break
+      end
       local hash = hash_of(name)
-      local keys, pieces = some_slices(hash, limit - gone)
-      local more, left = take_away(hash, keys, pieces, limit - gone)
-      gone, stuck = gone + more, stuck + #left / 2
+      local keys, pieces = some_slices(hash, budget - gone)
+      take(hash, keys, pieces)
       if not has_slices(hash) then
         guard()
         release(name, hash)
-      elseif gone < limit then
+      elseif gone < budget then
         enqueue(name)  -- only what does not fit is left of it
       end
-      if gone == limit then
-        break
-      end
     end
-    return gone, stuck
   end
 
-  local done, stuck = find_dead(), 0
-  if call('ZCARD', D) > 0 then
-    local gone, left = touched_first(math.floor(budget / 2), keys)
-    done, stuck = done + gone, left
-    gone, left = oldest_first(budget - gone)
-    done, stuck = done + gone, stuck + left
+  find_dead()
+  local found = bodies()
+  if #found > 0 then
+    oldest_first(touched_first(found))
   end
   if call('ZCARD', D) > 0 then
     space.due = 0
@@ -91,5 +96,5 @@ local function reap(budget, keys)
   -- took three times as long as the others. Swept here it costs each a little, and not much more
   -- where others have filled the server's Lua (SWEEP bounds the work).
   collectgarbage('step', SWEEP)
-  return space.due <= now and done > 0, stuck
+  return space.due <= now and done + gone > 0, stuck
 end

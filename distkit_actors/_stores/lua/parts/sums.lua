@@ -74,6 +74,17 @@ local function increase(key, amount)
   return total
 end
 
+-- Writes a sum without noting that it changed.
+local function put_sum(key, value)
+  if value == '0' then
+    guard()
+    call('HDEL', N, key)
+  else
+    call('HSET', N, key, value)
+  end
+  sum[key] = value ~= '0' and value
+end
+
 -- Adds amounts to a sum one after the other, all or none of them (P4).
 local function add(key, first, second, third)
   local before = second and total_of(key)
@@ -81,14 +92,13 @@ local function add(key, first, second, third)
   if not total then
     return false
   end
-  for nth = 2, third and 3 or second and 2 or 1 do
-    total = increase(key, nth == 2 and second or third)
+  if second then
+    total = increase(key, second)
+    if total and third then
+      total = increase(key, third)
+    end
     if not total then
-      if before == '0' then
-        call('HDEL', N, key)
-      else
-        call('HSET', N, key, before)
-      end
+      put_sum(key, before)
       return false
     end
   end
@@ -127,17 +137,6 @@ local function exchange(key, old, new)
   return add(key, first, new) or add(key, new, first)
 end
 
--- Writes a sum without noting that it changed.
-local function put_sum(key, value)
-  if value == '0' then
-    guard()
-    call('HDEL', N, key)
-  else
-    call('HSET', N, key, value)
-  end
-  sum[key] = value ~= '0' and value
-end
-
 -- Makes a sum a value, whatever it was.
 local function set_sum(key, value)
   put_sum(key, value)
@@ -157,27 +156,28 @@ end
 -- those whose sum would leave int64 without them (I12).
 local function take_away(name, keys, pieces, limit, epochs)
   epochs = epochs or epochs_of(keys)
-  local gone, stuck = {}, {}
-  for index, key in ipairs(keys) do
-    if #gone == limit then
+  local gone, count, stuck = {}, 0, {}
+  for index = 1, #keys do
+    if count == limit then
       break
     end
-    local piece = pieces[index]
+    local key, piece = keys[index], pieces[index]
     if piece then
       local value, stamp = split(piece)
       if stamp + 0 < epochs[key] or add(key, minus(value)) then
-        gone[#gone + 1] = key
+        count = count + 1
+        gone[count] = key
       else
         stuck[#stuck + 1] = key
         stuck[#stuck + 1] = piece
       end
     end
   end
-  if #gone > 0 then
+  if count > 0 then
     guard()
     spread('HDEL', name, gone)
   end
-  return #gone, stuck
+  return count, stuck
 end
 
 -- Some slices of an instance hash, `count` or all if there are fewer: keys and pieces.
