@@ -452,7 +452,8 @@ async def test_a_move_while_the_release_cannot_arrive(
 @both_flavours
 async def test_more_moves_than_one_answer_tells(world: World, flavour: Flavour) -> None:
     """The release is held up until the instance has read them all, and then is void."""
-    a, b = await world.make(flavour), await world.strict()
+    # No heartbeat reads them before it, however slow the machine is.
+    a, b = await world.make(flavour, dead_instance_threshold=1000.0), await world.strict()
     async with a.hold("k", 3):
         await world.settle()
         await b.set("k", 7)
