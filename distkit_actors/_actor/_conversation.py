@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from .._core._messages import Behind, Done, Request
+from .._core._messages import Behind, Done, Reply, Request
 from .._core._session import Phase, Session
 from .._core._under_way import News
 from .._errors import StoreError, StoreUnavailableError
@@ -114,13 +114,13 @@ class Conversation:
                 self.sent_at = now
             try:
                 reply = await link.exchange_untimed(request)
-            except StoreAwayError as error:
-                await self._wait_out(error)
-                now = trio.current_time()
             except StoreUnavailableError as error:
-                session.lost()
-                self.connected = False
+                if not isinstance(error, StoreAwayError):
+                    session.lost()
+                    self.connected = False
                 await self._wait_out(error)
+                if session.idle:
+                    break  # an inquiry ends its turn, as a sign of life may be due (P41)
                 now = trio.current_time()
             except StoreError as error:
                 self._refused(error)
@@ -130,22 +130,25 @@ class Conversation:
                 raise
             else:
                 now = trio.current_time()
-                first_sent_at, self.sent_at = self.sent_at, None
-                if isinstance(reply, _LIFE_SIGNS):
-                    # A repeat may have been answered from the record (P16), and is then no sign
-                    # of life itself. Other answers tell of none.
-                    self.heard_at = first_sent_at
-                self.batches += 1
-                if not self.connected:
-                    self.connected = True
-                    self.connections += 1
-                if self.outage.over():
-                    self._on_recovery()
-                if session.idle:
-                    self._dispatch.answered(reply)
-                else:
-                    self._settle(session.receive(reply), now)
+                self._answered(reply, now)
         self.sent_at = None
+
+    def _answered(self, reply: Reply, now: float) -> None:
+        first_sent_at, self.sent_at = self.sent_at, None
+        if isinstance(reply, _LIFE_SIGNS):
+            # A repeat may have been answered from the record (P16), and is then no sign of life
+            # itself. Other answers tell of none.
+            self.heard_at = first_sent_at
+        self.batches += 1
+        if not self.connected:
+            self.connected = True
+            self.connections += 1
+        if self.outage.over():
+            self._on_recovery()
+        if self._session.idle:
+            self._dispatch.answered(reply)
+        else:
+            self._settle(self._session.receive(reply), now)
 
     def _refused(self, error: StoreError) -> None:
         """The store refuses what was sent: fail what can be failed, keep what is in doubt."""

@@ -63,6 +63,7 @@ class Dispatch:
         self._parcels: list[Parcel] = []
         self._errand: Errand | None = None
         self._inquiry: Inquiry | None = None
+        self._asking = False  # it is the turn of the inquiry
         self._tickets: list[FlushTicket] = []
         self._holds = Holds(self._on_void)
         self._releases: dict[Hold, Release] = {}  # that wait, or are on their way
@@ -80,15 +81,20 @@ class Dispatch:
 
     # ------------------------------------------------------------------- sending
 
-    def collect(self, now: float, *, flush: bool) -> list[Entry]:
-        """Return the entries of the next batch: at most `MAX_ENTRIES`."""
+    def collect(self, now: float, *, flush: bool, shared: bool = False) -> list[Entry] | None:
+        """Return the entries of the next batch: at most `MAX_ENTRIES`.
+
+        A *shared* batch carries single operations and lax counts. All else travels alone: the
+        steps of a barrier, and an inquiry, for which this returns None. ``shared``: leave those
+        for the next round trip.
+        """
         barrier = self.mailbox.barrier()
-        if self._errand is not None or barrier is not None:
-            return self._collect_barrier(barrier, now)
+        if self._errand is not None or (barrier is not None and not shared):
+            return self._collect_barrier(barrier, now, flush=flush)
         if self.ledger is None:
-            self._parcels = self.mailbox.take(MAX_ENTRIES, self.session.slices)
+            self._parcels = self._take(barrier, MAX_ENTRIES)
             return [parcel.entry for parcel in self._parcels]
-        self._parcels = self.mailbox.take(MAX_ENTRIES // 2, self.session.slices)
+        self._parcels = self._take(barrier, MAX_ENTRIES // 2)
         entries = [parcel.entry for parcel in self._parcels]
         # An operation acts behind the counts that were made before it, in the same step.
         touched = [entry.key for entry in entries if entry.kind is not Kind.ADD]
@@ -101,51 +107,78 @@ class Dispatch:
             entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
         return counts + entries
 
+    def _take(self, barrier: Operation | None, limit: int) -> list[Parcel]:
+        return [] if barrier is not None else self.mailbox.take(limit, self.session.slices)
+
+    @property
+    def alone(self) -> bool:
+        """Whether what was collected last travels alone."""
+        return self._errand is not None or self._asking
+
     @property
     def whole(self) -> bool:
         """Whether what `collect` returned must be executed all or none."""
         return self._errand is not None and self._errand.whole
 
-    def _collect_barrier(self, barrier: Operation | None, now: float) -> list[Entry]:
+    def _collect_barrier(
+        self, barrier: Operation | None, now: float, *, flush: bool
+    ) -> list[Entry] | None:
         if self._errand is None:
             assert barrier is not None
-            if isinstance(barrier, Bundle) and (counts := self._counts_before(barrier, now)):
-                return counts
+            if isinstance(barrier, Bundle):
+                counts = self._counts_before(barrier, now, flush=flush)
+                if counts:
+                    return counts
             self.mailbox.take_barrier()
             if isinstance(barrier, Inquiry):
-                self._inquiry = barrier
-                return []
+                self._inquiry, self._asking = barrier, True
+                return None
             self._errand = errand_for(barrier, self.session)
             if self.ledger is not None and self._errand.seizes:
                 self.ledger.seize()
         return self._errand.step()
 
-    def _counts_before(self, bundle: Bundle, now: float) -> list[Entry]:
+    def _counts_before(self, bundle: Bundle, now: float, *, flush: bool) -> list[Entry]:
         """Return the counts that were made before a bundle on its keys; they go ahead.
 
         Only once, or whoever counts all the time would keep it from being sent; again only
-        if they could not be executed.
+        if they could not be executed. Counts that are due in any case go along.
         """
         if self.ledger is None or bundle.behind_counts:
             return []
         bundle.behind_counts = True
         keys = [entry.key for entry in bundle.entries]
-        counts, nothing = self.ledger.send(0, now, first=keys)
+        counts, nothing = self.ledger.send(MAX_ENTRIES if flush else 0, now, first=keys)
         self._counts = len(counts)
         self._punch(nothing)
         return counts
 
     # ----------------------------------------------------------------- inquiries
 
+    @property
+    def shared_waits(self) -> bool:
+        """Whether single operations wait that no barrier holds up."""
+        return self.mailbox.barrier() is None and self.mailbox.length > 0
+
     def question(self) -> Request | None:
-        """Return what somebody wants to know of the store, and still waits for."""
+        """Return what somebody wants to know of the store, while it is the turn of that."""
+        return self._inquiry.request if self._asking and self._inquiry is not None else None
+
+    def ask(self) -> bool:
+        """Make it the turn of the inquiry that was taken; False if nobody waits for one."""
         if self._inquiry is not None and self._inquiry.task is None:
             self._inquiry = None
-        return None if self._inquiry is None else self._inquiry.request
+        self._asking = self._inquiry is not None
+        return self._asking
+
+    def put_off(self) -> None:
+        """End the turn of the inquiry: it was not answered, and others are due first."""
+        self._asking = False
 
     def answered(self, reply: Reply) -> None:
         """Hand the answer to `question` out."""
         inquiry, self._inquiry = self._inquiry, None
+        self._asking = False
         if inquiry is not None:
             self.operations_done += 1
             inquiry.reply = reply
@@ -425,7 +458,7 @@ class Dispatch:
             self._errand = None
         if self._inquiry is not None:
             operations.append(self._inquiry)
-            self._inquiry = None
+            self._inquiry, self._asking = None, False
         self._counts, self._parcels = 0, []
         if self.ledger is not None:
             self.ledger.release(void=False, now=0.0)

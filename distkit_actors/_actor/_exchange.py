@@ -73,6 +73,7 @@ class Exchange:
         self._prompt: Link | None = None  # on which the next operation is sent by its caller
         self._failure: Exception | None = None  # of that, for the task to die of
         self._flush_quota = 0  # keys that the flush that is due has still to send
+        self._alone = False  # the last round trip was for one barrier or inquiry alone
         self._beat_due = False
         self._backlog = False  # the dead have slices, and taking them away makes progress
         self._retried_at = float("-inf")  # when withheld slices were tried last
@@ -206,35 +207,42 @@ class Exchange:
         await self.talk.converse(link, now)
 
     def _make_up(self, now: float) -> None:
-        """Make up a batch, or a question, if there is none yet."""
-        if not self._session.idle or self._dispatch.question() is not None:
-            pass  # it has been interrupted, and goes on; it need not be a sign of life
+        """Make up a batch, or a question, if there is none yet (P41)."""
+        dispatch = self._dispatch
+        if not self._session.idle:
+            return  # it has been interrupted, and goes on
+        dispatch.put_off()
+        # What travels alone takes turns with what is shared, so that neither waits for long.
+        shared = self._alone and (self._beat_due or self._flush_quota > 0 or dispatch.shared_waits)
+        if not shared and dispatch.ask():
+            self._alone = True
         elif self._session.withheld and self._retry_due(now):
             # By itself: whether it is accepted decides what later entries find.
             self._session.begin(self._session.retries())
         else:
-            self._begin(now)
+            self._begin(now, shared=shared)
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, now: float, *, shared: bool) -> None:
         """Make up a batch of what waits, which is the beat that is due."""
-        beat, self._beat_due = self._beat_due, False
         dispatch = self._dispatch
         pending, crowd = dispatch.pending, dispatch.mailbox.length
+        beat = self._beat_due
         if beat or self.stopping:
             self._flush_quota = pending
         if beat or self.stopping or self._revival_due(now):
             dispatch.revive()
-        entries = dispatch.collect(now, flush=self._flush_quota > 0)
+        entries = dispatch.collect(now, flush=self._flush_quota > 0, shared=shared)
+        self._alone = dispatch.alone
         if dispatch.ledger is not None:
             self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
-        if dispatch.question() is None:
-            budget = _IDLE_REAPING_BUDGET
-            if entries:
-                budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
-                budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
-            self._session.begin(entries, budget=budget, whole=dispatch.whole)
-        else:
-            self._beat_due = beat  # it became a question, which is no sign of life
+        if entries is None:
+            return  # it became a question, which is no sign of life
+        self._beat_due = False
+        budget = _IDLE_REAPING_BUDGET
+        if entries:
+            budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
+            budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
+        self._session.begin(entries, budget=budget, whole=dispatch.whole)
 
     def _revival_due(self, now: float) -> bool:
         """Whether to try again though no beat is due, as one who is busy needs none."""

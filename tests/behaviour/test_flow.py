@@ -1,0 +1,139 @@
+"""Whatever a counter is busy with, its beats, counts and other callers get through (I14)."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from distkit_actors import Ge
+from tests.behaviour.world import Counter, World, on_memory
+
+#: What callers may do again and again, all of which travels alone or asks.
+BUSY: dict[str, Callable[[Counter], Awaitable[object]]] = {
+    "instances": lambda c: c.instances(),
+    "keys": lambda c: c.keys(),
+    "slices": lambda c: c.slices("other"),
+    "inc_all": lambda c: c.inc_all({"other": 1}),
+    "set_all": lambda c: c.set_all({"other": 1, "others": 2}),
+    "get_all": lambda c: c.get_all(["other"]),
+    "clear_on_instance": lambda c: c.clear_on_instance(),
+    "forget": lambda c: c.forget("nobody"),
+}
+
+#: Seconds between a request and its answer, more than which nothing may be held up twice.
+TRIP = 0.05
+
+
+async def inc_if(counter: Counter) -> None:
+    await counter.inc_if("other", Ge(0))
+
+
+async def hold(counter: Counter) -> None:
+    async with counter.hold("other", limit=1000):
+        pass
+
+
+#: What a lax counter does in memory passes no time, so it holds up nothing.
+IN_MEMORY = {"inc_all", "get_all"}
+BUSY_ON_LAX = {name: act for name, act in BUSY.items() if name not in IN_MEMORY} | {
+    "inc_if": inc_if,
+    "hold": hold,
+}
+
+
+async def again_and_again(counter: Counter, act: Callable[[Counter], Awaitable[object]]) -> None:
+    while True:
+        await act(counter)
+
+
+def keep_busy(
+    nursery: trio.Nursery, counter: Counter, act: Callable[[Counter], Awaitable[object]]
+) -> None:
+    for _ in range(3):
+        nursery.start_soon(again_and_again, counter, act)
+
+
+@on_memory
+@pytest.mark.parametrize("name", BUSY)
+async def test_i14_beats_go_out_in_time_whatever_callers_do(world: World, name: str) -> None:
+    a = await world.strict()
+    world.wire(a).delay(TRIP)
+    async with trio.open_nursery() as nursery:
+        keep_busy(nursery, a, BUSY[name])
+        end = trio.current_time() + 3 * world.threshold
+        while trio.current_time() < end:
+            await trio.sleep(TRIP)
+            age = a.statistics().last_heartbeat_age
+            assert age is not None
+            # The beat itself takes a trip, and so may what is on its way when it falls due.
+            assert age <= world.interval + 3 * TRIP
+        nursery.cancel_scope.cancel()
+
+
+@on_memory
+@pytest.mark.parametrize("name", BUSY)
+async def test_i14_single_operations_get_through_whatever_callers_do(
+    world: World, name: str
+) -> None:
+    a = await world.strict()
+    wire = world.wire(a)
+    wire.delay(TRIP)
+    async with trio.open_nursery() as nursery:
+        keep_busy(nursery, a, BUSY[name])
+        await trio.sleep(1)
+        with trio.fail_after(30 * TRIP):
+            await a.inc("mine")
+        nursery.cancel_scope.cancel()
+
+
+@on_memory
+@pytest.mark.parametrize("name", BUSY_ON_LAX)
+async def test_i14_lax_counts_go_out_whatever_callers_do(world: World, name: str) -> None:
+    a: Any = await world.lax()
+    b = await world.strict()
+    a.inc_nowait("mine", 0)
+    world.wire(a).delay(TRIP)
+    async with trio.open_nursery() as nursery:
+        keep_busy(nursery, a, BUSY_ON_LAX[name])
+        await trio.sleep(1)
+        a.inc_nowait("mine", 5)
+        with trio.fail_after(10 * TRIP):
+            await a.flush()
+        if name != "clear_on_instance":
+            assert 5 == (await b.get("mine")).cumulative
+        a.inc_nowait("yours", 7)
+        with trio.move_on_after(10 * TRIP):  # without anybody who waits for it
+            while True:
+                value = await b.get("yours")
+                if value.cumulative:
+                    break
+                await trio.sleep(TRIP / 5)
+        if name != "clear_on_instance":
+            assert 7 == value.cumulative
+        nursery.cancel_scope.cancel()
+
+
+@on_memory
+async def test_i14_an_inquiry_that_is_never_answered_holds_up_no_beat(world: World) -> None:
+    """Its answer is lost each time; the batches between arrive."""
+    a, b = await world.strict(), await world.strict()
+    await a.inc("mine", 5)
+
+    def is_inquiry(request: object) -> bool:
+        return type(request).__name__ == "Survey"
+
+    async with trio.open_nursery() as nursery:
+        world.wire(a).drop_reply(None, when=is_inquiry)
+        nursery.start_soon(a.instances)
+        end = trio.current_time() + 3 * world.threshold
+        while trio.current_time() < end:
+            await trio.sleep(world.interval / 3)
+            assert (5, 0) == await b.get("mine")
+        with trio.fail_after(world.threshold):
+            await a.inc("mine")
+        nursery.cancel_scope.cancel()
