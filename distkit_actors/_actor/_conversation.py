@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from .._core._messages import Behind, Done, Reply, Request
+from .._core._pacing import Pacing
 from .._core._session import Phase, Session
 from .._core._under_way import News
 from .._errors import StoreError, StoreUnavailableError
@@ -26,6 +27,10 @@ _LIFE_SIGNS: Final = (Done, Behind)
 _LENIENCE: Final = 1.25
 
 
+#: How often a start asks before it gives up, each time with twice the patience.
+_STARTS: Final = 3
+
+
 class Conversation:
     """What one counter and its store have to say to each other."""
 
@@ -34,6 +39,7 @@ class Conversation:
         session: Session,
         dispatch: Dispatch,
         outage: Outage,
+        pacing: Pacing,
         *,
         settle: Callable[[News, float], None],
         refused: Callable[[], None],
@@ -45,6 +51,7 @@ class Conversation:
         self.connections = 0
         self.batches = 0
         self.outage = outage
+        self._pacing = pacing
         self._session = session
         self._dispatch = dispatch
         self._settle = settle
@@ -54,13 +61,25 @@ class Conversation:
         self._patience = trio.CancelScope()  # ends when an answer is overdue
 
     async def register(self, link: Link) -> None:
-        """Take the id; any trouble fails the start."""
+        """Take the id; any trouble fails the start, but a store that is merely slow."""
         await link.connect()
         self.connections = 1
         self.connected = True
         while (request := self._session.request()) is not None:
-            self._session.receive(await link.exchange(request))
+            self._session.receive(await self._ask_to_start(link, request))
         self.heard_at = trio.current_time()
+
+    async def _ask_to_start(self, link: Link, request: Request) -> Reply:
+        """Ask once more, with more patience, while a store that can be reached does not answer."""
+        patience = link.patience
+        for _ in range(_STARTS):  # noqa: ASYNC913 - asking is one
+            with trio.move_on_after(patience):
+                return await link.exchange_untimed(request)
+            patience *= 2
+            await link.connect()
+        raise StoreUnavailableError(
+            f"the store was reached, but did not answer, not even within {patience / 2:g} seconds"
+        )
 
     # ------------------------------------------------------------------ patience
 
@@ -70,8 +89,10 @@ class Conversation:
             await talk(link)
         if self._patience.cancelled_caught and self.sent_at is not None:
             self.connected = False
+            waited = trio.current_time() - self.sent_at
+            self._pacing.unanswered()
             self.outage.away(
-                StoreUnavailableError(f"no answer from the store for {link.patience:g} seconds")
+                StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")
             )
             await self.outage.pause()
         return not self._patience.cancelled_caught
@@ -86,9 +107,10 @@ class Conversation:
         self._plan_patience(link, now)
 
     def _plan_patience(self, link: Link, now: float) -> None:
-        deadline, least = self._patience.deadline, now + link.patience
+        patience = self._pacing.patience(link.patience)
+        deadline, least = self._patience.deadline, now + patience
         if least < _NEVER and not least <= deadline < _NEVER:
-            self._patience.deadline = now + _LENIENCE * link.patience
+            self._patience.deadline = now + _LENIENCE * patience
 
     # -------------------------------------------------------------------- asking
 
@@ -135,6 +157,8 @@ class Conversation:
 
     def _answered(self, reply: Reply, now: float) -> None:
         first_sent_at, self.sent_at = self.sent_at, None
+        if first_sent_at is not None:
+            self._pacing.answered(now - first_sent_at)
         if isinstance(reply, _LIFE_SIGNS):
             # A repeat may have been answered from the record (P16), and is then no sign of life
             # itself. Other answers tell of none.

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 import trio
 
 from .._core._messages import MAX_ENTRIES, Entry, Kind
+from .._core._pacing import Pacing
 from .._core._session import Phase, Session
 from .._core._timing import Timing
 from .._core._under_way import News
@@ -55,10 +56,12 @@ class Exchange:
         self.stopping = False  # what waits is still sent, then the instance leaves
         self.lets_go = True  # the end of a hold is told to the store
         self.outage = Outage(prefix, timing.backoff_cap)
+        self._pacing = Pacing(timing.threshold)
         self.talk = Conversation(
             session,
             dispatch,
             self.outage,
+            self._pacing,
             settle=self._settle,
             refused=self._on_refusal,
             recovered=self._on_recovery,

@@ -1,0 +1,241 @@
+"""Sessions against a server that has one queue and takes its time.
+
+The sessions, the namespace and what an instance learns of its store's speed are the package's
+own. The queue, the network and when an actor sends are modelled here, as simply as they can be.
+Time is virtual, so a run says the same on every machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from distkit_actors._core._messages import (
+    MAX_ENTRIES,
+    Apply,
+    Entry,
+    Kind,
+    Reply,
+    Request,
+    Resume,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._pacing import Pacing
+from distkit_actors._core._registry import State
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._timing import MICROSECONDS, Timing
+
+#: When a simulation begins; a store's clock is no small number.
+_EPOCH = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """How long things take, in seconds."""
+
+    request: float = 60e-6
+    entry: float = 8e-6
+    repeated: float = 1.5e-6
+    """For an entry of a request that is answered from the record: it is read, and no more."""
+    trip: float = 200e-6
+    reconnect: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which of the package's defences are in force; all of them, unless one is left out."""
+
+    patience: bool = True
+    pieces: bool = True
+    lateness: bool = True
+
+
+@dataclass
+class Seen:
+    """What has happened."""
+
+    served: float = 0.0
+    """Seconds that the server has worked."""
+    repeats: int = 0
+    deaths: list[float] = field(default_factory=list)
+    """When somebody who lives was taken for dead."""
+    done: float = 0.0
+    """When the last one had done all it wanted."""
+
+
+class Simulation:
+    """A fleet of ``instances``, each of which wants to add to ``keys`` keys at once."""
+
+    def __init__(
+        self,
+        instances: int,
+        keys: int,
+        threshold: float,
+        *,
+        policy: Policy | None = None,
+        costs: Costs | None = None,
+        patience: float = 2.0,
+        seed: int = 0,
+    ) -> None:
+        self.now = _EPOCH
+        self.policy = policy or Policy()
+        self.costs = costs or Costs()
+        self.first_patience = patience
+        self.seen = Seen()
+        self.random = random.Random(seed)
+        self.namespace = Namespace()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._queue: deque[tuple[Request, Callable[[Reply], None]]] = deque()
+        self._busy = False
+        timing = Timing.of(threshold, None)
+        self.fleet = [Instance(self, str(n), timing, keys) for n in range(instances)]
+
+    def run(self, seconds: float) -> Seen:
+        """Let everybody start at once, and go on until ``seconds`` have passed."""
+        for instance in self.fleet:
+            self.later(self.random.random() * 0.01, instance.go_on)
+        end = self.now + seconds
+        while self._events and self._events[0][0] <= end:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        return self.seen
+
+    def later(self, seconds: float, event: Callable[[], None]) -> None:
+        """Have something happen."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
+
+    @property
+    def wrong(self) -> int:
+        """Keys whose sum is not what all instances have added."""
+        sums = self.namespace.registry.sums
+        keys = self.fleet[0].keys
+        return sum(sums.get(key, 0) != len(self.fleet) for key in keys)
+
+    # ---------------------------------------------------------------- the server
+
+    def arrive(self, request: Request, answer: Callable[[Reply], None]) -> None:
+        """Queue a request, which will be served even if nobody waits for it any more."""
+        self._queue.append((request, answer))
+        if not self._busy:
+            self._busy = True
+            self._serve()
+
+    def _serve(self) -> None:
+        request, answer = self._queue.popleft()
+        registry = self.namespace.registry
+        before = {name for name, r in registry.records.items() if r.state is State.LIVE}
+        record = registry.records.get(request.instance)
+        seq = record.seq if record else -1
+        reply = self.namespace.execute(request, int(self.now * MICROSECONDS))
+        for name in before:
+            if registry.records[name].state is State.DEAD:
+                self.seen.deaths.append(self.now - _EPOCH)
+        entries: Sequence[object] = ()
+        if isinstance(request, Apply):
+            entries = request.entries
+        elif isinstance(request, Resume):
+            entries = request.claims
+        executed = isinstance(request, Apply | Resume) and request.seq > seq
+        each = self.costs.entry if executed else self.costs.repeated
+        seconds = self.costs.request + each * len(entries)
+        self.seen.served += seconds
+
+        def done() -> None:
+            self.later(self.costs.trip / 2, lambda: answer(reply))
+            if self._queue:
+                self._serve()
+            else:
+                self._busy = False
+
+        self.later(seconds, done)
+
+
+class Instance:
+    """One session, and when it sends what."""
+
+    def __init__(self, sim: Simulation, name: str, timing: Timing, keys: int) -> None:
+        self.keys = [f"k{n}" for n in range(keys)]
+        self._sim = sim
+        self._timing = timing
+        self._session = Session(name, f"nonce {name}", timing.pace)
+        self._pacing = Pacing(timing.threshold)
+        self._wanted = deque(
+            [Entry(Kind.ADD, key, 1) for key in self.keys[start : start + MAX_ENTRIES]]
+            for start in range(0, keys, MAX_ENTRIES)
+        )
+        self._batch: list[Entry] = []
+        self._connection = 0  # answers on an older one are lost
+        self._sent_at: float | None = None  # what has no answer yet was first sent
+        self._heard = 0.0
+        self._sleeps = False
+
+    def go_on(self) -> None:
+        """Send what is due, and look again when something may be."""
+        if self._sent_at is not None:
+            return
+        session = self._session
+        if session.idle:
+            if self._wanted:
+                self._batch = self._wanted.popleft()
+                session.begin(self._batch, budget=12, whole=True)
+            elif self._sim.now >= self._heard + self._timing.period:
+                self._batch = []
+                session.begin((), budget=48)
+            else:
+                if not self._sleeps:
+                    self._sleeps = True
+                    rest = self._heard + self._timing.period - self._sim.now
+                    self._sim.later(rest + 1e-6, self._wake)
+                return
+        self._sent_at = self._sim.now
+        self._send()
+
+    def _wake(self) -> None:
+        self._sleeps = False
+        self.go_on()
+
+    def _send(self) -> None:
+        request, sim = self._session.request(), self._sim
+        assert request is not None
+        connection = self._connection
+
+        def answer(reply: Reply) -> None:
+            if self._connection == connection:
+                self._connection += 1  # one answer for each request
+                self._receive(reply)
+
+        def overdue() -> None:
+            if self._connection == connection:
+                self._connection += 1
+                sim.seen.repeats += 1
+                self._session.lost()
+                self._pacing.unanswered()
+                sim.later(sim.costs.reconnect, self._send)
+
+        sim.later(sim.costs.trip / 2, lambda: sim.arrive(request, answer))
+        patience = sim.first_patience
+        if sim.policy.patience:
+            patience = self._pacing.patience(patience)
+        sim.later(patience, overdue)
+
+    def _receive(self, reply: Reply) -> None:
+        sim, session = self._sim, self._session
+        assert self._sent_at is not None
+        sent_at, self._sent_at = self._sent_at, None
+        self._heard = sent_at
+        self._pacing.answered(sim.now - sent_at)
+        news = session.receive(reply)
+        if news.results is not None and self._batch:
+            if Verdict.RETRY in news.results:
+                self._wanted.appendleft(self._batch)
+            elif not self._wanted:
+                sim.seen.done = sim.now - _EPOCH
+            self._batch = []
+        if session.phase is not Phase.FENCED:
+            self.go_on()

@@ -1,0 +1,1 @@
+"""The pure code by itself: no trio, no clock, no store."""
