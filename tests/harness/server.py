@@ -16,7 +16,7 @@ import trio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.binary import RedisServerMissing, find_redis_server
+from tests.harness.binary import RedisServerMissing, find_redis_server, major_version
 from tests.harness.launch import PortTakenError, RedisServerError, ServerDirectory, arguments
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.processes import Guard, freeze, thaw
@@ -299,6 +299,7 @@ class RedisServer:
             self._port,
             self._directory,
             self._config,
+            major_version=major_version(self._binary),
             persistent=self._persistent,
             primary=None if primary is None else (primary.port, primary.password),
         )

