@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, Protocol
 
 import redis
@@ -52,6 +53,7 @@ class Snapshot:
         slices: by instance and key, those that count.
         living: the instances with a deadline to come.
         states: "live", "dead" or "left", by instance.
+        signs: of life, by instance; a new one differs.
         names: all Redis keys.
     """
 
@@ -60,10 +62,15 @@ class Snapshot:
     living: frozenset[str]
     states: Mapping[str, str]
     names: frozenset[str]
+    signs: Mapping[str, str] = dataclass_field(default_factory=dict, compare=False)
 
     def of(self, instance: str) -> dict[str, int]:
         """Return the slices of one instance."""
         return dict(self.slices.get(instance, {}))
+
+    def is_like(self, other: "Snapshot") -> bool:
+        """Return whether the same instances live, with the same slices."""
+        return (self.living, self.slices, self.sums) == (other.living, other.slices, other.sums)
 
     def check(self) -> None:
         """Assert that each sum is that of the slices (I1)."""
@@ -126,7 +133,7 @@ def _read(base: str, raw: Mapping[str, Sequence[str]]) -> Snapshot:
         return max(int(space.get(":clear", "0")), int(late.get(key) or moved.get(key, "0")))
 
     slices: dict[str, dict[str, int]] = defaultdict(dict)
-    states = {}
+    states, signs = {}, {}
     for name in raw:
         if not name.startswith(f"{base}i:"):
             continue
@@ -134,6 +141,8 @@ def _read(base: str, raw: Mapping[str, Sequence[str]]) -> Snapshot:
         for field, text in table(name.removeprefix(base)).items():
             if field == ":state":
                 states[instance] = text
+            elif field == ":beat":
+                signs[instance] = text
             elif not field.startswith(":"):
                 value, stamp = map(int, text.split("@"))
                 if stamp >= epoch(field):
@@ -144,4 +153,5 @@ def _read(base: str, raw: Mapping[str, Sequence[str]]) -> Snapshot:
         living=frozenset(table("a")),
         states=states,
         names=frozenset(raw),
+        signs=signs,
     )

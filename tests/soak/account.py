@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 def judge(slice_: int, acknowledged: int, unknown: Iterable[int]) -> tuple[int, int]:
@@ -26,6 +27,22 @@ def judge(slice_: int, acknowledged: int, unknown: Iterable[int]) -> tuple[int, 
     return abs(nearest - size), abs(nearest - size)
 
 
+def judge_reaping(
+    silent: float, late: float, threshold: float
+) -> Literal["too soon", "without cause", "starved"]:
+    """Return why somebody was reaped who was in touch and alive.
+
+    Args:
+        silent: seconds since its last sign of life, at most, seen from outside.
+        late: seconds for which its process, its network or the server was not served since then.
+        threshold: of all.
+    """
+    if silent < threshold:
+        return "too soon"  # whatever the machine does
+    # A beat is due every third of the threshold: who is served all the time is never so late.
+    return "starved" if late > 0.1 * threshold else "without cause"
+
+
 @dataclass
 class Report:
     """What a soak has to say."""
@@ -37,6 +54,8 @@ class Report:
     doubled: int = 0
     reaped: list[str] = field(default_factory=list)
     """Live instances that were reaped though they could beat."""
+    starved: int = 0
+    """Live instances that were reaped because the machine had no time for them."""
     detection: float = 0.0
     """Worst time from a death to the end of its slices, in seconds."""
     healing: float = 0.0
@@ -59,6 +78,7 @@ class Report:
             f"lost                      {self.lost}",
             f"doubled                   {self.doubled}",
             f"reaped without cause      {len(self.reaped)} {', '.join(self.reaped)}",
+            f"reaped for want of time   {self.starved}",
             f"away past the threshold   {self.returned}, all back",
             f"worst detection of death  {self.detection:.2f} s",
             f"worst healing of a loss   {self.healing:.2f} s",

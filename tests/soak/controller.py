@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,12 +22,29 @@ from tests.faults.lens import Lens, Snapshot
 from tests.harness.processes import freeze, thaw
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
-from tests.soak.account import Report, judge
+from tests.soak.account import Report, judge, judge_reaping
 from tests.soak.worker import DOWN, KEYS, RESPONSE_TIMEOUT, UP, lines_of
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds a busy machine may need for what it does at once elsewhere.
-_PATIENCE = 30.0
+_PATIENCE = 60.0
+#: Seconds between two looks into the store.
+_LOOK = 0.05
+
+
+class Delays:
+    """When somebody was served late, and by how much, as far back as it matters."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=1000)
+
+    def add(self, now: float, late: float) -> None:
+        """Somebody says that it was ``late``, in seconds."""
+        self._seen.append((now, late))
+
+    def since(self, start: float) -> float:
+        """Return the seconds lost from ``start`` on."""
+        return sum(min(late, now - start) for now, late in self._seen if now > start)
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,10 @@ class Member:
         self.doomed = False  # killed or replaced on purpose
         self.away = False  # suspended or cut off just now
         self.in_touch_since = 0.0
+        self.sign: str | None = None  # of life, as the store has it
+        self.sign_after = 0.0  # it was given after this
+        self.delays = Delays()  # of its process
+        self.ticked = 0.0  # when it last told of them
 
     def take(self, line: bytes, now: float) -> None:
         """Take in what the process says."""
@@ -74,8 +95,11 @@ class Member:
         if "ready" in message:
             self.in_touch_since = now
             self.ready.set()
-        if "stalled" in message:
-            self.in_touch_since = now
+        if "late" in message:
+            self.delays.add(now, message["late"])
+            self.ticked = now
+            if message["late"] > 0.1:
+                self.in_touch_since = now
         if "final" in message:
             self.final = message["final"]
         if "views" in message:
@@ -125,6 +149,7 @@ class Soak:
         self._gone: list[Member] = []
         self._troubled = 0.0  # when the server was last not itself
         self._is_troubled = False
+        self._delays = Delays()  # of this process, in which the networks are, and of the server
         self._changes = trio.Lock()
         self._nursery: trio.Nursery
         link: dict[str, Callable[[Member], Awaitable[None]]] = {
@@ -180,7 +205,7 @@ class Soak:
         proxy = FaultProxy(self._server)
         await self._nursery.start(proxy.run)
         member = Member(name, kind, instance or str(uuid.uuid4()), proxy)
-        for _ in range(10):  # it fails at once where the server is away; it is started again
+        for _ in range(30):  # it fails at once where the server is away; it is started again
             await self._nursery.start(self._host, member)
             with trio.move_on_after(_PATIENCE):
                 while not (member.ready.is_set() or member.over.is_set()):
@@ -379,14 +404,20 @@ class Soak:
     async def _measure_healing(self) -> None:
         """Wait until everybody who could be back is."""
         lost = trio.current_time()
-        wanted = {m.instance for m in self._members if m.in_touch_since < lost and not m.away}
-        while trio.current_time() - lost < 5 * self._threshold:
-            await trio.sleep(0.02)
-            wanted &= {m.instance for m in self._members if m.in_touch_since < lost and not m.away}
-            if wanted <= self._lens.look().living:
-                self.report.healing = max(self.report.healing, trio.current_time() - lost)
-                return
-        self.report.problems.append(f"not healed in time: {sorted(wanted)}")
+        wanted: set[str] = set()
+
+        def healed() -> bool:
+            nonlocal wanted
+            here = (m for m in self._members if m.in_touch_since < lost and not m.away)
+            wanted = {m.instance for m in here}
+            return wanted <= self._lens.look().living
+
+        try:
+            took = await until(healed, 5 * self._threshold)
+        except AssertionError:
+            self.report.problems.append(f"not healed in time: {sorted(wanted)}")
+        else:
+            self.report.healing = max(self.report.healing, took)
 
     async def _freeze(self) -> None:
         self._server.pause()
@@ -397,21 +428,42 @@ class Soak:
 
     async def _watch(self) -> None:
         """Look all the time for somebody who was reaped and should not have been."""
+        looked = trio.current_time()
         while True:
-            due = trio.current_time() + 0.05
-            await trio.sleep_until(due)
-            if trio.current_time() - due > 0.1 * self._threshold:
-                for member in self._members:  # the networks stood still: they run in here
-                    member.in_touch_since = trio.current_time()
+            await trio.sleep(_LOOK)
             suspects = [m for m in self._members if m.in_touch(self._threshold)]
             if self._is_troubled or trio.current_time() - self._troubled < 2 * self._threshold:
+                looked = trio.current_time()
                 continue
             snapshot = self._lens.look()
             snapshot.check()
+            now = trio.current_time()
+            late = now - looked - _LOOK
+            self._delays.add(now, late)
+            for member in self._members:
+                if late > 0.1 * self._threshold:
+                    member.in_touch_since = now
+                if member.sign != (sign := snapshot.signs.get(member.instance)):
+                    member.sign, member.sign_after = sign, looked
             for member in suspects:
                 if member.instance not in snapshot.living and member in self._members:
-                    member.in_touch_since = trio.current_time()
-                    self.report.reaped.append(member.name)
+                    member.in_touch_since = now
+                    self._nursery.start_soon(self._inquire, member, now, member.sign_after)
+            looked = now
+
+    async def _inquire(self, member: Member, found: float, sign_after: float) -> None:
+        """Find out why somebody has been reaped who was last heard of after ``sign_after``."""
+        silent = found - sign_after
+        with trio.move_on_after(_PATIENCE):
+            # Whoever was not served cannot say so before it is.
+            while member.ticked < found and not (member.over.is_set() or member.doomed):
+                await member.changed.wait()
+        late = member.delays.since(sign_after) + self._delays.since(sign_after)
+        verdict = judge_reaping(silent, late, self._threshold)
+        if verdict == "starved":
+            self.report.starved += 1
+        else:
+            self.report.reaped.append(f"{member.name} ({verdict})")
 
     async def _compare(self) -> None:
         for member in self._members:
@@ -419,24 +471,10 @@ class Soak:
         await self._tell("final")
         # Two heartbeats to say what was lost, one threshold for the dead to go, and some more.
         await trio.sleep(2.5 * self._threshold + 2 * RESPONSE_TIMEOUT)
-        snapshot = self._lens.look()
-        snapshot.check()
-        living = {member.instance for member in self._members}
-        if snapshot.living != living:
-            self.report.problems.append(f"living: {snapshot.living}, not {living}")
-        for instance, slices in snapshot.slices.items():
-            if instance not in living:
-                self.report.problems.append(f"left behind by {instance}: {slices}")
+        snapshot = await self._quiet()
         for member in self._members:
             self._judge(member, snapshot)
-        await self._tell("views")
-        for member in self._members:
-            for key, (total, own) in (member.views or {}).items():
-                mine = snapshot.of(member.instance).get(key, 0)
-                if (total, own) != (snapshot.sums.get(key, 0), mine):
-                    self.report.problems.append(
-                        f"worker {member.name} sees {key} as {total}, {own}"
-                    )
+        await self._compare_views(snapshot)
         self.report.operations = sum(m.done for m in (*self._members, *self._gone))
         for member in self._members:
             assert member.process is not None
@@ -449,9 +487,62 @@ class Soak:
         if left.sums or left.slices:
             self.report.problems.append(f"left behind: {left.sums}")
 
+    async def _quiet(self) -> Snapshot:
+        """Wait until just the living are in the store."""
+        living = {member.instance for member in self._members}
+        snapshot = self._lens.look()
+
+        def quiet() -> bool:
+            nonlocal snapshot
+            snapshot = self._lens.look()
+            return snapshot.living == living and set(snapshot.slices) <= living
+
+        try:
+            await until(quiet, _PATIENCE)
+        except AssertionError:
+            if snapshot.living != living:
+                self.report.problems.append(f"living: {snapshot.living}, not {living}")
+            for instance, slices in snapshot.slices.items():
+                if instance not in living:
+                    self.report.problems.append(f"left behind by {instance}: {slices}")
+        snapshot.check()
+        return snapshot
+
+    async def _compare_views(self, snapshot: Snapshot) -> None:
+        """Ask everybody what they see, again while it may change.
+
+        It may if somebody is reaped for want of time and comes back; and a lax counter that is
+        not served remembers what it has read before.
+        """
+        give_up = trio.current_time() + _PATIENCE
+        while True:
+            start = trio.current_time()
+            await self._tell("views")
+            still = (await self._quiet()).is_like(snapshot)
+            still = still and trio.current_time() - start < 0.5 * self._threshold
+            late = trio.current_time() > give_up
+            wrong = [
+                f"worker {member.name} sees {key} as {total}, {own}"
+                for member in self._members
+                if late or (still and member.kind == "strict")
+                for key, (total, own) in (member.views or {}).items()
+                if (total, own) != self._right_view(member, key, snapshot)
+            ]
+            self.report.problems += wrong
+            if wrong or late or all(self._sees(member, snapshot) for member in self._members):
+                return
+
+    def _sees(self, member: Member, snapshot: Snapshot) -> bool:
+        views = member.views or {}
+        return all(tuple(views[key]) == self._right_view(member, key, snapshot) for key in views)
+
+    def _right_view(self, member: Member, key: str, snapshot: Snapshot) -> tuple[int, int]:
+        return snapshot.sums.get(key, 0), snapshot.of(member.instance).get(key, 0)
+
     async def _tell(self, answer: str) -> None:
         """Send everybody a line and wait for what they answer."""
         for member in self._members:
+            setattr(member, answer, None)
             assert member.process is not None
             assert member.process.stdin is not None
             try:

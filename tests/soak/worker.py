@@ -1,10 +1,10 @@
 """One process of a soak: some tasks count until the first line on standard input.
 
 Standard output gets a JSON object per line: ``ready``, from time to time ``done`` (how many
-operations were acknowledged), ``stalled`` (this process was not served for so many seconds),
+operations were acknowledged) with ``late`` (for how many seconds this process was not served),
 ``fenced``; after the first line of input ``final`` (what was counted: per key the sum of what
-was acknowledged, and what nobody knows of), after the second ``views``. The end of the input
-is the end.
+was acknowledged, and what nobody knows of), after each further one ``views``. The end of the
+input is the end.
 """
 
 import argparse
@@ -73,9 +73,7 @@ class Worker:
         while True:
             due = trio.current_time() + 0.1
             await trio.sleep_until(due)
-            if (late := trio.current_time() - due) > 0.1:
-                await self.say(stalled=late)
-            await self.say(done=self.done)
+            await self.say(done=self.done, late=trio.current_time() - due)
 
     async def _task(self) -> None:
         while not self._stopping:
@@ -155,6 +153,7 @@ async def main(argv: list[str]) -> int:
                 RedisStore(options.url, response_timeout=RESPONSE_TIMEOUT),
                 instance_id=options.instance_id,
                 dead_instance_threshold=options.threshold,
+                exit_grace=30.0,
             ) as counter:
                 worker = Worker(counter, output, options.seed)
                 await worker.say(ready=counter.instance_id)
@@ -167,9 +166,8 @@ async def main(argv: list[str]) -> int:
                     final={key: (worker.acknowledged[key], worker.unknown[key]) for key in KEYS},
                     done=worker.done,
                 )
-                await anext(commands, None)
-                await worker.say(views={key: await counter.get(key) for key in KEYS})
-                await anext(commands, None)
+                async for _ in commands:
+                    await worker.say(views={key: await counter.get(key) for key in KEYS})
         except* InstanceConflictError:
             fenced = True
         if fenced:

@@ -50,7 +50,7 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(autouse=True)
 async def in_time() -> AsyncGenerator[None]:
     """No test waits for ever for what does not come."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         yield
 
 
@@ -268,13 +268,14 @@ async def test_what_is_reaped_by_a_step_that_runs_no_entry_is_announced(
             moves = (Entry(Kind.MOVE, f"k{first + n}", 0) for n in range(501))
             await mover.do(*moves)
         await mortal.add("a")
-        await trio.sleep(2 * SHORT.threshold / SECOND)  # the server's clock is another
         await mover.watch()
         behind.session.begin([], budget=32)
         request = behind.session.request()
         assert isinstance(request, Apply)
-        assert type(await behind.link.exchange(request)).__name__ == "Behind"
-        assert await heard(tidings, mover) == {"a"}
+        # Nobody else reaps. Whoever is silent may be given time, so it is asked until it does.
+        while not (changed := await heard(tidings, mover)):
+            assert type(await behind.link.exchange(request)).__name__ == "Behind"
+        assert changed == {"a"}
 
 
 # ------------------------------------------------------------------------ who asked for it
@@ -386,12 +387,18 @@ async def test_a_cancelled_connect(store: Store, fresh_prefix: str) -> None:
 
 
 async def test_nothing_is_left_when_the_block_is_cancelled(store: Store, fresh_prefix: str) -> None:
-    with trio.move_on_after(0.05) as scope:
-        async with subscribed(store, fresh_prefix) as tidings:
+    async def cancel(scope: trio.CancelScope) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with subscribed(store, fresh_prefix) as tidings:
+                nursery.start_soon(cancel, scope)
+                await tidings.wait()
+        assert scope.cancelled_caught
+        with pytest.raises(StoreUnavailableError):
             await tidings.wait()
-    assert scope.cancelled_caught
-    with pytest.raises(StoreUnavailableError):
-        await tidings.wait()
 
 
 async def test_the_bodys_exception_comes_out_as_it_is(store: Store, fresh_prefix: str) -> None:
