@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from .._core._messages import Behind, Done, Reply, Request
+from .._core._messages import Done, Reply, Request
 from .._core._pacing import Pacing
 from .._core._session import Phase, Session
 from .._core._under_way import News
@@ -21,8 +21,6 @@ from ._dispatch import Dispatch
 from ._outage import Outage
 
 _NEVER: Final = float("inf")
-#: Answers that tell of being alive.
-_LIFE_SIGNS: Final = (Done, Behind)
 #: How long an answer may take at the most, in times of the link's patience.
 _LENIENCE: Final = 1.25
 
@@ -159,7 +157,7 @@ class Conversation:
         first_sent_at, self.sent_at = self.sent_at, None
         if first_sent_at is not None:
             self._pacing.answered(now - first_sent_at)
-        if isinstance(reply, _LIFE_SIGNS):
+        if isinstance(reply, Done):
             # A repeat may have been answered from the record (P16), and is then no sign of life
             # itself. Other answers tell of none.
             self.heard_at = first_sent_at

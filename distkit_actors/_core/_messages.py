@@ -168,9 +168,6 @@ class Apply(NamedTuple):
     """How many slices of the dead this step may take away (P23)."""
     whole: bool = False
     """ADD and PUT entries are executed all, or none where one is refused (P34)."""
-    since: int | None = None
-    """What ``known`` was when the batch was made up; None if that has not changed. Guarded
-    entries were judged by it (P36)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +260,7 @@ class Journal(NamedTuple):
     latest: int
     """Stamp up to which the receiver knows everything once it has read this."""
     moves: Sequence[tuple[str, int]] = ()
+    """Key and epoch, oldest first; where not all fit, those of the batch's own keys as well."""
 
 
 class Done(NamedTuple):
@@ -272,17 +270,12 @@ class Done(NamedTuple):
     results: Sequence[Result]
     journal: Journal | None = None
     backlog: bool = False
-    """Bodies of the dead still wait, and this step made progress on them (P23)."""
+    """Ask again soon: bodies of the dead still wait, and this step made progress on them (P23),
+    or there are more moves to be told of (P10)."""
     stuck: int = 0
     """Slices of the dead that this step could not take away without leaving int64 (I12)."""
     again: bool = False
     """Leftovers remain: this first part of a `Resume` only purged, send it again (P18)."""
-
-
-class Behind(NamedTuple):
-    """Not executed: there are more moves than one reply holds. Read these, then send again."""
-
-    journal: Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,5 +316,5 @@ class Watched:
 
 
 Reply: TypeAlias = (
-    Surveyed | Watched | Peeked | Opened | Loaded | Done | Behind | MustResume | Conflict | Stale
+    Surveyed | Watched | Peeked | Opened | Loaded | Done | MustResume | Conflict | Stale
 )

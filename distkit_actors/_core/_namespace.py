@@ -17,7 +17,6 @@ from ._messages import (
     MAX_PURGE,
     Apply,
     Before,
-    Behind,
     Conflict,
     Declined,
     Done,
@@ -172,7 +171,7 @@ class Namespace:
             return MustResume(record.seq, born)
         return None
 
-    def _step(self, request: Apply | Resume, now: int) -> Done | Behind:
+    def _step(self, request: Apply | Resume, now: int) -> Done:
         epochs = self.registry.epochs
         self._notice_silence(request.pace, now)
         record, refreshed = self._touch(request, now)
@@ -182,8 +181,8 @@ class Namespace:
         reaped = _reaper.reap(self.registry, now, self.grace, budget, (e.key for e in entries))
 
         journal, more = self._catch_up(record, request.known)
-        if more and isinstance(request, Apply):
-            return Behind(journal)
+        if more:
+            journal = self._catch_up_with(record, entries, journal)
         moved = self._moved_since(request) if isinstance(request, Apply) else set[str]()
         moved_before = epochs.latest
         again = isinstance(request, Resume) and self._reassert(request, record, at, now)
@@ -199,7 +198,7 @@ class Namespace:
             self._forget_moves(now - request.pace.retention, moved_now)
         latest = journal.latest if more else epochs.latest
         journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
-        return Done(at, results, journal, reaped.backlog, reaped.stuck, again)
+        return Done(at, results, journal, reaped.backlog or more, reaped.stuck, again)
 
     def _notice_silence(self, pace: Pace, now: int) -> None:
         """Nobody was heard for too long: it is the observer who was deaf (P24)."""
@@ -237,6 +236,19 @@ class Namespace:
         record.hold = max(record.hold, known)
         return journal, more
 
+    def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
+        """Judge the own slices in the keys of ``entries`` by moves that are told later (P10).
+
+        Returns the journal with these moves added, so that the instance hears of them now.
+        """
+        epochs = self.registry.epochs
+        keys = dict.fromkeys(e.key for e in entries if e.kind is not Kind.FORGET)
+        moves = [(k, epochs.of(k)) for k in keys if epochs.moved.get(k, 0) > journal.latest]
+        for key, epoch in moves:
+            if key in record.slices and record.slices[key].stamp < epoch:
+                del record.slices[key]
+        return journal._replace(moves=(*journal.moves, *moves))
+
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         """Forget moves that are old and that nobody has still to hear of (P11)."""
         heard = min((record.hold for _, record in self.registry.holders()), default=0)
@@ -265,9 +277,9 @@ class Namespace:
     def _moved_since(self, request: Apply) -> set[str]:
         """Return the keys whose guarded entries must not be executed (P36)."""
         epochs = self.registry.epochs
-        since = request.known if request.since is None else request.since
+        known = request.known
         guarded = {entry.key for entry in request.entries if entry.guarded}
-        return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > since}
+        return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > known}
 
     def _unless(self, step: _Step, entry: Entry) -> Result | None:
         """Return why an entry must not be executed (P35, P36)."""

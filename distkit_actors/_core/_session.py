@@ -25,7 +25,6 @@ from ._messages import (
     MAX_MOVES,
     Apply,
     Before,
-    Behind,
     Conflict,
     Done,
     Entry,
@@ -128,7 +127,6 @@ class Session:
             if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
                 raise ProtocolError("a batch that moves epochs forgets nobody")
         self._batch = Batch(batch, budget, leave, whole)
-        self._batch.since = self.known
 
     def retries(self) -> list[Entry]:
         """Return entries that try again what did not fit (I12), one for each key.
@@ -172,7 +170,6 @@ class Session:
             batch.leave,
             batch.budget,
             batch.whole,
-            None if batch.since == self.known else batch.since,
         )
 
     def lost(self) -> None:
@@ -242,13 +239,6 @@ class Session:
                 self.slices.clear()
                 self._cursor = ""
                 self.phase = Phase.PEEK
-            case Behind(), Phase.LIVE if self._batch:
-                news = self._learn(reply.journal, News())
-                if self._batch.overtaken is not None:
-                    self._batch.overtaken.update(news.epochs)
-                if news.cleared:
-                    self._batch.overtaken = None
-                return news
             case MustResume(), Phase.LIVE if self._batch:
                 self._born = reply.born
                 return self._must_resume(reply.recorded, self._batch)
@@ -402,12 +392,6 @@ class Session:
                 case Kind.ADD if entry.value == 0:
                     results.append(Verdict.RETRY)
                     continue
-                case _ if entry.guarded and (
-                    batch.overtaken is None or entry.key in batch.overtaken
-                ):
-                    # It belongs to a slice that is void.
-                    results.append(Verdict.UNKNOWN)
-                    continue
                 case Kind.ADD | Kind.PUT if entry.condition is not None or batch.whole:
                     # Only the store can decide it; what it did on the own slice is replaced.
                     results.append(Verdict.RETRY)
@@ -501,6 +485,7 @@ class Session:
         self.phase = Phase.LIVE
         news.results, news.gone = work.results, work.gone
         news.at = reply.at
+        news.backlog = reply.backlog
         return news
 
     def _asserted(self, claim: Entry, result: Result, work: Resumption) -> None:

@@ -20,13 +20,13 @@ class News:
         # Keys of which the results speak, and whose own slice has gone with a move since (P20).
         self.gone: set[str] = set()
         self.cleared = False  # somebody moved the epoch of every key
-        self.backlog = False  # the dead have slices left, and taking them away makes progress
+        self.backlog = False  # there is more to be told, or to be taken away from the dead
 
 
 class Batch:
     """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
 
-    __slots__ = ("budget", "doubt", "entries", "leave", "overtaken", "since", "whole")
+    __slots__ = ("budget", "doubt", "entries", "leave", "whole")
 
     def __init__(self, entries: Sequence[Entry], budget: int, leave: bool, whole: bool) -> None:
         self.entries = entries
@@ -34,8 +34,6 @@ class Batch:
         self.leave = leave
         self.whole = whole
         self.doubt = False
-        self.since: int | None = None  # what was known of others' moves when it was made up
-        self.overtaken: set[str] | None = set()  # keys moved since, as far as known; None: all
 
 
 class Resumption:

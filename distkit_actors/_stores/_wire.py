@@ -12,7 +12,6 @@ from typing import Final
 from .._core._messages import (
     Apply,
     Before,
-    Behind,
     Conflict,
     Declined,
     Done,
@@ -78,7 +77,6 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 *_session(request),
                 b"w" if request.whole else _FLAG[request.leave],
                 b"%d" % request.budget,
-                b"" if request.since is None else b"%d" % request.since,
                 *_entries(request.entries),
             ]
         case Peek():
@@ -150,8 +148,6 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
     if reply[0] == b"done":  # nearly always
         return _done(reply)
     match reply:
-        case [b"behind", *journal]:
-            return Behind(_journal(journal))
         case [b"resume", recorded, born]:
             return MustResume(int(recorded) if recorded else None, int(born))
         case [b"conflict", incarnation]:

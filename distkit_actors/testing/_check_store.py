@@ -56,7 +56,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.conditions_are_exact,
     entries.verdicts_are_remembered,
     entries.guards_stop_what_is_void,
-    entries.guards_look_back_to_the_beginning,
+    entries.guards_look_beyond_what_is_told,
     entries.the_forgotten_are_dead,
     entries.forgetting_is_bounded,
     entries.surveys_tell_who_has_what,

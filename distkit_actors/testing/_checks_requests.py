@@ -10,7 +10,6 @@ from .._core._messages import (
     MAX_ENTRIES,
     MAX_MOVES,
     Before,
-    Behind,
     Conflict,
     Done,
     Kind,
@@ -20,6 +19,7 @@ from .._core._messages import (
     Opened,
     Peek,
     Peeked,
+    Result,
     Resume,
     Stale,
     Verdict,
@@ -27,7 +27,20 @@ from .._core._messages import (
 from .._core._session import Phase
 from .._core._values import INT64_MAX
 from .._stores._contract import Store
-from ._driver import Client, add, claim, clear, expect, fresh, joined, move, put, read, same
+from ._driver import (
+    Client,
+    add,
+    answers,
+    claim,
+    clear,
+    expect,
+    fresh,
+    joined,
+    move,
+    put,
+    read,
+    same,
+)
 
 #: Nearly two messages full.
 _MANY = MAX_ENTRIES + MAX_ENTRIES // 2
@@ -394,23 +407,27 @@ async def epochs_are_told(store: Store) -> None:
 
 
 async def long_journals_come_in_pages(store: Store) -> None:
-    """Who has missed more than one answer holds reads it all before its batch is executed."""
+    """A batch is executed though its instance has missed more moves than an answer holds."""
     keys = [f"key {number}" for number in range(MAX_ENTRIES + 100)]
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await a.batch(add(keys[0], 1), add(keys[-1], 1), add("kept", 1))
         for part in (keys[:MAX_ENTRIES], keys[MAX_ENTRIES:]):
             await b.batch(*map(move, part))
-        moved: list[str] = []
-        pages = 0
-        a.compose(add("kept", 1), add(keys[-1], 1))
-        while (request := a.session.request()) is not None:
-            reply = await a.send(request)
-            if isinstance(reply, Behind):
-                pages += 1
-                same(await b.total("kept"), 1, "while the journal is read")
-            moved += a.take(reply).epochs
-        assert pages, "more moves than an answer may hold, and the batch was executed at once"
+        request = a.compose(add("kept", 1), add(keys[-1], 1), read(keys[0]))
+        reply = expect(Done, await a.send(request), "a batch after many moves")
+        expected: list[Result] = [Before(1, 1), Before(0, 0), Before(0, 0)]
+        same(answers(reply.results), answers(expected), "a batch after many moves")
+        news = a.take(reply)
+        moved, pages = set(news.epochs), 1
+        assert keys[-1] in moved, "the move of a key of the batch was not told"
+        while news.backlog and pages < 10:
+            news = a.take(expect(Done, await a.send(a.compose()), "an empty batch"))
+            moved |= news.epochs.keys()
+            pages += 1
+        assert pages > 1, "more moves than an answer may hold, and it does not say so"
+        assert pages < 10, "no end of moves"
         same(sorted(moved), sorted(keys), "the moves told")
+        same(a.session.slices.keys(), {"kept", keys[-1]}, "the slices that are left")
         values = await b.values("kept", keys[0], keys[-1])
         same(values, [(2, 0), (0, 0), (1, 0)], "after the journal was read")
 

@@ -10,7 +10,6 @@ from .._core._messages import (
     MAX_JOURNAL,
     Apply,
     Before,
-    Behind,
     Conflict,
     Declined,
     Done,
@@ -42,7 +41,7 @@ _ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
     Peek: (Peeked,),
     Open: (Opened, Conflict),
     Load: (Loaded, MustResume, Conflict),
-    Apply: (Done, Behind, MustResume, Conflict, Stale),
+    Apply: (Done, MustResume, Conflict, Stale),
     Resume: (Done, MustResume, Conflict, Stale),
     Survey: (Surveyed,),
     Watch: (Watched,),
@@ -112,10 +111,8 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                 _results_complaint(entries, reply)
                 or _whole_complaint(isinstance(request, Apply) and request.whole, reply)
                 or _numbers_complaint(at=reply.at, stuck=reply.stuck)
-                or (_journal_complaint(reply.journal) if reply.journal else None)
+                or (_journal_complaint(reply.journal, len(entries)) if reply.journal else None)
             )
-        case Behind():
-            what = _journal_complaint(reply.journal)
         case Loaded():
             what = next(
                 (
@@ -158,9 +155,10 @@ def _numbers_complaint(**numbers: object) -> str | None:
     return None
 
 
-def _journal_complaint(journal: Journal) -> str | None:
-    if len(journal.moves) > MAX_JOURNAL:
-        return f"{len(journal.moves)} moves at once, of {MAX_JOURNAL} at most"
+def _journal_complaint(journal: Journal, entries: int) -> str | None:
+    most = MAX_JOURNAL + entries  # one for the key of each
+    if len(journal.moves) > most:
+        return f"{len(journal.moves)} moves at once, of {most} at most"
     for key, epoch in journal.moves:
         if type(key) is not str or type(epoch) is not int:
             return f"{epoch!r} as the epoch of {key!r}"

@@ -143,10 +143,7 @@ class Freeze:
         if s._batch is None:
             self.plain.append(None)
         else:
-            overtaken = s._batch.overtaken
             self.plain += (1, s._batch.doubt, s._batch.leave, s._batch.whole)
-            self.plain.append(None if overtaken is None else sorted(overtaken))
-            self.stamps.append(s._batch.since or 0)
             self.entries(s._batch.entries)
         work = s._resumption
         if work is None:
@@ -167,8 +164,7 @@ class Freeze:
         match request:
             case Apply():
                 self.plain += ("A", request.instance, request.leave, request.whole)
-                self.plain.append(request.since is not None)
-                self.stamps += (request.incarnation, request.known, request.since or 0)
+                self.stamps += (request.incarnation, request.known)
                 self.seq(request.instance, request.seq)
                 self.entries(request.entries)
             case Resume():
@@ -302,10 +298,8 @@ class Thaw:
         s.moves = self.pairs()
         if next(plain):
             doubt, leave, whole = next(plain), next(plain), next(plain)
-            overtaken, since = next(plain), next(stamps)
             s._batch = Batch(self.entries(), 0, leave, whole)
-            s._batch.doubt, s._batch.since = doubt, since
-            s._batch.overtaken = None if overtaken is None else set(overtaken)
+            s._batch.doubt = doubt
         if next(plain):
             work = s._resumption = Resumption()
             work.first = next(plain)
@@ -325,20 +319,10 @@ class Thaw:
         kind, instance = next(plain), next(plain)
         match kind:
             case "A":
-                leave, whole, later = next(plain), next(plain), next(plain)
-                incarnation, known, since = next(stamps), next(stamps), next(stamps)
+                leave, whole = next(plain), next(plain)
+                incarnation, known = next(stamps), next(stamps)
                 seq, entries = next(self.seqs), self.entries()
-                return Apply(
-                    instance,
-                    incarnation,
-                    seq,
-                    known,
-                    PACE,
-                    entries,
-                    leave,
-                    whole=whole,
-                    since=since if later else None,
-                )
+                return Apply(instance, incarnation, seq, known, PACE, entries, leave, whole=whole)
             case "R":
                 first, incarnation, known = next(plain), next(stamps), next(stamps)
                 born, cleared, seq = next(stamps), next(stamps), next(self.seqs)
@@ -423,8 +407,7 @@ def copy_session(old: Session) -> Session:
     if old._batch:
         batch = old._batch
         new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.whole)
-        new._batch.doubt, new._batch.since = batch.doubt, batch.since
-        new._batch.overtaken = None if batch.overtaken is None else set(batch.overtaken)
+        new._batch.doubt = batch.doubt
     if old._resumption:
         a, b = old._resumption, Resumption()
         b.first, b.moves, b.claims = a.first, a.moves.copy(), a.claims.copy()

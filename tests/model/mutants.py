@@ -16,6 +16,7 @@ from distkit_actors._core._messages import (
     Apply,
     Conflict,
     Entry,
+    Journal,
     Load,
     Open,
     Reply,
@@ -259,6 +260,13 @@ def _claims_ignore_epochs() -> Sequence[Patch]:
     return [(Namespace, "_run", changed)]
 
 
+def _catch_up_with_what_is_told() -> Sequence[Patch]:
+    def changed(self: Namespace, record: Record, entries: object, journal: Journal) -> Journal:
+        return journal
+
+    return [(Namespace, "_catch_up_with", changed)]
+
+
 def _scope(menu: str, operations: int, faults: str, **settings: object) -> Scope:
     kinds = {fault: faults.split().count(fault) for fault in faults.split()}
     settings.setdefault("total", len(faults.split()))
@@ -313,6 +321,13 @@ MUTANTS: Final = (
         "moves are forgotten without a trace",
         _no_floor,
         _scope("inc a, set a", 1, "reap collect"),
+    ),
+    Mutant(
+        "a slice counts that a move made void which is not told yet",
+        _catch_up_with_what_is_told,
+        _scope(
+            "A: inc a, B: delete b, B: delete a", 2, "", keys=("a", "b"), pieces=True, beats=False
+        ),
     ),
     Mutant("no blackout guard", _no_blackout, _scope("inc a", 1, "blackout")),
     Mutant(

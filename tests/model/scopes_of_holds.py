@@ -50,6 +50,17 @@ SHORT_OF_HOLDS: Final = (
         pieces=True,
         beats=False,
     ),
+    _scope(
+        "moves that are told later",
+        ("A: hold a", "B: set a", "B: delete b"),
+        1,
+        "mute",
+        keys=("a", "b"),
+        desks="s-",
+        operations=2,
+        pieces=True,
+        beats=False,
+    ),
 )
 
 #: The rest, for ``make modelcheck``.
@@ -171,6 +182,18 @@ LONG_OF_HOLDS: Final = (
                 keys=("a", "b"),
                 operations=2,
                 desks=f"{desk}-",
+                beats=False,
+            ),
+            _scope(
+                f"{name} moves that are told later, 2 ops, 1 of mute/wipe",
+                ("A: inc a", "A: hold a", "B: set a", "B: delete b"),
+                1,
+                "mute",
+                "wipe",
+                keys=("a", "b"),
+                operations=2,
+                desks=f"{desk}-",
+                pieces=True,
                 beats=False,
             ),
             _scope(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,11 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distkit_actors._core import _epochs
 from distkit_actors._core._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._core._messages import (
     Apply,
+    Done,
     Entry,
     Kind,
     Load,
@@ -32,7 +35,14 @@ from distkit_actors._core._values import fits
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
-from .twin import Snapshot, Twin, connect, counting_paths, dump_namespace
+from .twin import (
+    Snapshot,
+    Twin,
+    connect,
+    counting_paths,
+    dump_namespace,
+    with_short_journals,
+)
 
 SECOND = 1_000_000
 # Redis' own clock must not reach the retention while a history runs.
@@ -377,7 +387,6 @@ class Fuzz:
                     not whole and rnd.random() < 0.05,
                     rnd.choice([0, 1000]),
                     whole,
-                    rnd.choice([None, None, self.stamp()]),
                 )
             case _:
                 moves = {rnd.choice(KEYS): self.stamp() for _ in range(rnd.choice([0, 0, 1, 3]))}
@@ -406,6 +415,33 @@ def test_requests_of_any_kind_are_answered_equally(
         fuzz.step()
     twin.compare()
     twin.wipe()
+
+
+def test_moves_that_are_told_later_are_judged_equally(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step moves more keys than one answer tells of; but all steps together do."""
+    short = 8
+    monkeypatch.setattr(sys.modules[__name__], "KEYS", [*KEYS, *"bcdefgh"])
+    monkeypatch.setattr(_epochs, "MAX_JOURNAL", short)
+    behind = 0
+    for seed in range(10):
+        twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+        twin.lua.scripts = with_short_journals(short)
+        fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PACE)
+        for _ in range(150):
+            twin.now += fuzz.random.choice([0, 1, 1000, 1000])
+            while (request := mover.request()) is not None:
+                mover.receive(twin.execute(request))
+            reply = twin.execute(fuzz.request())
+            latest = twin.namespace.registry.epochs.latest
+            if isinstance(reply, Done) and reply.journal is not None:
+                behind += reply.journal.latest < latest
+            some = fuzz.random.sample(KEYS, fuzz.random.choice([0, 1, short - 1]))
+            mover.begin([Entry(Kind.MOVE, key, 1) for key in some])
+        twin.compare()
+        twin.wipe()
+    assert behind >= 50
 
 
 def test_all_ways_are_gone_often(own_redis: RedisServer) -> None:

@@ -14,7 +14,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from distkit_actors._core._messages import (
-    Behind,
     Done,
     Loaded,
     Reply,
@@ -54,7 +53,7 @@ Scripts = Mapping[str, Script]
 
 _COUNT = b"""
 local words = {}
-for index = 12, #ARGV, 4 do
+for index = 11, #ARGV, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)
@@ -70,9 +69,21 @@ def counting_paths() -> Scripts:
     source = load_scripts()["apply"].source
     before = b"local answer, overdue = quick()"
     assert source.count(before) == 1
-    source = source.replace(before, before + _COUNT)
-    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
-    return {**load_scripts(), "apply": Script(source, sha)}
+    return {**load_scripts(), "apply": _script(source.replace(before, before + _COUNT))}
+
+
+def with_short_journals(most: int) -> Scripts:
+    """The scripts, which tell no more than so many moves at once."""
+    scripts, before = dict(load_scripts()), b"local MAX_JOURNAL = 1000\n"
+    for name in ("apply", "resume"):
+        assert scripts[name].source.count(before) == 1
+        changed = scripts[name].source.replace(before, b"local MAX_JOURNAL = %d\n" % most)
+        scripts[name] = _script(changed)
+    return scripts
+
+
+def _script(source: bytes) -> Script:
+    return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
 
 
 class LuaStore:
@@ -211,7 +222,7 @@ def normalised(reply: Reply) -> Reply:
         return replace(reply, slices=sorted(reply.slices))
     if isinstance(reply, Surveyed):
         return replace(reply, rows=sorted(set(reply.rows)))
-    if isinstance(reply, (Done, Behind)) and reply.journal is not None:
+    if isinstance(reply, Done) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
         return reply._replace(journal=reply.journal._replace(moves=moves))
     return reply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -358,6 +358,24 @@ class TellsTooManyMoves(Epochs):
         return Journal(self.cleared, self.floor, self.latest, moves), False
 
 
+class KeepsSlicesUntilItIsTold(Namespace):
+    """An instance goes on from a slice that a move has made void which is not told yet."""
+
+    def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
+        return journal
+
+
+class TellsNotOfTheKeysOfTheBatch(Namespace):
+    def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
+        super()._catch_up_with(record, entries, journal)
+        return journal
+
+
+class SaysThatItHasToldAll(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        return reply._replace(backlog=False)
+
+
 # ------------------------------------------------------------------------- incarnations
 
 
@@ -574,6 +592,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             *(ForgetsLeavers, AnswersInDoubles, AnswersDoubles, KeepsTheSliceOfWhatItRefuses),
             *(StopsAtTheFirstRefusal, TakesAwayFirst, AddsFirst, NeverSplits, BelievesTheInstance),
             *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),
+            *(KeepsSlicesUntilItIsTold, TellsNotOfTheKeysOfTheBatch, SaysThatItHasToldAll),
             *(TellsNoMoves, FencesNobody, OpensWithoutLooking, OpensAgain, AlwaysInherits),
             *(NeverInherits, LoadsWhatIsVoid, LoadsOnePage, TakesVoidClaims),
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),

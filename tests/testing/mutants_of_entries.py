@@ -182,9 +182,10 @@ class GuardsNotAfterClears(Namespace):
         return {key for key in super()._moved_since(request) if key in self.registry.epochs.moved}
 
 
-class GuardsByWhatIsKnown(Changed):
-    def apply(self, request: Apply, record: Record | None) -> Apply:
-        return request._replace(since=None)
+class GuardsByWhatIsTold(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        journal, _ = self.registry.epochs.since(request.known)
+        return super()._moved_since(request) & {key for key, _ in journal.moves}
 
 
 # -------------------------------------------------------------------------------- forget
@@ -363,7 +364,7 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     "guards_stop_what_is_void": (
         *(IgnoresGuards, GuardsAlways, GuardsAfterAnyMove, GuardsNotAfterClears),
     ),
-    "guards_look_back_to_the_beginning": (GuardsByWhatIsKnown,),
+    "guards_look_beyond_what_is_told": (GuardsByWhatIsTold,),
     "the_forgotten_are_dead": (
         *(ForgetsNobody, ForgetsWhoAsks, LetsTheForgottenLive, ForgetsWhoHasSlicesOnly),
     ),

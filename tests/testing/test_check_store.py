@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,7 +18,6 @@ from distkit_actors._core._conditions import Lt
 from distkit_actors._core._messages import (
     Apply,
     Before,
-    Behind,
     Conflict,
     Declined,
     Done,
@@ -154,18 +153,21 @@ SURVEY = Survey("i", Topic.KEYS)
 CLAIM = Resume("i", 1, 1, 0, Pace(1, 1, 1), 0, first=True, claims=[Entry(Kind.CLAIM, "k", 1)])
 
 
+def told(moves: Sequence[tuple[str, int]]) -> Done:
+    return Done(1, [Before(0, 0)], Journal(0, 0, 0, moves))
+
+
 @pytest.mark.parametrize(
     ("request_", "reply", "complaint"),
     [
         (Peek("i"), Stale(), "Peek was answered by Stale"),
         (APPLY, Opened(1, 1, inherited=False, leftovers=False), "Apply was answered by Opened"),
-        (CLAIM, Behind(Journal(0, 0, 0)), "Resume was answered by Behind"),
         (Peek("i"), Peeked(-1, 0), "-1 as incarnation"),
         (Load("i", 1, ""), Loaded("", [("k", 2**63, 1)]), "as a slice of 'k'"),
         (Load("i", 1, ""), MustResume(None, 1.5), "1.5 as born"),  # type: ignore[arg-type]
         (APPLY, Conflict(True), "True as incarnation"),
-        (APPLY, Behind(Journal(0, 0, 0, [("k", 1)] * 1001)), "1001 moves at once"),
-        (APPLY, Behind(Journal(0, 0, 0, [("k", 1.0)])), "1.0 as the epoch"),  # type: ignore[list-item]
+        (APPLY, told([("k", 1)] * 1002), "1002 moves at once, of 1001 at most"),
+        (APPLY, told([("k", 1.0)]), "1.0 as the epoch"),  # type: ignore[list-item]
         (APPLY, Done(1, []), "0 results for 1 entries"),
         (APPLY, Done(1, [Before(0, -(2**63) - 1)]), "Before"),
         (APPLY, Done(1, [Verdict.MOVED]), "MOVED"),

@@ -6,16 +6,15 @@
 --       6 threshold, 7 silence, 8 retention (µs)
 --       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34), else '0'
 --      10 budget: how many slices of the dead this step may take away
---      11 since: what `known` was when the batch was made up, '' if that has not changed (P36)
---      12 … four words for each entry: kind, key, value, after
+--      11 … four words for each entry: kind, key, value, after
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
 --           ^  claim; value: value@stamp           -  forget the instance; value: its id
 --         + & = may be followed by g: not where the epoch has moved unknown to the caller (P36);
 --         + = ! by a condition (P35): c (cumulative) or o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
+--           backlog: 1 if there is more to be told, or to be taken away from the dead
 --       {done, at|again|results}            it was executed before; this is what was said then
---       {behind, clear, floor, latest, key, epoch, …}      not executed: too much to tell
 --       {resume, last seq or '', born}      not executed: too little is known of the instance
 --       {conflict, incarnation}  {stale}    not executed
 --   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
@@ -30,7 +29,7 @@
 
 if overdue then  -- but for the dead it is the common case
   local keys = {}
-  for index = 13, #ARGV, 4 do
+  for index = 12, #ARGV, 4 do
     keys[#keys + 1] = ARGV[index]
   end
   now = tonumber(overdue)
@@ -42,7 +41,7 @@ if overdue then  -- but for the dead it is the common case
   return answer
 end
 
-local FIRST = 12
+local FIRST = 11
 local restarts, answers_us = false, nil
 --@include step
 
@@ -58,15 +57,8 @@ local refreshed = touch()
 local at = math.max(space.clock + 1, now)
 local backlog, stuck = reap(tonumber(ARGV[10]), keys)
 local moves, more = catch_up()
-if more then
-  spread('HSET', I, fields)
-  save_space()
-  announce()
-  return with_journal({'behind'}, moves, more)
-end
-
 local latest = space.latest
-answer = text(at) .. '|0|' .. run_all(at, moved_since(tonumber(ARGV[11]) or known), ARGV[9] == 'w')
+answer = text(at) .. '|0|' .. run_all(at, moved_since(), ARGV[9] == 'w')
 write_field(':seq', ARGV[4])
 write_field(':reply', answer)
 write_all(at)
@@ -82,5 +74,5 @@ if ARGV[9] == '1' then
   release_space(pace.ret)
 end
 announce()
-return with_journal({'done', answer, backlog and '1' or '0', tostring(stuck)}, moves,
-  space.latest)
+return with_journal({'done', answer, (backlog or more) and '1' or '0', tostring(stuck)}, moves,
+  more or space.latest)

@@ -6,8 +6,8 @@
 --      11 stamp of the instance's own last clear
 --      12 how many own moves follow, each as two words: key, epoch
 --       … four words for each claim: ^, key, value@stamp, after
--- Reply as apply.lua, but never {behind}. With again = 1 it only removed what was left of
--- the instance here, of which there is more.
+-- Reply as apply.lua. With again = 1 it only removed what was left of the instance here, of
+-- which there is more.
 --@include compare
 --@include base
 --@include space
@@ -158,4 +158,4 @@ if refreshed or moved_now > 0 then
 end
 save_space()
 announce()
-return with_journal({'done', answer, '0', '0'}, moves, more or space.latest)
+return with_journal({'done', answer, more and '1' or '0', '0'}, moves, more or space.latest)

@@ -9,16 +9,16 @@ local ADD, FOLDED = 43, 38  -- + and &
 -- another one only for a deadline, it returns the time too; called again with that, once the dead
 -- have been seen to, it answers. `changed`: what that has changed, as in parts/sums.lua.
 local function quick(seen_to, changed)
-  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
-  if ARGV[9] ~= '0' or ARGV[11] ~= '' then
+  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[12]
+  if ARGV[9] ~= '0' then
     return nil
   end
   -- Tables have room for one entry from the start, as making room costs more than filling it,
   -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
   local fields = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold', first}
   local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', first}
-  local last, seen = 7, #ARGV > 15 and {} or nil
-  for index = 12, #ARGV, 4 do
+  local last, seen = 7, #ARGV > 14 and {} or nil
+  for index = 11, #ARGV, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
     if kind ~= ADD and kind ~= FOLDED or seen and seen[key] then
       return nil
@@ -59,7 +59,7 @@ local function quick(seen_to, changed)
   local results, words, removed, made = {''}, {':seq', ARGV[4], ':reply', '', '', ''}, {}, false
   local written = 4
   for nth = 8, last do
-    local index = 4 * nth - 20
+    local index = 4 * nth - 21
     local value, after = ARGV[index + 2], ARGV[index + 3]
     local key, total, slice, stamp = fields[nth], sums[nth] or '0', '0', nil
     if own[nth] then

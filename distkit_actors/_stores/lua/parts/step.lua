@@ -150,20 +150,43 @@ local function journal_since()
   return moves, last
 end
 
--- Which keys of guarded entries have moved since the batch was made up: {key = true} (P36).
-local function moved_since(since)
+-- Which keys of guarded entries have moved unknown to the caller: {key = true} (P36).
+local function moved_since()
   local guarded, moved = {}, {}
   for index = FIRST, #ARGV, 4 do
     if string.sub(ARGV[index], 2, 2) == 'g' then
       guarded[#guarded + 1] = ARGV[index + 1]
     end
   end
-  if since < math.max(space.latest, space.clear) then
+  if known < math.max(space.latest, space.clear) then
     for index, stamp in ipairs(spread('ZMSCORE', M, guarded)) do
-      moved[guarded[index]] = math.max(space.clear, tonumber(stamp or 0)) > since or nil
+      moved[guarded[index]] = math.max(space.clear, tonumber(stamp or 0)) > known or nil
     end
   end
   return moved
+end
+
+-- Judges the caller's slices in the keys of this step by moves above the stamp `last`, which are
+-- told later, and adds these moves to those that are told (P10).
+local function catch_up_with(moves, last)
+  local stamps, late = spread('ZMSCORE', M, keys), spread('HMGET', L, keys)
+  local seen, gone = {}, {}
+  for index, key in ipairs(keys) do
+    local stamp = tonumber(stamps[index] or 0)
+    if stamp > last and not seen[key] then
+      local epoch = math.max(space.clear, tonumber(late[index] or stamp))
+      seen[key] = true
+      moves[#moves + 1] = key
+      moves[#moves + 1] = epoch
+      if own[key] then
+        local _, made = parse(own[key])
+        if made < epoch then
+          gone[#gone + 1] = key
+        end
+      end
+    end
+  end
+  drop_own(gone)
 end
 
 -- Drops the caller's slices that others' moves made void, and tells it of those moves.
@@ -185,6 +208,9 @@ local function catch_up()
     end
   end
   drop_own(gone)
+  if last then
+    catch_up_with(moves, last)
+  end
   if known > record.hold then
     record.hold = known
     call('ZADD', H, ARGV[5], instance)
