@@ -8,10 +8,10 @@ only: everything that waits in a lane and can be folded into one entry travels t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 import trio
 
@@ -38,10 +38,18 @@ class Lane(dict[Operation, None]):
         del self[operation]
         if not self:
             del self.lanes[operation.key]
+            if not self.lanes:
+                self.mailbox.emptied(self.lanes)
         self.mailbox.left(1)
 
 
-Lanes: TypeAlias = dict[str, Lane]
+class Lanes(dict[str, Lane]):
+    """All lanes between two barriers. Hashable by identity, as it stands in a queue."""
+
+    __slots__ = ()
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # `dict` says that it has none
+    __eq__ = object.__eq__
 
 
 class Parcel:
@@ -69,9 +77,13 @@ class Mailbox:
         self._on_first = on_first
         self.length = 0
         self._peak = 0  # when something last left
-        self._lanes: Lanes = {}  # behind the last barrier
-        self._queue: deque[Lanes | Operation] = deque([self._lanes])  # and barriers, in turn
-        self._line: dict[Operation, None] = {}  # operations for which there is no room yet
+        # Lanes and barriers in turn. Lanes are there only while something is in them, but for the
+        # last, which take in what comes: what is given up leaves nothing behind.
+        self._lanes = Lanes()
+        self._queue: OrderedDict[Lanes | Operation, None] = OrderedDict({self._lanes: None})
+        # Operations for which there is no room yet. Both are ordered dicts because the first of a
+        # plain one is found behind the places of all that have left.
+        self._line: OrderedDict[Operation, None] = OrderedDict()
 
     @property
     def peak(self) -> int:
@@ -132,8 +144,11 @@ class Mailbox:
         self.length += 1
         if isinstance(operation.kind, Barrier):
             operation.home = self
-            self._lanes = {}
-            self._queue += (operation, self._lanes)
+            if not self._lanes:
+                del self._queue[self._lanes]
+            self._queue[operation] = None
+            self._lanes = Lanes()
+            self._queue[self._lanes] = None
             return
         lane = self._lanes.get(operation.key)
         if lane is None:
@@ -157,45 +172,59 @@ class Mailbox:
         if operation in self._line:
             del self._line[operation]
         else:
-            self._queue.remove(operation)
+            self._remove(operation)
             self.left(1)
+
+    def _remove(self, barrier: Operation) -> None:
+        """Take a barrier out of the queue, and the last lanes if they need not be others now."""
+        del self._queue[barrier]
+        if not self._lanes:
+            del self._queue[self._lanes]
+            last = next(reversed(self._queue), None)
+            self._lanes = last if isinstance(last, Lanes) else self._lanes
+            self._queue[self._lanes] = None
+
+    def emptied(self, lanes: Lanes) -> None:
+        """Nothing is left in ``lanes``: nobody needs them any more, unless they are the last."""
+        if lanes is not self._lanes:
+            del self._queue[lanes]
 
     def left(self, count: int) -> None:
         """``count`` operations are gone: let as many in from the line."""
         self._peak = max(self._peak, self.length)
         self.length -= count
         while self._line and self.length < self.size:
-            operation = next(iter(self._line))
-            del self._line[operation]
+            operation, _ = self._line.popitem(last=False)
             self._enter(operation)
 
     # ------------------------------------------------------------------ the actor
 
     def barrier(self) -> Operation | None:
         """Return the barrier if everything before it has been taken."""
-        while len(self._queue) > 1 and self._queue[0] == {}:
-            self._queue.popleft()
-        first = self._queue[0]
+        first = next(iter(self._queue))
         return first if isinstance(first, Operation) else None
 
     def take_barrier(self) -> Operation:
         """Take the barrier that `barrier` returned along."""
-        operation = self._queue.popleft()
+        operation = next(iter(self._queue))
         assert isinstance(operation, Operation)
         operation.home = None
+        self._remove(operation)
         self.left(1)
         return operation
 
     def take(self, limit: int, own: Mapping[str, Slice]) -> list[Parcel]:
         """Take what may travel now, ``limit`` keys at most; there is no `barrier` before it."""
-        lanes = self._queue[0]
-        assert isinstance(lanes, dict)
+        lanes = next(iter(self._queue))
+        assert isinstance(lanes, Lanes)
         parcels: list[Parcel] = []
         count = 0
         for key in list(lanes) if len(lanes) <= limit else list(islice(lanes, limit)):
             parcel = self._pack(lanes, key, own.get(key))
             parcels.append(parcel)
             count += len(parcel.operations)
+        if not lanes:
+            self.emptied(lanes)
         self.left(count)
         return parcels
 
@@ -232,15 +261,17 @@ class Mailbox:
             return
         waiting = [op for op in operations if op.task is not None or op.owed]
         self.length += len(waiting)
-        if waiting and isinstance(waiting[0].kind, Barrier):
-            waiting[0].home = self
-            self._queue.appendleft(waiting[0])
+        if not waiting:
             return
-        if not isinstance(self._queue[0], dict):
-            self._queue.appendleft({})
-        lanes = self._queue[0]
-        assert isinstance(lanes, dict)
-        returned: Lanes = {}
+        if isinstance(waiting[0].kind, Barrier):
+            waiting[0].home = self
+            self._put_first(waiting[0])
+            return
+        lanes = next(iter(self._queue))
+        if not isinstance(lanes, Lanes):
+            lanes = Lanes()
+            self._put_first(lanes)
+        returned: dict[str, Lane] = {}
         for operation in waiting:
             lane = returned.setdefault(operation.key, self._lane(lanes))
             lane[operation] = None
@@ -249,6 +280,10 @@ class Mailbox:
             lanes[key] = lane
             for operation in lane:
                 operation.home = lane
+
+    def _put_first(self, item: Lanes | Operation) -> None:
+        self._queue[item] = None
+        self._queue.move_to_end(item, last=False)
 
     def drain(self) -> list[Operation]:
         """Take everything out, whatever it is."""
@@ -259,9 +294,9 @@ class Mailbox:
             else:
                 drained += (operation for lane in item.values() for operation in lane)
         drained += self._line
-        self._lanes = {}
-        self._queue = deque([self._lanes])
-        self._line = {}
+        self._lanes = Lanes()
+        self._queue = OrderedDict({self._lanes: None})
+        self._line.clear()
         self.length = 0
         for operation in drained:
             operation.home = None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from types import FrameType
 from typing import Final, cast
 
 import pytest
@@ -125,3 +129,85 @@ def test_nothing_that_was_drained_waits() -> None:
         assert not operation.withdraw()
     assert box.mailbox.length == 0
     assert box.take() == ""
+
+
+# ------------------------------------------------------------------------------- bounds
+
+
+def steps(work: Callable[[], object]) -> int:
+    """Return how many functions were called, which each look at one thing or a few."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def queued(mailbox: Mailbox) -> int:
+    """Return how many objects it holds, the last lanes not counted."""
+    items = [item for item in mailbox._queue if item is not mailbox._lanes]
+    return len(items) + len(mailbox._lanes) + len(mailbox._line)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("between", [False, True])
+def test_i10_operations_that_were_given_up_leave_nothing_behind(
+    backwards: bool, between: bool
+) -> None:
+    """Barriers and what waits between them, whoever goes first."""
+    box = Box()
+    operations: list[Operation] = []
+    for number in range(50):
+        operations.append(box.put("", Barrier.BUNDLE))
+        if between:
+            operations.append(box.put("", key=f"k{number % 7}"))
+    for operation in reversed(operations) if backwards else operations:
+        assert operation.withdraw()
+    assert box.mailbox.length == 0
+    assert queued(box.mailbox) == 0
+    assert len(box.mailbox._queue) == 1
+    box.put("late")
+    assert box.take() == "late"
+
+
+def test_i10_a_barrier_that_is_given_up_parts_nobody() -> None:
+    """Those behind it join those before it, if they come later."""
+    box = Box()
+    box.put("early")
+    assert box.put("", Barrier.BUNDLE).withdraw()
+    box.put("late")
+    assert box.take() == "early late"
+
+
+def test_i10_what_comes_between_barriers_keeps_its_turn() -> None:
+    box = Box()
+    gone = [box.put("", Barrier.BUNDLE)]
+    box.put("one"), box.put("clear", Barrier.CLEAR)
+    gone.append(box.put("", Barrier.BUNDLE))
+    box.put("two")
+    gone.append(box.put("", Barrier.BUNDLE))
+    for operation in gone:
+        assert operation.withdraw()
+    box.put("three")
+    turns = [box.take() for _ in range(4)]
+    assert turns == ["one", "clear", "two three", ""]
+    assert box.mailbox.length == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.ADD, Barrier.BUNDLE])
+def test_i10_giving_up_costs_the_same_however_many_wait(kind: Kind | Barrier) -> None:
+    """Not counted in calls: what goes through others does so in one of Python's own."""
+    box = Box()
+    few = [box.put("", kind, f"k{number}") for number in range(10)]
+    alone = steps(few[5].withdraw)
+    many = [box.put("", kind, f"k{number}") for number in range(1000)]
+    assert steps(many[500].withdraw) <= alone
+    assert isinstance(box.mailbox._queue, OrderedDict)
+    assert isinstance(box.mailbox._line, OrderedDict)

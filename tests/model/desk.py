@@ -264,8 +264,6 @@ class Desk:
                 continue
             for operation in item:
                 mailbox._enter(desk._operation(operation))
-        while len(mailbox._queue) > 1 and not mailbox._queue[0]:
-            mailbox._queue.popleft()
         dispatch._counts = next(plain)
         dispatch._parcels = [
             Parcel(entry_of(entry), [desk._operation(op) for op in operations])
