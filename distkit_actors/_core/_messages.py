@@ -168,6 +168,14 @@ class Apply(NamedTuple):
     """How many slices of the dead this step may take away (P23)."""
     whole: bool = False
     """ADD and PUT entries are executed all, or none where one is refused (P34)."""
+    before: int | None = None
+    """The seq that must be the recorded one, as it was the last to be acknowledged (P39); None:
+    the number before ``seq``."""
+
+    @property
+    def follows(self) -> int:
+        """The seq that must be the recorded one."""
+        return self.seq - 1 if self.before is None else self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +196,11 @@ class Resume:
     moves: Sequence[tuple[str, int]] = ()
     """Own epoch moves: key, epoch."""
     claims: Sequence[Entry] = ()
+
+    @property
+    def follows(self) -> int:
+        """The seq that must be the recorded one, unless this is a first part."""
+        return self.seq - 1
 
 
 class Topic(enum.Enum):
@@ -280,7 +293,7 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MustResume:
-    """Not executed: the store does not know the instance, or knows too little (P15)."""
+    """Not executed: the store does not know the instance, or knows something else (P15, P39)."""
 
     recorded: int | None
     """Last seq it has, None if no record at all."""

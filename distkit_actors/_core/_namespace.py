@@ -167,7 +167,7 @@ class Namespace:
             return Stale()
         if restarts:
             return None if answers_us else MustResume(record.seq, born)
-        if record.state is not State.LIVE or request.seq > record.seq + 1:
+        if record.state is not State.LIVE or record.seq != request.follows:
             return MustResume(record.seq, born)
         return None
 

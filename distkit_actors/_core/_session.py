@@ -79,6 +79,7 @@ class Session:
         self.phase = Phase.PEEK
         self.incarnation = 0
         self.seq = 0  # last acknowledged
+        self.used = 0  # last given to a request; none is given twice (P39)
         self.known = 0  # journal stamp up to which others' moves are known
         self.slices: dict[str, Slice] = {}
         self.withheld: list[tuple[str, Slice]] = []  # not in the store: does not fit yet (I12)
@@ -127,6 +128,7 @@ class Session:
             if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
                 raise ProtocolError("a batch that moves epochs forgets nobody")
         self._batch = Batch(batch, budget, leave, whole)
+        self.used += 1
 
     def retries(self) -> list[Entry]:
         """Return entries that try again what did not fit (I12), one for each key.
@@ -163,13 +165,14 @@ class Session:
         return Apply(
             self.instance,
             self.incarnation,
-            self.seq + 1,
+            self.used,
             self.known,
             self.pace,
             batch.entries,
             batch.leave,
             batch.budget,
             batch.whole,
+            self.seq,
         )
 
     def lost(self) -> None:
@@ -183,7 +186,10 @@ class Session:
         return self._batch is not None and self._batch.doubt
 
     def withdraw(self) -> None:
-        """Give the outstanding batch up; only where no transmission can have run (P16)."""
+        """Give the outstanding batch up; only where no transmission can have run (P16).
+
+        If one has run after all, the store finds out with the next request (P39).
+        """
         if self.in_doubt:
             raise ProtocolError("a batch that may have run was withdrawn")
         self._batch = None
@@ -246,7 +252,6 @@ class Session:
                 return self._resumed(reply)
             case MustResume(), Phase.RESUME:
                 self._born = reply.born
-                self.seq += 1
                 self._restart()
             case Conflict(), (Phase.LIVE | Phase.RESUME | Phase.LOAD):
                 return self._conflict()
@@ -256,7 +261,7 @@ class Session:
 
     def _opened(self, reply: Opened) -> None:
         self.incarnation = reply.incarnation
-        self.seq = 0
+        self.seq = self.used = 0
         self.known = reply.known
         if reply.inherited:
             self.phase = Phase.LOAD
@@ -281,7 +286,7 @@ class Session:
                 self._replay(entry, result, reply.at)
             elif entry.kind is Kind.CLAIM:
                 self._retried(entry, result)
-        self.seq += 1
+        self.seq = self.used
         self._batch = None
         if batch.leave:
             self.phase = Phase.LEFT
@@ -364,9 +369,8 @@ class Session:
 
     def _must_resume(self, recorded: int | None, batch: Batch) -> News:
         """The store knows us no more, or knows too little: what became of the batch? (P20)."""
-        sequel = self.seq + 1
-        applied_unknown = batch.doubt and recorded != self.seq
-        self.seq = sequel
+        # More than was acknowledged is what was withdrawn, and had run all the same (P39).
+        applied_unknown = batch.doubt and (recorded is None or recorded < self.seq)
         self._batch = None
         if batch.leave:
             if recorded is None and batch.doubt:
@@ -431,6 +435,7 @@ class Session:
         fresh.retries = self.retries()
         self._resumption = fresh
         self.phase = Phase.RESUME
+        self.used += 1
 
     def _resume_part(self) -> Resume:
         work = self._resumption
@@ -444,7 +449,7 @@ class Session:
             work.sent = Resume(
                 self.instance,
                 self.incarnation,
-                self.seq + 1,
+                self.used,
                 self.known,
                 self.pace,
                 self._born,
@@ -460,7 +465,7 @@ class Session:
         if work is None or work.sent is None:
             raise ProtocolError("an answer to a resume that was not sent")
         sent, work.sent = work.sent, None
-        self.seq += 1
+        self.seq = self.used
         news = News()
         settled = dict(work.asserted)
         if not reply.again:
@@ -480,6 +485,7 @@ class Session:
             epochs = {key: max(news.epochs.get(key, 0), self.cleared) for key in settled}
             work.gone |= {key for key, stamp in settled.items() if stamp < epochs[key]}
         if work.first or work.moves or work.claims or work.retries:
+            self.used += 1
             return news
         self._resumption = None
         self.phase = Phase.LIVE

@@ -77,6 +77,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 *_session(request),
                 b"w" if request.whole else _FLAG[request.leave],
                 b"%d" % request.budget,
+                b"%d" % request.follows,
                 *_entries(request.entries),
             ]
         case Peek():

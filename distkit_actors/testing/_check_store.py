@@ -40,6 +40,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     requests.a_thousand_entries,
     requests.repeats_get_the_first_answer,
     requests.gaps_are_noticed,
+    requests.what_was_withdrawn_is_noticed,
     requests.links_work_side_by_side,
     requests.newcomers_take_over,
     requests.heirs_continue,

@@ -155,7 +155,7 @@ async def gaps_are_noticed(store: Store) -> None:
         same(peeked.incarnation, a.session.incarnation, "the incarnation peeked at")
         request = a.compose(add("k", 1))
         for changed, recorded in (
-            (request._replace(seq=request.seq + 1), request.seq - 1),
+            (request._replace(seq=request.seq + 1, before=request.seq), request.seq - 1),
             (request._replace(instance=fresh()), None),
             (request._replace(incarnation=request.incarnation + 1), None),
         ):
@@ -168,6 +168,29 @@ async def gaps_are_noticed(store: Store) -> None:
         a.take(await a.send(request))
         same(await b.total("k"), 6, "after the right one")
         same(await b.send(Peek(fresh())), Peeked(0, peeked.born), "a peek at nobody")
+
+
+async def what_was_withdrawn_is_noticed(store: Store) -> None:
+    """A batch that ran though its instance gave it up is told from the next one, and undone."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        await a.batch(add("k", 5), add("gone", 1))
+        await b.batch(add("k", 100))
+        withdrawn = a.compose(add("k", 10), put("gone", 0), put("new", 7))
+        expect(Done, await a.send(withdrawn), "a batch that is withdrawn")
+        a.session.withdraw()
+        following = a.compose(add("other", 1))
+        reply = expect(MustResume, await a.send(following), "a batch after one that was withdrawn")
+        same(reply.recorded, withdrawn.seq, "the last seq recorded")
+        same(await b.values("k", "other"), [(115, 100), (0, 0)], "before the resume")
+        a.take(reply)
+        results = await a.batch(add("other", 1), add("k", 1))
+        same(list(results), [Before(0, 0), Before(105, 5)], "what the next batch found")
+        expect(Stale, await a.send(withdrawn), "a late copy of what was withdrawn")
+        values = await b.values("k", "gone", "new", "other")
+        same(values, [(106, 100), (1, 0), (0, 0), (1, 0)], "after what was withdrawn was undone")
+        a.compose(add("k", 1000))
+        a.session.withdraw()  # and never sent
+        same(list(await a.batch(add("k", 1))), [Before(106, 6)], "what followed one never sent")
 
 
 async def links_work_side_by_side(store: Store) -> None:
@@ -456,7 +479,9 @@ async def leavers_leave(store: Store) -> None:
         same(a.session.phase, Phase.LEFT, "the instance after its last batch")
         values = await b.values("k", "j", "void")
         same(values, [(1, 1), (0, 0), (30, 30)], "after one has left")
-        more = leave._replace(seq=leave.seq + 1, entries=(add("k", 1),), leave=False)
+        more = leave._replace(
+            seq=leave.seq + 1, before=leave.seq, entries=(add("k", 1),), leave=False
+        )
         reply = expect(MustResume, await a.send(more), "a batch after the last")
         same(reply.recorded, leave.seq, "the last seq recorded")
         peeked = expect(Peeked, await b.send(Peek(a.name)), "a peek at one that has left")

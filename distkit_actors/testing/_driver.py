@@ -185,7 +185,7 @@ class Client:
     async def skip(self) -> MustResume:
         """Have the store notice a gap, so that everything is to be re-asserted next."""
         request = self.compose()
-        skipping = request._replace(seq=request.seq + 1)
+        skipping = request._replace(seq=request.seq + 1, before=request.seq)
         reply = expect(MustResume, await self.send(skipping), "a batch after one that never came")
         self.take(reply)
         return reply

@@ -111,7 +111,7 @@ def repeats_count_again(patch: Patch) -> None:
     def mutant(namespace: Namespace, request: Any, now: int) -> Any:
         record = namespace.registry.records.get(request.instance)
         if isinstance(request, Apply) and record and request.seq == record.seq:
-            record.seq -= 1
+            record.seq = request.follows
         return judge(namespace, request, now)
 
     patch.setattr(Namespace, "_judge", mutant)

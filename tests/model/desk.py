@@ -24,6 +24,7 @@ from distkit_actors._core._messages import Entry, Kind
 from distkit_actors._core._session import Session
 from distkit_actors._core._tally import Tally
 from distkit_actors._core._under_way import News
+from distkit_actors._errors import StoreError
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS
@@ -145,6 +146,13 @@ class Desk:
             hold = operation.hold
             if isinstance(hold, Held) and hasattr(operation, "cumulative"):  # it has not failed
                 hold.entered = not _declined(operation)
+        self._tidy()
+
+    def refused(self) -> None:
+        """The store refuses the batch."""
+        with _callers():
+            self.dispatch.refused(StoreError("refused"))
+        self.asks = [operation for operation in self.asks if operation.task is not None]
         self._tidy()
 
     def in_entry(self, index: int) -> tuple[list[Held], list[Held]]:

@@ -70,12 +70,45 @@ class Exchange(Desks):
             if self._may("late"):
                 self.mail = [*self.mail, Copy(number, request, current=actor.token is not None)]
             return
+        if outcome == "refuse":
+            self._withdraw(number)
+            return
         self._own_store()
-        reply = self._execute(number, request, budget, outcome, current=True)
+        reply = self._execute(number, request, budget, outcome, current=outcome != "lie")
         if outcome == "mute":
             session.lost()
+        elif outcome == "lie":
+            self._withdraw(number)
         else:
             self._receive(number, reply)
+
+    def _may_withdraw(self, number: int, ops: tuple[Op, ...] | None, *, moves: bool) -> bool:
+        """Tell whether a refusal would have an actor give up what it is to send.
+
+        ``moves``: even if that moves epochs, which nothing undoes if it is executed all the same.
+        """
+        actor = self.actors[number]
+        session, desk = actor.session, actor.desk
+        assert session is not None
+        if session.phase is not Phase.LIVE or session.in_doubt:
+            return False  # it is kept, or is no batch
+        if moves:
+            return True
+        batch = session._batch
+        moved = [op for op in ops or () if op[0].rstrip("?") in ("move", "clear")]
+        asked = [op for op in (desk.asks if desk else ()) if op.kind is Kind.MOVE]
+        sent = [e for e in (batch.entries if batch else ()) if e.kind in (Kind.MOVE, Kind.CLEAR)]
+        return not (moved or asked or sent)
+
+    def _withdraw(self, number: int) -> None:
+        """The store says that it refuses what was sent, and callers hear that nothing changed."""
+        actor = self.actors[number]
+        assert actor.session is not None
+        actor.session.withdraw()
+        actor.leaving = actor.token is not None and actor.token.leave
+        self._forget_token(number)
+        if actor.desk is not None:
+            actor.desk.refused()
 
     def _begin(self, number: int, ops: tuple[Op, ...], *, leave: bool, whole: bool) -> None:
         """Make operations the outstanding batch; without any it is a beat."""

@@ -134,6 +134,7 @@ class Freeze:
         self.plain.append(s._cursor)
         self.stamps += (s.incarnation, s.known, s.cleared)
         self.seq(s.instance, s.seq)
+        self.seq(s.instance, s.used)
         # Elsewhere they are set before they are read again.
         self.stamps += (s._expected if opening else 0, 0 if s.phase is Phase.LIVE else s._born)
         self.slices(s.slices)
@@ -166,6 +167,7 @@ class Freeze:
                 self.plain += ("A", request.instance, request.leave, request.whole)
                 self.stamps += (request.incarnation, request.known)
                 self.seq(request.instance, request.seq)
+                self.seq(request.instance, request.follows)
                 self.entries(request.entries)
             case Resume():
                 self.plain += ("R", request.instance, request.first)
@@ -291,7 +293,7 @@ class Thaw:
         s = Session(next(plain), next(plain), PACE, inherit=next(plain))
         s.phase, s._attempt, s._cursor = _PHASES[next(plain)], next(plain), next(plain)
         s.incarnation, s.known, s.cleared = next(stamps), next(stamps), next(stamps)
-        s.seq = next(self.seqs)
+        s.seq, s.used = next(self.seqs), next(self.seqs)
         s._expected, s._born = next(stamps), next(stamps)
         s.slices = self.slices()
         s.withheld = [(key, Slice(value, next(stamps))) for key, value in next(plain)]
@@ -321,8 +323,18 @@ class Thaw:
             case "A":
                 leave, whole = next(plain), next(plain)
                 incarnation, known = next(stamps), next(stamps)
-                seq, entries = next(self.seqs), self.entries()
-                return Apply(instance, incarnation, seq, known, PACE, entries, leave, whole=whole)
+                seq, before, entries = next(self.seqs), next(self.seqs), self.entries()
+                return Apply(
+                    instance,
+                    incarnation,
+                    seq,
+                    known,
+                    PACE,
+                    entries,
+                    leave,
+                    whole=whole,
+                    before=before,
+                )
             case "R":
                 first, incarnation, known = next(plain), next(stamps), next(stamps)
                 born, cleared, seq = next(stamps), next(stamps), next(self.seqs)

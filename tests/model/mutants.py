@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from unittest import mock
 
 from distkit_actors._core._epochs import Epochs
@@ -141,10 +141,45 @@ def _no_gaps() -> Sequence[Patch]:
         record = ns.registry.records.get(request.instance)
         if record is None or record.incarnation != request.incarnation:
             return reply
-        gap = record.state is State.LIVE and request.seq > record.seq + 1
+        gap = record.state is State.LIVE and request.follows > record.seq
         return None if gap else reply
 
     return [_judging(change)]
+
+
+def _numbers_again() -> Sequence[Patch]:
+    begin = Session.begin
+
+    def changed(  # type: ignore[explicit-any]  # as `Session.begin`
+        self: Session, entries: Sequence[Entry], **options: Any
+    ) -> None:
+        if self.idle:
+            self.used = self.seq
+        begin(self, entries, **options)
+
+    return [(Session, "begin", changed)]
+
+
+def _no_before() -> Sequence[Patch]:
+    def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
+        record = ns.registry.records.get(request.instance)
+        if record is None or record.incarnation != request.incarnation:
+            return reply
+        withdrawn = record.state is State.LIVE and request.follows < record.seq < request.seq
+        return None if withdrawn else reply
+
+    return [_judging(change)]
+
+
+def _withdrawn_casts_doubt() -> Sequence[Patch]:
+    must_resume = Session._must_resume
+
+    def changed(self: Session, recorded: int | None, batch: Batch) -> News:
+        if recorded is not None and recorded > self.seq:
+            recorded = None
+        return must_resume(self, recorded, batch)
+
+    return [(Session, "_must_resume", changed)]
 
 
 def _keep_leftovers() -> Sequence[Patch]:
@@ -303,6 +338,13 @@ MUTANTS: Final = (
         _scope("inc a, set a", 1, "mute wipe"),
     ),
     Mutant("gaps are not noticed", _no_gaps, _scope("inc a", 1, "rollback")),
+    Mutant("a number is used twice", _numbers_again, _scope("inc a", 2, "lie")),
+    Mutant("what was withdrawn is not missed", _no_before, _scope("inc a", 1, "lie")),
+    Mutant(
+        "what was withdrawn casts doubt on what follows",
+        _withdrawn_casts_doubt,
+        _scope("inc a, set a", 2, "lie drop"),
+    ),
     Mutant("leftovers stay", _keep_leftovers, _scope("inc a, drop a", 2, "rollback")),
     Mutant(
         "a late clear only raises C", _late_clear_only_raises, _scope("inc a, clear", 2, "wipe")

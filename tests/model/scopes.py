@@ -21,6 +21,16 @@ def _scope(name: str, menu: tuple[str, ...], total: int, *faults: str, **setting
 #: Run by the tests: every rule is at work in one of them, none takes longer than a few seconds.
 SHORT: Final = (
     _scope("loss", ALL, 2, "loss", "late", beats=False),
+    _scope(
+        "refusals",
+        ("inc a", "set a"),
+        2,
+        "refuse",
+        "lie",
+        "mute",
+        operations=2,
+        beats=False,
+    ),
     _scope("reap", ("inc a", "set a", "clear"), 2, "mute", "reap", "expire", beats=False),
     _scope("wipe", ("inc a", "set a", "clear"), 2, "loss", "wipe", beats=False),
     _scope("rollback", ("inc a", "set a"), 2, "mute", "rollback", beats=False),
@@ -44,6 +54,40 @@ SHORT: Final = (
 
 #: The rest, for ``make modelcheck``.
 LONG: Final = (
+    _scope(
+        "2 ops of inc/set/put, 2 of refuse/lie/mute",
+        ("inc a", "set a", "put a+inc b"),
+        2,
+        "refuse",
+        "lie",
+        "mute",
+        operations=2,
+        keys=("a", "b"),
+        beats=False,
+    ),
+    _scope(
+        "2 ops of inc/set/leave, 2 of refuse/lie/drop/late/reap",
+        ("inc a", "set a", "leave"),
+        2,
+        "refuse",
+        "lie",
+        "drop",
+        "late",
+        "reap",
+        operations=2,
+        beats=False,
+    ),
+    _scope(
+        "1 op of inc/set, 3 of refuse/lie/loss/wipe/rollback",
+        ("inc a", "set a"),
+        3,
+        "refuse",
+        "lie",
+        "loss",
+        "wipe",
+        "rollback",
+        beats=False,
+    ),
     _scope(
         "1 op of all, 3 of loss/late/reap/expire",
         ALL,

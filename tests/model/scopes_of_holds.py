@@ -40,6 +40,9 @@ SHORT_OF_HOLDS: Final = (
     ),
     _scope("holds and wipes", ("hold a", "B: set a"), 1, "mute", "wipe", desks="sl", beats=False),
     _scope(
+        "holds refused", ("hold a", "B: set a"), 1, "refuse", "lie", "mute", desks="sl", beats=False
+    ),
+    _scope(
         "holds in pieces",
         ("A: hold a+inc b", "B: delete a"),
         2,

@@ -143,7 +143,8 @@ def _tick(state: Timed, order: tuple[int, ...], grid: Grid, pace: Pace) -> Timed
 
 def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
     session = Session(str(number), "", pace)
-    session.phase, session.incarnation, session.seq = Phase.LIVE, number + 1, 1
+    session.phase, session.incarnation = Phase.LIVE, number + 1
+    session.seq = session.used = 1
     session.slices["k"] = _PIECE
     session.begin((), budget=50)
     while (request := session.request()) is not None:

@@ -37,6 +37,8 @@ _MISHAPS: Final = {
     "mute": "{}, the answer is lost",
     "blackout": "blackout of everybody, then {}",
     "collect": "the retention passes, then {}",
+    "refuse": "{}, which is refused",
+    "lie": "{}, which is done, and the answer says that it is refused",
 }
 
 Action: TypeAlias = tuple[str, Callable[["World"], None]]
@@ -122,7 +124,7 @@ class World(Faults):
                 said = what + _budgeted(budget)
                 yield said, partial(send, outcome="ok", budget=budget)
                 for fault, text in _MISHAPS.items():
-                    if self._may(fault) and self._possible(fault, budget):
+                    if self._may(fault) and self._possible(fault, number, ops, budget):
                         yield text.format(said), partial(send, outcome=fault, budget=budget)
             if self._may("drop"):
                 said = f"{what}, the request is held up"
@@ -150,7 +152,9 @@ class World(Faults):
                 if all(map(is_local, ops)) and "&" not in item:
                     yield f"{who} {item} in memory", partial(World.count, number=number, ops=ops)
 
-    def _possible(self, fault: str, budget: int) -> bool:
+    def _possible(self, fault: str, number: int, ops: tuple[Op, ...] | None, budget: int) -> bool:
+        if fault in ("refuse", "lie"):
+            return self._may_withdraw(number, ops, moves=fault == "refuse")
         if fault == "blackout":
             return budget > 0
         return fault != "collect" or bool(self.ns.registry.epochs.moved)
@@ -228,6 +232,8 @@ class World(Faults):
             if s is None or s.phase is not Phase.LIVE or self.oracle.owner[s.instance] != number:
                 continue
             record = records.get(s.instance)
+            if record is not None and record.seq > s.seq and (s.idle or record.seq != s.used):
+                continue  # it holds what was withdrawn, until the next word from its owner
             if (
                 record is not None
                 and record.state is State.LIVE

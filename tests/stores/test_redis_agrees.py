@@ -377,6 +377,7 @@ class Fuzz:
             case "apply":
                 entries, whole = self.batch(instance)
                 known = [record.hold if record else 0, namespace.registry.epochs.latest]
+                before = rnd.choice([None] * 6 + [seq - 2, seq - 3, record.seq if record else 0])
                 return Apply(
                     instance,
                     incarnation,
@@ -387,6 +388,7 @@ class Fuzz:
                     not whole and rnd.random() < 0.05,
                     rnd.choice([0, 1000]),
                     whole,
+                    None if before is None else min(before, seq - 1),
                 )
             case _:
                 moves = {rnd.choice(KEYS): self.stamp() for _ in range(rnd.choice([0, 0, 1, 3]))}

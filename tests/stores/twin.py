@@ -53,7 +53,7 @@ Scripts = Mapping[str, Script]
 
 _COUNT = b"""
 local words = {}
-for index = 11, #ARGV, 4 do
+for index = 12, #ARGV, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)

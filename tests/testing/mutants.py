@@ -130,7 +130,7 @@ def with_keys(change: Callable[[str], str]) -> Callable[[], Namespace]:
 class ExecutesRepeats(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         if record and record.seq == request.seq:
-            record.seq -= 1
+            record.seq = request.follows
         return request
 
 
@@ -149,14 +149,28 @@ class AnswersRepeatsAnew(Changed):
 class ExecutesLateCopies(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         if record and request.seq < record.seq:
-            return request._replace(seq=record.seq + 1)
+            return request._replace(seq=record.seq + 1, before=record.seq)
         return request
 
 
 class IgnoresGaps(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
-        if record and request.seq > record.seq:
-            record.seq = request.seq - 1
+        if record and request.follows > record.seq:
+            record.seq = request.follows
+        return request
+
+
+class IgnoresWhatWasWithdrawn(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and request.follows < record.seq < request.seq:
+            return request._replace(before=record.seq)
+        return request
+
+
+class AnswersForAnother(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        if record and request.follows < record.seq:
+            return request._replace(seq=record.seq)
         return request
 
 
@@ -382,7 +396,9 @@ class SaysThatItHasToldAll(Changed):
 class FencesNobody(Changed):
     def apply(self, request: Apply, record: Record | None) -> Apply:
         if record and request.incarnation < record.incarnation:
-            return request._replace(incarnation=record.incarnation, seq=record.seq + 1)
+            return request._replace(
+                incarnation=record.incarnation, seq=record.seq + 1, before=record.seq
+            )
         return request
 
 
@@ -589,6 +605,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         kind.__name__: lambda kind=kind: NamespaceStore(kind)
         for kind in (
             *(ExecutesRepeats, AnswersRepeatsAnew, ExecutesLateCopies, IgnoresGaps),
+            *(IgnoresWhatWasWithdrawn, AnswersForAnother),
             *(ForgetsLeavers, AnswersInDoubles, AnswersDoubles, KeepsTheSliceOfWhatItRefuses),
             *(StopsAtTheFirstRefusal, TakesAwayFirst, AddsFirst, NeverSplits, BelievesTheInstance),
             *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),

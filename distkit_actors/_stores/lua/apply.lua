@@ -6,7 +6,8 @@
 --       6 threshold, 7 silence, 8 retention (µs)
 --       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34), else '0'
 --      10 budget: how many slices of the dead this step may take away
---      11 … four words for each entry: kind, key, value, after
+--      11 before: the seq that must be the recorded one (P39)
+--      12 … four words for each entry: kind, key, value, after
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
 --           ^  claim; value: value@stamp           -  forget the instance; value: its id
@@ -15,7 +16,7 @@
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --           backlog: 1 if there is more to be told, or to be taken away from the dead
 --       {done, at|again|results}            it was executed before; this is what was said then
---       {resume, last seq or '', born}      not executed: too little is known of the instance
+--       {resume, last seq or '', born}      not executed: something else is known of the instance
 --       {conflict, incarnation}  {stale}    not executed
 --   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
 --   hold; or a sign: ! refused, - another was, / split, ~ moved; with ';' between
@@ -29,7 +30,7 @@
 
 if overdue then  -- but for the dead it is the common case
   local keys = {}
-  for index = 12, #ARGV, 4 do
+  for index = 13, #ARGV, 4 do
     keys[#keys + 1] = ARGV[index]
   end
   now = tonumber(overdue)
@@ -41,7 +42,8 @@ if overdue then  -- but for the dead it is the common case
   return answer
 end
 
-local FIRST = 11
+local FIRST = 12
+local BEFORE = tonumber(ARGV[11])
 local restarts, answers_us = false, nil
 --@include step
 

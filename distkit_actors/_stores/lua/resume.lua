@@ -15,6 +15,7 @@
 --@include registry
 local MOVES = tonumber(ARGV[12])
 local FIRST = 13 + 2 * MOVES
+local BEFORE = tonumber(ARGV[4]) - 1
 local restarts = ARGV[10] == '1'
 local function answers_us()
   return tonumber(ARGV[9]) == space.born

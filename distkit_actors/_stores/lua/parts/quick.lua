@@ -9,7 +9,7 @@ local ADD, FOLDED = 43, 38  -- + and &
 -- another one only for a deadline, it returns the time too; called again with that, once the dead
 -- have been seen to, it answers. `changed`: what that has changed, as in parts/sums.lua.
 local function quick(seen_to, changed)
-  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[12]
+  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
   if ARGV[9] ~= '0' then
     return nil
   end
@@ -17,8 +17,8 @@ local function quick(seen_to, changed)
   -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
   local fields = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold', first}
   local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', first}
-  local last, seen = 7, #ARGV > 14 and {} or nil
-  for index = 11, #ARGV, 4 do
+  local last, seen = 7, #ARGV > 15 and {} or nil
+  for index = 12, #ARGV, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
     if kind ~= ADD and kind ~= FOLDED or seen and seen[key] then
       return nil
@@ -31,7 +31,7 @@ local function quick(seen_to, changed)
 
   local own = call('HMGET', mine, unpack(fields, 1, last))
   if own[1] ~= ARGV[3] or own[3] ~= 'live' or own[5] ~= ARGV[6] or own[6] ~= ARGV[8]
-    or own[7] ~= ARGV[5] or own[2] + 1 ~= ARGV[4] + 0 then
+    or own[7] ~= ARGV[5] or own[2] ~= ARGV[11] then
     return nil
   end
   local at = seen_to or ARGV[1]
@@ -59,7 +59,7 @@ local function quick(seen_to, changed)
   local results, words, removed, made = {''}, {':seq', ARGV[4], ':reply', '', '', ''}, {}, false
   local written = 4
   for nth = 8, last do
-    local index = 4 * nth - 21
+    local index = 4 * nth - 20
     local value, after = ARGV[index + 2], ARGV[index + 3]
     local key, total, slice, stamp = fields[nth], sums[nth] or '0', '0', nil
     if own[nth] then

@@ -1,5 +1,6 @@
 -- What apply.lua and resume.lua have in common. Both give, before they include this:
 --   FIRST   index in ARGV of their first entry; each is four words: kind, key, value, after
+--   BEFORE  the seq that must be the recorded one, but for a first part (P39)
 --   restarts, answers_us   (resume) it is a first part; it answers this very namespace
 -- and ARGV 3 … 8 are the same in both.
 local MAX_JOURNAL = 1000
@@ -54,7 +55,7 @@ local function judge()
     if not answers_us() then
       return {'resume', text(record.seq), born}
     end
-  elseif record.state ~= 'live' or seq > record.seq + 1 then
+  elseif record.state ~= 'live' or record.seq ~= BEFORE then
     return {'resume', text(record.seq), born}
   end
   return nil
