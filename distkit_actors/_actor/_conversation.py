@@ -137,12 +137,13 @@ class Conversation:
             except StoreUnavailableError as error:
                 if not isinstance(error, StoreAwayError):
                     session.lost()
-                    self.connected = False
+                self.connected = self.connected and link.connected
                 await self._wait_out(error)
                 if session.idle:
                     break  # an inquiry ends its turn, as a sign of life may be due (P41)
                 now = trio.current_time()
             except StoreError as error:
+                self.connected = self.connected and link.connected
                 self._refused(error)
                 return  # noqa: ASYNC910 - asking was one
             except BaseException:

@@ -22,6 +22,7 @@ from redis.exceptions import (
     AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
     MasterDownError,
     MovedError,
@@ -74,7 +75,7 @@ class BridgeConnection(Connection):
                 await self._loop.run(partial(_close, connection))
 
     async def _introduce(self) -> Answer:
-        self._connection = self._make()
+        self._connection = await self._make()
         return await self._in_loop(partial(_connect, self._connection))
 
     async def _exchange(self, command: bytes) -> Answer:
@@ -159,6 +160,7 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     AskError: "ASK",
     AuthenticationError: "NOAUTH",
     BusyLoadingError: "LOADING",
+    ClusterCrossSlotError: "CROSSSLOT",
     ClusterDownError: "CLUSTERDOWN",
     MasterDownError: "MASTERDOWN",
     MovedError: "MOVED",
@@ -171,6 +173,9 @@ _CODES: Final[Mapping[type[Exception], str]] = {
 
 
 def _error_reply(error: Exception) -> ErrorReplyError:
+    code = getattr(error, "status_code", None)  # which not every version keeps
+    if isinstance(code, str):
+        return ErrorReplyError.read(f"{code} {error}")
     for kind, code in _CODES.items():
         if isinstance(error, kind):
             return ErrorReplyError(code, str(error))

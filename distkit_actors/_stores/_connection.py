@@ -6,7 +6,6 @@ and this package must know what was sent (P16). `_stream` and `_bridge` implemen
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar, cast
@@ -16,9 +15,10 @@ import trio
 from redis.asyncio.connection import AbstractConnection
 
 from .._errors import StoreUnavailableError
+from ._error_lines import code_of
 
 #: What a connection is made with: redis-py's own object, which holds all settings.
-MakeConnection: TypeAlias = Callable[[], AbstractConnection]
+MakeConnection: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
 
@@ -26,18 +26,14 @@ _T = TypeVar("_T")
 
 _LOST: Final = "the connection to the store was lost"
 
-#: Where in an error's text its code is: an error inside a script comes with its place in
-#: the script in front, and on some versions behind.
-_CODE: Final = re.compile(
-    r"(?:^|[-: ])(ASK|BUSY|CLUSTERDOWN|CROSSSLOT|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM"
-    r"|NOREPLICAS|NOSCRIPT|OOM|READONLY|TRYAGAIN|UNKILLABLE|WRONGPASS|WRONGTYPE)\b"
-)
-
 
 class ErrorReplyError(Exception):
-    """The server answered with an error: the command was not executed, or not to its end."""
+    """The server, or something in front of it, answered with an error.
 
-    def __init__(self, code: str, text: str) -> None:
+    ``code``: which one (`code_of`); None if nobody knows, and then not whether anything was done.
+    """
+
+    def __init__(self, code: str | None, text: str) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
@@ -45,13 +41,7 @@ class ErrorReplyError(Exception):
     @classmethod
     def read(cls, text: str) -> ErrorReplyError:
         """Return the error that a server's line says."""
-        if "unauthenticated" in text:
-            # What a long command gets that comes without a password, before it is read.
-            return cls("NOAUTH", text)
-        if "executing the script can't" in text:
-            return cls("NOPERM", text)  # older servers leave the code out inside a script
-        found = _CODE.search(text)
-        return cls(found[1] if found else "ERR", text)
+        return cls(code_of(text), text)
 
 
 class Connection(ABC):

@@ -15,10 +15,12 @@ from redis.asyncio.connection import Connection as TcpConnection
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError, StoreUnavailableError
 from ._bridge import open_bridge
-from ._connection import Connection, ErrorReplyError, MakeConnection, Opening, pack
-from ._contract import Link, Store, Tidings
+from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, Opening, pack
+from ._contract import Link, Store, StoreAwayError, Tidings
+from ._credentials import CredentialProvider, Credentials
+from ._error_lines import NO_COMMAND
 from ._redis_tidings import RedisTidings
-from ._refusals import mapped
+from ._refusals import ends_connection, mapped
 from ._scripts import load_scripts
 from ._stream import open_stream
 from ._wire import Names, decode, encode
@@ -51,9 +53,17 @@ class RedisStore(Store):
         transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
             redis-py do it, on an asyncio loop hidden behind trio-asyncio. Both promise
             the same; ``docs/performance.md`` compares them.
+        credential_provider: says who we are each time a connection is made, instead of a user
+            name and a password in the URL: an object with redis-py's interface for it. Its
+            ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``,
+            that is awaited: by trio, or on the asyncio loop with ``transport="asyncio"``. It has
+            ``response_timeout`` seconds, like what else it takes to connect. If it is a streaming
+            provider, the store registers itself with ``on_next``, and whenever that brings new
+            credentials a connection is made anew before the next request.
 
     Raises:
-        ValueError: the URL is none of these.
+        ValueError: the URL is none of these, or has a user name or a password though there is a
+            credential provider.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class RedisStore(Store):
         *,
         response_timeout: float = 2.0,
         transport: Transport = "trio",
+        credential_provider: CredentialProvider | None = None,
     ) -> None:
         if transport not in _TRANSPORTS:
             raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")
@@ -69,7 +80,10 @@ class RedisStore(Store):
             raise ValueError("response_timeout must be more than 0 seconds")
         self._response_timeout = response_timeout
         self._transport: Transport = transport
-        self._make, self._address = _parse(url)
+        make, self._address = _parse(url)
+        self._credentials = Credentials(
+            make, credential_provider, in_asyncio=transport == "asyncio"
+        )
         self._now: Callable[[], int] | None = None
 
     @classmethod
@@ -83,7 +97,10 @@ class RedisStore(Store):
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         async with self._connection() as connection:
-            yield _RedisLink(connection, Names(prefix), self._response_timeout, self._now)
+            names = Names(prefix)
+            yield _RedisLink(
+                connection, names, self._response_timeout, self._now, self._credentials
+            )
 
     @asynccontextmanager
     async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
@@ -95,7 +112,8 @@ class RedisStore(Store):
             yield RedisTidings(connection, Names(prefix).channel)
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
-        return _TRANSPORTS[self._transport](self._make, self._address, self._response_timeout)
+        open_connection = _TRANSPORTS[self._transport]
+        return open_connection(self._credentials.make, self._address, self._response_timeout)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"
@@ -108,8 +126,14 @@ class _RedisLink(Link):
         names: Names,
         patience: float,
         now: Callable[[], int] | None,
+        credentials: Credentials,
     ) -> None:
         self._connection = connection
+        self._credentials = credentials
+        self._version = 0  # of the credentials that the connection was made with
+        self._in_a_row = 0  # errors that the connection has brought since the last answer
+        self._by_name = True  # EVALSHA can be had
+        self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
         self._names = names
         self._patience = patience
         self._now = now
@@ -123,6 +147,7 @@ class _RedisLink(Link):
             await trio.lowlevel.checkpoint()
             return
         self._loading, self._begun = False, None
+        self._in_a_row, self._version = 0, self._credentials.version
         try:
             await self._connection.connect()
             if not self._checked:
@@ -148,7 +173,7 @@ class _RedisLink(Link):
 
     @property
     def prompt(self) -> bool:
-        return self._connection.prompt
+        return self._connection.prompt and self._version == self._credentials.version
 
     def begin(self, request: Request) -> None:
         self._begun = self._command(request)
@@ -167,19 +192,76 @@ class _RedisLink(Link):
                 else:
                     answer = await self._connection.call_untimed(command)
             except ErrorReplyError as error:
-                if error.code != "NOSCRIPT":
+                if error.code not in ("NOSCRIPT", NO_COMMAND):
                     raise
-                await self._load_scripts()
                 # It was not executed, so that it may be sent again.
-                answer = await self._connection.call_untimed(command)
+                answer = await self._otherwise(request, command, error)
         except ErrorReplyError as error:
+            self._in_a_row += 1
+            if ends_connection(error, self._in_a_row):
+                await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise mapped(error) from None
-        reply = decode(cast("Sequence[bytes]", answer))
+        try:
+            reply = decode(cast("Sequence[bytes]", answer))
+        except Exception as error:
+            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise StoreUnavailableError(
+                "the store, or something in front of it, answered what no script of ours replies: "
+                f"{answer!r:.100}"
+            ) from error
+        self._in_a_row = 0
         self._loading = isinstance(reply, Loaded)
         return reply
 
+    async def _otherwise(self, request: Request, command: bytes, error: ErrorReplyError) -> Answer:
+        """Have a script run that the server, or a proxy, does not know by its name.
+
+        It is told the scripts, or this one is sent along with what it is called with.
+        """
+        if error.code == NO_COMMAND:
+            self._by_name = False
+        elif self._loads:
+            self._loads = False
+            try:
+                await self._load_scripts()
+            except StoreUnavailableError:
+                await self.connect()  # there are proxies that close the connection for it
+            except ErrorReplyError as refused:
+                error = refused
+                if isinstance(mapped(error), StoreAwayError):
+                    self._loads = True
+                    raise
+            else:
+                try:
+                    answer = await self._connection.call_untimed(command)
+                except ErrorReplyError as again:
+                    if again.code != "NOSCRIPT":
+                        self._loads = True
+                        raise
+                    # It was loaded somewhere else.
+                else:
+                    self._loads = True
+                    return answer
+        try:
+            return await self._connection.call_untimed(self._in_full(request))
+        except ErrorReplyError as refused:
+            if refused.code == NO_COMMAND or "'eval'" in refused.text:
+                self._by_name = self._loads = True
+                raise error from None  # which says what is missing
+            raise
+
+    def _in_full(self, request: Request) -> bytes:
+        """Return the command that asks for it and brings the script along."""
+        name, arguments = encode(request)
+        keys, instance = self._names.keys(request.instance), request.instance.encode()
+        time = b"" if self._now is None else b"%d" % self._now()
+        words = (b"EVAL", load_scripts()[name].source, b"%d" % len(keys), *keys)
+        return pack((*words, time, instance, *arguments))
+
     def _command(self, request: Request) -> bytes:
         """Return the command that asks for it."""
+        if not self._by_name:
+            return self._in_full(request)
         name, arguments = encode(request)
         opening = self._openings.get((name, request.instance))
         if opening is None or self._now is not None:
@@ -197,7 +279,7 @@ class _RedisLink(Link):
 
     @property
     def connected(self) -> bool:
-        return self._connection.connected
+        return self._connection.connected and self._version == self._credentials.version
 
 
 async def _check_server(connection: Connection) -> None:
@@ -219,7 +301,7 @@ async def _info(connection: Connection, section: bytes) -> dict[str, str]:
     try:
         answer = await connection.call(b"INFO", section)
     except ErrorReplyError as error:
-        if error.code in {"ERR", "NOPERM"}:
+        if error.code in {None, NO_COMMAND, "NOPERM"}:
             return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint
         raise
     lines = answer.decode().splitlines() if isinstance(answer, bytes) else []

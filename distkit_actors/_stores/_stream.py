@@ -47,7 +47,7 @@ class StreamConnection(Connection):
             await trio.aclose_forcefully(stream)
 
     async def _introduce(self) -> Answer:
-        settings = self._make()
+        settings = await self._make()
         self._stream = await _open(settings)
         self._reader = hiredis.Reader(replyError=ErrorReplyError.read)
         for words in _introduction(settings):

@@ -14,7 +14,7 @@ from .._errors import StoreError, StoreUnavailableError
 from .._stores._contract import Link, Store, StoreAwayError, Tidings
 
 _Fault: TypeAlias = Literal[
-    "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away"
+    "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away", "answer"
 ]
 
 #: How many requests are remembered.
@@ -28,12 +28,17 @@ def _any_request(_: Request) -> bool:
 class _Planned:
     """A fault, and how many requests it has still to strike (None: all that come)."""
 
-    __slots__ = ("fault", "left", "when")
+    __slots__ = ("error", "executed", "fault", "left", "when")
 
     def __init__(self, fault: _Fault, left: int | None, when: Callable[[Request], bool]) -> None:
         self.fault: _Fault = fault
         self.left = left
         self.when = when
+        self.error: StoreError | None = None  # what is answered …
+        self.executed = False  # … after the request was executed, or instead
+
+
+_FORWARD: Final = _Planned("forward", None, _any_request)
 
 
 class _Network:
@@ -53,7 +58,7 @@ class _Network:
         self.refuses_connections = False
         self.on_the_way: set[trio.CancelScope] = set()  # what `cut` cuts off
 
-    def take(self, request: Request) -> _Fault:
+    def take(self, request: Request) -> _Planned:
         """Use the plan up by one request."""
         for planned in self.plan:
             if planned.when(request):
@@ -62,8 +67,8 @@ class _Network:
                     if not planned.left:
                         self.plan.remove(planned)
                 self.counts[planned.fault] += 1
-                return planned.fault
-        return "forward"
+                return planned
+        return _FORWARD
 
     def check_refusal(self) -> None:
         """Raise what `refuse` was told to."""
@@ -114,8 +119,8 @@ class FaultyStore(Store):
             await unlucky.inc("jobs")  # asked twice
             assert await lucky.get("jobs") == (1, 0)  # counted once
 
-    `drop_request`, `drop_reply`, `late_copy`, `duplicate`, `away` and `forward` append to
-    a plan. A request takes the first entry of the plan whose ``when`` it fulfils, so
+    `drop_request`, `drop_reply`, `late_copy`, `duplicate`, `away`, `answer` and `forward` append
+    to a plan. A request takes the first entry of the plan whose ``when`` it fulfils, so
     ``forward(2); drop_reply()`` strikes the third; one that fulfils none passes. ``times``
     is the number of requests to strike, None for all to come. Faults that end in
     `StoreUnavailableError` break the connection, so that the counter has to connect
@@ -200,6 +205,26 @@ class FaultyStore(Store):
         """Answer `StoreAwayError`: not executed, and the connection stays."""
         self._append("away", times, when)
 
+    def answer(
+        self,
+        error: StoreError,
+        times: int | None = 1,
+        *,
+        executed: bool,
+        when: Callable[[Request], bool] = _any_request,
+    ) -> None:
+        """Answer ``error``, a new one like it each time, in place of the reply.
+
+        Args:
+            error: `StoreUnavailableError` breaks the connection, as a link does that cannot tell
+                whether the request was executed. Others say that it was not, true or not.
+            times: How many requests to strike.
+            executed: Execute the request all the same.
+            when: Which requests.
+        """
+        planned = self._append("answer", times, when)
+        planned.error, planned.executed = error, executed
+
     def forget_plan(self) -> None:
         """Drop what is left of the plan; conditions and late copies stay."""
         self._network.plan.clear()
@@ -281,11 +306,15 @@ class FaultyStore(Store):
     def __repr__(self) -> str:
         return f"<FaultyStore around {self._inner!r}, {len(self._network.plan)} faults planned>"
 
-    def _append(self, fault: _Fault, times: int | None, when: Callable[[Request], bool]) -> None:
+    def _append(
+        self, fault: _Fault, times: int | None, when: Callable[[Request], bool]
+    ) -> _Planned:
         if times is not None and times < 0:
             raise ValueError(f"times must be at least 0, or None, not {times}")
+        planned = _Planned(fault, times, when)
         if times != 0:
-            self._network.plan.append(_Planned(fault, times, when))
+            self._network.plan.append(planned)
+        return planned
 
 
 class _FaultyLink(Link):
@@ -345,7 +374,8 @@ class _FaultyLink(Link):
         network = self._network
         await network.wait(replies=False)
         network.check_refusal()
-        fault = network.take(request)
+        planned = network.take(request)
+        fault, error = planned.fault, planned.error
         match fault:
             case "drop_request":
                 raise StoreUnavailableError("the request was lost")
@@ -354,6 +384,8 @@ class _FaultyLink(Link):
                 raise StoreUnavailableError("the request was lost for now")
             case "away":
                 raise StoreAwayError("the store is away")
+            case "answer" if error is not None and not planned.executed:
+                raise type(error)(*error.args)
             case _:
                 reply = await self._inner.exchange(request)
         if fault == "duplicate":
@@ -362,6 +394,8 @@ class _FaultyLink(Link):
         await network.wait(replies=True)
         if fault == "drop_reply":
             raise StoreUnavailableError("the reply was lost")
+        if error is not None:
+            raise type(error)(*error.args)
         return reply
 
 

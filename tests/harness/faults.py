@@ -19,6 +19,8 @@ Kind = Literal[
     "late_copy",
     "cut_reply_midframe",
     "hang_reply",
+    "answer_instead",
+    "answer_afterwards",
 ]
 Predicate = Callable[[Request], bool]
 
@@ -29,6 +31,7 @@ class Fault:
 
     kind: Kind
     seconds: float | None = None
+    answer: bytes = b""
 
 
 FORWARD = Fault("forward")
@@ -150,6 +153,20 @@ class FaultBoard:
         Counted when the server has executed the request.
         """
         self._arm(Fault("hang_reply"), times, when)
+
+    def answer(
+        self, line: str, times: int | None = 1, *, executed: bool, when: Predicate = is_script
+    ) -> None:
+        """Answer something else, as proxies do that understand the protocol.
+
+        Args:
+            line: what to answer, as it goes over the wire, without the end of the line.
+            times: the number of requests to strike.
+            executed: let the server execute the request, and swallow its reply.
+            when: the requests that count.
+        """
+        kind: Kind = "answer_afterwards" if executed else "answer_instead"
+        self._arm(Fault(kind, answer=line.encode() + b"\r\n"), times, when)
 
     @property
     def armed(self) -> int:

@@ -136,6 +136,9 @@ class Link:
         elif fault.kind == "duplicate":
             self._expected.extend((FORWARD, _SWALLOW_COPY))
             await server.send_all(request.frame * 2)
+        elif fault.kind == "answer_instead":
+            self._expected.append(fault)
+            await self._answer_instead()
         else:
             if fault.kind == "delay":
                 self._board.record("delay")
@@ -168,6 +171,7 @@ class Link:
                     await self._deliver(frame)
                 else:
                     await self._answer(frame)
+                    await self._answer_instead()
                 self._cut_if_next()
                 if self._is_cut:
                     return
@@ -191,6 +195,9 @@ class Link:
         elif fault.kind == "hang_reply":
             self._hung = True
             self._board.record("hang_reply")
+        elif fault.kind == "answer_afterwards":
+            self._board.record("answer_afterwards")
+            await self._deliver(fault.answer)
         else:
             if fault.kind == "delay_reply":
                 self._board.record("delay_reply")
@@ -200,6 +207,13 @@ class Link:
                 # First, so that whoever has the reply finds it counted.
                 self._board.record("replies")
             await self._deliver(frame)
+
+    async def _answer_instead(self) -> None:
+        """Answer the oldest unanswered requests, as far as the server does not know of them."""
+        while self._expected and self._expected[0].kind == "answer_instead":
+            fault = self._expected.popleft()
+            self._board.record("answer_instead")
+            await self._deliver(fault.answer)
 
     async def _deliver(self, data: bytes) -> None:
         if not self._hung:

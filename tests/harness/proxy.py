@@ -75,10 +75,11 @@ class FaultProxy(FaultBoard):
             self._nursery = None
             self.refuse()
 
-    def point_at(self, server: RedisServer) -> None:
-        """Lead connections to another server, as a failover does; cut the old."""
+    def point_at(self, server: RedisServer, *, cut: bool = True) -> None:
+        """Lead connections to another server, as a failover does; ``cut`` the old ones."""
         self._target = server
-        self.cut_all()
+        if cut:
+            self.cut_all()
 
     def pause(self) -> None:
         """Stop all bytes, both ways; connections stay open and can be made."""

@@ -149,6 +149,28 @@ async def test_faults_strike_in_order_and_by_number(faulty: FaultyStore, link: L
     assert faulty.counts["replies"] == 3
 
 
+@pytest.mark.parametrize("executed", [True, False])
+@pytest.mark.parametrize("kind", [StoreError, StoreAwayError, StoreUnavailableError])
+async def test_an_answer_may_be_any_error_true_or_not(
+    kind: type[StoreError],
+    executed: bool,
+    inner: MemoryStore,
+    faulty: FaultyStore,
+    link: Link,
+    autojump_clock: MockClock,
+) -> None:
+    error = kind("no")
+    faulty.answer(error, executed=executed)
+    with pytest.raises(kind, match="no") as caught:
+        await link.exchange(PEEK)
+    assert caught.value is not error
+    assert link.connected is (kind is not StoreUnavailableError)
+    assert bool(inner._namespaces) is executed
+    assert faulty.counts["answer"] == 1
+    await link.connect()
+    await link.exchange(PEEK)
+
+
 async def test_faults_choose_their_requests(faulty: FaultyStore, link: Link) -> None:
     faulty.drop_request(None, when=lambda request: request == Peek("victim"))
     faulty.drop_reply(when=lambda request: request == Peek("other"))

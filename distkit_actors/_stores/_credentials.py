@@ -1,0 +1,126 @@
+"""Who we say we are to a server, which may change while we run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeAlias, cast
+
+import trio
+from redis.asyncio.connection import AbstractConnection
+from redis.credentials import CredentialProvider as _Base
+
+from .._errors import StoreUnavailableError
+
+#: A password, or a user name and a password.
+_Words: TypeAlias = tuple[str] | tuple[str, str]
+
+_METHOD: Final = "get_credentials"
+
+
+class _Called(Protocol):
+    def get_credentials(self) -> _Words: ...
+
+
+class _Awaited(Protocol):
+    async def get_credentials_async(self) -> _Words: ...
+
+
+#: What redis-py calls so: an object of its own class, or any other with one of the two methods.
+CredentialProvider: TypeAlias = _Called | _Awaited
+
+
+class _Streaming(Protocol):
+    def is_streaming(self) -> bool: ...
+
+    def on_next(self, callback: Callable[[object], None]) -> object: ...
+
+
+class Credentials:
+    """Makes connections that say who we are, as a provider says at that time.
+
+    Without a provider they say what the URL says. ``version`` changes when the provider pushes
+    new credentials; it may do so in any thread.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractConnection],
+        provider: CredentialProvider | None,
+        *,
+        in_asyncio: bool,
+    ) -> None:
+        self.version = 0
+        self._make = make
+        self._provider = provider
+        self._in_asyncio = in_asyncio
+        if provider is None:
+            return
+        settings = make()
+        if settings.username or settings.password:
+            raise ValueError(
+                "the store's URL has a user name or a password, and there is a credential provider "
+                "too: leave one of them out"
+            )
+        if callable(getattr(provider, "on_next", None)):
+            streaming = cast("_Streaming", provider)
+            if streaming.is_streaming():
+                streaming.on_next(self._on_next)
+
+    async def make(self) -> AbstractConnection:
+        """Return a connection that is not made yet."""
+        connection = self._make()
+        provider = self._provider
+        if provider is None:
+            return connection  # noqa: ASYNC910 - internal: connecting is the checkpoint
+        if self._in_asyncio and not _is_own(provider, _METHOD):
+            # redis-py asks it, in the loop.
+            connection.credential_provider = cast("_Base", _Careful(self._ask))
+            return connection  # noqa: ASYNC910 - internal: connecting is the checkpoint
+        *name, password = await self._ask()
+        connection.username = name[0] if name else None
+        connection.password = password
+        return connection
+
+    async def _ask(self) -> _Words:
+        provider = self._provider
+        assert provider is not None
+        try:
+            if _is_own(provider, _METHOD):
+                # In a thread, as it may wait. The other method is asyncio's, mostly.
+                ask = cast("_Called", provider).get_credentials
+                words = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+            else:
+                words = await cast("_Awaited", provider).get_credentials_async()
+            _check(words)
+        except Exception as error:
+            # What it says may contain anything.
+            raise StoreUnavailableError(
+                f"the credential provider has failed: {type(error).__name__}"
+            ) from error
+        return words
+
+    def _on_next(self, _: object) -> None:
+        self.version += 1
+
+
+def _is_own(provider: CredentialProvider, method: str) -> bool:
+    """Return whether a provider has a method that is not what it inherits from redis-py."""
+    own = getattr(type(provider), method, None)
+    return own is not None and own is not getattr(_Base, method)
+
+
+def _check(words: Sequence[object]) -> None:
+    if isinstance(words, str) or not (
+        1 <= len(words) <= 2 and all(isinstance(word, str) for word in words)
+    ):
+        raise TypeError("credentials are a password, or a user name and a password")
+
+
+class _Careful:
+    """A provider for redis-py, whose failures say nothing that is secret."""
+
+    def __init__(self, ask: Callable[[], Awaitable[_Words]]) -> None:
+        self._ask = ask
+
+    async def get_credentials_async(self) -> _Words:
+        return await self._ask()
