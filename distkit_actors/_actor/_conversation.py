@@ -135,9 +135,10 @@ class Conversation:
             try:
                 reply = await link.exchange_untimed(request)
             except StoreUnavailableError as error:
-                if not isinstance(error, StoreAwayError):
+                away = isinstance(error, StoreAwayError)  # and not executed
+                if not away:
                     session.lost()
-                self.connected = self.connected and link.connected
+                self.connected = away and self.connected and link.connected
                 await self._wait_out(error)
                 if session.idle:
                     break  # an inquiry ends its turn, as a sign of life may be due (P41)

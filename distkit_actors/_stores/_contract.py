@@ -36,7 +36,8 @@ class Link(ABC):
         """Send ``request`` and wait for its answer. A checkpoint.
 
         Raises:
-            StoreAwayError: not executed; the same request may succeed later.
+            StoreAwayError: not executed; the same request may succeed later, perhaps on another
+                connection, if this one is gone.
             StoreUnavailableError: the connection is gone, and nobody knows if the request
                 was executed or will be.
             StoreError: the store refuses this request; not executed.

@@ -196,6 +196,29 @@ async def test_duplicate(proxy: FaultProxy, connect: Connect, fresh_prefix: str)
     assert proxy.counts["duplicate"] == 1
 
 
+@pytest.mark.parametrize("executed", [True, False])
+async def test_answer(
+    proxy: FaultProxy,
+    connect: Connect,
+    redis_server: RedisServer,
+    fresh_prefix: str,
+    executed: bool,
+) -> None:
+    """Whatever is sent before and after it on the connection is answered in order."""
+    proxy.forward()
+    proxy.answer("-upstream failure", 2, executed=executed)
+    wire = await connect()
+    for _ in range(4):
+        await wire.send("EVAL", INCR, "1", fresh_prefix)
+    replies = [await wire.reply() for _ in range(4)]
+    last = 4 if executed else 2
+    assert replies[0] == b":1\r\n"
+    assert replies[1:3] == [b"-upstream failure\r\n"] * 2
+    assert replies[3] == b":%d\r\n" % last
+    assert redis_server.command("GET", fresh_prefix) == str(last)
+    assert proxy.counts["answer_afterwards" if executed else "answer_instead"] == 2
+
+
 async def test_late_copy_after_a_time(
     proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
 ) -> None:
