@@ -136,10 +136,13 @@ class Conversation:
                 reply = await link.exchange_untimed(request)
             except StoreUnavailableError as error:
                 away = isinstance(error, StoreAwayError)  # and not executed
-                if not away:
+                if away:
+                    self.outage.away(error)
+                else:
+                    self.outage.lost(error)
                     session.lost()
                 self.connected = away and self.connected and link.connected
-                await self._wait_out(error)
+                await self._wait_out()
                 if session.idle:
                     break  # an inquiry ends its turn, as a sign of life may be due (P41)
                 now = trio.current_time()
@@ -196,7 +199,8 @@ class Conversation:
                 await link.connect()
             except StoreUnavailableError as error:
                 self.connected = False
-                await self._wait_out(error)
+                self.outage.away(error)
+                await self._wait_out()
             except StoreError as error:
                 self.connected = False
                 self.outage.refused(error)
@@ -206,7 +210,6 @@ class Conversation:
             else:
                 return True
 
-    async def _wait_out(self, error: StoreUnavailableError) -> None:
+    async def _wait_out(self) -> None:
         self._patience.deadline = _NEVER
-        self.outage.away(error)
         await self.outage.pause()

@@ -14,6 +14,8 @@ logger = logging.getLogger("distkit_actors")
 
 #: First pause after a lost connection, in seconds; it doubles from try to try.
 _FIRST_PAUSE: Final = 0.02
+#: How our own stores begin to say that.
+_REFUSES: Final = "the store refuses: "
 
 
 class Outage:
@@ -26,6 +28,16 @@ class Outage:
         self._away = False  # it has been logged
         self._attempts = 0  # failed ones since the last answer
 
+    def lost(self, error: StoreUnavailableError) -> None:
+        """A connection has ended. Servers end those that are idle: that alone is no outage.
+
+        The next try comes at once; if that fails too, the store is away.
+        """
+        if self._attempts:
+            self.away(error)
+        else:
+            logger.debug("%s: the connection has ended, making another: %s", self._prefix, error)
+
     def away(self, error: StoreUnavailableError) -> None:
         """The store cannot be reached, or does not answer."""
         if not self._away:
@@ -35,7 +47,8 @@ class Outage:
     def refused(self, error: StoreError) -> None:
         """The store refuses."""
         if self.refusal is None:
-            logger.error("%s: the store refuses: %s", self._prefix, error)
+            reason = str(error).removeprefix(_REFUSES)
+            logger.error("%s: %s%s", self._prefix, _REFUSES, reason)
         self.refusal = error
 
     def over(self) -> bool:

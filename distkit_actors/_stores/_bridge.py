@@ -24,6 +24,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
+    ConnectionError,  # noqa: A004 - redis-py's
     MasterDownError,
     MovedError,
     NoPermissionError,
@@ -35,6 +36,7 @@ from redis.exceptions import (
 )
 
 from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
+from ._reasons import check_tls
 
 if TYPE_CHECKING:
     from trio_asyncio import TrioEventLoop
@@ -75,7 +77,8 @@ class BridgeConnection(Connection):
                 await self._loop.run(partial(_close, connection))
 
     async def _introduce(self) -> Answer:
-        self._connection = await self._make()
+        self._settings = self._connection = await self._make()
+        check_tls(self._connection)
         return await self._in_loop(partial(_connect, self._connection))
 
     async def _exchange(self, command: bytes) -> Answer:
@@ -97,13 +100,17 @@ class BridgeConnection(Connection):
         try:
             return await self._loop.run(function)
         except ResponseError as error:
-            raise _error_reply(error) from None
-        except (AuthenticationError, BusyLoadingError) as error:
+            reply = _error_reply(error)
+        except ConnectionError as error:
+            if not (isinstance(error, (AuthenticationError, BusyLoadingError)) or _is_full(error)):
+                raise
             # They are answers, though redis-py files them under connection errors, and closes.
             await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise _error_reply(error) from None
+            reply = _error_reply(error)
         except asyncio.CancelledError as error:
             raise trio.BrokenResourceError("cancelled by asyncio") from error  # noqa: ASYNC104 - asyncio's, not trio's
+        # Here, where it has no context: redis-py's has the server's words, whatever they are.
+        raise reply
 
 
 @asynccontextmanager
@@ -170,6 +177,10 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     ReadOnlyError: "READONLY",
     TryAgainError: "TRYAGAIN",
 }
+
+
+def _is_full(error: Exception) -> bool:
+    return str(error) == "max number of clients reached"
 
 
 def _error_reply(error: Exception) -> ErrorReplyError:
@@ -239,9 +250,9 @@ def _trio_asyncio() -> ModuleType:
 
 
 def _log_only(_loop: object, context: Mapping[str, object]) -> None:
-    error = context.get("exception")
+    # Not the error's own words: nobody knows here what must not be repeated.
     _log.warning(
-        "asyncio, under a store's connection: %s",
+        "asyncio, under a store's connection: %s (%s)",
         context.get("message"),
-        exc_info=error if isinstance(error, BaseException) else None,
+        type(context.get("exception")).__name__,
     )

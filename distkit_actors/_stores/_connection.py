@@ -6,6 +6,7 @@ and this package must know what was sent (P16). `_stream` and `_bridge` implemen
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar, cast
@@ -14,8 +15,9 @@ import hiredis
 import trio
 from redis.asyncio.connection import AbstractConnection
 
-from .._errors import StoreUnavailableError
+from .._errors import StoreError, StoreUnavailableError
 from ._error_lines import code_of
+from ._reasons import reason, repeats, tells
 
 #: What a connection is made with: redis-py's own object, which holds all settings.
 MakeConnection: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
@@ -25,6 +27,9 @@ Answer: TypeAlias = "bytes | int | list[Answer] | None"
 _T = TypeVar("_T")
 
 _LOST: Final = "the connection to the store was lost"
+
+#: A server that has not understood us, or that we have not.
+_ENDED: Final = re.compile("(?i)closed by|reset by peer|broken pipe|EOF occurred")
 
 
 class ErrorReplyError(Exception):
@@ -43,6 +48,15 @@ class ErrorReplyError(Exception):
         """Return the error that a server's line says."""
         return cls(code_of(text), text)
 
+    def withhold(self, secrets: tuple[str, ...]) -> None:
+        """Forget the server's words if there is a part of a secret among them.
+
+        A server that does not know a command repeats what came with it: a password, too.
+        """
+        if repeats(self.text, secrets):
+            self.text = "its words are not repeated, as a part of a secret is among them"
+            self.args = (self.text,)
+
 
 class Connection(ABC):
     """A connection for one task, which can be lost, and made again."""
@@ -50,6 +64,8 @@ class Connection(ABC):
     def __init__(self, address: str, response_timeout: float) -> None:
         self._address = address
         self._response_timeout = response_timeout
+        self._settings: AbstractConnection | None = None  # of the connection, or of the last one
+        self._heard = False  # it has answered a call before, on this or an earlier connection
 
     @property
     @abstractmethod
@@ -62,7 +78,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def _introduce(self) -> Answer:
-        """Make a connection, and say who we are."""
+        """Make a connection, and say who we are, with what is to be noted in `_settings`."""
 
     @abstractmethod
     async def _exchange(self, command: bytes) -> Answer:
@@ -95,7 +111,9 @@ class Connection(ABC):
         Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
         when cancelled, the connection is dropped, and nobody knows if it was executed.
         """
-        return await self._in_time(self.call_untimed(pack(words)), _LOST)
+        answer = await self._in_time(self.call_untimed(pack(words)), _LOST)
+        self._heard = True
+        return answer
 
     async def call_untimed(self, command: bytes) -> Answer:
         """Do as `call` with what `pack` has written, for one who cancels it when it takes too long.
@@ -151,17 +169,46 @@ class Connection(ABC):
         """Do something with the connection, which does not survive a failure."""
         try:
             return await conversation
-        except ErrorReplyError:
+        except ErrorReplyError as error:
+            error.withhold(self._secrets())
+            raise
+        except StoreError:
+            await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
         except Exception as error:
             # What redis-py, asyncio, sockets and TLS raise is much more than OSError.
             await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise StoreUnavailableError(
-                f"{failed}: {str(error) or type(error).__name__}"
-            ) from error
+            if not tells(error, self._secrets()):
+                raise StoreUnavailableError(f"{failed}: {self._reason(error)}") from error
+            kind = type(error).__name__
         except BaseException:  # cancelled
             await self.drop()  # noqa: ASYNC102 - it shields itself, briefly
             raise
+        # Here, where it has no context.
+        raise StoreUnavailableError(
+            f"{failed}: {kind} (its words are not repeated, as a part of a secret is among them)"
+        )
+
+    def _secrets(self) -> tuple[str, ...]:
+        """Return what the server has been told that nobody else may know."""
+        settings = self._settings
+        if settings is None:
+            return ()
+        # A password that stands in the place of the name, as nothing else does, is one too.
+        told = [settings.password or settings.username]
+        told += getattr(settings.credential_provider, "told", ())
+        return tuple(str(word) for word in told if word)
+
+    def _reason(self, error: Exception) -> str:
+        why = reason(error)
+        if self._heard or not _ENDED.search(why):
+            return why
+        hint = (
+            "want a certificate of ours, which ?ssl_certfile=path&ssl_keyfile=path names"
+            if self._address.startswith("rediss:")
+            else "expect TLS, which is rediss://"
+        )
+        return f"{why.rstrip('.')}, before it had answered anything; does it {hint}?"
 
     async def _in_time(self, conversation: Awaitable[_T], failed: str, silence: float = 0) -> _T:
         with trio.move_on_after(self._response_timeout + silence):

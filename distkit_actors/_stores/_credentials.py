@@ -92,12 +92,12 @@ class Credentials:
             else:
                 words = await cast("_Awaited", provider).get_credentials_async()
             _check(words)
-        except Exception as error:
-            # What it says may contain anything.
-            raise StoreUnavailableError(
-                f"the credential provider has failed: {type(error).__name__}"
-            ) from error
-        return words
+        except Exception as error:  # noqa: BLE001 - raised below
+            failure = type(error).__name__
+        else:
+            return words
+        # Here, where it has no context: what a provider says may contain anything.
+        raise StoreUnavailableError(f"the credential provider has failed: {failure}")
 
     def _on_next(self, _: object) -> None:
         self.version += 1
@@ -121,6 +121,9 @@ class _Careful:
 
     def __init__(self, ask: Callable[[], Awaitable[_Words]]) -> None:
         self._ask = ask
+        self.told: tuple[str, ...] = ()  # what is not to be repeated
 
     async def get_credentials_async(self) -> _Words:
-        return await self._ask()
+        words = await self._ask()
+        self.told = words[-1:]
+        return words

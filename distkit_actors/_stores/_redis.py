@@ -6,11 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias, cast, final
-from urllib.parse import parse_qsl, urlsplit
 
 import trio
-from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.asyncio.connection import Connection as TcpConnection
+from redis.asyncio.connection import AbstractConnection
 
 from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError, StoreUnavailableError
@@ -20,6 +18,7 @@ from ._contract import Link, Store, StoreAwayError, Tidings
 from ._credentials import CredentialProvider, Credentials
 from ._error_lines import NO_COMMAND
 from ._redis_tidings import RedisTidings
+from ._redis_urls import read_url
 from ._refusals import ends_connection, mapped
 from ._scripts import load_scripts
 from ._stream import open_stream
@@ -36,8 +35,6 @@ _TRANSPORTS: Final[
     ]
 ] = {"asyncio": open_bridge, "trio": open_stream}
 
-_URL_OPTIONS: Final = frozenset({"client_name", "db", "password", "username"})
-
 
 @final
 class RedisStore(Store):
@@ -47,7 +44,9 @@ class RedisStore(Store):
         url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS (which
             verifies the server; ``?ssl_ca_certs=path`` and redis-py's other ``ssl_…``
             options may follow) or ``unix://[user:password@]/path[?db=…]``. Characters with
-            a meaning in URLs must be percent-encoded, in passwords too.
+            a meaning in URLs must be percent-encoded, in passwords too. The options
+            ``client_name``, ``db``, ``password`` and ``username`` may follow ``?``, each once;
+            any other is refused.
         response_timeout: a request that is unanswered for so many seconds, or a quarter more,
             is lost, and the connection is made again.
         transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
@@ -80,9 +79,11 @@ class RedisStore(Store):
             raise ValueError("response_timeout must be more than 0 seconds")
         self._response_timeout = response_timeout
         self._transport: Transport = transport
-        make, self._address = _parse(url)
+        kind, settings, self._address = read_url(url)
         self._credentials = Credentials(
-            make, credential_provider, in_asyncio=transport == "asyncio"
+            partial(_make_connection, kind, settings),
+            credential_provider,
+            in_asyncio=transport == "asyncio",
         )
         self._now: Callable[[], int] | None = None
 
@@ -308,57 +309,12 @@ async def _info(connection: Connection, section: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _parse(url: str) -> tuple[Callable[[], AbstractConnection], str]:
-    """Return what makes a connection, and the address without secrets.
-
-    The messages repeat nothing of the URL: a password with a forgotten escape ends up in
-    any part of it.
-    """
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError(
-            "the port in the store's URL is not a number below 65536 (or a special character in "
-            "the password is not percent-encoded)"
-        ) from None
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls = parts.scheme == "rediss"
-    if not all(name in _URL_OPTIONS or (tls and name.startswith("ssl_")) for name in options):
-        allowed = ", ".join(sorted(_URL_OPTIONS)) + (" and ssl_…" if tls else "")
-        raise ValueError(f"the options in a store's URL after '?' can be {allowed}")
-    database = parts.path.strip("/")
-    if parts.scheme == "unix":
-        if not database:
-            raise ValueError("the store's URL needs the path of a socket: unix:///path")
-        address = f"unix://{parts.path}"
-        database = ""
-    else:
-        host = parts.hostname or "localhost"
-        address = f"{parts.scheme}://[{host}]" if ":" in host else f"{parts.scheme}://{host}"
-        address += f":{port or 6379}"
-    database = options.get("db", database) or "0"
-    if not (database.isascii() and database.isdigit()) or parts.fragment:
-        raise ValueError("the database in the store's URL must be a number, as in redis://host/0")
-    try:
-        settings = dict(parse_url(url))
-        if "ssl_min_version" in settings:  # which redis-py 6 leaves as text
-            settings["ssl_min_version"] = int(str(settings["ssl_min_version"]))
-    except ValueError:
-        raise ValueError("an option in the store's URL has no valid value") from None
-    kind = cast("type[AbstractConnection]", settings.pop("connection_class", TcpConnection))
-    settings["db"] = int(database)
-    return partial(_make_connection, kind, settings), f"{address} db {database}"
-
-
 class _ConnectionClass(Protocol):
     def __call__(self, **settings: object) -> AbstractConnection: ...
 
 
 def _make_connection(
-    kind: type[AbstractConnection], settings: dict[str, object]
+    kind: type[AbstractConnection], settings: Mapping[str, object]
 ) -> AbstractConnection:
     connection = cast("_ConnectionClass", kind)(
         **settings,

@@ -48,7 +48,7 @@ class RedisTidings(Tidings):
         await self._connection.call(b"PING")
         answer = await self._connection.call(b"SUBSCRIBE", self._channel)
         if answer != [b"subscribe", self._channel, 1]:
-            raise StoreError(f"the store answers a subscription with {answer!r}")
+            raise StoreError("the store answers a subscription as no Redis server does")
 
     async def wait(self) -> frozenset[str] | None:
         """Wait for the next changes; see `Tidings.wait`."""

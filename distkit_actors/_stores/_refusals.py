@@ -30,6 +30,11 @@ _AWAY: Final = frozenset(
     }
 )
 
+#: What to do about some of them.
+_AWAY_ADVICE: Final[Mapping[str | None, str]] = {
+    NO_CLIENT: "it takes no more connections, so raise its maxclients, or end some that nobody needs",
+}
+
 #: What to do about the others that mean that nothing was executed.
 _ADVICE: Final = {
     "ASK": "this server is a node of a cluster and does not hold the keys of this prefix: "
@@ -49,8 +54,9 @@ _ADVICE: Final = {
     IN_SCRIPT: "a script has failed",
     NO_COMMAND: "the server, or a proxy in front of it, does not know a command that is needed: "
     "EVALSHA or EVAL, or one that the scripts call",
-    NO_DATABASE: "the server has no such database: check the number in the store's URL",
-    NO_PASSWORD: "the server wants no password: take it out of the store's URL",
+    NO_DATABASE: "the server has no such database: use another number in the store's URL (0 is "
+    "always there), or raise the server's setting `databases`",
+    NO_PASSWORD: "the server wants no password: take it out of the store's URL, or set one there",
 }
 _ADVICE["MOVED"] = _ADVICE["ASK"]
 _ADVICE["WRONGPASS"] = _ADVICE["NOAUTH"]
@@ -79,7 +85,8 @@ def mapped(error: ErrorReplyError, special: Mapping[str, str] = MappingProxyType
     """Return what to raise for an error reply, with ``special`` advice for some codes."""
     code = error.code
     if code in _AWAY:
-        return StoreAwayError(f"the store cannot serve now ({code}): {error.text}")
+        advice = f": {_AWAY_ADVICE[code]}" if code in _AWAY_ADVICE else ""
+        return StoreAwayError(f"the store cannot serve now{advice} ({code}): {error.text}")
     if code is None or code not in _ADVICE:
         return StoreUnavailableError(
             "the store, or something in front of it, answered with an error that leaves open "

@@ -16,7 +16,9 @@ import trio
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
+from .._errors import StoreError
 from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, pack
+from ._reasons import check_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -47,11 +49,13 @@ class StreamConnection(Connection):
             await trio.aclose_forcefully(stream)
 
     async def _introduce(self) -> Answer:
-        settings = await self._make()
+        self._settings = settings = await self._make()
+        check_tls(settings)
         self._stream = await _open(settings)
         self._reader = hiredis.Reader(replyError=ErrorReplyError.read)
         for words in _introduction(settings):
-            await self._exchange(pack(words))
+            if await self._exchange(pack(words)) != b"OK":
+                raise StoreError(f"what answers {words[0].decode()} there is no Redis server")
         return None
 
     async def _exchange(self, command: bytes) -> Answer:
@@ -169,7 +173,13 @@ async def _open(settings: AbstractConnection) -> trio.abc.Stream:
     assert isinstance(settings, TcpConnection)
     stream = await trio.open_tcp_stream(settings.host, int(settings.port))
     if isinstance(settings, SSLConnection):
-        return trio.SSLStream(stream, _tls(settings), server_hostname=str(settings.host))
+        secured = trio.SSLStream(stream, _tls(settings), server_hostname=str(settings.host))
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)  # noqa: ASYNC102, ASYNC120 - it waits for nothing
+            raise
+        return secured
     return _Socket(stream)
 
 

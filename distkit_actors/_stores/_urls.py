@@ -12,13 +12,15 @@ def open_store(url: str) -> Store:
     ``memory://`` is a new `MemoryStore`; ``redis://``, ``rediss://`` (TLS) and ``unix://``
     name a Redis server. Raises `ValueError` for anything else.
     """
-    scheme = url.partition(":")[0].lower()
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody checks
+        raise TypeError(f"the URL of a store must be a str, not {type(url).__name__}")
+    scheme = url.strip().partition(":")[0].lower()
     if scheme in {"redis", "rediss", "unix"}:
         from ._redis import RedisStore  # noqa: PLC0415 - redis-py is slow to import
 
         return RedisStore(url)
-    if scheme != "memory":
+    if not url.strip().lower().startswith("memory://"):
         raise ValueError("the URL of a store begins with redis://, rediss://, unix:// or memory://")
-    if url.lower() != "memory://":
+    if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
     return MemoryStore()

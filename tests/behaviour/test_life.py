@@ -666,6 +666,41 @@ async def test_an_outage_is_logged_once(
         assert logging.INFO == caplog.records[-1].levelno
 
 
+@on_memory
+@pytest.mark.parametrize("fault", ["drop_request", "drop_reply"])
+async def test_a_connection_that_ends_once_is_no_outage(
+    world: World, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is told of it who does not look closely; of one that ends again, everybody."""
+    caplog.set_level(logging.DEBUG, "distkit_actors")
+    a = await world.strict()
+    for number in range(1, 4):
+        getattr(world.wire(a), fault)(1)
+        assert (number, number) == await a.inc("k")
+    assert 3 == a.statistics().reconnects
+    assert 3 * [logging.DEBUG] == [record.levelno for record in caplog.records]
+    caplog.clear()
+    getattr(world.wire(a), fault)(2)
+    await a.inc("k")
+    levels = [record.levelno for record in caplog.records]
+    assert [logging.DEBUG, logging.WARNING, logging.INFO] == levels
+
+
+async def test_a_refusal_is_logged_in_one_sentence(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether or not the store has said itself that it is one."""
+    a = await world.strict()
+    for words in ("the store refuses: no room", "no room"):
+        world.wire(a).refuse(StoreError(words))
+        with pytest.raises(StoreError):
+            await a.inc("k")
+        world.wire(a).refuse(None)
+        await a.inc("k")
+    expected = f"{world.prefix}: the store refuses: no room"
+    assert 2 * [expected] == [r.getMessage() for r in caplog.records if r.levelno > logging.INFO]
+
+
 @pytest.mark.parametrize("fault", ["cut", "drop_request", "drop_reply", "away"])
 async def test_reconnecting_backs_off_and_is_never_slow(world: World, fault: str) -> None:
     """Tries are neither a storm nor further apart than half a heartbeat interval."""

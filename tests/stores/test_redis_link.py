@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -509,7 +510,8 @@ def test_good_urls(url: str, shown: str) -> None:
         "redis://h:99999/hunter2",
         "redis://h/hunter2",
         "redis://h#hunter2",
-        "redis://h?hunter2=1",
+        "redis://u@h?x=@&hunter2=1",
+        "redis://h?password=x&hunter2=1",
         "redis://h?socket_timeout=5",
         "redis://h?db=hunter2",
         "redis://h?ssl_ca_certs=hunter2",
@@ -525,6 +527,60 @@ def test_bad_urls_are_refused_in_one_line_without_secrets(url: str) -> None:
     assert "\n" not in message
     assert "hunter2" not in message
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        # What would silently be something else.
+        ("redis://h/3?db=", "the option db .* must be a number"),
+        ("redis://h/3?db=4", "says db twice"),
+        ("redis://:a@h?password=b", "says password twice"),
+        ("redis://h?db=1&db=1", "db stands twice"),
+        ("redis://h:0", "from 1 to 65535"),
+        ("redis://h#3", "no '#'"),
+        ("redis://h/1\n2", "percent-encoded"),
+        ("redis://:%ff@h", "UTF-8"),
+        ("unix://relative", "three slashes"),
+        ("unix://relative/path", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("redis://h?client_name=", "the option client_name .* must not be empty"),
+        # What would fail later, or in words of others.
+        ("memory", "begins with .*memory://"),
+        ("redis:/localhost", "must begin with redis://"),
+        ("redis://h/" + 5000 * "9", "must be a number"),
+        ("rediss://h?ssl_foo=1", "the option ssl_foo is none"),
+        ("rediss://h?ssl_check_hostname=maybe", "the option ssl_check_hostname .* true or false"),
+        ("rediss://h?ssl_cert_reqs=no", "the option ssl_cert_reqs .* none, optional or required"),
+        ("rediss://h?ssl_min_version=2", "the option ssl_min_version .* TLSv1.2"),
+        ("redis://h?ssl_ca_certs=x", "ssl_ca_certs .* rediss:// only"),
+        ("redis://h?socket_timeout=5", "the option socket_timeout is none .*response_timeout"),
+        ("redis://h?max_conn=5", "the option max_conn is none"),
+    ],
+)
+def test_bad_urls_say_what_is_wrong(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        open_store(url)
+
+
+def test_a_url_is_a_str() -> None:
+    for make in (open_store, RedisStore):
+        with pytest.raises(TypeError, match="must be a str, not bytes"):
+            make(b"redis://h")  # type: ignore[arg-type]
+
+
+def test_options_in_a_url_are_what_they_say() -> None:
+    store = RedisStore(
+        "rediss://u%40:p%2Fw@h:7/3?client_name=a+b&ssl_ca_certs=/ca&ssl_check_hostname=false"
+        "&ssl_min_version=TLSv1.3&ssl_password=s%2525&ssl_include_verify_flags=VERIFY_X509_STRICT"
+    )
+    settings = store._make()
+    assert (settings.username, settings.password) == ("u@", "p/w")
+    assert (settings.db, settings.client_name) == (3, "a b")
+    context = settings.ssl_context  # type: ignore[attr-defined]
+    assert (context.ca_certs, context.check_hostname, context.password) == ("/ca", False, "s%25")
+    assert context.min_version is ssl.TLSVersion.TLSv1_3
+    assert context.include_verify_flags == [ssl.VerifyFlags.VERIFY_X509_STRICT]
 
 
 def test_memory() -> None:

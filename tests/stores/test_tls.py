@@ -1,0 +1,207 @@
+"""A server behind TLS: what is wrong is said, and what to do about it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from distkit_actors import RedisStore, StoreError, StoreUnavailableError, StrictInstanceAwareCounter
+from distkit_actors._stores._reasons import reason
+from tests.faults.fleet import until
+from tests.harness.ports import LOOPBACK
+from tests.harness.server import RedisServer
+from tests.stores.listener import keep_silent, leading_to, listen, saying
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+class Authority:
+    """Who signs certificates, and where its files are."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.ca = trustme.CA()
+        self.file = directory / f"{name}.pem"
+        self.ca.cert_pem.write_to_path(str(self.file))
+        self._directory = directory
+
+    def context(self, host: str = LOOPBACK, *, asks: bool = False) -> ssl.SSLContext:
+        """Return a server's, which may ask for a certificate of the client."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ca.issue_cert(host).configure_cert(context)
+        if asks:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self.ca.configure_trust(context)
+        return context
+
+    def options_of_a_client(self) -> str:
+        """Return what a client's URL says of its certificate."""
+        certificate, key = self._directory / "client.pem", self._directory / "client.key"
+        issued = self.ca.issue_cert("client")
+        issued.cert_chain_pems[0].write_to_path(str(certificate))
+        issued.private_key_pem.write_to_path(str(key))
+        return f"&ssl_certfile={certificate}&ssl_keyfile={key}"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+def store_at(port: int, options: str, transport: str, scheme: str = "rediss") -> RedisStore:
+    return RedisStore(
+        f"{scheme}://{LOOPBACK}:{port}/0?{options}",
+        response_timeout=5,
+        transport=transport,  # type: ignore[arg-type]
+    )
+
+
+async def failure_of(store: RedisStore, prefix: str) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        async with StrictInstanceAwareCounter.open(prefix, store):
+            pytest.fail("it started")
+    return caught.value
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_it_counts(
+    asks: bool,
+    authority: Authority,
+    transport: str,
+    redis_server: RedisServer,
+    nursery: trio.Nursery,
+    fresh_prefix: str,
+) -> None:
+    handler, context = leading_to(redis_server.port), authority.context(asks=asks)
+    port = await listen(nursery, handler, context)
+    options = f"ssl_ca_certs={authority.file}" + asks * authority.options_of_a_client()
+    store = store_at(port, options, transport)
+    async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+        assert await counter.inc("k", 3) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("host", "asks", "known", "said"),
+    [
+        pytest.param(LOOPBACK, False, False, "ssl_ca_certs", id="another authority"),
+        pytest.param("example.org", False, True, "another (name|address)", id="another host"),
+        pytest.param(LOOPBACK, True, True, "ssl_certfile", id="no certificate of ours"),
+    ],
+)
+async def test_the_reason_is_said(
+    host: str,
+    asks: bool,
+    known: bool,
+    said: str,
+    authority: Authority,
+    transport: str,
+    redis_server: RedisServer,
+    nursery: trio.Nursery,
+    fresh_prefix: str,
+) -> None:
+    port = await listen(nursery, leading_to(redis_server.port), authority.context(host, asks=asks))
+    store = store_at(port, f"ssl_ca_certs={authority.file}" if known else "", transport)
+    error = await failure_of(store, fresh_prefix)
+    assert isinstance(error, StoreUnavailableError)
+    assert re.search(said, str(error))
+    assert "BrokenResourceError" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "certfile"),
+        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure", "certfile"),
+        ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", "certfile"),
+        ("certificate verify failed: certificate has expired", "renew"),
+        ("certificate verify failed: self-signed certificate in certificate chain", "ca_certs"),
+        ("something new", "something new"),
+    ],
+)
+def test_what_openssl_says_is_explained(words: str, said: str) -> None:
+    error = trio.BrokenResourceError()
+    error.__cause__ = ssl.SSLError(1, words)
+    assert said in reason(error)
+    assert words in reason(error)
+
+
+async def test_tls_that_begins_to_fail_is_logged_with_its_reason(
+    authority: Authority,
+    tmp_path: Path,
+    transport: str,
+    redis_server: RedisServer,
+    fresh_prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A certificate that is renewed by somebody else's authority, while a counter runs."""
+    caplog.set_level(logging.DEBUG)
+    context = authority.context()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            handler = leading_to(redis_server.port)
+            port = await listen(nursery, handler, context)
+            trusted = tmp_path / "trusted.pem"
+            trusted.write_bytes(authority.file.read_bytes())
+            store = store_at(port, f"ssl_ca_certs={trusted}", transport)
+            async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+                await counter.inc("k")
+                trusted.write_bytes(Authority(tmp_path, "other").file.read_bytes())
+                redis_server.command("CLIENT", "KILL", "TYPE", "normal")
+                async with trio.open_nursery() as waiting:
+                    waiting.start_soon(counter.inc, "k")
+                    await until(lambda: "ssl_ca_certs" in caplog.text, 20)
+                    trusted.write_bytes(authority.file.read_bytes())
+                assert await counter.get("k") == (2, 2)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+async def test_a_file_that_is_missing_is_named(
+    option: str, authority: Authority, transport: str, tmp_path: Path, fresh_prefix: str
+) -> None:
+    missing = tmp_path / "missing.pem"
+    given = f"ssl_certfile={authority.file}&" if option == "ssl_keyfile" else ""
+    store = store_at(1, f"{given}{option}={missing}", transport)
+    error = await failure_of(store, fresh_prefix)
+    assert not isinstance(error, StoreUnavailableError)
+    assert f"{option}={missing}: No such file" in str(error)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_ciphers"])
+async def test_a_setting_that_is_no_good_is_named(
+    option: str, transport: str, tmp_path: Path, fresh_prefix: str
+) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    value = "NONSENSE" if option == "ssl_ciphers" else bad
+    error = await failure_of(store_at(1, f"{option}={value}", transport), fresh_prefix)
+    assert not isinstance(error, StoreUnavailableError)
+    assert option in str(error)
+
+
+async def test_a_server_without_tls_is_recognised(
+    transport: str, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    port = await listen(nursery, saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    error = await failure_of(store_at(port, "", transport), fresh_prefix)
+    assert "does not speak TLS" in str(error)
+
+
+async def test_a_server_with_tls_is_recognised(
+    authority: Authority, transport: str, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    """By one who does not speak it."""
+    port = await listen(nursery, keep_silent, authority.context())
+    store = store_at(port, "", transport, "redis")
+    error = await failure_of(store, fresh_prefix)
+    assert isinstance(error, StoreUnavailableError)
+    assert "rediss://" in str(error)
