@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import islice
+from math import inf
 from typing import Final
 
 import trio
@@ -46,6 +46,7 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
         self._news = trio.Event()
         self._closed = False
         self._ended = False
+        self._busy = False  # a task receives
         self._error: Exception | None = None
 
     def tell(self, value: CounterValue) -> None:
@@ -69,18 +70,32 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
             trio.EndOfChannel: The counter has stopped.
             InstanceConflictError: Another counter has taken over.
             trio.ClosedResourceError: The channel was closed here.
+            trio.BusyResourceError: Another task receives from this channel. Each would miss what
+                the other gets: let each have a watch of its own, which costs no connection.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while self._next is None or self._closed:
-            if self._closed:
-                raise trio.ClosedResourceError
-            if self._ended:
-                raise trio.EndOfChannel if self._error is None else copy_of(self._error)
-            await self._news.wait()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        self._last, self._next = self._next, None
-        assert self._last is not None
-        return self._last
+        if self._busy and not self._closed:
+            await trio.lowlevel.checkpoint()
+            raise trio.BusyResourceError("another task receives from this channel")
+        self._busy = True
+        try:
+            # First the turns, then the look, so that nothing happens between it and its use.
+            await trio.lowlevel.checkpoint()
+            while (value := self._take()) is None:
+                await self._news.wait()
+        finally:
+            self._busy = False
+        return value
+
+    def _take(self) -> CounterValue | None:
+        """Return what is to be received next, if there is anything; raise if there never is."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        value, self._next = self._next, None
+        if value is not None:
+            self._last = value
+        elif self._ended:
+            raise trio.EndOfChannel if self._error is None else copy_of(self._error)
+        return value
 
     async def aclose(self) -> None:
         """Watch no more. A checkpoint."""
@@ -116,9 +131,13 @@ class Watches:
         self._ask = ask
         self._view = view
         self._watchers: dict[str, set[Watcher]] = {}
-        self._unread: dict[str, None] = {}
+        self._lags: dict[str, float] = {}  # of the most impatient who watches a key
+        self._unread: dict[float, dict[str, None]] = {}  # by how often they may be read
+        self._new: dict[str, None] = {}  # that somebody has no value of yet: to be read at once
+        self._rested: dict[float, float] = {}  # when those of a lag may be read again
+        self._restless = False  # nobody tells of changes, so that all may have changed
         self._wanted = trio.Event()  # somebody watches
-        self._work = trio.Event()  # something is unread
+        self._work = trio.Event()  # something else is to be read
         self._scope: trio.CancelScope | None = None
         self._over = False
         self._error: Exception | None = None
@@ -132,16 +151,22 @@ class Watches:
             watcher.end(self._error)
         else:
             self._watchers.setdefault(key, set()).add(watcher)
+            self._lags[key] = min(lag, self._lags.get(key, inf))
             self._wanted.set()
-            self.changed({key})
+            self._new[key] = None
+            self._work.set()
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """Forget a watcher."""
         watchers = self._watchers.get(watcher.key, set())
         watchers.discard(watcher)
-        if not watchers:
+        if watchers:
+            self._lags[watcher.key] = min(other.lag for other in watchers)
+        else:
             self._watchers.pop(watcher.key, None)
+            self._lags.pop(watcher.key, None)
+            self._new.pop(watcher.key, None)
         if not self._watchers:
             self._wanted = trio.Event()
             if self._scope is not None:
@@ -160,6 +185,10 @@ class Watches:
         """Find out what watchers want to know; sleep while there are none."""
         while not self._over:
             await self._wanted.wait()
+            if not self._watchers:  # whoever woke us has gone before it was our turn
+                continue
+            # Whoever came while others were ending has been asked for in vain, perhaps.
+            self._new = dict.fromkeys(self._watchers)
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 for task in (self._listen, self._poll, self._read):
@@ -181,10 +210,13 @@ class Watches:
                 await self._follow(tidings)
 
     async def _go_without(self) -> None:
-        """Read again and again, as often as the most impatient wants."""
-        while True:
-            await trio.sleep(self._lag())
+        """Have all read again and again, as often as each may be."""
+        self._restless = True
+        try:
             self.changed(self._watchers)
+            await trio.sleep_forever()
+        finally:
+            self._restless = False
 
     async def _follow(self, tidings: Tidings) -> None:
         pause, refused = _FIRST_BACKOFF, False
@@ -220,15 +252,30 @@ class Watches:
         await self._ask(Inquiry(Watch(self._instance, int(_LEASE * 1_000_000))))
 
     async def _read(self) -> None:
-        while True:
-            await self._work.wait()
-            keys = list(islice(self._unread, MAX_ENTRIES))
-            for key in keys:
-                del self._unread[key]
-            if not self._unread:
-                self._work = trio.Event()
-            await self._tell(keys)
-            await trio.sleep(self._lag())
+        """Read what is due: new keys at once, others at most once in a lag."""
+        while True:  # noqa: ASYNC913 - either way is one
+            self._work = trio.Event()
+            keys, lags = self._due(trio.current_time())
+            if keys:
+                for start in range(0, len(keys), MAX_ENTRIES):
+                    await self._tell(keys[start : start + MAX_ENTRIES])
+                now = trio.current_time()
+                self._rested = {lag: due for lag, due in self._rested.items() if due > now}
+                self._rested.update((lag, now + lag) for lag in lags)
+                if self._restless:
+                    self.changed(keys)
+            else:
+                # Only until the first is due of those that wait: another may come before it.
+                with trio.move_on_at(min((self._rested[lag] for lag in self._unread), default=inf)):
+                    await self._work.wait()
+
+    def _due(self, now: float) -> tuple[list[str], list[float]]:
+        """Take out the keys that are to be read now, and say which lags begin anew."""
+        keys, self._new = self._new, {}
+        lags = [lag for lag in self._unread if self._rested.get(lag, now) <= now]
+        for lag in lags:
+            keys |= self._unread.pop(lag)
+        return [key for key in keys if key in self._watchers], lags
 
     async def _tell(self, keys: Sequence[str]) -> None:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
         """Read keys in one step, and tell who watches them."""
@@ -243,13 +290,11 @@ class Watches:
 
     def changed(self, keys: Iterable[str]) -> None:
         """Have keys read soon, as far as anybody watches them."""
-        if not self._watchers:
-            return
-        self._unread.update(dict.fromkeys(key for key in keys if key in self._watchers))
-        if self._unread:
-            self._work.set()
-
-    def _lag(self) -> float:
-        """Seconds for which the most impatient can do without a look."""
-        lags = (watcher.lag for watchers in self._watchers.values() for watcher in watchers)
-        return min(lags, default=_POLL)
+        for key in keys:
+            lag = self._lags.get(key)
+            if lag is None:
+                continue
+            if lag not in self._unread:  # else the reader knows when they are due
+                self._unread[lag] = {}
+                self._work.set()
+            self._unread[lag][key] = None

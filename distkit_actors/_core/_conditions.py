@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final, final
 
 from ._values import checked_count
+
+_NO_OTHERS: Final = "a condition is Eq, Ne, Lt, Le, Gt or Ge: a store knows no others"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition(ABC):
     """A comparison with a number, exact over int64. Use `Eq`, `Ne`, `Lt`, `Le`, `Gt` or `Ge`.
 
-    The store decides it in the same atomic step as the operation that it is for.
+    The store decides it in the same atomic step as the operation that it is for. It knows these
+    six, so there are no others: whoever makes a subclass gets `TypeError`.
 
     Raises:
         TypeError: ``value`` is no int.
@@ -25,6 +28,11 @@ class Condition(ABC):
     sign: ClassVar[str] = ""
     """Its name on the wire."""
 
+    def __init_subclass__(cls) -> None:
+        """Let nobody make one that no store knows."""
+        if cls.__module__ != __name__:
+            raise TypeError(_NO_OTHERS)
+
     def __post_init__(self) -> None:
         checked_count(self.value)
 
@@ -33,6 +41,7 @@ class Condition(ABC):
         """Tell whether ``current`` is as it should be."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Eq(Condition):
     """Equal to ``value``."""
@@ -44,6 +53,7 @@ class Eq(Condition):
         return current == self.value
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Ne(Condition):
     """Not equal to ``value``."""
@@ -55,6 +65,7 @@ class Ne(Condition):
         return current != self.value
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Lt(Condition):
     """Less than ``value``."""
@@ -66,6 +77,7 @@ class Lt(Condition):
         return current < self.value
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Le(Condition):
     """Less than ``value``, or equal."""
@@ -77,6 +89,7 @@ class Le(Condition):
         return current <= self.value
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Gt(Condition):
     """Greater than ``value``."""
@@ -88,6 +101,7 @@ class Gt(Condition):
         return current > self.value
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Ge(Condition):
     """Greater than ``value``, or equal."""
@@ -97,3 +111,15 @@ class Ge(Condition):
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
         return current >= self.value
+
+
+_KNOWN: Final = frozenset({Eq, Ne, Lt, Le, Gt, Ge})
+
+
+def checked_condition(condition: object) -> Condition:
+    """Return ``condition`` if it is one. Raises `TypeError`."""
+    if not isinstance(condition, Condition):
+        raise TypeError(f"a condition such as Lt(10) is needed, not {condition!r}")
+    if type(condition) not in _KNOWN:  # registered with the abstract class, as Python allows
+        raise TypeError(f"{_NO_OTHERS}, and not {type(condition).__name__}")
+    return condition

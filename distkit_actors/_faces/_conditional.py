@@ -7,7 +7,7 @@ from typing import cast
 
 from .._actor._operations import SpecialOperation
 from .._actor._outcomes import after
-from .._core._conditions import Condition
+from .._core._conditions import Condition, checked_condition
 from .._core._messages import Before, Declined, Entry, Kind
 from .._core._values import Change, CounterValue, checked_count, checked_name
 from ._face import Face
@@ -84,9 +84,7 @@ class ConditionalOperations(Face):
 
 
 def _entry(kind: Kind, key: str, condition: object, count: int) -> Entry:
-    if not isinstance(condition, Condition):
-        raise TypeError(f"a condition such as Lt(10) is needed, not {condition!r}")
-    value = checked_count(count)
+    condition, value = checked_condition(condition), checked_count(count)
     return Entry(kind, key, value, condition=condition, of_own=kind is Kind.PUT)
 
 
@@ -101,6 +99,6 @@ def _checked(counts: object) -> Iterable[tuple[str, Condition, int]]:
     for key, pair in cast("Mapping[str, object]", counts).items():
         match pair:
             case (Condition() as condition, int() as count):
-                yield key, condition, checked_count(count)
+                yield key, checked_condition(condition), checked_count(count)
             case _:
                 raise TypeError(f"{key!r} needs a condition and an int, not {pair!r}")

@@ -158,14 +158,18 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         It contains everything counted here (I8).
 
         Raises:
-            trio.WouldBlock: The key has never been read from the store.
+            trio.WouldBlock: The key has never been read from the store: what others count is not
+                known, whatever was counted here. ``await counter.get(key)`` reads it.
             InvalidKeyError: Not a key.
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
         tally = self._tally(key)
         if not tally.known:
-            raise trio.WouldBlock
+            raise trio.WouldBlock(
+                f"the store has not said yet what others count on {key!r}, so that only the own "
+                "slice is known: `await counter.get(key)` asks it"
+            )
         tally.used = True
         return tally.value
 
@@ -389,11 +393,12 @@ class BoundLaxCounter(BoundCounter):
 
     def inc_nowait(self, count: int = 1) -> None:
         """See `LaxInstanceAwareCounter.inc_nowait`."""
-        tally = self._tally
-        delta = tally.delta + count
-        if tally.low <= delta and delta <= tally.high and type(count) is int:  # noqa: PLR1716 - ditto
-            tally.delta = delta
-            return
+        if type(count) is int:
+            tally = self._tally
+            delta = tally.delta + count
+            if tally.low <= delta and delta <= tally.high:  # noqa: PLR1716 - ditto
+                tally.delta = delta
+                return
         self._lax.inc_nowait(self.key, count)
         self._tally = self._ledger.tally(self.key, trio.current_time())
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from .._core._conditions import Condition
+from .._core._conditions import Condition, checked_condition
 from .._core._values import CounterValue, checked_name
 from .._errors import CounterClosedError
 from ._face import Face
@@ -30,7 +30,8 @@ class Watching(Face):
         The current value comes first, then each other one, whoever made it: own doing or
         others', death and return included. The latest wins: a reader that is slow misses what
         was in between. `RedisStore` and `MemoryStore` push word of changes, which are then
-        read, at most once in ``allowed_lag`` seconds. A store that cannot push is read that
+        read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
+        of their own. A store that cannot push is read that
         often; and whatever word got lost, the key is read every two seconds (P37). While the
         store is away no values come. On a lax counter the values are those that
         `InstanceAwareCounter.get` would give; reading them takes what is pending on the key along.
@@ -38,7 +39,8 @@ class Watching(Face):
         All watches of one counter share one more connection to the store. Entering and leaving
         the block do not wait for the store; entering is a checkpoint. The channel's ``receive``
         raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``, and
-        `InstanceConflictError` when another counter takes over.
+        `InstanceConflictError` when another counter takes over. One task receives from a channel:
+        a second one gets `trio.BusyResourceError`, as each would miss what the other takes.
 
         Raises:
             InvalidKeyError: Not a key.
@@ -76,8 +78,7 @@ class Watching(Face):
             CounterClosedError: The counter is not running, or stopped meanwhile.
             InstanceConflictError: Another counter has taken over.
         """
-        if not isinstance(condition, Condition):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody checks
-            raise TypeError(f"a condition such as Eq(0) is needed, not {condition!r}")
+        checked_condition(condition)
         async with self.watch(key) as values:
             async for value in values:
                 if condition.holds(value.cumulative):

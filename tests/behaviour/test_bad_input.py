@@ -102,9 +102,9 @@ async def test_counts_that_are_no_ints(world: World, flavour: Flavour, count: ob
     async with Untouched(world, counter):
         for name in COUNTED + COUNTED_NOWAIT * (flavour == "lax"):
             for key in ("k", "present"):
-                with pytest.raises(TypeError):
+                with pytest.raises(TypeError, match="must be an int, not"):
                     await call(counter, name, key, count)
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="must be an int, not"):
                 await call(handle, name, count)
 
 

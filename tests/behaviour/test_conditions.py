@@ -520,3 +520,43 @@ def _conditional(request: object) -> bool:
         entry.condition is not None and entry.kind in (Kind.ADD, Kind.PUT, Kind.MOVE)
         for entry in request.entries
     )
+
+
+# ----------------------------------------------------------------------- no others
+
+
+@pytest.mark.parametrize("base", [Condition, Eq, Lt])
+def test_nobody_makes_another_condition(base: type[Condition]) -> None:
+    """A store could not decide it, and would decide something else."""
+    with pytest.raises(TypeError, match="a store knows no others"):
+        type("Even", (base,), {"holds": lambda self, current: current % 2 == 0})
+
+
+@both_flavours
+async def test_what_passes_for_a_condition_is_refused_everywhere(
+    world: World, flavour: Flavour
+) -> None:
+    """Abstract classes take in whoever is registered with them."""
+
+    class Even:
+        sign, value = "==", 2
+
+        def holds(self, current: int) -> bool:
+            return current % 2 == 0
+
+    Condition.register(Even)
+    condition: Any = Even()
+    assert isinstance(condition, Condition)
+    counter = await world.make(flavour)
+    async with Untouched(world, counter):
+        for call in (
+            lambda: counter.inc_if("present", condition),
+            lambda: counter.set_if("present", condition, 1),
+            lambda: counter.set_on_instance_if("present", condition, 1),
+            lambda: counter.inc_all_if({"present": (condition, 1)}),
+            lambda: counter.set_all_if({"present": (condition, 1)}),
+            lambda: counter.set_all_on_instance_if({"present": (condition, 1)}),
+            lambda: counter.wait_until("present", condition),
+        ):
+            with pytest.raises(TypeError, match="a store knows no others, and not Even"):
+                await call()

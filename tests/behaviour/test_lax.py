@@ -41,7 +41,7 @@ async def test_inc_nowait_works_on_a_cold_key(world: World) -> None:
     a.inc_nowait("k")
     a.inc_nowait("k", 4)
     a.dec_nowait("k", 2)
-    with pytest.raises(trio.WouldBlock):
+    with pytest.raises(trio.WouldBlock, match=r"what others count on 'k'.*counter\.get"):
         a.get_nowait("k")
     await a.flush()
     assert (103, 3) == a.get_nowait("k")

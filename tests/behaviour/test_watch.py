@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
@@ -20,6 +22,7 @@ from distkit_actors import (
     StoreError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._actor._watches import Watcher, Watches
 from distkit_actors._core._messages import Apply, Request, Watch
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import Flavour, World, both_flavours, on_memory
@@ -264,6 +267,120 @@ async def test_a_refusal_that_has_passed_costs_nothing_more(world: World) -> Non
         await b.inc("k")
         await until(values, (1, 0))
         assert trio.current_time() - began <= 0.02
+
+
+# ------------------------------------------------------------------ one and the others
+
+
+@pytest.mark.parametrize("pushes", [True, False])
+async def test_one_watchers_pace_slows_no_other(
+    pushes: bool, fresh_prefix: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Neither that of another key, nor of the same, nor one that comes while it rests."""
+    store = MemoryStore() if pushes else Mute()
+    async with (
+        StrictInstanceAwareCounter.open(fresh_prefix, store) as a,
+        StrictInstanceAwareCounter.open(fresh_prefix, store) as b,
+        watching(a, "k", allowed_lag=30) as patient,
+        watching(a, "j", allowed_lag=0.02) as other,
+    ):
+        await until(patient, (0, 0))
+        await until(other, (0, 0))
+        for number in range(1, 5):
+            began = trio.current_time()
+            await b.inc_all({"k": 1, "j": 1})
+            await until(other, (number, 0))
+            assert await a.wait_until("k", Ge(number)) == (number, 0)
+            async with watching(a, "k") as same:
+                assert await same.receive() == (number, 0)
+            assert trio.current_time() - began <= 0.021
+            await trio.sleep(3)
+        # It gets what others have had read, and by itself no more often than it wants.
+        assert await patient.receive() == (4, 0)
+
+
+@on_memory
+async def test_a_patient_watcher_is_read_as_seldom_as_it_wants(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    async with watching(a, allowed_lag=10) as values:
+        await until(values, (0, 0))
+        before, began = len(reads(world, a)), trio.current_time()
+        for _ in range(45):
+            await b.inc("k")
+            await trio.sleep(1)
+        assert len(reads(world, a)) - before <= (trio.current_time() - began) / 10 + 1
+        assert (await values.receive())[0] >= 35
+
+
+@on_memory
+async def test_a_watch_left_at_once_leaves_nothing(world: World) -> None:
+    """Whoever is gone before anybody woke up for him was never there."""
+    a = await world.strict()
+    await world.settle()
+    for _ in range(3):
+        async with a.watch("k"), a.watch("j"):
+            pass
+    before = len(world.wire(a).requests)
+    await trio.sleep(10 * a._actor._timing.period + 0.01)
+    assert len(world.wire(a).requests) - before <= 11
+    assert not any(isinstance(request, Watch) for request in world.wire(a).requests)
+
+
+@on_memory
+async def test_a_watch_entered_as_another_is_left_has_its_value_at_once(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    for number in range(20):
+        began = trio.current_time()
+        async with watching(a) as values:
+            for _ in range(number % 5):  # to be left at different stages
+                await trio.lowlevel.checkpoint()
+            if number % 2:
+                assert await values.receive() == (number, 0)
+            assert trio.current_time() - began <= 0.02
+        await b.inc("k")
+
+
+async def test_a_value_that_comes_and_goes_is_received_or_not() -> None:
+    """Whatever happens while a reader waits for its turn."""
+    here, gone = CounterValue(1, 1), CounterValue(0, 0)
+    watcher = Watcher(cast("Watches", None), "k", 0.02)
+    received: list[CounterValue] = []
+
+    async def reader() -> None:
+        nonlocal received
+        async for value in watcher:
+            received += [value]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader)
+        for turns in range(40):
+            watcher.tell(gone)
+            await trio.testing.wait_all_tasks_blocked()
+            assert received[-1] == gone
+            watcher.tell(here)
+            for _ in range(turns % 4):
+                await trio.lowlevel.checkpoint()
+        watcher.tell(here)
+        await trio.testing.wait_all_tasks_blocked()
+        watcher.end(None)
+    assert received[-1] == here
+    assert all(one != other for one, other in pairwise(received))
+
+
+@on_memory
+async def test_two_tasks_do_not_share_a_channel(world: World) -> None:
+    """Each would miss what the other gets."""
+    a, b = await world.strict(), await world.strict()
+    async with watching(a) as values:
+        await until(values, (0, 0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until, values, (1, 0))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await values.receive()
+            await b.inc("k")
+        await b.inc("k")
+        assert await values.receive() == (2, 0)
 
 
 # ------------------------------------------------------------------------------- ends

@@ -635,7 +635,7 @@ async def test_a_server_that_does_not_subscribe(
         assert tidings is not None
         monkeypatch.setattr(tidings, "_channel", b"OK\r\n")
         monkeypatch.setattr(tidings._connection, "call", _no_answer)  # type: ignore[attr-defined]
-        with pytest.raises(StoreError, match="answers a subscription with None"):
+        with pytest.raises(StoreError, match="answers a subscription as no Redis"):
             await tidings.connect()
 
 
