@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final, cast
 
 import trio
@@ -49,6 +50,8 @@ logger = logging.getLogger("distkit_actors")
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
 #: down late (a 64th of the threshold), and for clocks that do not go alike.
 _UNDISPUTED: Final = 0.75
+#: A read waits for an answer on its way, for one whose turn is before its own, and for its own.
+_TRIPS: Final = 3
 
 
 class Life(enum.Enum):
@@ -111,6 +114,17 @@ class Actor:
         self._mailbox.put(operation)
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
+
+    def reading(self, least: float, *, known: bool, steps: int = 1) -> AbstractContextManager[None]:
+        """Return a block for a read that can be done without, which is cancelled in time.
+
+        After ``least`` seconds, unless the store is there and its answers take longer: what is
+        ``known`` is not waited for longer than they have taken lately; what is not, until the
+        store is known to be away.
+        """
+        talk = self._talk
+        trip = min(talk.overdue, talk.trip) if known else talk.overdue
+        return talk.outage.waiting(least, steps * _TRIPS * trip)
 
     def _on_operation(self) -> None:
         self._exchange.attend()

@@ -45,6 +45,8 @@ class Conversation:
     ) -> None:
         self.sent_at: float | None = None  # when what has no answer yet was asked first
         self.heard_at: float | None = None  # when what was the last sign of life was asked
+        self.trip = 0.0  # seconds that the last answer took
+        self.overdue = 0.0  # seconds after which an answer is known to be late; 0: nobody knows
         self.connected = False
         self.connections = 0
         self.batches = 0
@@ -61,6 +63,7 @@ class Conversation:
     async def register(self, link: Link) -> None:
         """Take the id; any trouble fails the start, but a store that is merely slow."""
         await link.connect()
+        self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
         self.connections = 1
         self.connected = True
         while (request := self._session.request()) is not None:
@@ -161,7 +164,8 @@ class Conversation:
     def _answered(self, reply: Reply, now: float) -> None:
         first_sent_at, self.sent_at = self.sent_at, None
         if first_sent_at is not None:
-            self._pacing.answered(now - first_sent_at)
+            self.trip = now - first_sent_at
+            self._pacing.answered(self.trip)
         if isinstance(reply, Done):
             # A repeat may have been answered from the record (P16), and is then no sign of life
             # itself. Other answers tell of none.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -27,6 +29,7 @@ class Outage:
         self._longest_pause = longest_pause
         self._away = False  # it has been logged
         self._attempts = 0  # failed ones since the last answer
+        self._readers: dict[trio.CancelScope, float] = {}  # and until when they wait at least
 
     def lost(self, error: StoreUnavailableError) -> None:
         """A connection has ended. Servers end those that are idle: that alone is no outage.
@@ -40,12 +43,14 @@ class Outage:
 
     def away(self, error: StoreUnavailableError) -> None:
         """The store cannot be reached, or does not answer."""
+        self._tell_readers()
         if not self._away:
             self._away = True
             logger.warning("%s: the store is away, trying again: %s", self._prefix, error)
 
     def refused(self, error: StoreError) -> None:
         """The store refuses."""
+        self._tell_readers()
         if self.refusal is None:
             reason = str(error).removeprefix(_REFUSES)
             logger.error("%s: %s%s", self._prefix, _REFUSES, reason)
@@ -60,6 +65,28 @@ class Outage:
         self._attempts = 0
         self.refusal = None
         return had_refused
+
+    @contextmanager
+    def waiting(self, least: float, most: float) -> Generator[None]:
+        """Cancel the block after ``most`` seconds, or when the store is known not to answer.
+
+        Not before ``least`` seconds in any case.
+        """
+        now = trio.current_time()
+        if self._away or self.refusal is not None:
+            most = least
+        with trio.CancelScope(deadline=now + max(least, most)) as scope:
+            self._readers[scope] = now + least
+            try:
+                yield
+            finally:
+                del self._readers[scope]
+
+    def _tell_readers(self) -> None:
+        if self._readers:
+            now = trio.current_time()
+            for scope, least in self._readers.items():
+                scope.deadline = min(scope.deadline, max(now, least))
 
     async def pause(self) -> None:
         """Wait before trying again: longer each time, never as long as a fresh threshold.

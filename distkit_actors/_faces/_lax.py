@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from typing import Self, Unpack, final
 
 import trio
@@ -13,7 +13,7 @@ from .._actor._operations import Operation
 from .._core._conditions import Condition
 from .._core._holds import Hold
 from .._core._ledger import Ledger
-from .._core._messages import Before, Declined, Entry, Kind
+from .._core._messages import MAX_ENTRIES, Before, Declined, Entry, Kind
 from .._core._tally import Tally
 from .._core._values import CounterValue, checked_count, checked_name, fits
 from .._errors import CounterOverflowError, StoreError
@@ -22,7 +22,7 @@ from ._batches import checked_counts, checked_names, values_after
 from ._counter import CounterOptions, InstanceAwareCounter
 from ._handle import BoundCounter
 
-#: A read waits at most this many times `allowed_lag` for the store.
+#: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
 _PATIENCE = 10
 
 
@@ -60,7 +60,8 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         exit_grace: The same.
         flush_interval: Seconds between a first count and the flush that carries it.
         allowed_lag: Seconds for which the store's last word on a key may serve `get`;
-            a read that must ask the store waits ten times as long at most.
+            a read that must ask the store waits ten times as long, or as long as the store's
+            answers take if that is longer.
 
     Raises:
         InvalidKeyError: The prefix cannot be one.
@@ -228,8 +229,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """Return the local view, at most ``allowed_lag`` seconds old if the store is there.
 
         A value that is older is read from the store first, waiting for it ten times
-        ``allowed_lag`` at most; after that the answer is what is known here, which is 0
-        for a key never read. It contains everything counted here, and never dips while a
+        ``allowed_lag``, or as long as answers take of late if that is longer. For a key never
+        read it waits until the store has answered, or is known to be away. After that the answer
+        is what is known here, which is 0 for a key never read. It contains everything counted here, and never dips while a
         flush is on its way (I8). A checkpoint; cancelling it leaves nothing behind.
 
         Raises:
@@ -319,7 +321,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         entries = [Entry(Kind.ADD, key, 0) for key in keys]
         found: Sequence[Before | Declined] = ()
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
-        with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
+        with self._reading(keys), suppress(StoreError):
             found = await self._in_steps(entries)
         return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
 
@@ -373,9 +375,16 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """Ask the store for its word on a key, and go without it after a while."""
         found: tuple[int, int] | None = None
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
-        with trio.move_on_after(_PATIENCE * self._allowed_lag), suppress(StoreError):
+        with self._reading([tally.key]), suppress(StoreError):
             found = await self._actor.ask(Operation(Kind.ADD, tally.key))
         return found  # noqa: ASYNC910 - `ask` is a checkpoint, refused or not
+
+    def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a block that is given up when it has taken too long to read ``keys``."""
+        tallies = self._ledger.tallies
+        known = all(key in tallies and tallies[key].known for key in keys)
+        steps = -(-len(keys) // MAX_ENTRIES)
+        return self._actor.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)
 
 
 @final

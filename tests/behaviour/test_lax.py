@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -13,11 +16,15 @@ import trio.testing
 from distkit_actors import (
     CounterOverflowError,
     LaxInstanceAwareCounter,
+    MemoryStore,
+    Store,
     StoreError,
     StoreUnavailableError,
+    StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import Apply, Entry
-from tests.behaviour.world import MAX, MIN, Counter, World, on_memory
+from distkit_actors._core._messages import Apply, Entry, Reply, Request
+from distkit_actors._stores._contract import Link
+from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_memory
 
 
 def batches(world: World, counter: Counter) -> list[Apply]:
@@ -609,3 +616,105 @@ async def test_counting_goes_on_where_it_is_no_longer_quick(world: World, sign: 
         assert await counter.get("k") == (total, total)
     await counter.flush()
     assert await (await world.strict()).get("k") == (total, 0)
+
+
+# ------------------------------------------------------------------------- a store far away
+
+
+class Far(Store):
+    """A store whose answers take their time, and are known to be late after two seconds."""
+
+    def __init__(self, inner: Store, trip: float) -> None:
+        self.inner = inner
+        self.trip = trip
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self.inner.link(prefix) as link:
+            yield FarLink(self, link)
+
+
+class FarLink(Link):
+    patience = 2.0
+    connected = True
+
+    def __init__(self, store: Far, inner: Link) -> None:
+        self._store = store
+        self._inner = inner
+
+    async def connect(self) -> None:
+        await self._inner.connect()
+
+    async def exchange(self, request: Request) -> Reply:
+        await trio.sleep(self._store.trip / 2)
+        reply = await self._inner.exchange(request)
+        await trio.sleep(self._store.trip / 2)
+        return reply
+
+
+@asynccontextmanager
+async def far_away(trip: float) -> AsyncIterator[tuple[Any, Any, Far]]:
+    """A lax counter whose answers take ``trip`` seconds, and one whose answers take none."""
+    inner = MemoryStore()
+    far = Far(inner, trip)
+    async with (
+        LaxInstanceAwareCounter.open("p", far) as a,
+        StrictInstanceAwareCounter.open("p", inner) as b,
+    ):
+        await b.inc_all({"k": 5, "j": 6, "i": 7})
+        yield a, b, far
+
+
+@pytest.mark.parametrize("trip", [0.001, 0.3, 0.9])
+async def test_a_first_read_waits_for_the_answer(
+    trip: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However far the store is away; also behind a request that is on its way already."""
+    async with far_away(trip) as (a, _, _):
+        began = trio.current_time()
+        found = await gather(
+            each(a.get, "k"), each(a.inc, "j"), each(a.get_all, ["k", "i"]), each(a.get, "i")
+        )
+        assert [(5, 0), (7, 1), {"k": (5, 0), "i": (7, 0)}, (7, 0)] == found
+        assert trio.current_time() - began <= 5 * trip + 0.01
+
+
+async def test_a_first_read_waits_where_answers_have_become_slow(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with far_away(0.001) as (a, _, far):
+        far.trip = 1.0
+        assert (5, 0) == await a.get("k")
+
+
+async def test_a_known_value_is_read_anew_where_answers_take_long(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with far_away(0.3) as (a, b, _):
+        for number in range(5, 9):
+            assert (number, 0) == await a.get("k")
+            await b.inc("k")
+            await trio.sleep(1)
+
+
+async def test_a_store_that_falls_silent_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """For a known value not longer than ever; for others until it is known to be away."""
+    async with far_away(0.001) as (a, _, far):
+        assert (5, 0) == await a.get("k")
+        await trio.sleep(1)
+        far.trip = float("inf")
+        began = trio.current_time()
+        assert (5, 0) == await a.get("k")
+        assert trio.current_time() - began <= 0.21
+        assert (0, 0) == await a.get("j")
+        assert trio.current_time() - began <= 2.51
+        assert not a.statistics().connected
+        for key in ("i", "j"):
+            began = trio.current_time()
+            assert (0, 0) == await a.get(key)
+            assert trio.current_time() - began <= 0.21
+        far.trip = 0.001
+        await trio.sleep(20)
+        assert (6, 0) == await a.get("j")
