@@ -142,6 +142,8 @@ class Open:
     born: int
     inherit: bool
     pace: Pace
+    refuse: bool = False
+    """Only if nobody who holds the id is alive: else nothing is changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,8 @@ class Peeked:
 
     incarnation: int
     born: int
+    alive: bool = False
+    """It counts as alive: it is not taken for dead, and was heard within its threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +307,7 @@ class MustResume:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Not executed: another incarnation holds the id now."""
+    """Not executed: another incarnation holds the id now, or one that is alive and stays."""
 
     incarnation: int
 

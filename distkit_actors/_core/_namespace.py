@@ -72,8 +72,7 @@ class Namespace:
         self.registry.watched, self.registry.changed = now < self.watched, set()
         match request:
             case Peek():
-                record = self.registry.records.get(request.instance)
-                return Peeked(record.incarnation if record else 0, self._birth(now))
+                return self._peek(request, now)
             case Open():
                 return self._open(request, now)
             case Load():
@@ -96,6 +95,13 @@ class Namespace:
 
     # --------------------------------------------------------- taking an id over
 
+    def _peek(self, request: Peek, now: int) -> Peeked:
+        record = self.registry.records.get(request.instance)
+        born = self._birth(now)
+        if record is None:
+            return Peeked(0, born)
+        return Peeked(record.incarnation, born, _survey.is_alive(record, now, self.grace))
+
     def _open(self, request: Open, now: int) -> Opened | Conflict:
         registry = self.registry
         old = registry.records.get(request.instance)
@@ -103,6 +109,8 @@ class Namespace:
             return self._opened(old)
         holder = old.incarnation if old else 0
         if holder != request.expected or request.born != self.born:
+            return Conflict(holder)
+        if request.refuse and old and _survey.is_alive(old, now, self.grace):
             return Conflict(holder)
         self._notice_silence(request.pace, now)
         self.clock = at = max(self.clock + 1, now)

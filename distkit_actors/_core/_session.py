@@ -8,6 +8,7 @@ forgotten before the answer that allows it.
 ::
 
     PEEK -> OPEN -> LOAD -> LIVE <-> RESUME        (any) -> FENCED       LIVE -> LEFT
+    PEEK -> REFUSED
 
 The rules P12 … P27 are explained in ``docs/protocol.md``.
 """
@@ -58,6 +59,7 @@ class Phase(enum.Enum):
     LIVE = "live"
     RESUME = "resume"
     FENCED = "fenced"
+    REFUSED = "refused"
     LEFT = "left"
 
 
@@ -72,10 +74,13 @@ class ProtocolError(AssertionError):
 class Session:
     """One incarnation of an instance, as the instance sees it."""
 
-    def __init__(self, instance: str, nonce: str, pace: Pace, *, inherit: bool = False) -> None:
+    def __init__(
+        self, instance: str, nonce: str, pace: Pace, *, inherit: bool = False, refuse: bool = False
+    ) -> None:
         self.instance = instance
         self.pace = pace
         self.inherit = inherit
+        self.refuse = refuse  # to take the id over from one who is alive
         self.phase = Phase.PEEK
         self.incarnation = 0
         self.seq = 0  # last acknowledged
@@ -93,6 +98,16 @@ class Session:
         self._cursor = ""
         self._batch: Batch | None = None
         self._resumption: Resumption | None = None
+
+    def name(self, instance: str, nonce: str) -> None:
+        """Give it the identity that was drawn for it; before the first request only.
+
+        An actor draws it as it starts: one that was made before its process was forked is then
+        another instance in each process.
+        """
+        if self._attempt or self.phase is not Phase.PEEK:
+            raise ProtocolError("an instance that has begun to open keeps its name")
+        self.instance, self._base_nonce = instance, nonce
 
     @property
     def nonce(self) -> str:
@@ -153,6 +168,7 @@ class Session:
                     self._born,
                     self.inherit,
                     self.pace,
+                    self.refuse,
                 )
             case Phase.LOAD:
                 return Load(self.instance, self.incarnation, self._cursor)
@@ -228,9 +244,7 @@ class Session:
             case Done(), Phase.LIVE if self._batch:
                 return self._done(reply, self._batch)
             case Peeked(), Phase.PEEK:
-                self._expected, self._born = reply.incarnation, reply.born
-                self._attempt += 1
-                self.phase = Phase.OPEN
+                self._peeked(reply)
             case Opened(), Phase.OPEN:
                 self._opened(reply)
             case Conflict(), Phase.OPEN:
@@ -258,6 +272,14 @@ class Session:
             case _:
                 raise ProtocolError(f"{reply} in answer to {self.request()}")
         return News()
+
+    def _peeked(self, reply: Peeked) -> None:
+        if self.refuse and reply.alive:
+            self.phase = Phase.REFUSED
+            return
+        self._expected, self._born = reply.incarnation, reply.born
+        self._attempt += 1
+        self.phase = Phase.OPEN
 
     def _opened(self, reply: Opened) -> None:
         self.incarnation = reply.incarnation

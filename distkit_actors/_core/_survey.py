@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ._messages import Survey, Surveyed, Topic
-from ._registry import Registry, State
+from ._registry import Record, Registry, State
 
 
 def look(registry: Registry, request: Survey, now: int, grace: int) -> Surveyed:
@@ -20,13 +20,16 @@ def look(registry: Registry, request: Survey, now: int, grace: int) -> Surveyed:
     return Surveyed("", list(rows))
 
 
+def is_alive(record: Record, now: int, grace: int) -> bool:
+    """Tell whether an instance counts as alive: live, and heard within its threshold."""
+    # After a blackout everybody has a fresh threshold (P24).
+    return record.state is State.LIVE and max(record.deadline, grace + record.pace.threshold) > now
+
+
 def _instances(registry: Registry, now: int, grace: int) -> Iterator[tuple[str, int, bool]]:
     for instance, record in registry.holders():
         if record.incarnation:  # else it is a body of what had no room (P18)
-            # After a blackout everybody has a fresh threshold (P24).
-            deadline = max(record.deadline, grace + record.pace.threshold)
-            alive = record.state is State.LIVE and deadline > now
-            yield instance, max(0, now - record.beat), alive
+            yield instance, max(0, now - record.beat), is_alive(record, now, grace)
 
 
 def _slices(registry: Registry, key: str) -> Iterator[tuple[str, int, bool]]:

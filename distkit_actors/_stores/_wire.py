@@ -89,6 +89,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 b"%d" % request.born,
                 _FLAG[request.inherit],
                 *_pace(request.pace),
+                _FLAG[request.refuse],
             ]
         case Load():
             return "load", [b"%d" % request.incarnation, request.cursor.encode()]
@@ -157,8 +158,8 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             return Stale()
         case [b"watched"]:
             return Watched()
-        case [b"peeked", incarnation, born]:
-            return Peeked(int(incarnation), int(born))
+        case [b"peeked", incarnation, born, alive]:
+            return Peeked(int(incarnation), int(born), alive == b"1")
         case [b"opened", incarnation, known, inherited, leftovers]:
             return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
         case [b"loaded", cursor, *pieces]:

@@ -66,6 +66,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.reaping_is_bounded,
     time.an_answer_is_free_of_the_dead,
     time.heartbeats_keep_alive,
+    time.the_living_keep_their_ids,
     time.a_blackout_kills_nobody,
     time.the_departed_are_forgotten,
     time.old_moves_are_forgotten,

@@ -111,10 +111,12 @@ class Client:
     changes it on the way.
     """
 
-    def __init__(self, link: Link, name: str, pace: Pace, *, inherit: bool = False) -> None:
+    def __init__(
+        self, link: Link, name: str, pace: Pace, *, inherit: bool = False, refuse: bool = False
+    ) -> None:
         self.link = link
         self.name = name
-        self.session = Session(name, uuid.uuid4().hex, pace, inherit=inherit)
+        self.session = Session(name, uuid.uuid4().hex, pace, inherit=inherit, refuse=refuse)
         self.opened_by: Open | None = None
 
     async def send(self, request: Request) -> Reply:

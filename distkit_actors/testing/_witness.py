@@ -132,7 +132,8 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                 None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
             )
         case Peeked():
-            what = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
+            numbers = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
+            what = numbers or _flag_complaint(reply.alive, "alive")
         case Opened():
             what = _numbers_complaint(incarnation=reply.incarnation, known=reply.known)
         case MustResume():
@@ -146,6 +147,10 @@ def _complaint(request: Request, reply: Reply) -> str | None:
 
 def _is_int64(value: object) -> bool:
     return type(value) is int and fits(value)
+
+
+def _flag_complaint(flag: object, name: str) -> str | None:
+    return None if type(flag) is bool else f"{flag!r} as {name}"
 
 
 def _numbers_complaint(**numbers: object) -> str | None:

@@ -147,6 +147,7 @@ class Exchange(Desks):
         holder = registry.records.get(request.instance)
         incarnation = holder.incarnation if holder else 0
         live = holder is not None and holder.state is State.LIVE
+        heard = holder is not None and live and holder.deadline > 0
         expiring = set(registry.expiring) if self.mail else set()
         if not self.scope.still:
             self.now += 1
@@ -176,6 +177,8 @@ class Exchange(Desks):
             inherited = live and request.inherit
             if reply.incarnation == incarnation:
                 pass  # the answer to an earlier copy
+            elif request.refuse and heard:
+                raise Violation(f"{request.instance} was taken over, and it is alive")
             elif reply.inherited != inherited:
                 raise Violation(f"{request.instance} inherits: {reply.inherited}")
             else:
@@ -353,6 +356,8 @@ class Exchange(Desks):
                 self._folded(number, token)
         if session.phase is Phase.FENCED:
             self._fenced(number, news, token)
+        elif session.phase is Phase.REFUSED:
+            self._refused(number)
         elif session.phase is Phase.LEFT:
             self.oracle.left(actor.instance)
             self._end(number, "left")
@@ -401,6 +406,14 @@ class Exchange(Desks):
                 if result is Verdict.RETRY and is_write(op) and not self.oracle.lossy:
                     raise Violation(f"{say([op])} took effect, its caller is told it did not")
         self._end(number, "fenced")
+
+    def _refused(self, number: int) -> None:
+        """A newcomer has found somebody alive."""
+        actor = self.actors[number]
+        record = self.ns.registry.records.get(actor.instance)
+        if record is None or record.state is not State.LIVE or record.deadline <= 0:
+            raise Violation(f"{actor.instance}{number} was refused, but nobody alive has its id")
+        self._end(number, "refused")
 
     def _finish(self, number: int, token: Token, results: Iterable[Result]) -> None:
         """The callers are told."""

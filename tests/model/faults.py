@@ -103,4 +103,4 @@ class Faults(Exchange):
     def take_over(self, instance: str, inherit: bool) -> None:
         """Somebody starts with an id that is in use, or was."""
         self._spend("takeover")
-        self._add_actor(instance, inherit=inherit)
+        self._add_actor(instance, inherit=inherit, refuse=self.scope.refuse)

@@ -130,7 +130,7 @@ class Freeze:
     def session(self, s: Session) -> None:
         """Write the instance's half."""
         opening = s.phase in (Phase.PEEK, Phase.OPEN)
-        self.plain += (s.instance, s._base_nonce, s.inherit, s.phase.value, s._attempt)
+        self.plain += (s.instance, s._base_nonce, s.inherit, s.refuse, s.phase.value, s._attempt)
         self.plain.append(s._cursor)
         self.stamps += (s.incarnation, s.known, s.cleared)
         self.seq(s.instance, s.seq)
@@ -177,6 +177,7 @@ class Freeze:
                 self.entries(request.claims)
             case Open():
                 self.plain += ("O", request.instance, request.nonce, request.inherit)
+                self.plain.append(request.refuse)
                 self.stamps += (request.expected, request.born)
             case Load():
                 self.plain += ("L", request.instance, request.cursor)
@@ -290,7 +291,7 @@ class Thaw:
     def session(self) -> Session:
         """Read the instance's half."""
         stamps, plain = self.stamps, self.plain
-        s = Session(next(plain), next(plain), PACE, inherit=next(plain))
+        s = Session(next(plain), next(plain), PACE, inherit=next(plain), refuse=next(plain))
         s.phase, s._attempt, s._cursor = _PHASES[next(plain)], next(plain), next(plain)
         s.incarnation, s.known, s.cleared = next(stamps), next(stamps), next(stamps)
         s.seq, s.used = next(self.seqs), next(self.seqs)
@@ -352,8 +353,8 @@ class Thaw:
                     self.entries(),
                 )
             case "O":
-                nonce, inherit = next(plain), next(plain)
-                return Open(instance, nonce, next(stamps), next(stamps), inherit, PACE)
+                nonce, inherit, refuse = next(plain), next(plain), next(plain)
+                return Open(instance, nonce, next(stamps), next(stamps), inherit, PACE, refuse)
             case "L":
                 return Load(instance, next(stamps), next(plain))
             case _:

@@ -19,7 +19,10 @@ from distkit_actors._core._messages import (
     Journal,
     Load,
     Open,
+    Peek,
+    Peeked,
     Reply,
+    Request,
     Result,
     Resume,
     Stale,
@@ -275,6 +278,27 @@ def _no_fence() -> Sequence[Patch]:
     return [(Namespace, "_judge", changed)]
 
 
+def _open_does_not_refuse() -> Sequence[Patch]:
+    execute = Namespace.execute
+
+    def changed(self: Namespace, request: Request, now: int) -> Reply:
+        return execute(
+            self, replace(request, refuse=False) if isinstance(request, Open) else request, now
+        )
+
+    return [(Namespace, "execute", changed)]
+
+
+def _everybody_is_alive() -> Sequence[Patch]:
+    peek = Namespace._peek
+
+    def changed(self: Namespace, request: Peek, now: int) -> Peeked:
+        peeked = peek(self, request, now)
+        return replace(peeked, alive=peeked.incarnation > 0)
+
+    return [(Namespace, "_peek", changed)]
+
+
 def _late_copies_run() -> Sequence[Patch]:
     def change(ns: Namespace, request: Apply | Resume, reply: Reply | None) -> Reply | None:
         return None if isinstance(reply, Stale) else reply
@@ -388,4 +412,14 @@ MUTANTS: Final = (
         _scope("inc a", 1, "takeover wipe", instances=1, inherit=(True,)),
     ),
     Mutant("nobody is fenced", _no_fence, _scope("inc a", 1, "takeover", instances=1)),
+    Mutant(
+        "one who is alive again is taken over by one who refuses to",
+        _open_does_not_refuse,
+        _scope("inc a", 2, "takeover reap", instances=1, refuse=True),
+    ),
+    Mutant(
+        "the dead keep their ids from one who refuses to take over",
+        _everybody_is_alive,
+        _scope("inc a", 2, "takeover kill", instances=1, refuse=True),
+    ),
 )

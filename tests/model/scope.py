@@ -53,6 +53,8 @@ class Scope:
     still: bool = False
     """The store's clock stands still, so that stamps run ahead of it."""
     inherit: tuple[bool, ...] = (False,)
+    refuse: bool = False
+    """Newcomers do not take an id over from one who is alive."""
     actors: int = 3
     """Most actors, those that took an id over included."""
     closed: bool = False

@@ -36,6 +36,7 @@ SHORT: Final = (
     _scope("rollback", ("inc a", "set a"), 2, "mute", "rollback", beats=False),
     _scope("takeover", ("inc a", "set a"), 2, "takeover", "loss", "late", beats=False),
     _scope("inherit", ("inc a",), 2, "takeover", "wipe", inherit=(True,), beats=False),
+    _scope("refuse", ("inc a",), 3, "takeover", "reap", "kill", "mute", instances=1, refuse=True),
     _scope("leave, kill", ("inc a", "set a", "leave"), 2, "kill", "mute", "reap", beats=False),
     _scope("collect", ("inc a", "set a"), 2, "collect", "reap", operations=2, beats=False),
     _scope("blackout", ("inc a", "put a"), 2, "blackout", "reap", beats=False),

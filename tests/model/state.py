@@ -156,9 +156,9 @@ class WorldState:
         if self.mail and not self._may("late"):
             self.mail = []
 
-    def _add_actor(self, instance: str, *, inherit: bool) -> None:
+    def _add_actor(self, instance: str, *, inherit: bool, refuse: bool = False) -> None:
         nonce = f"n{len(self.actors)}"
-        session = Session(instance, nonce, PACE, inherit=inherit)
+        session = Session(instance, nonce, PACE, inherit=inherit, refuse=refuse)
         actor = Actor(instance, session, self.scope.operations)
         kind = (*self.scope.desks, *"---")["ABC".index(instance)]
         if kind != "-":

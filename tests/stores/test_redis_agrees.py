@@ -51,6 +51,8 @@ KEYS = ["a", "ключ", "}{x", "🦆 @,;|\n\x00", "1"]
 INSTANCES = ["i0", "i1", "и:2{}", "i3"]
 #: Ids that look like something else.
 ODD_IDS = ["nobody", "a", ":inc", ":pad", ":", ""]
+#: Where a session has nothing more to send.
+ENDED = {Phase.FENCED, Phase.LEFT, Phase.REFUSED}
 CONDITIONS = [Eq, Ne, Lt, Le, Gt, Ge]
 SMALL = [-3, -2, -1, 0, 0, 1, 1, 2, 5]
 LARGE = [2**63 - 1, -(2**63), -(2**63) + 1, 2**62, -(2**62), 10**18, -(10**18), 10**18 - 1]
@@ -119,7 +121,8 @@ class History:
 
     def _session(self, instance: str) -> Session:
         nonce = f"n{self.random.getrandbits(32)}"
-        return Session(instance, nonce, PACE, inherit=self.random.random() < 0.5)
+        inherit, refuse = self.random.random() < 0.5, self.random.random() < 0.3
+        return Session(instance, nonce, PACE, inherit=inherit, refuse=refuse)
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -135,7 +138,7 @@ class History:
         if self.calm and self.chance(0.8):
             index = 0
         session = self.sessions[index]
-        if session.phase in (Phase.FENCED, Phase.LEFT) or self.chance(0.02):
+        if session.phase in ENDED or self.chance(0.02):
             # Another one under this name: a restart, or a take-over.
             session = self._session(session.instance)
             self.sessions.append(session)
@@ -259,7 +262,7 @@ class Vigil(History):
         awake = self.sessions[0]
         if self.chance(0.2):
             for _ in range(7):
-                if not awake.idle or awake.phase in (Phase.FENCED, Phase.LEFT):
+                if not awake.idle or awake.phase in ENDED:
                     break  # not the one to do it, or no longer
                 self.twin.now += PACE.threshold // 6
                 awake.begin([], budget=0)
@@ -369,7 +372,8 @@ class Fuzz:
                 self.nonce += rnd.choice([0, 1])
                 expected = record.incarnation if record and rnd.random() < 0.9 else 0
                 nonce = f"n{self.nonce}"
-                return Open(instance, nonce, expected, born, rnd.random() < 0.5, pace)
+                inherit, refuse = rnd.random() < 0.5, rnd.random() < 0.5
+                return Open(instance, nonce, expected, born, inherit, pace, refuse)
             case "load":
                 return Load(instance, incarnation, "")
             case "survey":

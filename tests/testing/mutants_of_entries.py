@@ -12,10 +12,15 @@ from distkit_actors._core._messages import (
     MAX_PURGE,
     Apply,
     Before,
+    Conflict,
     Declined,
     Done,
     Entry,
     Kind,
+    Open,
+    Opened,
+    Peek,
+    Peeked,
     Reply,
     Request,
     Result,
@@ -346,6 +351,54 @@ class ReapsWhereItLooks(Surveys):
                 self._forget(name, now)
 
 
+# ------------------------------------------------------------------------------- opening
+
+
+class Peeks(Namespace):
+    """Says something else of who is alive to those who peek."""
+
+    def _peek(self, request: Peek, now: int) -> Peeked:
+        peeked = super()._peek(request, now)
+        record = self.registry.records.get(request.instance)
+        return replace(peeked, alive=record is not None and self.is_alive(record, peeked.alive))
+
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return alive
+
+
+class PeeksAtNobodyAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return False
+
+
+class PeeksAtTheDeadAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return record.state is not State.LEFT
+
+
+class PeeksAtTheDepartedAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return alive or record.state is State.LEFT
+
+
+class PeeksAtTheOverdueAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return record.state is State.LIVE
+
+
+class TakesOverAlways(Changed):
+    def open(self, request: Open) -> Open:
+        return replace(request, refuse=False)
+
+
+class TakesOverFromNobody(Namespace):
+    def _open(self, request: Open, now: int) -> Opened | Conflict:
+        old = self.registry.records.get(request.instance)
+        if request.refuse and old:
+            return Conflict(old.incarnation)
+        return super()._open(request, now)
+
+
 #: Mutants, by the check that finds each.
 BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     "whole_batches_stand_or_fall": (
@@ -374,6 +427,10 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     "surveys_tell_who_is_there": (
         *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),
         *(TakesALookForABeat, ReapsWhereItLooks),
+    ),
+    "the_living_keep_their_ids": (
+        *(PeeksAtNobodyAlive, PeeksAtTheDeadAlive, PeeksAtTheDepartedAlive),
+        *(PeeksAtTheOverdueAlive, TakesOverAlways, TakesOverFromNobody),
     ),
     "several_keys": (IgnoresWhole,),
     "conditional_operations": (IgnoresConditions, MovesWhatIsDeclined),

@@ -163,6 +163,7 @@ def told(moves: Sequence[tuple[str, int]]) -> Done:
         (Peek("i"), Stale(), "Peek was answered by Stale"),
         (APPLY, Opened(1, 1, inherited=False, leftovers=False), "Apply was answered by Opened"),
         (Peek("i"), Peeked(-1, 0), "-1 as incarnation"),
+        (Peek("i"), Peeked(1, 0, 1), "1 as alive"),  # type: ignore[arg-type]
         (Load("i", 1, ""), Loaded("", [("k", 2**63, 1)]), "as a slice of 'k'"),
         (Load("i", 1, ""), MustResume(None, 1.5), "1.5 as born"),  # type: ignore[arg-type]
         (APPLY, Conflict(True), "True as incarnation"),

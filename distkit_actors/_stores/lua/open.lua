@@ -7,10 +7,12 @@
 --       4 expected incarnation, 0 for none; 5 born: the namespace that was seen
 --       6 '1' to inherit the slices of a living predecessor, else '0'
 --       7 threshold, 8 silence, 9 retention (µs)
+--       10 '1' to take it over from nobody who is alive, else '0'
 -- Reply {opened, incarnation, known, inherited, leftovers}    the last two 0 or 1
 --       {conflict, incarnation}                               not executed; look again
 --@include base
 --@include space
+--@include alive
 --@include sums
 --@include registry
 
@@ -20,11 +22,13 @@ local function opened(inc, known, inherited)
 end
 
 take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
-local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited')
+local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr')
 local holder = old[1] or '0'
 if old[2] == ARGV[3] then
   return opened(holder, old[4], old[5])
 elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) then
+  return {'conflict', holder}
+elseif ARGV[10] == '1' and old[1] and is_alive(instance, old[3], old[6]) then
   return {'conflict', holder}
 end
 

@@ -1,13 +1,14 @@
--- Says which incarnation holds an instance id, and in which namespace (P25).
+-- Says which incarnation holds an instance id, whether it is alive, and in which namespace (P25).
 --
 -- As the first request of every instance it also finds out whether the user may call what the
 -- other scripts call. They must not fail half way: Redis does not undo what came before.
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance
--- Reply {peeked, incarnation or 0, born}
+-- Reply {peeked, incarnation or 0, born, '1' if that incarnation counts as alive}
 --@include base
 --@include space
+--@include alive
 
 -- None of these changes anything.
 local function try_commands()
@@ -27,4 +28,6 @@ take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
 local born = birth()
 save_space()
 try_commands()
-return {'peeked', call('HGET', I, ':inc') or '0', born}
+local holder = call('HMGET', I, ':inc', ':state', ':thr')
+local alive = holder[1] and is_alive(instance, holder[2], holder[3])
+return {'peeked', holder[1] or '0', born, alive and '1' or '0'}

@@ -11,6 +11,7 @@
 --@include base
 --@include space
 --@include sums
+--@include alive
 
 local PAGE = 500
 take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
@@ -26,9 +27,7 @@ end
 local function look_at_instance(name)
   local known = call('HMGET', hash_of(name), ':inc', ':beat', ':state', ':thr')
   if known[1] and known[1] ~= '0' then  -- else it is a body of what had no room (P18)
-    local deadline = tonumber(call('ZSCORE', A, name) or 0)
-    local alive = known[3] == 'live'
-      and math.max(deadline, space.grace + tonumber(known[4])) > now
+    local alive = is_alive(name, known[3], known[4])
     row(name, text(math.max(0, now - tonumber(known[2]))), alive and '1' or '0')
   end
 end
