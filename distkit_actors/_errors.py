@@ -65,6 +65,9 @@ class OutcomeUnknownError(StoreError):
 class InstanceConflictError(DistkitError):
     """A newer counter with the same ``instance_id`` has taken over; this one changes nothing more.
 
+    At the start of a counter that refuses to take over (``on_conflict="refuse"``): a living one
+    has the id; nothing was changed.
+
     An operation on its way while the connection was lost may have taken effect before the
     other one took over (I11).
     """

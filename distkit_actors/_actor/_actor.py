@@ -18,8 +18,13 @@ from __future__ import annotations
 
 import enum
 import logging
+import os
+import sys
+import uuid
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from threading import get_ident
 from typing import Final, cast
 
 import trio
@@ -42,7 +47,7 @@ from ._dispatch import Dispatch
 from ._exchange import Exchange, OnExit
 from ._mailbox import Mailbox
 from ._operations import Operation
-from ._statistics import CounterStatistics
+from ._statistics import CounterState, CounterStatistics
 from ._watches import Watches
 
 logger = logging.getLogger("distkit_actors")
@@ -57,7 +62,7 @@ _TRIPS: Final = 3
 class Life(enum.Enum):
     """Where in its life an actor is; it only moves downwards."""
 
-    NEW = "not started"
+    NEW = "new"
     OPENING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
@@ -81,6 +86,7 @@ class Actor:
     ) -> None:
         self.life = Life.NEW
         self.open = False  # to operations: it runs, and is not superseded
+        self.thread: int | None = None  # where it runs, while it does
         self.failure: Exception | None = None  # what a stop could not do
         self.ledger = None if flush_interval is None else Ledger(self._on_dirty)
         self._store = store
@@ -103,15 +109,22 @@ class Actor:
         self._closed = trio.Event()
         self._dirty = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
+        self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
+        self._superseded = False  # another one has the id
+        self._forked = False  # it runs in the process that this one was forked from
 
     # ------------------------------------------------------------------- callers
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, operation: Operation) -> tuple[int, int]:
         """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
-        if not self.open:
+        if get_ident() != self.thread or not self.open:
             await self.wait_open()
-        self._mailbox.put(operation)
+        try:
+            self._mailbox.put(operation)
+        except RuntimeError:
+            self.check_task()
+            raise
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
 
@@ -159,22 +172,45 @@ class Actor:
         )
 
     async def wait_open(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Do as `check_open`, but a cancelled caller gets its `Cancelled` first.
+        """Do as `check_task` and `check_open`, but a cancelled caller gets its `Cancelled` first.
 
         One cancellation may end both the counter and those who use it, in any order.
         """
+        self.check_task()
         if self.life is not Life.RUNNING:
             await trio.lowlevel.checkpoint_if_cancelled()
         self.check_open()
 
     def check_open(self) -> None:
         """Raise what an operation gets that comes too early, too late, or to the wrong one."""
+        self.check_thread()
+        if self._forked:
+            raise CounterClosedError(
+                "the counter runs in the process that this one was forked from, and is closed "
+                "here: make another one after the fork"
+            )
         if self._session.phase is Phase.FENCED:
             raise self._conflict()
         if self.life is not Life.RUNNING:
+            state = "not started" if self.life is Life.NEW else self.life.value
             raise CounterClosedError(
-                f"the counter is {self.life.value}: operations need `run` or `open` around them"
+                f"the counter is {state}: operations need `run` or `open` around them"
             )
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError in a thread that is not the one it runs in."""
+        if self.thread is not None and get_ident() != self.thread:
+            raise RuntimeError(_elsewhere())
+
+    def check_task(self) -> None:
+        """Raise RuntimeError where no task of trio runs, or one of another thread."""
+        self.check_thread()
+        if not trio.lowlevel.in_trio_task():
+            raise RuntimeError(_elsewhere())
+
+    def now(self) -> float:
+        """Return the time by the clock of the run it runs in."""
+        return trio.current_time() if self._clock is None else self._clock.current_time()
 
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
@@ -206,6 +242,7 @@ class Actor:
 
     async def close(self) -> None:
         """Stop and wait for the end; raise what the stop could not do."""
+        self.check_task()
         if self.life is Life.NEW:
             self.life = Life.CLOSED
             self._closed.set()
@@ -218,34 +255,53 @@ class Actor:
             raise self.failure
 
     def statistics(self) -> CounterStatistics:
-        """Return how things stand."""
-        now, talk = trio.current_time(), self._talk
+        """Return how things stand. Any thread may ask, so what may change is read once."""
+        talk = self._talk
+        sent_at, heard_at = talk.sent_at, talk.heard_at
+        now = 0.0 if sent_at is None and heard_at is None else self.now()
         refused = len(self.ledger.refused) if self.ledger else 0
         return CounterStatistics(
+            state=self.state,
             mailbox_length=self._mailbox.length,
             mailbox_peak=self._mailbox.peak,
             operations_done=self._dispatch.operations_done,
             batches_done=talk.batches,
-            in_flight_age=None if talk.sent_at is None else now - talk.sent_at,
-            pending_keys=len(self.ledger.unsettled()) if self.ledger else 0,
+            in_flight_age=None if sent_at is None else now - sent_at,
+            pending_keys=self.ledger.pending if self.ledger else 0,
             refused_keys=self._refused_keys + refused,
             withheld_slices=len(self._session.withheld),
             stuck_slices=self._session.stuck,
             connected=talk.connected,
             reconnects=max(0, talk.connections - 1),
-            last_heartbeat_age=None if talk.heard_at is None else now - talk.heard_at,
+            last_heartbeat_age=None if heard_at is None else now - heard_at,
         )
+
+    @property
+    def state(self) -> CounterState:
+        """Where in its life it is, in the words of `CounterStatistics`."""
+        if self._superseded:
+            return "superseded"
+        if self.life is Life.RUNNING and self._exchange.outage.is_away:
+            return "away"
+        return self.life.value
+
+    @property
+    def instance_id(self) -> str | None:
+        """The name of the instance; None if it is not drawn yet."""
+        return self._session.instance or None
 
     # ---------------------------------------------------------------------- life
 
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Live: register with the store, call ``started``, work until stopped, leave."""
+        self.check_task()
         if self.life is not Life.NEW:
             raise CounterClosedError(f"a counter runs once, and this one is {self.life.value}")
-        self.life = Life.OPENING
+        self._begin()
         try:
             async with self._store.link(self._prefix) as link:
                 await self._talk.register(link)
+                self._check_registered()
                 self.life = Life.RUNNING
                 self.open = True
                 async with trio.open_nursery() as nursery:
@@ -269,6 +325,27 @@ class Actor:
         if failure is not None:
             raise failure
 
+    def _begin(self) -> None:
+        """Become somebody: in each process that has a copy of what was made, another one (I11)."""
+        self.life = Life.OPENING
+        self.thread, self._clock = get_ident(), trio.lowlevel.current_clock()
+        self._session.name(self._session.instance or str(uuid.uuid4()), uuid.uuid4().hex)
+        self.watches.instance = self._session.instance
+        _running.add(self)
+
+    def _check_registered(self) -> None:
+        match self._session.phase:
+            case Phase.REFUSED:
+                raise InstanceConflictError(
+                    f"a living counter has the instance_id {self._session.instance!r}, and "
+                    "on_conflict is 'refuse'; nothing was changed"
+                )
+            case Phase.FENCED:
+                self._supersede()
+                raise self._conflict()
+            case _:
+                pass
+
     async def _watch(self) -> None:
         try:
             await self._stop_requested.wait()
@@ -281,6 +358,8 @@ class Actor:
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
         self.life = Life.CLOSED
+        self.thread = None
+        _running.discard(self)
         self.open = self._exchange.lets_go = self._talk.connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
@@ -290,19 +369,23 @@ class Actor:
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
         undone = self._dispatch.abandon(waiting, taken)
-        self.watches.close(self._conflict() if self._session.phase is Phase.FENCED else None)
+        self.watches.close(self._conflict() if self._superseded else None)
         if self.ledger is not None:
-            undone += len(self.ledger.unsettled())
+            undone += self.ledger.pending
             self.ledger.close()
+        end: Exception | None = None
+        if self._superseded:
+            void = f" ({undone} counts that were not acknowledged are void)" if undone else ""
+            end = self._conflict(void)  # which has been logged
+        elif undone and not self._forked:
+            end = self._unfinished(undone)
+            logger.error("%s: %s", self._prefix, end)
         if undone:
-            self.failure = self._unfinished(undone)
-            logger.error("%s: %s", self._prefix, self.failure)
+            self.failure = end
         self._closed.set()
-        return self.failure
+        return end
 
     def _unfinished(self, count: int) -> Exception:
-        if self._session.phase is Phase.FENCED:
-            return self._conflict()
         error = StoreUnavailableError(
             f"stopped with {count} counts or operations that the store has not acknowledged; "
             f"tried for {self._exit_grace} s"
@@ -346,14 +429,64 @@ class Actor:
         nursery.cancel()
 
     def _on_superseded(self) -> None:
-        """Somebody newer has the id: nothing more is sent, and everybody hears of it (I11)."""
-        self.open = False
-        logger.warning("%s: %s", self._prefix, self._conflict())
+        """Somebody newer has the id: nothing more is sent, all hear of it, all ends (I11)."""
+        self._supersede()
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)
         self.watches.close(self._conflict())
         if self.ledger is not None:
             self.ledger.close()
+        self._exchange.stop()
+
+    def _supersede(self) -> None:
+        self._superseded, self.open = True, False
+        logger.error("%s: %s", self._prefix, self._conflict())
+
+    def part(self) -> None:
+        """Be closed in a process that was forked: the counter goes on where it was started."""
+        self.life, self.open, self.thread = Life.CLOSED, False, None
+        self._forked = True
+        self._session.phase = Phase.FENCED  # whatever goes on here, nothing is sent
+        self._exchange.stopping, self._exchange.lets_go = True, False
+        if self.ledger is not None:
+            self.ledger.close()
+
+
+#: What to close in a process that is forked.
+_running: Final = weakref.WeakSet[Actor]()
+
+
+def _part_all() -> None:
+    for actor in list(_running):
+        actor.part()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not everywhere
+    os.register_at_fork(after_in_child=_part_all)
+
+
+def _elsewhere() -> str:
+    """Return what is wrong where a counter's own trio does not run."""
+    if _asyncio_runs():
+        return (
+            "called under asyncio: counters work in trio tasks only; from a thread that runs "
+            "asyncio use trio.from_thread.run_sync, or trio.from_thread.run, with a trio_token"
+        )
+    return (
+        "called outside the counter's own trio thread: from another thread use "
+        "trio.from_thread.run_sync(counter.inc_nowait, key), or trio.from_thread.run for what is "
+        "async"
+    )
+
+
+def _asyncio_runs() -> bool:
+    """Tell whether asyncio runs in this thread, without importing it."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
 
 
 def _only_cancelled(error: BaseException) -> bool:

@@ -41,6 +41,11 @@ class Outage:
         else:
             logger.debug("%s: the connection has ended, making another: %s", self._prefix, error)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the store could not be reached, or did not answer, when last tried."""
+        return self._away
+
     def away(self, error: StoreUnavailableError) -> None:
         """The store cannot be reached, or does not answer."""
         self._tell_readers()

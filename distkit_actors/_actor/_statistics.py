@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+CounterState: TypeAlias = Literal[
+    "new", "starting", "running", "away", "superseded", "stopping", "closed"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class CounterStatistics:
-    """A counter at one moment. Ages are in seconds on trio's clock."""
+    """A counter at one moment. Ages are in seconds, on the clock of the trio run it runs in."""
 
+    state: CounterState
+    """Where in its life it is.
+
+    ``"new"``: not started. ``"starting"``: registering. ``"running"``: at work. ``"away"``: it
+    runs, and the store cannot be reached or does not answer. ``"superseded"``: another counter
+    has taken its ``instance_id``, so it has ended or is about to. ``"stopping"``: it finishes
+    what waits, and leaves. ``"closed"``: it has ended, or was closed before it was started.
+    """
     mailbox_length: int
     """Operations that wait to be sent; those in line for a place in the mailbox not included."""
     mailbox_peak: int

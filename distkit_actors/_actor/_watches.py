@@ -127,7 +127,7 @@ class Watches:
     ) -> None:
         self._store = store
         self._prefix = prefix
-        self._instance = instance
+        self.instance = instance
         self._ask = ask
         self._view = view
         self._watchers: dict[str, set[Watcher]] = {}
@@ -249,7 +249,7 @@ class Watches:
 
     async def _lease(self) -> None:
         """Have the store push for a while."""
-        await self._ask(Inquiry(Watch(self._instance, int(_LEASE * 1_000_000))))
+        await self._ask(Inquiry(Watch(self.instance, int(_LEASE * 1_000_000))))
 
     async def _read(self) -> None:
         """Read what is due: new keys at once, others at most once in a lag."""

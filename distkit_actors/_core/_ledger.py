@@ -48,6 +48,13 @@ class Ledger:
         """How many keys have something to send."""
         return len(self._dirty)
 
+    @property
+    def pending(self) -> int:
+        """How many keys have counts that are not acknowledged. Any thread may ask."""
+        # Each is copied in one piece: the counter's thread may go on meanwhile.
+        parts = (tuple(self._sent), tuple(self._seized), tuple(self._dirty.values()))
+        return len({tally for part in parts for tally in part})
+
     def unsettled(self) -> dict[Tally, int]:
         """Return what is pending or in flight, and the number that settles it (`Tally.sent`)."""
         numbers = {tally: tally.sent for tally in (*self._sent, *self._seized)}

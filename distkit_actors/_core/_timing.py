@@ -13,6 +13,11 @@ MICROSECONDS: Final = 1_000_000
 MIN_RETENTION: Final = 3600.0  # seconds
 RETENTION_THRESHOLDS: Final = 20
 
+#: The store counts in microseconds, and writes a sign of life down once in a 64th of the threshold.
+MIN_THRESHOLD: Final = 0.001  # seconds
+#: Stamps and instants, retentions among them, must stay below 2**53 microseconds.
+MAX_THRESHOLD: Final = 100_000_000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -27,8 +32,11 @@ class Timing:
 
         A beat every third of the threshold survives one lost beat (H16).
         """
-        if not 0 < threshold < float("inf"):
-            raise ValueError(f"dead_instance_threshold must be positive seconds, not {threshold}")
+        if not MIN_THRESHOLD <= threshold <= MAX_THRESHOLD:
+            raise ValueError(
+                f"dead_instance_threshold must be {MIN_THRESHOLD:g} to {MAX_THRESHOLD:g} seconds, "
+                f"not {threshold}"
+            )
         if interval is None:
             interval = threshold / 3
         if not 0 < interval <= threshold / 2:

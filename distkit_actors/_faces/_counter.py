@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypedDict, Unpack, cast
 
 import trio
 
-from .._actor._actor import Actor
+from .._actor._actor import Actor, Life
 from .._actor._exchange import OnExit
 from .._actor._operations import Barrier
 from .._actor._statistics import CounterStatistics
@@ -18,6 +17,7 @@ from .._core._messages import Kind
 from .._core._session import Session
 from .._core._timing import Timing
 from .._core._values import CounterValue, checked_count, checked_id, checked_name
+from .._errors import CounterClosedError, InstanceConflictError
 from .._stores._contract import Store
 from .._stores._urls import open_store
 from ._batches import BatchOperations
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+OnConflict: TypeAlias = Literal["take_over", "refuse"]
+
+
 class CounterOptions(TypedDict, total=False):
     """The options of `InstanceAwareCounter`, for `InstanceAwareCounter.open`."""
 
@@ -41,6 +44,7 @@ class CounterOptions(TypedDict, total=False):
     on_exit: OnExit
     inherit: bool
     exit_grace: float
+    on_conflict: OnConflict
 
 
 class InstanceAwareCounter(
@@ -64,9 +68,11 @@ class InstanceAwareCounter(
     Args:
         prefix: Names the family; the same rules as for keys.
         store: A `Store`, or the URL of one, see `open_store`.
-        instance_id: Names this instance; a fresh UUID4 by default. A second counter with
-            the same id takes over from the first, which then gets
-            `InstanceConflictError` (I11).
+        instance_id: Names this instance; by default a fresh UUID4, drawn when it starts. Give
+            one only to a process that can be told from every other that may run at the same
+            time, and that a successor is to take over from: a host name and a slot of its own,
+            say. Never one to several workers (``"web"``, an environment variable that all of
+            them inherit): each that starts would end the one before. See ``on_conflict``.
         dead_instance_threshold: Seconds of silence after which the others drop this
             instance's slices (I3). All instances of a prefix should use the same.
         heartbeat_interval: Seconds between signs of life; a third of the threshold by
@@ -76,14 +82,22 @@ class InstanceAwareCounter(
         on_exit: ``"leave"`` takes the slices away at a clean stop; ``"linger"`` lets them
             count until the threshold has passed, for a successor with the same id and
             ``inherit=True``.
-        inherit: With a given ``instance_id``, continue the counts of a predecessor that is
-            still alive in the store; by default they go at once.
+        inherit: Continue the counts of a predecessor with the same ``instance_id``, which must
+            be given, if its slices still count and nobody has begun to take them away; by
+            default they go at once.
         exit_grace: Seconds that a stop may take for what is not sent yet and for leaving,
-            even under cancellation.
+            even under cancellation. Blocks inside each other stop one after the other, each with
+            a grace of its own; counters that run in one nursery stop at the same time.
+        on_conflict: What to do if another counter has the ``instance_id`` when this one starts.
+            ``"take_over"`` ends the other one, whose `run` then raises `InstanceConflictError`.
+            ``"refuse"`` raises it here and leaves the other one alone, if that is alive: if it
+            was heard within its threshold, so one that crashed or lingers is refused for so long.
 
     Raises:
         InvalidKeyError: The prefix cannot be one.
-        ValueError: Periods that do not fit together, or a bad URL.
+        TypeError: ``store`` is neither a `Store` nor a URL.
+        ValueError: Periods that do not fit together, a bad URL, or ``inherit`` without an
+            ``instance_id``.
 
     Every operation is a checkpoint. None takes a timeout: put a cancel scope around it.
     Cancelled before it was sent, a strict operation never happens; on its way, it happens
@@ -103,19 +117,27 @@ class InstanceAwareCounter(
         on_exit: OnExit = "leave",
         inherit: bool = False,
         exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
         _flush_interval: float | None = None,
     ) -> None:
         self._prefix = checked_name(prefix, "prefix")
-        self._instance_id = str(uuid.uuid4()) if instance_id is None else checked_id(instance_id)
+        # Else it is drawn at the start, as the nonce always is: what is made now may be copied.
+        name = "" if instance_id is None else checked_id(instance_id)
+        if inherit and not name:
+            raise ValueError(
+                "inherit=True needs an instance_id: that of the predecessor whose counts go on"
+            )
+        if on_conflict not in ("take_over", "refuse"):
+            raise ValueError(f"on_conflict must be 'take_over' or 'refuse', not {on_conflict!r}")
         if on_exit not in ("leave", "linger"):
             raise ValueError(f"on_exit must be 'leave' or 'linger', not {on_exit!r}")
         if not exit_grace >= 0:
             raise ValueError(f"exit_grace must be seconds, not {exit_grace}")
         timing = Timing.of(dead_instance_threshold, heartbeat_interval)
         self._actor = Actor(
-            open_store(store) if isinstance(store, str) else store,
+            _checked_store(store),
             self._prefix,
-            Session(self._instance_id, uuid.uuid4().hex, timing.pace, inherit=inherit),
+            Session(name, "", timing.pace, inherit=inherit, refuse=on_conflict == "refuse"),
             timing,
             mailbox_size=mailbox_size,
             on_exit=on_exit,
@@ -138,13 +160,19 @@ class InstanceAwareCounter(
         ``exit_grace`` seconds (I9). A checkpoint. A store that goes away later does not
         end it.
 
+        Here the counter becomes somebody: its id, if none was given, is drawn now. One that was
+        made before the process was forked is another instance in each process. One that runs
+        is closed in a process that is forked from its own.
+
         Raises:
             StoreUnavailableError: At start, the store cannot be reached. At the end,
                 something could not be sent in time; how much is in the message.
             StoreError: At start, the store refuses us.
-            InstanceConflictError: At the end, another counter has taken over, and
-                something that was counted here is void.
+            InstanceConflictError: Another counter has taken the ``instance_id`` over, which is
+                noticed with the next heartbeat, and ends this one: what it counts is void. At
+                start: a living one has the id, and ``on_conflict`` is ``"refuse"``.
             CounterClosedError: This counter was run or closed before.
+            RuntimeError: Not called in a task of trio.
         """
         await self._actor.run(lambda: task_status.started(self))
 
@@ -156,32 +184,63 @@ class InstanceAwareCounter(
 
         Entering it registers the counter, leaving it stops the counter as `aclose` does;
         both are checkpoints. The nursery inside stays out of sight: a failed start and an
-        exception of the body come out as they are, not in a group. A body's exception
-        wins over a stop that fails; the latter is then in its notes. Cancelled, the block
-        is left within ``exit_grace`` seconds. Raises what the constructor and `run` raise.
+        exception of the body come out as they are, not in a group. If another counter takes the
+        ``instance_id`` over, the body is cancelled and `InstanceConflictError` comes out. A
+        body's exception wins over this and over a stop that fails; what `run` raises is then in
+        its notes. Cancelled, the block is left within ``exit_grace`` seconds, and a stop that
+        fails comes out instead of the cancellation. Raises what the constructor and `run` raise.
         """
         return cls(prefix, store, **options)._running()
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[Self]:
-        raised: Exception | None = None
-        failure: BaseException | None = None
+        self._actor.check_task()
+        raised: BaseException | None = None  # by the body, or by what cancels it
+        hidden: BaseException | None = None  # by the nursery that nobody knows of
+        body, end = trio.CancelScope(), _End()
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    await nursery.start(self.run)
-                    yield self
-                except Exception as error:  # noqa: BLE001 - the body's or the start's, raised below
+                    with body:
+                        try:
+                            await nursery.start(self._host, body, end)
+                            if end.error is None:
+                                yield self
+                        except Exception as error:  # noqa: BLE001 - raised below, as it is
+                            raised = error
+                except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                     raised = error
                 self._actor.stop()
-        except BaseExceptionGroup as group:
-            failure = _sole(group)
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+            hidden = error
+        if raised is None or _sole(raised) is None:
+            # The end of the counter is told in place of a cancellation.
+            raised = (hidden and _sole(hidden)) or end.error or raised or hidden
+        elif not end.known_to(raised):
+            raised.add_note(f"the counter has ended with an error, too: {end.error}")
         if raised is not None:
-            if failure is not None and failure is not raised:
-                raised.add_note(f"then the counter could not stop cleanly: {failure}")
             raise raised
-        if failure is not None:
-            raise failure
+
+    async def _host(  # noqa: ASYNC114, ASYNC910 - only `_running` starts it; `run` is a checkpoint
+        self, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Do as `run`; an error ends the body, which hears of it from `_running`."""
+        started = False
+
+        def start() -> None:
+            nonlocal started
+            started = True
+            task_status.started()
+
+        try:
+            await self._actor.run(start)
+        except BaseException as error:  # noqa: ASYNC103 - raised by `_running`
+            end.error = _sole(error)
+            if end.error is None:
+                raise
+            body.cancel()
+            if not started:
+                task_status.started()
 
     async def aclose(self) -> None:
         """Stop gracefully: finish what waits, flush, leave. Idempotent, from any task.
@@ -192,9 +251,24 @@ class InstanceAwareCounter(
         Raises:
             StoreUnavailableError: Something could not be sent within ``exit_grace`` seconds.
                 Only calls that wait for the end get it; later ones return.
-            InstanceConflictError: See `run`.
+            InstanceConflictError: Another counter has taken over, and something that was counted
+                and not acknowledged is void; the same callers.
+            RuntimeError: Not called in a task of trio, or in another thread.
         """
         await self._actor.close()
+
+    async def __aenter__(self) -> Self:  # noqa: ASYNC910 - there is nothing to wait for
+        """Return the counter, which `aclose` ends with the block; it must run already.
+
+        Not a checkpoint. Raises RuntimeError before the start: to run a counter for as long as
+        a block lasts is what `open` does.
+        """
+        if self._actor.life is Life.NEW:
+            raise RuntimeError(
+                f"this counter does not run: use `async with {type(self).__name__}.open(…)`, or "
+                "start its run in a nursery"
+            )
+        return self
 
     async def __aexit__(
         self,
@@ -214,19 +288,30 @@ class InstanceAwareCounter(
 
     @property
     def instance_id(self) -> str:
-        """The name of this instance."""
-        return self._instance_id
+        """The name of this instance.
+
+        Raises CounterClosedError as long as it is not drawn: before the start, if none was given.
+        """
+        name = self._actor.instance_id
+        if name is None:
+            raise CounterClosedError(
+                "the instance_id is drawn at the start, and the counter is not started: give it "
+                "one if it must be known before"
+            )
+        return name
 
     def statistics(self) -> CounterStatistics:
-        """Return how things stand, at any time in a counter's life. Not a checkpoint."""
+        """Return how things stand: at any time in a counter's life, from any thread.
+
+        Before `trio.run`, too, and after it. Not a checkpoint.
+        """
         return self._actor.statistics()
 
     def __repr__(self) -> str:
-        """Show name and state."""
-        return (
-            f"<{type(self).__name__} {self._prefix!r} of instance {self._instance_id!r}, "
-            f"{self._actor.life.value}>"
-        )
+        """Show name and state; see `CounterStatistics.state`."""
+        name = self._actor.instance_id
+        instance = "" if name is None else f" of instance {name!r}"
+        return f"<{type(self).__name__} {self._prefix!r}{instance}, {self._actor.state}>"
 
     # ---------------------------------------------------------------- operations
 
@@ -326,9 +411,38 @@ class InstanceAwareCounter(
         await self._ask(Barrier.CLEAR_OWN)
 
 
-def _sole(error: BaseException) -> BaseException:
-    """Take nurseries that the caller does not know of off a single exception."""
+class _End:
+    """How a counter's `run` has ended, where somebody else raises it."""
+
+    error: BaseException | None = None
+
+    def known_to(self, raised: BaseException) -> bool:
+        """Whether what the body raised says it."""
+        conflict = isinstance(self.error, InstanceConflictError)
+        return (
+            self.error is None
+            or self.error is raised
+            or (conflict and isinstance(raised, InstanceConflictError))
+        )
+
+
+def _checked_store(store: object) -> Store:
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise TypeError(
+            "store must be a Store, such as RedisStore(url) or MemoryStore(), or a URL, such as "
+            f"'redis://localhost', not {type(store).__name__}"
+        )
+    return store
+
+
+def _sole(error: BaseException) -> BaseException | None:
+    """Take groups off a single exception, and cancellations out of them; None if that is all."""
     if not isinstance(error, BaseExceptionGroup):
-        return error
+        return None if isinstance(error, trio.Cancelled) else error
     group = cast("BaseExceptionGroup[BaseException]", error)
-    return _sole(group.exceptions[0]) if len(group.exceptions) == 1 else group
+    _, rest = group.split(trio.Cancelled)
+    if rest is None:
+        return None
+    return _sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest

@@ -17,7 +17,6 @@ class Face(ABC):
     """Has an actor, and asks it."""
 
     _actor: Actor
-    _instance_id: str
 
     async def _ask(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> tuple[int, int]:
         return await self._actor.ask(Operation(kind, key, value))

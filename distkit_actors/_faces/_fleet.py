@@ -36,7 +36,8 @@ class FleetView(Face):
         await self._catch_up()
         rows = await self._survey(Topic.SLICES, key)
         slices = {instance_id: value for instance_id, (value, _) in rows.items()}
-        slices[self._instance_id] = self._own_slice(key, slices.get(self._instance_id, 0))
+        me = self._actor.instance_id or ""
+        slices[me] = self._own_slice(key, slices.get(me, 0))
         return {instance_id: value for instance_id, value in slices.items() if value}
 
     async def keys(self) -> list[str]:
@@ -62,7 +63,7 @@ class FleetView(Face):
             ValueError: It is this counter's own id: use `InstanceAwareCounter.aclose`, or
                 `InstanceAwareCounter.clear_on_instance`.
         """
-        if instance_id == self._instance_id:
+        if instance_id == self._actor.instance_id:
             raise ValueError("a counter cannot forget itself: use aclose or clear_on_instance")
         await self._actor.ask(Operation(Barrier.FORGET, checked_id(instance_id)))
 
@@ -74,7 +75,7 @@ class FleetView(Face):
         rows: dict[str, tuple[int, bool]] = {}
         cursor = ""
         while True:
-            inquiry = Inquiry(Survey(self._instance_id, topic, key, cursor))
+            inquiry = Inquiry(Survey(self._actor.instance_id or "", topic, key, cursor))
             await self._actor.ask(inquiry)
             assert isinstance(inquiry.reply, Surveyed)
             rows |= {name: (number, flag) for name, number, flag in inquiry.reply.rows}

@@ -19,7 +19,7 @@ from .._core._values import CounterValue, checked_count, checked_name, fits
 from .._errors import CounterOverflowError, StoreError
 from .._stores._contract import Store
 from ._batches import checked_counts, checked_names, values_after
-from ._counter import CounterOptions, InstanceAwareCounter
+from ._counter import CounterOptions, InstanceAwareCounter, OnConflict
 from ._handle import BoundCounter
 
 #: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
@@ -58,6 +58,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         on_exit: The same.
         inherit: The same.
         exit_grace: The same.
+        on_conflict: The same.
         flush_interval: Seconds between a first count and the flush that carries it.
         allowed_lag: Seconds for which the store's last word on a key may serve `get`;
             a read that must ask the store waits ten times as long, or as long as the store's
@@ -80,6 +81,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         on_exit: OnExit = "leave",
         inherit: bool = False,
         exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
         flush_interval: float = 0.02,
         allowed_lag: float = 0.02,
     ) -> None:
@@ -97,6 +99,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             on_exit=on_exit,
             inherit=inherit,
             exit_grace=exit_grace,
+            on_conflict=on_conflict,
             _flush_interval=flush_interval,
         )
         self._allowed_lag = allowed_lag
@@ -130,7 +133,13 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         Works on a key never used before, and while the store is away. What the store has to
         refuse later, because of what others count, is raised by `flush` (P32).
 
+        From another thread use ``trio.from_thread.run_sync(counter.inc_nowait, key)``. To call it
+        there directly is a mistake, and mostly raises RuntimeError. Not always: a thread is not
+        told from another where this thread has counted on the key since the last flush, because
+        that alone would take a third as long as counting; a count may then get lost.
+
         Raises:
+            RuntimeError: Called in another thread, as far as that is noticed.
             InvalidKeyError: Not a key; nothing was changed.
             TypeError: ``count`` is no int; nothing was changed.
             CounterOverflowError: The slice or the cumulative, as far as known here, would
@@ -176,7 +185,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     def _tally(self, key: str) -> Tally:
         self._actor.check_open()
-        return self._ledger.tally(checked_name(key), trio.current_time())
+        return self._ledger.tally(checked_name(key), self._actor.now())
 
     def _add(self, tally: Tally, count: int) -> None:
         delta = tally.delta + count
@@ -256,6 +265,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """
         count = checked_count(count)
         checked_name(key)
+        self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
         tally = self._tally(key)
@@ -283,6 +293,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
         """
         wanted = checked_counts(counts)
+        self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
         tallies = [(self._tally(key), count) for key, count in wanted.items()]
@@ -409,7 +420,7 @@ class BoundLaxCounter(BoundCounter):
                 tally.delta = delta
                 return
         self._lax.inc_nowait(self.key, count)
-        self._tally = self._ledger.tally(self.key, trio.current_time())
+        self._tally = self._lax._tally(self.key)  # pyright: ignore[reportPrivateUsage] - ditto
 
     def dec_nowait(self, count: int = 1) -> None:
         """See `LaxInstanceAwareCounter.dec_nowait`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Final, TypeAlias, cast, final
 
 import trio
@@ -54,9 +55,14 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         key, count = checked_name(key), checked_count(count)
         # This is `Actor.ask`: on the hottest of all paths, a frame less is a few percent.
         actor = self._actor
-        if not actor.open:
+        if get_ident() != actor.thread or not actor.open:
             await actor.wait_open()
-        cumulative, own = await _wait_task_rescheduled(actor.add(key, count))
+        try:
+            operation = actor.add(key, count)
+        except RuntimeError:
+            actor.check_task()
+            raise
+        cumulative, own = await _wait_task_rescheduled(operation)
         return _new(CounterValue, (cumulative + count, own + count))
 
     async def get(self, key: str) -> CounterValue:

@@ -57,6 +57,7 @@ class Watching(Face):
     async def _watch(
         self, key: str, lag: float
     ) -> AsyncGenerator[trio.abc.ReceiveChannel[CounterValue]]:
+        self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
         watcher = self._actor.watches.join(key, lag)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import final
 
 import trio
@@ -22,16 +22,21 @@ class MemoryStore(Store):
 
     Its clock is `trio.current_time`, so that tests on trio's mock clock live through
     thresholds and outages in no time. Nothing outlives the object.
+
+    It serves one `trio.run` at a time (RuntimeError else). To the next one it seems that no time
+    has passed since the one before.
     """
 
     def __init__(self) -> None:
+        self._clock = _Clock()
         self._namespaces: dict[str, Namespace] = {}
         self._tidings: dict[str, list[_MemoryTidings]] = {}
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        yield _MemoryLink(self, prefix)
+        with self._clock.in_use():
+            yield _MemoryLink(self, prefix)
 
     @asynccontextmanager
     async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
@@ -49,7 +54,7 @@ class MemoryStore(Store):
         namespace = self._namespaces.get(prefix)
         if namespace is None:
             namespace = self._namespaces[prefix] = Namespace()
-        reply = namespace.execute(request, int(trio.current_time() * _MICROSECONDS))
+        reply = namespace.execute(request, int(self._clock.current_time() * _MICROSECONDS))
         changed = namespace.changed
         if changed is None or changed:
             for tidings in self._tidings.get(prefix, ()):
@@ -65,6 +70,40 @@ class MemoryStore(Store):
 
     def __repr__(self) -> str:
         return f"<MemoryStore with {len(self._namespaces)} namespaces>"
+
+
+class _Clock:
+    """Time that goes on from one `trio.run` to the next, each of which has a clock of its own."""
+
+    def __init__(self) -> None:
+        self._clock: trio.abc.Clock | None = None
+        self._offset = 0.0
+        self._latest = 0.0
+        self._users = 0
+
+    @contextmanager
+    def in_use(self) -> Generator[None]:
+        """Return a block in which no other run may use it."""
+        clock = trio.lowlevel.current_clock()
+        if clock is not self._clock:
+            if self._users:
+                raise RuntimeError(
+                    "this MemoryStore is in use by another trio.run: share it between counters "
+                    "of one run, or use a store that is made to be shared"
+                )
+            if self._clock is not None:
+                self._offset = self._latest - clock.current_time()
+            self._clock = clock
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    def current_time(self) -> float:
+        """Return seconds that never go back."""
+        self._latest = trio.current_time() + self._offset
+        return self._latest
 
 
 class _MemoryLink(Link):

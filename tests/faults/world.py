@@ -83,6 +83,7 @@ class Seat:
         self.blocks: dict[Operation, AbstractAsyncContextManager[CounterValue]] = {}  # inside
         self.out_of_touch = 0.0  # when it was last known to be
         self.is_cut = False
+        self.yields = False  # somebody takes its id, or has taken it
 
 
 class World:
@@ -415,6 +416,7 @@ class World:
     async def _take_over(self, who: int, *, inherit: bool) -> None:
         seat = self._seats[who]
         assert seat.counter is not None
+        seat.yields = True
         newer = await self._join(seat.kind, seat.counter.instance_id, inherit=inherit)
         if inherit:
             seat.life.heir = newer.life
@@ -459,7 +461,9 @@ class World:
                 await seat.stop.wait()
                 if not seat.life.alive:
                     counter._actor._exit_grace = 0.0  # a process that is killed has none
-        except (StoreError, InstanceConflictError):
+        except InstanceConflictError:
+            assert seat.yields
+        except StoreError:
             if seat.life.alive:
                 raise
         finally:

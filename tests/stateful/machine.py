@@ -361,6 +361,9 @@ class Histories(WatchRules, RuleBasedStateMachine):
                     pass
                 else:
                     raise AssertionError(f"{member} does not know that somebody has its id")
+            assert member.over.is_set(), f"{member} goes on without its id"
+            assert isinstance(member.failure, InstanceConflictError), member.failure
+            assert member.counter.statistics().state == "superseded"
             member.stopping = True
             with suppress(InstanceConflictError):
                 await member.close()

@@ -44,6 +44,7 @@ async def generic(counter: InstanceAwareCounter) -> None:
     await counter.clear_on_instance()
     assert_type(counter.bind("k"), BoundCounter)
     assert_type(counter.statistics(), CounterStatistics)
+    assert_type(counter.statistics().state == "away", bool)
     assert_type(counter.prefix, str)
     assert_type(counter.instance_id, str)
     cumulative, own = await counter.get("k")
@@ -106,7 +107,9 @@ async def embedded(nursery: trio.Nursery) -> None:
     await generic(strict)
     async with StrictInstanceAwareCounter.open("app", "memory://", exit_grace=1.0) as opened:
         assert_type(opened, StrictInstanceAwareCounter)
-    async with LaxInstanceAwareCounter.open("app", "memory://", allowed_lag=0.1) as lax:
+    async with LaxInstanceAwareCounter.open(
+        "app", "memory://", allowed_lag=0.1, instance_id="slot 1", on_conflict="refuse"
+    ) as lax:
         assert_type(lax, LaxInstanceAwareCounter)
         lax.inc_nowait("k")
         assert_type(lax.get_nowait("k"), CounterValue)
@@ -156,3 +159,5 @@ async def mistakes(strict: StrictInstanceAwareCounter, lax: LaxInstanceAwareCoun
     InstanceAwareCounter("app", "memory://")  # type: ignore[abstract]
     RedisStore("redis://", transport="other")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", "memory://", on_exit="stay")  # type: ignore[arg-type]
+    StrictInstanceAwareCounter("app", "memory://", on_conflict="wait")  # type: ignore[arg-type]
+    StrictInstanceAwareCounter("app", None)  # type: ignore[arg-type]

@@ -1,0 +1,341 @@
+"""A counter where its trio does not run: in another thread, under asyncio, before and after."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from distkit_actors import (
+    CounterClosedError,
+    CounterStatistics,
+    Eq,
+    InstanceAwareCounter,
+    LaxInstanceAwareCounter,
+    MemoryStore,
+    StrictInstanceAwareCounter,
+)
+from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+
+KINDS = {"strict": StrictInstanceAwareCounter, "lax": LaxInstanceAwareCounter}
+
+
+def _sync_calls(counter: InstanceAwareCounter) -> dict[str, Callable[[], object]]:
+    """Every plain method that counts or reads."""
+    if not isinstance(counter, LaxInstanceAwareCounter):
+        return {}
+    handle = counter.bind("new")
+    return {
+        "inc_nowait": lambda: counter.inc_nowait("new"),
+        "dec_nowait": lambda: counter.dec_nowait("new"),
+        "get_nowait": lambda: counter.get_nowait("new"),
+        "handle.inc_nowait": handle.inc_nowait,
+        "handle.dec_nowait": handle.dec_nowait,
+        "handle.get_nowait": handle.get_nowait,
+    }
+
+
+def _async_calls(counter: InstanceAwareCounter) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Every async method."""
+    handle = counter.bind("k")
+
+    async def enter(block: Any) -> None:
+        async with block:
+            raise AssertionError
+
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "run": counter.run,
+        "aclose": counter.aclose,
+        "inc": lambda: counter.inc("k"),
+        "dec": lambda: counter.dec("k"),
+        "get": lambda: counter.get("k"),
+        "set": lambda: counter.set("k", 1),
+        "set_on_instance": lambda: counter.set_on_instance("k", 1),
+        "delete": lambda: counter.delete("k"),
+        "delete_on_instance": lambda: counter.delete_on_instance("k"),
+        "clear": counter.clear,
+        "clear_on_instance": counter.clear_on_instance,
+        "inc_all": lambda: counter.inc_all({"k": 1}),
+        "inc_all of nothing": lambda: counter.inc_all({}),
+        "set_all": lambda: counter.set_all({"k": 1}),
+        "set_all_on_instance": lambda: counter.set_all_on_instance({"k": 1}),
+        "get_all": lambda: counter.get_all(["k"]),
+        "get_all_on_instance": lambda: counter.get_all_on_instance(["k"]),
+        "inc_if": lambda: counter.inc_if("k", Eq(0)),
+        "set_if": lambda: counter.set_if("k", Eq(0), 1),
+        "set_on_instance_if": lambda: counter.set_on_instance_if("k", Eq(0), 1),
+        "inc_all_if": lambda: counter.inc_all_if({"k": (Eq(0), 1)}),
+        "instances": counter.instances,
+        "slices": lambda: counter.slices("k"),
+        "keys": counter.keys,
+        "forget": lambda: counter.forget("nobody"),
+        "hold": lambda: enter(counter.hold("k")),
+        "hold with a limit": lambda: enter(counter.hold("k", limit=5)),
+        "hold beyond the limit": lambda: enter(counter.hold("k", limit=-(2**63))),
+        "watch": lambda: enter(counter.watch("k")),
+        "wait_until": lambda: counter.wait_until("k", Eq(0)),
+        "handle.inc": handle.inc,
+        "handle.get": handle.get,
+    }
+    if isinstance(counter, LaxInstanceAwareCounter):
+        calls["flush"] = counter.flush
+    return calls
+
+
+def _by_hand(call: Callable[[], Awaitable[object]]) -> None:
+    """Run a coroutine up to where it waits."""
+    awaitable = call()
+    next(awaitable.__await__())
+
+
+def _by_another_trio(call: Callable[[], Awaitable[object]]) -> None:
+    trio.run(lambda: _awaited(call))  # type: ignore[arg-type]
+
+
+def _by_asyncio(call: Callable[[], Awaitable[object]]) -> None:
+    asyncio.run(_awaited(call))
+
+
+def _not_done(name: str, function: Callable[..., object], *arguments: object) -> None:
+    function(*arguments)
+    raise AssertionError(f"{name} went well")
+
+
+async def _awaited(call: Callable[[], Awaitable[object]]) -> None:
+    await call()
+
+
+@both_flavours
+@on_memory
+@pytest.mark.parametrize(
+    ("by", "match"),
+    [
+        (_by_hand, r"trio\.from_thread\.run_sync"),
+        (_by_another_trio, r"trio\.from_thread\.run_sync"),
+        (_by_asyncio, "under asyncio"),
+    ],
+)
+async def test_no_other_thread_may_call(
+    world: World, flavour: Flavour, by: Callable[[Any], None], match: str
+) -> None:
+    """Whatever is called there says what to do, and does nothing; the counter goes on."""
+    counter = await world.make(flavour)
+    await counter.inc("k", 5)
+
+    def everything() -> None:
+        for name, call in _async_calls(counter).items():
+            with pytest.raises(RuntimeError, match=match):
+                _not_done(name, by, call)
+        for name, sync_call in _sync_calls(counter).items():
+            with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync"):
+                _not_done(name, sync_call)
+        if flavour == "lax":
+            trio.from_thread.run_sync(counter.inc_nowait, "k")
+        assert "running" == counter.statistics().state
+
+    await trio.to_thread.run_sync(everything)
+    value = await counter.get("k")
+    assert value.cumulative == (6 if flavour == "lax" else 5)
+    assert ["k"] == await counter.keys()
+
+
+@both_flavours
+def test_asyncio_is_told_that_it_is_the_wrong_one(flavour: Flavour) -> None:
+    """Before the start, too: of every method, and of `open`."""
+    counter = KINDS[flavour]("p", MemoryStore())
+
+    async def main() -> None:
+        for call in _async_calls(counter).values():
+            with pytest.raises(RuntimeError, match="under asyncio"):
+                await call()
+        with pytest.raises(RuntimeError, match="under asyncio"):
+            async with KINDS[flavour].open("p", MemoryStore()):
+                raise AssertionError
+        for sync_call in _sync_calls(counter).values():
+            with pytest.raises(CounterClosedError, match="not started"):
+                sync_call()
+
+    asyncio.run(main())
+    assert "new" == counter.statistics().state
+
+
+@both_flavours
+def test_without_trio_the_message_says_so(flavour: Flavour) -> None:
+    """A coroutine that nobody runs."""
+    for call in _async_calls(KINDS[flavour]("p", MemoryStore())).values():
+        with pytest.raises(RuntimeError, match="outside the counter's own trio thread"):
+            _by_hand(call)
+
+
+# --------------------------------------------------------------------------------- statistics
+
+
+@both_flavours
+def test_statistics_can_be_had_before_and_after(flavour: Flavour) -> None:
+    """Where no clock runs there is no age, and later it goes on."""
+    counter = KINDS[flavour]("p", MemoryStore())
+    new = counter.statistics()
+    assert ("new", None, None) == (new.state, new.last_heartbeat_age, new.in_flight_age)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(counter.run)
+            await counter.inc("k")
+            assert "running" == counter.statistics().state
+            await counter.aclose()
+
+    trio.run(main)
+    first, second = counter.statistics(), counter.statistics()
+    assert "closed" == first.state == second.state
+    assert first.in_flight_age is None
+    assert first.last_heartbeat_age is not None
+    assert second.last_heartbeat_age is not None
+    assert 0 <= first.last_heartbeat_age <= second.last_heartbeat_age
+
+
+async def test_statistics_can_be_had_in_any_thread() -> None:
+    """While the counter is at work: nothing breaks, and nothing is odd."""
+    async with LaxInstanceAwareCounter.open("p", MemoryStore(), flush_interval=0.001) as counter:
+        seen: list[CounterStatistics] = []
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.is_set():
+                seen.append(counter.statistics())
+                assert "running" in repr(counter)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, look)
+            try:
+                number = 0
+                while len(seen) < 2000:
+                    for _ in range(100):
+                        counter.inc_nowait(f"k-{number % 5000}")
+                        number += 1
+                    await trio.lowlevel.checkpoint()
+            finally:
+                stop.set()
+        await counter.flush()
+    assert all(statistics.state == "running" for statistics in seen)
+    assert any(statistics.pending_keys for statistics in seen)
+
+
+@both_flavours
+@on_memory
+async def test_the_state_tells_where_in_its_life_a_counter_is(
+    world: World, flavour: Flavour
+) -> None:
+    """And `repr` shows it."""
+    counter = world.build(flavour, exit_grace=60.0)
+    states: list[str] = []
+
+    def note() -> None:
+        state = counter.statistics().state
+        states.append(state)
+        assert repr(counter).endswith(f", {state}>")
+
+    note()
+    world.wire(counter).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.start, counter)
+        await trio.sleep(0.1)
+        note()
+        world.wire(counter).release()
+    note()
+    world.wire(counter).cut()
+    await world.intervals(2)
+    note()
+    world.wire(counter).heal()
+    await world.rejoin(counter)
+    note()
+    world.wire(counter).away(None)
+    await world.intervals(2)
+    note()
+    world.wire(counter).forget_plan()
+    await world.rejoin(counter)
+    note()
+    world.wire(counter).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(counter.aclose)
+        await trio.sleep(0.1)
+        note()
+        world.wire(counter).release()
+    note()
+    away_and_back = ["away", "running"]
+    expected = ["new", "starting", "running", *away_and_back, *away_and_back, "stopping", "closed"]
+    assert expected == states
+
+
+@both_flavours
+async def test_a_counter_closed_before_its_start_is_closed(world: World, flavour: Flavour) -> None:
+    """It never had an id."""
+    counter = world.build(flavour)
+    await counter.aclose()
+    assert "closed" == counter.statistics().state
+    assert repr(counter).endswith(", closed>")
+
+
+# ------------------------------------------------------------------------------- memory store
+
+
+def test_a_memory_store_outlives_a_run() -> None:
+    """The next run has a clock of its own, and the store's goes on from where it was."""
+    store = MemoryStore()
+
+    async def linger(clock_from: float) -> None:
+        async with StrictInstanceAwareCounter.open(
+            "p", store, on_exit="linger", dead_instance_threshold=10.0
+        ) as counter:
+            await trio.sleep(clock_from)
+            await counter.inc("k")
+
+    async def look() -> list[int]:
+        async with StrictInstanceAwareCounter.open(
+            "p", store, dead_instance_threshold=10.0
+        ) as counter:
+            values = [(await counter.get("k")).cumulative]
+            await trio.sleep(9.0)
+            values.append((await counter.get("k")).cumulative)
+            await trio.sleep(2.0)
+            values.append((await counter.get("k")).cumulative)
+            return values
+
+    def mock() -> trio.testing.MockClock:
+        return trio.testing.MockClock(autojump_threshold=0)
+
+    trio.run(linger, 1000.0, clock=mock())
+    assert [1, 1, 0] == trio.run(look, clock=mock())  # whose clock begins at 0
+    trio.run(linger, 0.0)
+    assert [1, 1, 0] == trio.run(look, clock=mock())
+
+
+async def test_a_memory_store_is_for_one_run_at_a_time() -> None:
+    """Another one, in another thread, is told so."""
+    store = MemoryStore()
+
+    async def other() -> None:
+        async with StrictInstanceAwareCounter.open("p", store):
+            raise AssertionError
+
+    def run_another() -> None:
+        with pytest.raises(RuntimeError, match=r"in use by another trio\.run"):
+            trio.run(other)
+
+    async with StrictInstanceAwareCounter.open("p", store) as counter:
+        await trio.to_thread.run_sync(run_another)
+        assert (1, 1) == await counter.inc("k")
+    await trio.to_thread.run_sync(_run_alone, store)
+
+
+def _run_alone(store: MemoryStore) -> None:
+    async def main() -> None:
+        async with StrictInstanceAwareCounter.open("p", store) as counter:
+            assert (1, 1) == await counter.inc("k")
+
+    trio.run(main)

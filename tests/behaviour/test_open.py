@@ -1,0 +1,174 @@
+"""What comes out of the block of `open`, whatever happens to its start, its body and its stop."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import pytest
+import trio
+
+from distkit_actors import (
+    LaxInstanceAwareCounter,
+    MemoryStore,
+    RedisStore,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors.testing import FaultyStore
+from tests.behaviour.world import Tap, World, on_memory
+
+Body = Literal["fine", "raises", "raises a group", "cancelled", "cancelled and raises", "exits"]
+BODIES = ["fine", "raises", "raises a group", "cancelled", "cancelled and raises", "exits"]
+
+
+class MineError(Exception):
+    """The body's."""
+
+
+async def _do(body: Body, scope: trio.CancelScope) -> None:
+    """Do what a body does, and raise what it raises."""
+    if "cancelled" in body:
+        scope.cancel()
+    match body:
+        case "raises":
+            raise MineError
+        case "raises a group":
+            raise ExceptionGroup("mine", [MineError()])
+        case "cancelled":
+            await trio.sleep_forever()
+        case "cancelled and raises":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                raise MineError
+        case "exits":
+            raise SystemExit(3)
+        case _:
+            pass
+
+
+@on_memory
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("stop", ["stop is fine", "stop fails", "actor has a bug"])
+async def test_nothing_shows_the_nursery_inside(world: World, body: Body, stop: str) -> None:
+    """The body's error comes out as it was raised; else the stop's, by itself and in no group."""
+    tap = Tap(world.backend.store())
+    wire = FaultyStore(tap)
+    error: BaseException | None = None
+    counter = None
+    try:
+        with trio.CancelScope() as scope:
+            async with LaxInstanceAwareCounter.open(
+                world.prefix, wire, exit_grace=0.5, dead_instance_threshold=world.threshold
+            ) as counter:
+                counter.inc_nowait("k")
+                if stop == "stop fails":
+                    wire.cut()
+                elif stop == "actor has a bug":
+                    tap.bug = ZeroDivisionError("oh")
+                await _do(body, scope)
+    except BaseException as raised:  # noqa: BLE001 - looked at below
+        error = raised
+    assert counter is not None
+    assert "closed" == counter.statistics().state
+    own = {
+        "raises": MineError,
+        "raises a group": ExceptionGroup,
+        "cancelled and raises": ExceptionGroup,
+        "exits": SystemExit,
+    }.get(body)
+    failure = {"stop fails": StoreUnavailableError, "actor has a bug": ZeroDivisionError}.get(stop)
+    assert type(error) is (own or failure or type(None))
+    notes = getattr(error, "__notes__", [])
+    if own and failure:
+        assert any("1 counts" in note or "oh" in note for note in notes), notes
+    if isinstance(error, BaseExceptionGroup):
+        assert [MineError] == [type(member) for member in error.exceptions]
+    assert scope.cancelled_caught == (
+        body == "cancelled and raises" or (body == "cancelled" and failure is None)
+    )
+
+
+@on_memory
+@pytest.mark.parametrize("start", ["cannot connect", "is cancelled", "has a bug"])
+async def test_a_start_that_fails_enters_no_block(world: World, start: str) -> None:
+    """Its error comes out by itself, and a cancellation is caught where it was made."""
+    tap = Tap(world.backend.store())
+    wire = FaultyStore(tap)
+    expected: dict[str, type[BaseException]] = {
+        "cannot connect": StoreUnavailableError,
+        "has a bug": ZeroDivisionError,
+    }
+    if start == "is cancelled":
+        wire.hold()
+    elif start == "cannot connect":
+        wire.cut()
+    else:
+        tap.bug = ZeroDivisionError("oh")
+    raises: Any = pytest.raises(expected[start]) if start in expected else nullcontext()
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await trio.sleep(0.1)
+            scope.cancel()
+
+        nursery.start_soon(end)
+        scope = trio.CancelScope()
+        with raises, scope:
+            async with StrictInstanceAwareCounter.open(world.prefix, wire):
+                raise AssertionError
+        nursery.cancel_scope.cancel()
+    assert scope.cancelled_caught == (start == "is cancelled")
+
+
+# -------------------------------------------------------------------------- what is not a block
+
+
+async def test_a_counter_that_does_not_run_is_no_block() -> None:
+    """`async with Counter(…)` would give one that does nothing: it says what to write instead."""
+    for kind in (StrictInstanceAwareCounter, LaxInstanceAwareCounter):
+        with pytest.raises(RuntimeError, match=rf"{kind.__name__}\.open"):
+            async with kind("p", MemoryStore()):
+                raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+@pytest.mark.parametrize("store", [object(), None, b"redis://localhost", MemoryStore, 1])
+def test_what_is_no_store_is_refused_at_once(kind: Any, store: object) -> None:
+    """With what is expected instead."""
+    with pytest.raises(TypeError, match=r"RedisStore\(url\).*redis://localhost"):
+        kind("p", store)
+
+
+def test_a_client_of_redis_is_no_store() -> None:
+    """Nor is anything of a library for Redis."""
+    redis = pytest.importorskip("redis")
+    with pytest.raises(TypeError, match="not Redis"):
+        StrictInstanceAwareCounter("p", redis.Redis())  # type: ignore[arg-type]
+    assert StrictInstanceAwareCounter("p", RedisStore("redis://localhost")).prefix == "p"
+
+
+def test_nothing_is_inherited_by_nobody() -> None:
+    """`inherit=True` continues the counts of an id, which must be given."""
+    with pytest.raises(ValueError, match="inherit=True needs an instance_id"):
+        StrictInstanceAwareCounter("p", MemoryStore(), inherit=True)
+    with pytest.raises(ValueError, match="inherit=True needs an instance_id"):
+        LaxInstanceAwareCounter("p", MemoryStore(), inherit=True)
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1e-7, 0.0009, 1e9, float("inf"), float("nan")])
+def test_a_threshold_that_no_store_can_keep_is_refused(threshold: float) -> None:
+    """With the smallest and the largest that are allowed."""
+    with pytest.raises(ValueError, match=r"dead_instance_threshold must be 0\.001 to 1e\+08"):
+        StrictInstanceAwareCounter("p", MemoryStore(), dead_instance_threshold=threshold)
+
+
+async def test_the_smallest_and_the_largest_threshold_work() -> None:
+    """To the end of a life."""
+    for threshold in (0.001, 1e8):
+        async with StrictInstanceAwareCounter.open(
+            "p", MemoryStore(), dead_instance_threshold=threshold
+        ) as counter:
+            assert (1, 1) == await counter.inc("k")
