@@ -32,7 +32,7 @@ _AWAY: Final = frozenset(
 
 #: What to do about some of them.
 _AWAY_ADVICE: Final[Mapping[str | None, str]] = {
-    NO_CLIENT: "it takes no more connections, so raise its maxclients, or end some that nobody needs",
+    NO_CLIENT: "it takes no more connections, so raise its maxclients, or end some of them",
 }
 
 #: What to do about the others that mean that nothing was executed.

@@ -574,7 +574,7 @@ def test_options_in_a_url_are_what_they_say() -> None:
         "rediss://u%40:p%2Fw@h:7/3?client_name=a+b&ssl_ca_certs=/ca&ssl_check_hostname=false"
         "&ssl_min_version=TLSv1.3&ssl_password=s%2525&ssl_include_verify_flags=VERIFY_X509_STRICT"
     )
-    settings = store._make()
+    settings = store._credentials._make()
     assert (settings.username, settings.password) == ("u@", "p/w")
     assert (settings.db, settings.client_name) == (3, "a b")
     context = settings.ssl_context  # type: ignore[attr-defined]

@@ -144,7 +144,7 @@ def test_a_url_that_is_refused_or_taken_tells_nothing(secret: str, escaped: bool
 
 # ------------------------------------------------------------------ around a connection
 
-SECRET = "QXZ-789/Ж?J@Ψ:ZZX[9]"
+SECRET = "QXZ-ZJX/Ж?J@Ψ:ZZX[J]"  # no digits, which a port may have
 URL = f"redis://user%2FJJJ:{quote(SECRET, safe='')}@{LOOPBACK}:"
 
 
@@ -160,6 +160,23 @@ def store_at(port: int, transport: str, rest: str = "") -> RedisStore:
         response_timeout=0.5,
         transport=transport,  # type: ignore[arg-type]
     )
+
+
+class Provider:
+    """Says what the password is when it is asked."""
+
+    def get_credentials(self) -> tuple[str, str]:
+        return "user/JJJ", SECRET
+
+
+class AsyncProvider:
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return "user/JJJ", SECRET
+
+
+class FailingProvider:
+    def get_credentials(self) -> tuple[str, str]:
+        raise ValueError(f"no answer to {SECRET}")
 
 
 async def failure_of(store: RedisStore, prefix: str) -> StoreError:
@@ -204,6 +221,23 @@ async def test_a_server_that_answers_oddly_gets_nothing_told(
     check_all(await failure_of(store, fresh_prefix), store, caplog)
 
 
+@pytest.mark.parametrize("provider", [Provider, AsyncProvider, FailingProvider])
+async def test_a_provider_is_told_of_to_nobody(
+    provider: type[Provider],
+    transport: str,
+    nursery: trio.Nursery,
+    fresh_prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = RedisStore(
+        f"redis://{LOOPBACK}:{await listen(nursery, complain)}",
+        transport=transport,  # type: ignore[arg-type]
+        credential_provider=provider(),
+    )
+    check_all(await failure_of(store, fresh_prefix), store, caplog)
+
+
 @pytest.mark.parametrize("rest", ["", "/3?client_name=me", "?ssl"], ids=["plain", "options", "TLS"])
 async def test_a_server_that_is_not_there_gets_nothing_told(
     rest: str, transport: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
@@ -229,7 +263,7 @@ async def test_a_server_without_the_command_tells_nothing(
     with RedisServer(config={"rename-command AUTH": ""}) as server:
         store = store_at(server.port, transport)
         error = await failure_of(store, fresh_prefix)
-    assert "does not have a command" in str(error)
+    assert "does not know a command" in str(error)
     check_all(error, store, caplog)
 
 
