@@ -144,7 +144,7 @@ class Actor:
 
     def _view(self, key: str, found: Before) -> CounterValue:
         """Return a value as own reads show it (I8)."""
-        tally = self.ledger.tallies.get(key) if self.ledger is not None else None
+        tally = self.ledger.find(key) if self.ledger is not None else None
         return CounterValue(*found) if tally is None or not tally.known else tally.value
 
     def own_keys(self) -> set[str]:

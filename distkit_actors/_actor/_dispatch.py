@@ -7,7 +7,7 @@ when it knows what became of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -44,10 +44,11 @@ class FlushTicket:
         self.event = trio.Event()
         self.error: Exception | None = None
 
-    def settled(self) -> bool:
-        """Look at what has been acknowledged; True when nothing is missing."""
-        for tally in [t for t, number in self.unsettled.items() if t.acknowledged >= number]:
-            del self.unsettled[tally]
+    def settled(self, tallies: Iterable[Tally]) -> bool:
+        """Look whether these have been acknowledged; True when nothing is missing at all."""
+        for tally in tallies:
+            if tally.acknowledged >= self.unsettled.get(tally, tally.acknowledged + 1):
+                del self.unsettled[tally]
         return not self.unsettled
 
 
@@ -334,6 +335,8 @@ class Dispatch:
             self.mailbox.give_back([operation])
             return
         if not errand.settle(results):
+            if self.ledger is not None:
+                errand.teach(self.ledger, now)
             return
         self._errand = None
         known = not isinstance(errand.error, OutcomeUnknownError)
@@ -484,8 +487,9 @@ class Dispatch:
             self._tickets.remove(ticket)
 
     def _punch(self, settled: Sequence[str]) -> None:
-        if settled and self._tickets:
-            done = [ticket for ticket in self._tickets if ticket.settled()]
+        if settled and self._tickets and self.ledger is not None:
+            tallies = [self.ledger.tallies[key] for key in settled]
+            done = [ticket for ticket in self._tickets if ticket.settled(tallies)]
             for ticket in done:
                 self._tickets.remove(ticket)
                 ticket.event.set()

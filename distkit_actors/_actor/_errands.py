@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 
 from .._core._holds import Holds
 from .._core._ledger import Ledger
@@ -38,7 +40,7 @@ class Errand(ABC):
         """Take in what became of them; True when there is nothing more to send."""
 
     def teach(self, ledger: Ledger, now: float) -> None:  # noqa: B027 - some have nothing to tell
-        """Tell a lax counter what it found."""
+        """Tell a lax counter what it found in its last step."""
 
     def end_holds(self, holds: Holds, at: int) -> None:  # noqa: B027 - most make none void
         """End the holds whose additions it made void."""
@@ -76,18 +78,22 @@ class ClearOwnErrand(Errand):
     def __init__(self, operation: Operation, session: Session) -> None:
         super().__init__(operation)
         self._session = session
-        self._removed: dict[str, int] = {}  # {key: cumulative afterwards}
+        self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
         self._refused: list[str] = []
         self._tried: set[str] = set()
+        self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
         self._step: list[str] = []
 
     def step(self) -> list[Entry]:
         """See `Errand.step`."""
-        self._step = self._left()[:MAX_ENTRIES]
+        self._step = []
+        while len(self._step) < MAX_ENTRIES and self._any_left():
+            self._step.append(self._left.popleft())
         return [Entry(Kind.PUT, key, 0) for key in self._step]
 
     def settle(self, results: Sequence[Result]) -> bool:
         """See `Errand.settle`."""
+        self._removed = {}
         for key, result in zip(self._step, results, strict=False):
             self.begun = True
             self._tried.add(key)
@@ -97,17 +103,30 @@ class ClearOwnErrand(Errand):
                 self._refused.append(key)
         if self._refused:
             self.error = _stuck(self._refused)
-        return not self._left()
+        return not self._any_left()
 
     def teach(self, ledger: Ledger, now: float) -> None:
         """See `Errand.teach`."""
         for key, cumulative in self._removed.items():
             ledger.read(key, cumulative, 0, now)
 
-    def _left(self) -> list[str]:
-        keys = dict.fromkeys(self._session.slices)
-        keys |= dict.fromkeys(key for key, _ in self._session.withheld)
-        return [key for key in keys if key not in self._tried]
+    def _any_left(self) -> bool:
+        """Return whether a key is left that has something, and see to it that it comes first.
+
+        All keys are looked at once, and then those that are left, as a return to the store in
+        between may have changed which they are.
+        """
+        slices, withheld = self._session.slices, self._session.withheld
+        while True:
+            while self._left:
+                key = self._left[0]
+                if key not in self._tried and (key in slices or key in withheld.keys):
+                    return True
+                self._left.popleft()
+            keys = dict.fromkeys(chain(slices, withheld.keys))
+            self._left.extend([k for k in keys if k not in self._tried] if self._tried else keys)
+            if not self._left:
+                return False
 
 
 class BundleErrand(Errand):

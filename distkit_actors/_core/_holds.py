@@ -47,7 +47,7 @@ class Holds:
 
     def moved(self, epochs: Mapping[str, int], dropped: Iterable[str]) -> None:
         """Take in moves: to these epochs, and those that took the own slice with them."""
-        for key in dropped:
+        for key in dropped if self._by_key else ():
             for hold in self._by_key.pop(key, ()):
                 self._void(hold)
         for key in epochs.keys() & self._by_key.keys():

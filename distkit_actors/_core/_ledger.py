@@ -6,8 +6,8 @@ becomes of that.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from ._holds import Hold
@@ -30,6 +30,15 @@ class Settled(NamedTuple):
     """Whose additions the store has no room to take back now."""
 
 
+class _Clear(NamedTuple):
+    """The last clear."""
+
+    own: Callable[[str], int]
+    """What the own slice of a key is."""
+    by_us: bool
+    at: float
+
+
 class Ledger:
     """The tallies of one lax counter, and which of them have something to send."""
 
@@ -37,11 +46,15 @@ class Ledger:
         self.tallies: dict[str, Tally] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
         self._on_dirty = on_dirty
-        self._dirty: dict[str, Tally] = {}  # in the order in which they were first touched
+        # Ordered dicts, as the first of a plain one is found behind the places of all that left.
+        self._dirty: OrderedDict[str, Tally] = OrderedDict()  # as they were first touched
         self._sent: list[Tally] = []  # in the order of their entries
         self._seized: list[Tally] = []  # void if the clear on its way succeeds
         self._replaced: list[Hold] = []  # additions that went with all the rest
-        self._idle: dict[str, float] = {}  # {key without a slice: since when}
+        # Tallies with nothing to send that nobody has looked at since the last clear.
+        self._before: dict[str, Tally] = {}
+        self._clear = _Clear(lambda _: 0, by_us=True, at=0.0)
+        self._idle: OrderedDict[str, float] = OrderedDict()  # {key without a slice: since when}
 
     @property
     def dirty(self) -> int:
@@ -57,15 +70,26 @@ class Ledger:
 
     def unsettled(self) -> dict[Tally, int]:
         """Return what is pending or in flight, and the number that settles it (`Tally.sent`)."""
-        numbers = {tally: tally.sent for tally in (*self._sent, *self._seized)}
-        return numbers | {tally: tally.sent + 1 for tally in self._dirty.values()}
+        numbers = {tally: tally.sent + 1 for tally in self._dirty.values()}
+        for tally in (*self._sent, *self._seized):
+            numbers.setdefault(tally, tally.sent)
+        return numbers
 
     def tally(self, key: str, now: float) -> Tally:
         """Return the tally of ``key``, a new one if need be."""
-        tally = self.tallies.get(key)
+        tally = self.find(key)
         if tally is None:
             tally = self.tallies[key] = Tally(key)
             self._idle[key] = now
+        return tally
+
+    def find(self, key: str) -> Tally | None:
+        """Return the tally of ``key`` if there is one."""
+        tally = self.tallies.get(key)
+        if tally is None and key in self._before:
+            tally = self.tallies[key] = self._before.pop(key)
+            self._void(tally, self._clear)
+            self._rest(tally, self._clear.at)
         return tally
 
     def touch(self, tally: Tally) -> None:
@@ -227,24 +251,36 @@ class Ledger:
 
     def read(self, key: str, cumulative: int, own: int, now: float) -> None:
         """Take in what an immediate operation said of ``key``."""
-        tally = self.tallies.get(key)
+        tally = self.find(key)
         if tally is not None:
             tally.base(cumulative, own, now)
             self._rest(tally, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
         """Somebody moved the epoch of ``key``: the store's last word, if any, is void (P31)."""
-        tally = self.tallies.get(key)
+        tally = self.find(key)
         if tally is not None and tally.known:
             tally.base(tally.cumulative, own, NEVER)
             self._rest(tally, now)
 
     def cleared(self, own: Callable[[str], int], *, by_us: bool, now: float) -> None:
-        """Somebody moved the epoch of every key."""
-        for key, tally in self.tallies.items():
-            if by_us or tally.known:
-                tally.base(0, own(key), now if by_us else NEVER)
-                self._rest(tally, now)
+        """Somebody moved the epoch of every key.
+
+        There may be very many, so those with nothing to send learn of it when somebody looks at
+        them (`find`). Whom nobody has looked at since the clear before is forgotten.
+        """
+        self._clear = _Clear(own, by_us, now)
+        self._before, self.tallies = self.tallies, {}
+        self._idle = OrderedDict()
+        for tally in (*self._dirty.values(), *self._sent, *self._seized):
+            self._before.pop(tally.key, None)
+            self.tallies[tally.key] = tally
+            self._void(tally, self._clear)
+            self._rest(tally, now)
+
+    def _void(self, tally: Tally, clear: _Clear) -> None:
+        if clear.by_us or tally.known:
+            tally.base(0, clear.own(tally.key), clear.at if clear.by_us else NEVER)
 
     # -------------------------------------------------------------------- bounds
 
@@ -256,17 +292,19 @@ class Ledger:
 
     def close(self) -> None:
         """Let nothing more be counted; what is pending stays to be reported."""
-        for tally in self.tallies.values():
+        for tally in self._dirty.values():  # all others are retired
             tally.retire()
-        self.tallies = {}
+        self.tallies, self._before = {}, {}
 
     def forget_idle(self, now: float, patience: float, limit: int = 1000) -> None:
         """Forget keys that have had no slice and no use for ``patience`` seconds (I10)."""
-        for key in list(islice(self._idle, limit)):
-            tally = self.tallies[key]
-            since = self._idle[key]
+        if self._before and self._clear.at <= now - patience:
+            self._before = {}
+        for _ in range(min(limit, len(self._idle))):
+            key, since = next(iter(self._idle.items()))
             if since > now - patience:
                 break
+            tally = self.tallies[key]
             del self._idle[key]
             if tally.used:
                 tally.used = False

@@ -16,8 +16,9 @@ The rules P12 … P27 are explained in ``docs/protocol.md``.
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict, deque
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from ._messages import (
@@ -46,7 +47,7 @@ from ._messages import (
     Slice,
     Verdict,
 )
-from ._under_way import Batch, News, Resumption
+from ._under_way import Batch, News, Resumption, Withheld
 from ._values import fits
 
 
@@ -63,6 +64,10 @@ class Phase(enum.Enum):
     LEFT = "left"
 
 
+#: Most own moves forgotten with one answer: more than a batch can make.
+_SETTLED_AT_ONCE: Final = 2 * MAX_ENTRIES
+#: Most slices that are looked at for one part of a resume, most of which a clear may have taken.
+_SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _LIVE: Final = Phase.LIVE
 
@@ -87,8 +92,8 @@ class Session:
         self.used = 0  # last given to a request; none is given twice (P39)
         self.known = 0  # journal stamp up to which others' moves are known
         self.slices: dict[str, Slice] = {}
-        self.withheld: list[tuple[str, Slice]] = []  # not in the store: does not fit yet (I12)
-        self.moves: dict[str, int] = {}  # own epoch moves, in order of their stamps
+        self.withheld = Withheld()  # not in the store: does not fit yet (I12)
+        self.moves: OrderedDict[str, int] = OrderedDict()  # own epoch moves, in order of stamps
         self.cleared = 0  # latest clear of anybody, as far as known
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
         self._base_nonce = nonce
@@ -97,6 +102,8 @@ class Session:
         self._born = 0  # of the namespace that last answered
         self._cursor = ""
         self._batch: Batch | None = None
+        self._unheard: set[str] = set()  # keys written to since an answer last told of moves
+        self._told_at = 0  # stamp of the step whose answer did
         self._resumption: Resumption | None = None
 
     def name(self, instance: str, nonce: str) -> None:
@@ -150,8 +157,7 @@ class Session:
 
         They make a batch of their own: what other entries find depends on their fate.
         """
-        oldest = dict(reversed(self.withheld))
-        return [self._claim(key, piece) for key, piece in islice(oldest.items(), MAX_ENTRIES)]
+        return [self._claim(key, piece) for key, piece in self.withheld.oldest(MAX_ENTRIES)]
 
     def request(self) -> Request | None:
         """Return what to send now, the same until `receive` makes progress; None when idle."""
@@ -314,9 +320,20 @@ class Session:
             self.phase = Phase.LEFT
         news = News(reply.results, reply.at)
         news.backlog = reply.backlog
+        keys = (entry.key for entry in batch.entries)
         if reply.journal:  # else it is the stored answer, which tells only of the batch
             self.stuck = reply.stuck
+            if reply.journal.cleared > self.cleared:
+                if reply.journal.cleared >= self._told_at:
+                    self._learn_clear(reply.journal.cleared, chain(keys, self._unheard), news)
+                else:
+                    self._learn_late_clear(reply.journal.cleared, news)
             self._learn(reply.journal, news)
+            self._told_at = reply.at
+            if self._unheard:
+                self._unheard.clear()
+        else:
+            self._unheard.update(keys)
         return news
 
     def _replay(self, entry: Entry, before: Before, at: int) -> None:
@@ -326,10 +343,10 @@ class Session:
             case Kind.ADD if value:
                 self._write(key, before.slice + value, at, kept=bool(before.slice))
             case Kind.PUT:
-                self._give_up(key)
+                self.withheld.drop(key)
                 self._write(key, value, at, kept=bool(before.slice))
             case Kind.MOVE:
-                self._give_up(key)
+                self.withheld.drop(key)
                 self.moves.pop(key, None)
                 self.moves[key] = at
                 self._write(key, value, at, kept=False)
@@ -343,16 +360,6 @@ class Session:
             case _:
                 pass  # it only read
 
-    def _give_up(self, key: str) -> None:
-        """Forget what is withheld of a key: it has been replaced."""
-        self.withheld = [pair for pair in self.withheld if pair[0] != key]
-
-    def _release(self, claim: Entry) -> None:
-        """The claim of something withheld was decided, if a move or a clear was not quicker."""
-        pair = (claim.key, Slice(claim.value, claim.stamp))
-        if pair in self.withheld:
-            self.withheld.remove(pair)
-
     def _write(self, key: str, value: int, stamp: int, *, kept: bool) -> None:
         if value:
             self.slices[key] = Slice(value, self.slices[key].stamp if kept else stamp)
@@ -361,30 +368,43 @@ class Session:
 
     def _learn(self, journal: Journal, news: News) -> News:
         """Drop what others' moves made void, and own moves nobody needs any more (P10, P11)."""
-        if journal.cleared > self.cleared:
-            self.cleared = journal.cleared
-            for key in [k for k, piece in self.slices.items() if piece.stamp < self.cleared]:
-                del self.slices[key]
-                news.dropped.append(key)
-            self.withheld = [pair for pair in self.withheld if pair[1].stamp >= self.cleared]
-            news.cleared = True
         if journal.moves:
             self._learn_moves(dict(journal.moves), news)
         self.known = max(self.known, journal.latest)
         if self.moves:
             settled = max(journal.floor, self.cleared - 1)
-            while self.moves and next(iter(self.moves.values())) <= settled:
-                del self.moves[next(iter(self.moves))]
+            for _ in range(min(len(self.moves), _SETTLED_AT_ONCE)):
+                key, stamp = next(iter(self.moves.items()))
+                if stamp > settled:
+                    break
+                del self.moves[key]
         return news
+
+    def _learn_clear(self, cleared: int, keys: Iterable[str], news: News) -> None:
+        """Drop what a clear made void, but for what ``keys`` have got since.
+
+        An answer that tells of moves tells of each clear before it, so that what is younger is in
+        the keys of the batch, or of one whose answer told of nothing. The others are not looked
+        at: there may be very many.
+        """
+        self.cleared, news.cleared = cleared, True
+        slices, self.slices = self.slices, {}
+        for key in keys:
+            if key in slices and slices[key].stamp >= cleared:
+                self.slices[key] = slices[key]
+        self._withhold_younger(cleared)
+
+    def _withhold_younger(self, cleared: int) -> None:
+        if self.withheld:
+            self.withheld.drop_older(dict.fromkeys(self.withheld.keys, cleared))
 
     def _learn_moves(self, epochs: dict[str, int], news: News) -> None:
         for key in epochs.keys() & self.slices.keys():
             if self.slices[key].stamp < epochs[key]:
                 del self.slices[key]
                 news.dropped.append(key)
-        self.withheld = [
-            (key, piece) for key, piece in self.withheld if piece.stamp >= epochs.get(key, 0)
-        ]
+        if self.withheld:
+            self.withheld.drop_older(epochs)
         news.epochs |= epochs
 
     # ------------------------------------------------------------------ resuming
@@ -426,7 +446,7 @@ class Session:
                     after = before + entry.value
                 case Kind.PUT:
                     after = entry.value
-                    self._give_up(entry.key)
+                    self.withheld.drop(entry.key)
                 case Kind.CLAIM | Kind.FORGET:
                     results.append(Verdict.RETRY)
                     continue
@@ -449,11 +469,7 @@ class Session:
         if old and resumption is None:
             fresh.results, fresh.folds = old.results, old.folds
             fresh.asserted, fresh.gone = old.asserted, old.gone
-        fresh.moves = list(self.moves.items())
-        fresh.claims = [
-            Entry(Kind.CLAIM, key, piece.value, piece.value, stamp=piece.stamp)
-            for key, piece in self.slices.items()
-        ]
+        fresh.moves, fresh.claims = deque(self.moves), deque(self.slices)
         fresh.retries = self.retries()
         self._resumption = fresh
         self.phase = Phase.RESUME
@@ -464,10 +480,16 @@ class Session:
         if work is None:
             raise ProtocolError("nothing to resume")
         if work.sent is None:
-            moves = work.moves[:MAX_MOVES]
-            claims = work.claims[:MAX_ENTRIES] if len(work.moves) <= MAX_MOVES else []
-            if not claims and len(work.moves) <= MAX_MOVES:
-                claims = work.retries[:MAX_ENTRIES]
+            some = list(islice(work.moves, MAX_MOVES))
+            moves = [(key, self.moves[key]) for key in some if key in self.moves]
+            claims: list[Entry] = []
+            searched = retried = 0
+            if len(some) == len(work.moves):
+                claims, searched = self._claims(work)
+                if not work.claims:
+                    claims = work.retries[:MAX_ENTRIES]
+                    retried = len(claims)
+            work.reach = len(some), searched, retried
             work.sent = Resume(
                 self.instance,
                 self.incarnation,
@@ -482,6 +504,19 @@ class Session:
             )
         return work.sent
 
+    def _claims(self, work: Resumption) -> tuple[list[Entry], int]:
+        """Return the claims that are next, and of how many keys; some may have gone meanwhile."""
+        claims: list[Entry] = []
+        searched = 0
+        for key in islice(work.claims, _SEARCHED_AT_ONCE):
+            if len(claims) == MAX_ENTRIES:
+                break
+            searched += 1
+            if key in self.slices:
+                value, stamp = self.slices[key]
+                claims.append(Entry(Kind.CLAIM, key, value, value, stamp=stamp))
+        return claims, searched
+
     def _resumed(self, reply: Done) -> News:
         work = self._resumption
         if work is None or work.sent is None:
@@ -492,9 +527,11 @@ class Session:
         settled = dict(work.asserted)
         if not reply.again:
             work.first = False
-            del work.moves[: len(sent.moves)]
-            retried = not work.claims
-            del (work.retries if retried else work.claims)[: len(sent.claims)]
+            moved, searched, retried = work.reach
+            for _ in range(moved):
+                work.moves.popleft()
+            keys = [work.claims.popleft() for _ in range(searched)]
+            del work.retries[:retried]
             for claim, result in zip(sent.claims, reply.results, strict=True):
                 if retried:
                     self._retried(claim, result)
@@ -502,7 +539,12 @@ class Session:
                     self._asserted(claim, result, work)
                     if result is Verdict.MOVED:
                         news.dropped.append(claim.key)
+            work.gone.update(k for k in keys if k in work.folds and k not in work.asserted)
         if reply.journal:
+            if reply.journal.cleared > self.cleared:
+                self._learn_late_clear(reply.journal.cleared, news)
+            self._told_at = reply.at
+            self._unheard.clear()
             self._learn(reply.journal, news)
             epochs = {key: max(news.epochs.get(key, 0), self.cleared) for key in settled}
             work.gone |= {key for key, stamp in settled.items() if stamp < epochs[key]}
@@ -515,6 +557,16 @@ class Session:
         news.at = reply.at
         news.backlog = reply.backlog
         return news
+
+    def _learn_late_clear(self, cleared: int, news: News) -> None:
+        """Drop what a clear made void that we may have missed for long, or the store lost (P22)."""
+        self.cleared, news.cleared = cleared, True
+        slices = self.slices
+        kept = {key: piece for key, piece in slices.items() if piece[1] >= cleared}
+        if len(kept) < len(slices):
+            news.dropped.extend(slices.keys() - kept.keys() if kept else slices)
+            self.slices = kept
+        self._withhold_younger(cleared)
 
     def _asserted(self, claim: Entry, result: Result, work: Resumption) -> None:
         """One own slice is back in the store, or is void, or does not fit for now."""
@@ -534,13 +586,15 @@ class Session:
         elif result is Verdict.MOVED:
             self.slices.pop(key, None)
         else:
-            self.withheld.append((key, self.slices.pop(key)))
+            self.withheld.add(key, self.slices.pop(key))
 
     def _retried(self, claim: Entry, result: Result) -> None:
         """Something that did not fit was tried once more."""
         if result is Verdict.REFUSED:
+            self.withheld.put_off(claim.key)
             return
-        self._release(claim)
+        # It may be gone: a move or a clear was quicker.
+        self.withheld.remove(claim.key, Slice(claim.value, claim.stamp))
         if isinstance(result, Before):
             after = result.slice + claim.value
             self._write(claim.key, after, claim.stamp, kept=bool(result.slice))

@@ -254,8 +254,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             await trio.lowlevel.checkpoint()
         else:
             found = await self._refresh(tally)
-            if found and self._ledger.tallies.get(key) is not tally:
+            if found and self._ledger.find(key) is not tally:
                 return CounterValue(*found)  # it was forgotten while we waited
+            tally = self._tally(key)
         return tally.value
 
     async def set_on_instance(self, key: str, count: int) -> CounterValue:
@@ -337,7 +338,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
 
     def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
-        tally = self._ledger.tallies.get(key)
+        tally = self._ledger.find(key)
         if tally is None or not tally.known:  # perhaps forgotten while we waited
             return found.get(key) or self._tally(key).value
         return tally.value
@@ -354,7 +355,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         return tally.value
 
     def _own_slice(self, key: str, stored: int) -> int:
-        tally = self._ledger.tallies.get(key)
+        tally = self._ledger.find(key)
         if tally is None:
             return stored
         replaced = tally.assign is not None or tally.flight_assign is not None

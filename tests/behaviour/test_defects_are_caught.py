@@ -6,6 +6,7 @@ store. (The Lua scripts are held to the same rules by the conformance kit.)
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
 from distkit_actors._actor import _exchange
 from distkit_actors._actor._exchange import Exchange
 from distkit_actors._core import _reaper
-from distkit_actors._core._messages import Apply, Entry, Journal, Kind
+from distkit_actors._core._messages import Apply, Entry, Journal, Kind, Slice
 from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry, State
 from distkit_actors._core._session import Session
@@ -70,21 +71,21 @@ def floats(patch: Patch) -> None:
 
 def only_positive_slices_return(patch: Patch) -> None:
     """H6: a return claims what is greater than 0."""
-    _filter_claims(patch, lambda claims: [claim for claim in claims if claim.value > 0])
+    _filter_claims(patch, lambda slices: [k for k, piece in slices.items() if piece.value > 0])
 
 
 def only_one_key_returns(patch: Patch) -> None:
     """H12: a return claims one key."""
-    _filter_claims(patch, lambda claims: claims[-1:])
+    _filter_claims(patch, lambda slices: list(slices)[-1:])
 
 
-def _filter_claims(patch: Patch, keep: Callable[[list[Entry]], list[Entry]]) -> None:
+def _filter_claims(patch: Patch, keep: Callable[[dict[str, Slice]], list[str]]) -> None:
     restart = Session._restart
 
     def mutant(session: Session, resumption: Any = None) -> None:
         restart(session, resumption)
         assert session._resumption is not None
-        session._resumption.claims = keep(session._resumption.claims)
+        session._resumption.claims = deque(keep(session.slices))
 
     patch.setattr(Session, "_restart", mutant)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from collections.abc import Callable
-from types import FrameType
 from typing import Final, cast
 
 import pytest
@@ -14,6 +11,7 @@ import trio
 from distkit_actors._actor._mailbox import Mailbox
 from distkit_actors._actor._operations import Barrier, Operation
 from distkit_actors._core._messages import Kind
+from tests.harness.effort import effort
 
 #: Stands for the task of a caller who waits.
 CALLER: Final = cast("trio.lowlevel.Task", object())
@@ -134,22 +132,6 @@ def test_nothing_that_was_drained_waits() -> None:
 # ------------------------------------------------------------------------------- bounds
 
 
-def steps(work: Callable[[], object]) -> int:
-    """Return how many functions were called, which each look at one thing or a few."""
-    count = 0
-
-    def note(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 def queued(mailbox: Mailbox) -> int:
     """Return how many objects it holds, the last lanes not counted."""
     items = [item for item in mailbox._queue if item is not mailbox._lanes]
@@ -203,11 +185,11 @@ def test_i10_what_comes_between_barriers_keeps_its_turn() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.ADD, Barrier.BUNDLE])
 def test_i10_giving_up_costs_the_same_however_many_wait(kind: Kind | Barrier) -> None:
-    """Not counted in calls: what goes through others does so in one of Python's own."""
+    """What goes through others in one call of C shows in the types alone."""
     box = Box()
     few = [box.put("", kind, f"k{number}") for number in range(10)]
-    alone = steps(few[5].withdraw)
+    alone = effort(few[5].withdraw)
     many = [box.put("", kind, f"k{number}") for number in range(1000)]
-    assert steps(many[500].withdraw) <= alone
+    assert effort(many[500].withdraw) <= alone
     assert isinstance(box.mailbox._queue, OrderedDict)
     assert isinstance(box.mailbox._line, OrderedDict)

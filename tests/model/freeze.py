@@ -9,6 +9,7 @@ instance is overdue or is not. Thus histories of any length meet in a bounded nu
 from __future__ import annotations
 
 import marshal
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from distkit_actors._core._messages import (
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._registry import Record, State
 from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._under_way import Batch, Resumption
+from distkit_actors._core._under_way import Batch, Resumption, Withheld
 
 #: So long that nobody dies of old age between two actions.
 THRESHOLD: Final = 2**40
@@ -141,6 +142,8 @@ class Freeze:
         self.plain.append([(key, piece.value) for key, piece in s.withheld])
         self.stamps += [piece.stamp for _, piece in s.withheld]
         self.pairs(s.moves)
+        self.plain.append(sorted(s._unheard))
+        self.stamps.append(s._told_at)
         if s._batch is None:
             self.plain.append(None)
         else:
@@ -151,9 +154,7 @@ class Freeze:
             self.plain.append(None)
             return
         # `sent` is what would be made again: nothing that it depends on changes before its answer.
-        self.plain += (1, work.first, [key for key, _ in work.moves])
-        self.stamps += [epoch for _, epoch in work.moves]
-        self.entries(work.claims)
+        self.plain += (1, work.first, list(work.moves), list(work.claims))
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
@@ -297,8 +298,9 @@ class Thaw:
         s.seq, s.used = next(self.seqs), next(self.seqs)
         s._expected, s._born = next(stamps), next(stamps)
         s.slices = self.slices()
-        s.withheld = [(key, Slice(value, next(stamps))) for key, value in next(plain)]
-        s.moves = self.pairs()
+        s.withheld = Withheld((key, Slice(value, next(stamps))) for key, value in next(plain))
+        s.moves = OrderedDict(self.pairs())
+        s._unheard, s._told_at = set(next(plain)), next(stamps)
         if next(plain):
             doubt, leave, whole = next(plain), next(plain), next(plain)
             s._batch = Batch(self.entries(), 0, leave, whole)
@@ -306,8 +308,7 @@ class Thaw:
         if next(plain):
             work = s._resumption = Resumption()
             work.first = next(plain)
-            work.moves = [(key, next(stamps)) for key in next(plain)]
-            work.claims = self.entries()
+            work.moves, work.claims = deque(next(plain)), deque(next(plain))
             work.retries = self.entries()
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]
@@ -416,7 +417,8 @@ def copy_session(old: Session) -> Session:
     new = Session.__new__(Session)
     new.__dict__.update(old.__dict__)
     new.slices, new.moves = old.slices.copy(), old.moves.copy()
-    new.withheld = old.withheld.copy()
+    new.withheld = Withheld(old.withheld)
+    new._unheard = old._unheard.copy()
     if old._batch:
         batch = old._batch
         new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.whole)

@@ -5,6 +5,7 @@ A mutant replaces methods of the package's classes while it is active.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -102,14 +103,15 @@ def _no_clear_told() -> Sequence[Patch]:
 
 def _only_one_key() -> Sequence[Patch]:
     def change(_: Session, work: Resumption) -> None:
-        del work.claims[1:]
+        while len(work.claims) > 1:
+            work.claims.pop()
 
     return [_restarting(change)]
 
 
 def _only_positive() -> Sequence[Patch]:
-    def change(_: Session, work: Resumption) -> None:
-        work.claims = [claim for claim in work.claims if claim.value > 0]
+    def change(session: Session, work: Resumption) -> None:
+        work.claims = deque(key for key in work.claims if session.slices[key].value > 0)
 
     return [_restarting(change)]
 

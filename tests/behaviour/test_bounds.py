@@ -1,0 +1,347 @@
+"""What is done with very many keys: in steps that are no longer the more there are (I10).
+
+All is counted in instructions, with messages that hold few keys, so that there are many.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+
+from distkit_actors._actor import _errands
+from distkit_actors._actor._dispatch import FlushTicket
+from distkit_actors._actor._errands import ClearOwnErrand
+from distkit_actors._actor._operations import Barrier, Operation
+from distkit_actors._core import _session
+from distkit_actors._core._ledger import Ledger
+from distkit_actors._core._messages import (
+    Apply,
+    Before,
+    Done,
+    Entry,
+    Kind,
+    Pace,
+    Request,
+    Resume,
+    Slice,
+    Verdict,
+)
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._session import Phase, Session
+from distkit_actors._core._tally import Tally
+from tests.harness.effort import effort
+
+SECOND = 1_000_000
+PACE = Pace(30 * SECOND, 20 * SECOND, 3600 * SECOND)
+#: Keys in one message, here.
+PAGE = 10
+#: Some and more keys.
+FEW, MANY = 20 * PAGE, 40 * PAGE
+
+
+@pytest.fixture(autouse=True)
+def _small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_session, "MAX_ENTRIES", PAGE)
+    monkeypatch.setattr(_session, "_SETTLED_AT_ONCE", 2 * PAGE)
+    monkeypatch.setattr(_session, "_SEARCHED_AT_ONCE", 10 * PAGE)
+    monkeypatch.setattr(_errands, "MAX_ENTRIES", PAGE)
+
+
+def keys(count: int) -> list[str]:
+    return [f"key{number}" for number in range(count)]
+
+
+class Pair:
+    """A session and its store, and how much work the session has had."""
+
+    def __init__(self) -> None:
+        self.session = Session("i", "n", PACE)
+        self.namespace = Namespace()
+        self.now = 1_000 * SECOND
+        self.total = 0
+        self.longest = 0
+        self.settle()
+
+    def work(self, do: Callable[[], object]) -> None:
+        """Do a step of work of the session."""
+        count = effort(do)
+        self.total += count
+        self.longest = max(self.longest, count)
+
+    def settle(self) -> None:
+        """Exchange messages until there are none."""
+        request: Request | None = None
+
+        def ask() -> None:
+            nonlocal request
+            request = self.session.request()
+
+        while self.work(ask) or request is not None:
+            assert request is not None
+            self.now += 1
+            reply = self.namespace.execute(request, self.now)
+            self.work(lambda reply=reply: self.session.receive(reply))  # type: ignore[misc]
+
+    def batch(self, *entries: Entry) -> None:
+        """Have a batch executed."""
+        self.work(lambda: self.session.begin(entries))
+        self.settle()
+
+    def fill(self, count: int, kind: Kind = Kind.ADD) -> None:
+        """Have that many slices, or own moves."""
+        names = keys(count)
+        for first in range(0, count, PAGE):
+            self.batch(*(Entry(kind, key, 1) for key in names[first : first + PAGE]))
+        self.total = self.longest = 0
+
+    def clear(self) -> None:
+        """Have somebody else clear."""
+        other = Session("other", "n", PACE)
+        while (request := other.request()) is not None:
+            other.receive(self.namespace.execute(request, self.now))
+        other.begin([Entry(Kind.CLEAR, "", 0)])
+        request = other.request()
+        assert isinstance(request, Apply)
+        self.now += 1
+        assert isinstance(self.namespace.execute(request, self.now), Done)
+
+
+def compare(work: Callable[[int], Pair]) -> None:
+    """See that twice as many keys are twice the work, in steps that are no longer."""
+    few, many = work(FEW), work(MANY)
+    assert many.total <= 2.2 * few.total
+    assert many.longest <= 1.1 * few.longest
+
+
+# ------------------------------------------------------------------------- a clear is heard
+
+
+def test_i10_a_clear_is_heard_in_one_step_however_many_slices_there_are() -> None:
+    def work(count: int) -> Pair:
+        pair = Pair()
+        pair.fill(count)
+        pair.clear()
+        pair.batch(Entry(Kind.ADD, "key1", 5))
+        assert pair.session.slices.keys() == {"key1"}
+        assert pair.session.slices == pair.namespace.registry.records["i"].slices
+        return pair
+
+    few, many = work(FEW), work(MANY)
+    assert many.total == few.total
+
+
+def test_i10_own_moves_are_forgotten_in_small_steps() -> None:
+    def work(count: int) -> Pair:
+        pair = Pair()
+        pair.fill(count, Kind.MOVE)
+        pair.clear()
+        answers = 0
+        while pair.session.moves:
+            pair.batch()
+            answers += 1
+        assert answers == count // (2 * PAGE)
+        return pair
+
+    compare(work)
+    # What stands first in a plain dict is found behind the places of all that have left it.
+    assert isinstance(Pair().session.moves, OrderedDict)
+
+
+def test_i2_what_an_unheard_step_made_after_a_clear_stays() -> None:
+    """Its answer was lost, and the one from the record tells of no moves."""
+    pair = Pair()
+    session = pair.session
+    pair.batch(Entry(Kind.ADD, "old", 1), Entry(Kind.ADD, "both", 1))
+    pair.clear()
+    session.begin([Entry(Kind.ADD, "both", 5), Entry(Kind.ADD, "young", 5)])
+    request = session.request()
+    assert request is not None
+    pair.namespace.execute(request, pair.now + 1)
+    session.lost()
+    pair.settle()
+    pair.batch(Entry(Kind.ADD, "late", 7))
+    values = {key: piece.value for key, piece in session.slices.items()}
+    assert values == {"both": 5, "young": 5, "late": 7}
+    assert session.slices == pair.namespace.registry.records["i"].slices
+
+
+# ----------------------------------------------------------------------------- a return
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_i10_all_is_told_again_in_small_steps(moves: bool) -> None:
+    def work(count: int) -> Pair:
+        pair = Pair()
+        pair.fill(count, Kind.MOVE if moves else Kind.ADD)
+        pair.namespace = Namespace()
+        pair.batch()
+        pair.settle()
+        assert pair.namespace.registry.records["i"].slices == pair.session.slices
+        assert len(pair.session.slices) == count
+        return pair
+
+    compare(work)
+
+
+def test_i10_what_a_clear_took_is_not_told_again() -> None:
+    """It is heard with the first part of a return."""
+    pair = Pair()
+    pair.fill(MANY)
+    session = pair.session
+    pair.clear()
+    session.begin([])
+    request = session.request()
+    assert isinstance(request, Apply)
+    # The store has missed a batch.
+    session.receive(pair.namespace.execute(request._replace(seq=request.seq + 1), pair.now + 1))
+    assert session.phase is Phase.RESUME
+    claims = 0
+    while isinstance(request := session.request(), Resume):
+        claims += len(request.claims)
+        pair.work(lambda: session.receive(pair.namespace.execute(request, pair.now + 1)))
+    assert session.phase is Phase.LIVE
+    assert claims == PAGE
+    assert session.slices == {}
+
+
+# ---------------------------------------------------------------------- clear_on_instance
+
+
+def test_i10_own_slices_are_cleared_in_small_steps() -> None:
+    def work(count: int) -> Pair:
+        pair = Pair()
+        pair.fill(count)
+        errand = ClearOwnErrand(Operation(Barrier.CLEAR_OWN), pair.session)
+        ended = False
+        while not ended:
+            pair.work(lambda: pair.session.begin(errand.step()))
+            request = pair.session.request()
+            assert request is not None
+            reply = pair.namespace.execute(request, pair.now)
+            assert isinstance(reply, Done)
+
+            def settle(reply: Done = reply) -> None:
+                nonlocal ended
+                pair.session.receive(reply)
+                ended = errand.settle(reply.results)
+
+            pair.work(settle)
+        assert pair.session.slices == {}
+        return pair
+
+    few, many = work(FEW), work(MANY)
+    assert many.total <= 2.2 * few.total
+
+
+# -------------------------------------------------------------------------------- withheld
+
+
+def withhold(session: Session, count: int) -> None:
+    for key in keys(count):
+        session.withheld.add(key, Slice(2**62, 5))
+
+
+def test_i10_what_is_withheld_costs_other_keys_nothing() -> None:
+    def work(count: int) -> Pair:
+        pair = Pair()
+        withhold(pair.session, count)
+        pair.batch(Entry(Kind.PUT, "key1", 5), Entry(Kind.MOVE, "key2", 5))
+        assert len(pair.session.withheld) == count - 2
+        return pair
+
+    few, many = work(FEW), work(MANY)
+    assert many.total == few.total
+
+
+def test_i12_all_that_is_withheld_has_its_turn() -> None:
+    """Those that never fit are not before all others for ever."""
+    session = Session("i", "n", PACE)
+    withhold(session, 3 * PAGE)
+    tried: list[str] = []
+    for _ in range(3):
+        claims = session.retries()
+        assert len(claims) == PAGE
+        for claim in claims:
+            tried.append(claim.key)
+            session._retried(claim, Verdict.REFUSED)
+    assert tried == keys(3 * PAGE)
+    assert [claim.key for claim in session.retries()] == keys(PAGE)
+
+
+# ---------------------------------------------------------------------------- lax counters
+
+
+def ledger_of(count: int) -> Ledger:
+    ledger = Ledger(lambda _: None)
+    for key in keys(count):
+        ledger.tally(key, 0.0)
+        ledger.read(key, 5, 1, 1.0)
+    return ledger
+
+
+def count_on(ledger: Ledger, *names: str) -> None:
+    for key in names:
+        tally = ledger.tally(key, 2.0)
+        tally.delta += 1
+        ledger.touch(tally)
+
+
+@pytest.mark.parametrize("by_us", [False, True])
+def test_i10_a_lax_counter_hears_of_a_clear_in_one_step(by_us: bool) -> None:
+    def work(count: int) -> int:
+        ledger = ledger_of(count)
+        count_on(ledger, "key0")
+        spent = effort(lambda: ledger.cleared(lambda _: 0, by_us=by_us, now=3.0))
+        assert ledger.tally("key0", 3.0).value == (1, 1)
+        for key in keys(count)[1:]:
+            tally = ledger.tally(key, 3.0)
+            assert tally.known
+            assert tally.value == (0, 0)
+            assert (tally.read_at == 3.0) is by_us
+        return spent
+
+    assert work(MANY) == work(FEW)
+
+
+def test_i8_what_is_read_after_a_clear_is_younger_than_it() -> None:
+    ledger = ledger_of(4)
+    ledger.cleared(lambda _: 0, by_us=False, now=3.0)
+    ledger.read("key1", 9, 4, 3.0)
+    ledger.moved("key2", 2, 3.0)
+    assert [ledger.tally(key, 3.0).value for key in keys(4)] == [(0, 0), (9, 4), (0, 2), (0, 0)]
+
+
+def test_i10_keys_that_nobody_looks_at_after_a_clear_are_forgotten() -> None:
+    ledger = ledger_of(4)
+    ledger.cleared(lambda _: 0, by_us=False, now=3.0)
+    ledger.tally("key1", 4.0).used = True
+    ledger.forget_idle(12.0, 10.0)
+    assert ledger.find("key2") is not None
+    ledger.forget_idle(13.5, 10.0)
+    assert ledger.find("key3") is None
+    assert ledger.find("key1") is not None
+    ledger.forget_idle(24.0, 10.0)
+    assert ledger.find("key1") is None
+    ledger = ledger_of(4)
+    for now in (3.0, 4.0):
+        ledger.cleared(lambda _: 0, by_us=False, now=now)
+    assert ledger.find("key2") is None
+
+
+def test_i10_a_flush_looks_only_at_what_was_sent() -> None:
+    def work(count: int) -> int:
+        ledger = ledger_of(count)
+        count_on(ledger, *keys(count))
+        ticket = FlushTicket(ledger.unsettled())
+        ledger.send(PAGE, 2.0)
+        sent: list[Tally] = list(ledger._sent)
+        ledger.settle([Before(5, 1)] * PAGE, 3.0)
+        spent = effort(lambda: ticket.settled(sent))
+        assert len(ticket.unsettled) == count - PAGE
+        return spent
+
+    assert work(MANY) == work(FEW)
+    assert isinstance(ledger_of(1)._dirty, OrderedDict)
+    assert isinstance(ledger_of(1)._idle, OrderedDict)

@@ -1,0 +1,31 @@
+"""How much work something is, counted and not timed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+def effort(work: Callable[[], object]) -> int:
+    """Return how many instructions of Python it takes.
+
+    A loop inside a function of C counts as one, so what is to be found is made of Python, or has to
+    be looked at in another way.
+    """
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:  # type: ignore[explicit-any]
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
