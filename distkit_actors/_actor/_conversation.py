@@ -92,6 +92,7 @@ class Conversation:
             self.connected = False
             waited = trio.current_time() - self.sent_at
             self._pacing.unanswered()
+            self._session.piece = self._pacing.piece
             self.outage.away(
                 StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")
             )
@@ -166,6 +167,7 @@ class Conversation:
         if first_sent_at is not None:
             self.trip = now - first_sent_at
             self._pacing.answered(self.trip)
+            self._session.piece = self._pacing.piece
         if isinstance(reply, Done):
             # A repeat may have been answered from the record (P16), and is then no sign of life
             # itself. Other answers tell of none.

@@ -14,7 +14,6 @@ import trio
 from .._core._holds import Hold, Holds
 from .._core._ledger import Ledger, Settled
 from .._core._messages import (
-    MAX_ENTRIES,
     Before,
     Declined,
     Entry,
@@ -83,23 +82,23 @@ class Dispatch:
     # ------------------------------------------------------------------- sending
 
     def collect(self, now: float, *, flush: bool, shared: bool = False) -> list[Entry] | None:
-        """Return the entries of the next batch: at most `MAX_ENTRIES`.
+        """Return the entries of the next batch: at most `Session.piece`, as far as they can wait.
 
         A *shared* batch carries single operations and lax counts. All else travels alone: the
         steps of a barrier, and an inquiry, for which this returns None. ``shared``: leave those
         for the next round trip.
         """
-        barrier = self.mailbox.barrier()
+        barrier, most = self.mailbox.barrier(), self.session.piece
         if self._errand is not None or (barrier is not None and not shared):
             return self._collect_barrier(barrier, now, flush=flush)
         if self.ledger is None:
-            self._parcels = self._take(barrier, MAX_ENTRIES)
+            self._parcels = self._take(barrier, most)
             return [parcel.entry for parcel in self._parcels]
-        self._parcels = self._take(barrier, MAX_ENTRIES // 2)
+        self._parcels = self._take(barrier, max(1, most // 2))
         entries = [parcel.entry for parcel in self._parcels]
         # An operation acts behind the counts that were made before it, in the same step.
         touched = [entry.key for entry in entries if entry.kind is not Kind.ADD]
-        room = MAX_ENTRIES - len(entries) if flush else 0
+        room = most - len(entries) if flush else 0
         counts, nothing = self.ledger.send(room, now, first=touched)
         self._counts = len(counts)
         self._punch(nothing)
@@ -149,7 +148,7 @@ class Dispatch:
             return []
         bundle.behind_counts = True
         keys = [entry.key for entry in bundle.entries]
-        counts, nothing = self.ledger.send(MAX_ENTRIES if flush else 0, now, first=keys)
+        counts, nothing = self.ledger.send(self.session.piece if flush else 0, now, first=keys)
         self._counts = len(counts)
         self._punch(nothing)
         return counts

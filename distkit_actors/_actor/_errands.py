@@ -9,7 +9,7 @@ from itertools import chain
 
 from .._core._holds import Holds
 from .._core._ledger import Ledger
-from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Result, Verdict
+from .._core._messages import Before, Entry, Kind, Result, Verdict
 from .._core._session import Session
 from .._errors import CounterOverflowError
 from ._operations import Barrier, Bundle, Operation
@@ -71,7 +71,7 @@ class ClearErrand(Errand):
 
 
 class ClearOwnErrand(Errand):
-    """`clear_on_instance`: a thousand keys in a step (I10)."""
+    """`clear_on_instance`: up to a thousand keys in a step (I10)."""
 
     seizes = True
 
@@ -87,7 +87,7 @@ class ClearOwnErrand(Errand):
     def step(self) -> list[Entry]:
         """See `Errand.step`."""
         self._step = []
-        while len(self._step) < MAX_ENTRIES and self._any_left():
+        while len(self._step) < self._session.piece and self._any_left():
             self._step.append(self._left.popleft())
         return [Entry(Kind.PUT, key, 0) for key in self._step]
 

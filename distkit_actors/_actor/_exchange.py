@@ -5,12 +5,13 @@ Whatever arrives while a batch is on its way goes together in the next one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 import trio
 
-from .._core._messages import MAX_ENTRIES, Entry, Kind
+from .._core._messages import Entry, Kind
 from .._core._pacing import Pacing
 from .._core._session import Phase, Session
 from .._core._timing import Timing
@@ -245,6 +246,7 @@ class Exchange:
         if entries:
             budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
             budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
+        budget = max(1, self._pacing.share(budget))  # a slow store reaps less, too
         self._session.begin(entries, budget=budget, whole=dispatch.whole)
 
     def _revival_due(self, now: float) -> bool:
@@ -284,15 +286,13 @@ class Exchange:
     async def _leave(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Take the own slices back and say good-bye, in bounded steps (P27)."""
         self.lets_go = False
-        session = self._session
+        session, left = self._session, deque[str]()
         while session.phase not in (Phase.LEFT, Phase.FENCED) and self.outage.refusal is None:
-            keys = list(session.slices)
-            for start in range(0, max(1, len(keys)), MAX_ENTRIES):
-                if session.idle:
-                    some = keys[start : start + MAX_ENTRIES]
-                    entries = [Entry(Kind.PUT, key, 0) for key in some]
-                    session.begin(entries, leave=start + MAX_ENTRIES >= len(keys))
-                await self.talk.converse(link, trio.current_time())
+            if session.idle:
+                left = left or deque(session.slices)  # once more, after a return to the store
+                some = [left.popleft() for _ in range(min(session.piece, len(left)))]
+                session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
+            await self.talk.converse(link, trio.current_time())
 
     async def _let_go(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """End the holds: the slices stay, and nobody will come back to take these off (P36)."""

@@ -95,6 +95,7 @@ class Session:
         self.withheld = Withheld()  # not in the store: does not fit yet (I12)
         self.moves: OrderedDict[str, int] = OrderedDict()  # own epoch moves, in order of stamps
         self.cleared = 0  # latest clear of anybody, as far as known
+        self.piece = MAX_ENTRIES  # how many entries one message should have, of those that can wait
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
         self._base_nonce = nonce
         self._attempt = 0
@@ -487,7 +488,7 @@ class Session:
             if len(some) == len(work.moves):
                 claims, searched = self._claims(work)
                 if not work.claims:
-                    claims = work.retries[:MAX_ENTRIES]
+                    claims = work.retries[: self.piece]
                     retried = len(claims)
             work.reach = len(some), searched, retried
             work.sent = Resume(
@@ -509,7 +510,7 @@ class Session:
         claims: list[Entry] = []
         searched = 0
         for key in islice(work.claims, _SEARCHED_AT_ONCE):
-            if len(claims) == MAX_ENTRIES:
+            if len(claims) == min(self.piece, MAX_ENTRIES):
                 break
             searched += 1
             if key in self.slices:

@@ -468,7 +468,7 @@ class World:
         """Read what is in the store now, through any counter."""
         if isinstance(counter, LaxInstanceAwareCounter):
             await counter.flush()
-            tally = counter._ledger.tallies.get(key)
+            tally = counter._ledger.find(key)
             if tally is not None:
                 tally.read_at = NEVER  # as if it had been read long ago
         return await counter.get(key)
