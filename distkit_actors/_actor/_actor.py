@@ -58,6 +58,9 @@ _UNDISPUTED: Final = 0.75
 #: A read waits for an answer on its way, for one whose turn is before its own, and for its own.
 _TRIPS: Final = 3
 
+#: Seconds after which the store's set-up is looked at again, with the next request.
+_LOOKS: Final = 60.0
+
 
 class Life(enum.Enum):
     """Where in its life an actor is; it only moves downwards."""
@@ -273,6 +276,7 @@ class Actor:
             stuck_slices=self._session.stuck,
             connected=talk.connected,
             reconnects=max(0, talk.connections - 1),
+            warnings=talk.outage.warnings,
             last_heartbeat_age=None if heard_at is None else now - heard_at,
         )
 
@@ -403,8 +407,11 @@ class Actor:
 
     async def _heartbeat(self) -> None:
         period = self._timing.period
+        looked = trio.current_time()
         while True:
             now = trio.current_time()
+            if now - looked >= _LOOKS:
+                self._talk.look_due, looked = True, now
             due = (now if self._talk.heard_at is None else self._talk.heard_at) + period
             if due <= now + period / 100:  # not worth another wake-up
                 self._exchange.beat()

@@ -45,6 +45,7 @@ class Conversation:
     ) -> None:
         self.sent_at: float | None = None  # when what has no answer yet was asked first
         self.heard_at: float | None = None  # when what was the last sign of life was asked
+        self.look_due = False  # at how the store is set up
         self.trip = 0.0  # seconds that the last answer took
         self.overdue = 0.0  # seconds after which an answer is known to be late; 0: nobody knows
         self.connected = False
@@ -193,6 +194,24 @@ class Conversation:
             self._dispatch.refused(error)
         else:
             self._dispatch.fail_waiting(error)
+
+    async def inspect(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Look at how the store is set up, between two requests."""
+        self.look_due = False
+        if not link.connected:
+            return  # noqa: ASYNC910 - asking was one
+        self._patience.deadline = _NEVER
+        try:
+            warnings = await link.inspect()
+        except StoreUnavailableError as error:
+            if not isinstance(error, StoreAwayError):
+                self.outage.lost(error)
+                self._session.lost()
+                self.connected = False
+        except StoreError:
+            pass  # it does not tell us
+        else:
+            self.outage.found(warnings)
 
     async def connect(self, link: Link) -> bool:
         """Make sure that there is a connection, however long it takes."""

@@ -209,6 +209,8 @@ class Exchange:
         now = trio.current_time()
         self._make_up(now)
         await self.talk.converse(link, now)
+        if self.talk.look_due:
+            await self.talk.inspect(link)
 
     def _make_up(self, now: float) -> None:
         """Make up a batch, or a question, if there is none yet (P41)."""

@@ -25,6 +25,7 @@ class Outage:
 
     def __init__(self, prefix: str, longest_pause: float) -> None:
         self.refusal: StoreError | None = None  # the store's last, while it refuses
+        self.warnings: tuple[str, ...] = ()  # what is wrong with how the store is set up
         self._prefix = prefix
         self._longest_pause = longest_pause
         self._away = False  # it has been logged
@@ -52,6 +53,15 @@ class Outage:
         if not self._away:
             self._away = True
             logger.warning("%s: the store is away, trying again: %s", self._prefix, error)
+
+    def found(self, warnings: tuple[str, ...]) -> None:
+        """The store has been looked at; each thing that is wrong is said once."""
+        for warning in warnings:
+            if warning not in self.warnings:
+                logger.error("%s: %s", self._prefix, warning)
+        if self.warnings and not warnings:
+            logger.info("%s: the store is set up as it should be again", self._prefix)
+        self.warnings = warnings
 
     def refused(self, error: StoreError) -> None:
         """The store refuses."""

@@ -47,5 +47,11 @@ class CounterStatistics:
     """Whether a connection to the store is up, as far as is known."""
     reconnects: int
     """How often the connection was lost and made again."""
+    warnings: tuple[str, ...]
+    """What is wrong with how the store is set up, so that counts may be lost.
+
+    As far as it says, when it was looked at last, which is about once a minute: an eviction policy
+    that takes any key.
+    """
     last_heartbeat_age: float | None
     """How long ago the last acknowledged batch was sent; None before the first."""

@@ -241,7 +241,8 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         ``allowed_lag``, or as long as answers take of late if that is longer. For a key never
         read it waits until the store has answered, or is known to be away. After that the answer
         is what is known here, which is 0 for a key never read. It contains everything counted
-        here, and never dips while a flush is on its way (I8). A checkpoint; cancelling it leaves nothing behind.
+        here, and never dips while a flush is on its way (I8). A checkpoint; cancelling it leaves
+        nothing behind.
 
         Raises:
             InvalidKeyError: Not a key.

@@ -12,6 +12,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+import trio
+
 from .._core._messages import Reply, Request
 from .._errors import StoreUnavailableError
 
@@ -62,6 +64,16 @@ class Link(ABC):
         a tenth of what a lone request costs. A link that gives no `patience` need not have this.
         """
         return await self.exchange(request)
+
+    async def inspect(self) -> tuple[str, ...]:
+        """Look whether the store has been set up since so that it may lose counts. A checkpoint.
+
+        Returns what is wrong with it, in words that say what to do; nothing if it does not say.
+        It is asked for about once a minute, between two requests. Raises and is cancelled as
+        `exchange`.
+        """
+        await trio.lowlevel.checkpoint()
+        return ()
 
     @property
     def prompt(self) -> bool:

@@ -168,6 +168,15 @@ class _RedisLink(Link):
             f"the connection to the store was lost: no answer for {self._patience:g} seconds"
         )
 
+    async def inspect(self) -> tuple[str, ...]:
+        try:
+            evicts = await _eviction(self._connection)
+        except ErrorReplyError as error:
+            if ends_connection(error, 1):
+                await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise mapped(error) from None
+        return () if evicts is None else (evicts,)
+
     @property
     def patience(self) -> float:
         return self._patience
@@ -289,13 +298,21 @@ async def _check_server(connection: Connection) -> None:
     version = server.get("redis_version", "")
     if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
         raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
+    evicts = await _eviction(connection)
+    if evicts is not None:
+        raise StoreError(evicts)
+
+
+async def _eviction(connection: Connection) -> str | None:
+    """Return what is wrong if the server may evict our keys, as far as it says."""
     memory = await _info(connection, b"memory")
     policy = memory.get("maxmemory_policy", "")
-    if policy.startswith("allkeys-"):
-        raise StoreError(
-            f"Redis is configured to evict any key when memory is short (maxmemory-policy "
-            f"{policy}), and so would lose counts unnoticed: use noeviction or volatile-…"
-        )
+    if not policy.startswith("allkeys-"):
+        return None
+    return (
+        f"Redis is configured to evict any key when memory is short (maxmemory-policy "
+        f"{policy}), and so would lose counts unnoticed: use noeviction or volatile-…"
+    )
 
 
 async def _info(connection: Connection, section: bytes) -> dict[str, str]:
