@@ -21,16 +21,6 @@ def _scope(name: str, menu: tuple[str, ...], total: int, *faults: str, **setting
 #: Run by the tests: every rule is at work in one of them, none takes longer than a few seconds.
 SHORT: Final = (
     _scope("loss", ALL, 2, "loss", "late", beats=False),
-    _scope(
-        "refusals",
-        ("inc a", "set a"),
-        2,
-        "refuse",
-        "lie",
-        "mute",
-        operations=2,
-        beats=False,
-    ),
     _scope("reap", ("inc a", "set a", "clear"), 2, "mute", "reap", "expire", beats=False),
     _scope("wipe", ("inc a", "set a", "clear"), 2, "loss", "wipe", beats=False),
     _scope("rollback", ("inc a", "set a"), 2, "mute", "rollback", beats=False),
@@ -51,6 +41,16 @@ SHORT: Final = (
     ),
     _scope("recent beats", ("inc a", "set a"), 1, "mute", "reap", "wipe", lazy=True, still=True),
     _scope("large", ("big a", "little a"), 1, "reap", "wipe", operations=2, beats=False),
+    _scope(
+        "refusals",
+        ("inc a", "set a"),
+        2,
+        "refuse",
+        "lie",
+        "mute",
+        operations=2,
+        beats=False,
+    ),
 )
 
 #: The rest, for ``make modelcheck``.

@@ -69,6 +69,17 @@ SHORT_OF_HOLDS: Final = (
 #: The rest, for ``make modelcheck``.
 LONG_OF_HOLDS: Final = (
     _scope(
+        "holds, 2 of refuse/lie/mute/reap",
+        ("hold a", "B: set a"),
+        2,
+        "refuse",
+        "lie",
+        "mute",
+        "reap",
+        desks="sl",
+        beats=False,
+    ),
+    _scope(
         "conditions, 2 of loss/late/wipe",
         ("inc? a", "set? a", "put? a", "inc a"),
         2,
