@@ -116,8 +116,8 @@ class Pace(NamedTuple):
 
     threshold: int
     """Silent for longer than this, it is dead (I3)."""
-    silence: int
-    """If nobody at all was heard for longer than this, the observer was blind (P24)."""
+    interval: int
+    """Between two of its heartbeats; tells a blackout from a pause (P24)."""
     retention: int
     """How long its record outlives it (P14)."""
 

@@ -28,7 +28,6 @@ from ._messages import (
     MustResume,
     Open,
     Opened,
-    Pace,
     Peek,
     Peeked,
     Reply,
@@ -62,8 +61,7 @@ class Namespace:
     def __init__(self) -> None:
         self.registry = Registry()
         self.born = 0  # when it was made: a store that lost it makes another (P17)
-        self.clock = 0  # the last stamp used, or the last sign of life of anybody (P6, P24)
-        self.grace = 0  # when the last blackout ended (P24)
+        self.clock = 0  # the last stamp used, or a later sign of life of anybody (P6)
         self.watched = 0  # until when changes are announced (P37)
 
     def execute(self, request: Request, now: int) -> Reply:
@@ -78,7 +76,7 @@ class Namespace:
             case Load():
                 return self._load(request, now)
             case Survey():
-                return _survey.look(self.registry, request, now, self.grace)
+                return _survey.look(self.registry, request, now)
             case Watch():
                 self._birth(now)
                 self.watched = max(self.watched, now + request.lease)
@@ -100,7 +98,7 @@ class Namespace:
         born = self._birth(now)
         if record is None:
             return Peeked(0, born)
-        return Peeked(record.incarnation, born, _survey.is_alive(record, now, self.grace))
+        return Peeked(record.incarnation, born, self.registry.alive(record, now))
 
     def _open(self, request: Open, now: int) -> Opened | Conflict:
         registry = self.registry
@@ -110,9 +108,9 @@ class Namespace:
         holder = old.incarnation if old else 0
         if holder != request.expected or request.born != self.born:
             return Conflict(holder)
-        if request.refuse and old and _survey.is_alive(old, now, self.grace):
+        if request.refuse and old and registry.alive(old, now):
             return Conflict(holder)
-        self._notice_silence(request.pace, now)
+        registry.observed.hear(now)
         self.clock = at = max(self.clock + 1, now)
         inherited = request.inherit and old is not None and old.state is State.LIVE
         known = old.hold if old and inherited else registry.epochs.latest
@@ -120,8 +118,7 @@ class Namespace:
         record.inherited = inherited
         if old:
             record.slices = old.slices
-        registry.records[request.instance] = record
-        registry.revive(request.instance, record, now)
+        registry.revive(request.instance, record, request.pace)
         if not inherited:
             registry.purge(request.instance, record, at, now)
         return self._opened(record)
@@ -181,12 +178,11 @@ class Namespace:
 
     def _step(self, request: Apply | Resume, now: int) -> Done:
         epochs = self.registry.epochs
-        self._notice_silence(request.pace, now)
         record, refreshed = self._touch(request, now)
         at = max(self.clock + 1, now)
         entries = request.entries if isinstance(request, Apply) else request.claims
         budget = request.budget if isinstance(request, Apply) else 0
-        reaped = _reaper.reap(self.registry, now, self.grace, budget, (e.key for e in entries))
+        reaped = _reaper.reap(self.registry, now, budget, (e.key for e in entries))
 
         journal, more = self._catch_up(record, request.known)
         if more:
@@ -208,29 +204,26 @@ class Namespace:
         journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
         return Done(at, results, journal, reaped.backlog or more, reaped.stuck, again)
 
-    def _notice_silence(self, pace: Pace, now: int) -> None:
-        """Nobody was heard for too long: it is the observer who was deaf (P24)."""
-        if now - self.clock > pace.silence:
-            self.grace = now
-
     def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool]:
         """Write a sign of life down, unless the last one is recent."""
-        record = self.registry.records.get(request.instance)
-        restarts = isinstance(request, Resume) and request.first
-        if record is None or record.incarnation != request.incarnation:
-            slices = record.slices if record else {}
-            record = Record(request.incarnation, "", request.pace, request.known)
-            record.slices = slices
-            self.registry.records[request.instance] = record
-        record.pace = request.pace
-        refreshed = restarts or now - record.beat >= request.pace.threshold >> 6
-        if restarts:
-            self.registry.revive(request.instance, record, now)
-        elif refreshed:
-            self.registry.beat(record, now)
-        if refreshed:
-            self.clock = max(self.clock, now)
-        return record, refreshed
+        registry = self.registry
+        record = registry.records.get(request.instance)
+        if isinstance(request, Resume) and request.first:
+            registry.observed.hear(now)
+            if record is None or record.incarnation != request.incarnation:
+                slices = record.slices if record else {}
+                record = Record(request.incarnation, "", request.pace, request.known)
+                record.slices = slices
+            registry.revive(request.instance, record, request.pace)
+        else:
+            assert record is not None  # else it must resume
+            since = registry.observed.steady(now) - record.heard.at
+            if 0 <= since < request.pace.threshold >> 6:
+                return record, False
+            registry.observed.hear(now, record.pace, record.heard)
+            registry.beat(record)
+        self.clock = max(self.clock, now)
+        return record, True
 
     def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
         """Drop the instance's slices that others' moves made void (P10)."""

@@ -24,30 +24,30 @@ class Reaped(NamedTuple):
     """Slices that cannot leave their sum without pushing it out of int64 (I12)."""
 
 
-def reap(registry: Registry, now: int, grace: int, budget: int, keys: Iterable[str]) -> Reaped:
+def reap(registry: Registry, now: int, budget: int, keys: Iterable[str]) -> Reaped:
     """Find the dead and take away up to ``budget`` slices, those of ``keys`` first."""
-    if not budget or now < registry.due:
+    steady = registry.observed.steady(now)
+    if not budget or steady < registry.due:
         return Reaped(backlog=False, stuck=0)
-    changed = _find_dead(registry, now, grace)
+    changed = _find_dead(registry, now, steady)
     gone, stuck = _touched_first(registry, now, budget, keys)
     more_gone, more_stuck = _oldest_first(registry, now, budget - gone)
     deadlines = [r.deadline for r in registry.records.values() if r.state is State.LIVE]
     registry.due = 0 if registry.bodies else min(deadlines, default=FOREVER)
-    backlog = registry.due <= now and bool(changed + gone + more_gone)
+    backlog = registry.due <= steady and bool(changed + gone + more_gone)
     return Reaped(backlog, stuck + more_stuck)
 
 
-def _find_dead(registry: Registry, now: int, grace: int) -> int:
+def _find_dead(registry: Registry, now: int, steady: int) -> int:
     overdue = sorted(
         (record.deadline, instance)
         for instance, record in registry.records.items()
-        if record.state is State.LIVE and record.deadline <= now
+        if record.state is State.LIVE and record.deadline <= steady
     )
     changed = deaths = 0
     for _, instance in overdue[:OVERDUE_PER_STEP]:
         record = registry.records[instance]
-        if grace + record.pace.threshold > now:
-            record.deadline = grace + record.pace.threshold
+        if registry.judge(record, steady):
             changed += 1
         elif deaths < DEATHS_PER_STEP:
             registry.bury(instance, record, State.DEAD, now)

@@ -13,6 +13,7 @@ from itertools import islice
 
 from ._epochs import Epochs
 from ._messages import MAX_CHANGED, MAX_PURGE, Done, Pace, Slice
+from ._observed import Heard, Observed
 from ._values import fits
 
 #: "Never", as an instant.
@@ -31,8 +32,8 @@ class Record:
     """What the store knows of one instance: its session (P14) and its slices."""
 
     __slots__ = (
-        "beat",
         "deadline",
+        "heard",
         "hold",
         "incarnation",
         "inherited",
@@ -52,8 +53,8 @@ class Record:
         self.reply = Done(0, ())
         self.state = State.LIVE
         self.pace = pace
-        self.beat = 0  # when its last sign of life was written down
-        self.deadline = 0
+        self.heard = Heard(0, 0)  # its last sign of life that was written down
+        self.deadline = 0  # not dead before this instant of steady time
         self.hold = hold  # journal stamp up to which it has no stale slice, here or at home
         self.slices: dict[str, Slice] = {}
 
@@ -63,11 +64,12 @@ class Registry:
 
     def __init__(self) -> None:
         self.epochs = Epochs()
+        self.observed = Observed()
         self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
         self.records: dict[str, Record] = {}
         self.bodies: dict[str, int] = {}  # {instance: when it became a body}, oldest first
         self.expiring: dict[str, int] = {}  # {instance without slices: when to forget it}
-        self.due = 0  # no instance has a deadline before this instant
+        self.due = 0  # no instance has a deadline before this instant of steady time
         self.watched = False  # whether it is noted what a request changes (P37)
         self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
 
@@ -113,21 +115,42 @@ class Registry:
         del record.slices[key]
         return True
 
-    def revive(self, instance: str, record: Record, now: int) -> None:
-        """Count ``instance`` among the living as of ``now``."""
-        record.state = State.LIVE
+    def revive(self, instance: str, record: Record, pace: Pace) -> None:
+        """Count ``instance``, which has just been heard, among the living."""
+        old = self.records.get(instance)
+        self.observed.join(pace)
+        if old and old.state is State.LIVE:
+            self.observed.part(old.pace)
+        self.records[instance] = record
+        record.state, record.pace = State.LIVE, pace
         self.bodies.pop(instance, None)
         self.expiring.pop(instance, None)
-        self.beat(record, now)
+        self.beat(record)
         self.due = min(self.due, record.deadline)
 
-    def beat(self, record: Record, now: int) -> None:
-        """Write down a sign of life."""
-        record.beat = now
-        record.deadline = now + record.pace.threshold
+    def beat(self, record: Record) -> None:
+        """Write down the sign of life that has just been observed."""
+        record.heard = self.observed.sign(record.pace)
+        record.deadline = record.heard.at + record.pace.threshold
+
+    def judge(self, record: Record, steady: int) -> bool:
+        """Return whether a living instance is still alive; its deadline is then set anew."""
+        left, heard = self.observed.judge(record.pace, record.heard, steady)
+        if left > 0:
+            record.heard, record.deadline = heard, steady + left
+        return left > 0
+
+    def alive(self, record: Record, now: int) -> bool:
+        """Return whether an instance counts as alive; changes nothing."""
+        steady = self.observed.steady(now)
+        if record.state is not State.LIVE:
+            return False
+        return self.observed.judge(record.pace, record.heard, steady)[0] > 0
 
     def bury(self, instance: str, record: Record, state: State, now: int) -> None:
         """Take ``instance`` from among the living; its slices wait to be reaped."""
+        if record.state is State.LIVE:
+            self.observed.part(record.pace)
         record.state = state
         if record.slices:
             self.bodies[instance] = now
@@ -155,7 +178,7 @@ class Registry:
                 del record.slices[key]
         if orphans:
             orphan = Record(0, "", record.pace, record.hold)
-            orphan.slices = orphans
+            orphan.slices, orphan.state = orphans, State.DEAD
             name = f"{instance}:{at}"
             self.records[name] = orphan
             self.bury(name, orphan, State.DEAD, now)

@@ -1,4 +1,4 @@
-"""How often to beat, and what silence means."""
+"""How often to beat, and how long to be remembered."""
 
 from __future__ import annotations
 
@@ -62,11 +62,6 @@ class Timing:
 
     @property
     def pace(self) -> Pace:
-        """What the store has to know of it.
-
-        The silence that betrays a blackout lies half-way between a normal pause between
-        two beats and the longest silence that may pass unnoticed (P24).
-        """
-        silence = (self.period + self.threshold - self.interval) / 2
+        """What the store has to know of it."""
         retention = max(MIN_RETENTION, RETENTION_THRESHOLDS * self.threshold)
-        return Pace(*(int(t * MICROSECONDS) for t in (self.threshold, silence, retention)))
+        return Pace(*(int(t * MICROSECONDS) for t in (self.threshold, self.interval, retention)))

@@ -122,7 +122,7 @@ def _session(request: Apply | Resume) -> tuple[bytes, ...]:
 
 @lru_cache
 def _pace(pace: Pace) -> tuple[bytes, ...]:
-    return b"%d" % pace.threshold, b"%d" % pace.silence, b"%d" % pace.retention
+    return b"%d" % pace.threshold, b"%d" % pace.interval, b"%d" % pace.retention
 
 
 def _entries(entries: Iterable[Entry]) -> list[bytes]:

@@ -130,10 +130,10 @@ async def heartbeats_keep_alive(store: Store) -> None:
 
 async def a_blackout_kills_nobody(store: Store) -> None:
     """If all were silent, the first one back gives everybody a fresh threshold."""
-    prefix, silence = fresh(), _SHORT / 2
+    prefix = fresh()
     async with (
-        joined(store, prefix, threshold=_SHORT, silence=silence) as a,
-        joined(store, prefix, threshold=_SHORT, silence=silence) as b,
+        joined(store, prefix, threshold=_SHORT) as a,
+        joined(store, prefix, threshold=_SHORT) as b,
     ):
         await a.batch(add("k", 5))
         await b.batch(add("k", 1))
@@ -142,7 +142,7 @@ async def a_blackout_kills_nobody(store: Store) -> None:
         same(await a.values("k"), [(6, 5)], "read by the second one back")
         with trio.move_on_after(_PATIENCE):
             while await b.values("k") != [(1, 1)]:  # noqa: ASYNC110 - nobody tells us
-                await trio.sleep(silence / 4)
+                await trio.sleep(_SHORT / 8)
         same(await b.values("k"), [(1, 1)], "after one of them stayed away")
         same(list(await a.batch(add("k", 1))), [(6, 5)], "back again")
 

@@ -200,12 +200,12 @@ async def joined(
     name: str | None = None,
     *,
     threshold: float = LONG,
-    silence: float = LONG,
+    interval: float | None = None,
     retention: float = LONG,
     inherit: bool = False,
 ) -> AsyncGenerator[Client]:
     """Return a block with a registered instance, which just stops talking at the end."""
-    times = (threshold, silence, retention)
+    times = (threshold, threshold / 3 if interval is None else interval, retention)
     pace = Pace(*(int(seconds * MICROSECONDS) for seconds in times))
     async with store.link(prefix) as link:
         client = Client(link, name or fresh("instance"), pace, inherit=inherit)

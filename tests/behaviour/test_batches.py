@@ -198,7 +198,7 @@ async def test_a_lax_batch_that_the_store_refuses_loses_what_does_not_fit(world:
 
 def test_no_batch_is_begun_that_could_not_be_undone() -> None:
     """What moves an epoch stays, so nothing that may be refused stands with it."""
-    session, namespace = Session("i", "n", Pace(1, 1, 1)), Namespace()
+    session, namespace = Session("i", "n", Pace(2, 1, 1)), Namespace()
     while (request := session.request()) is not None:
         session.receive(namespace.execute(request, 1))
     add, move = Entry(Kind.ADD, "k", 1), Entry(Kind.MOVE, "j", 1)

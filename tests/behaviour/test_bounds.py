@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from distkit_actors._actor import _errands
 from distkit_actors._actor._dispatch import FlushTicket
 from distkit_actors._actor._errands import ClearOwnErrand
 from distkit_actors._actor._operations import Barrier, Operation
-from distkit_actors._core import _session
+from distkit_actors._core import _pacing, _session
 from distkit_actors._core._ledger import Ledger
 from distkit_actors._core._messages import (
     Apply,
@@ -46,7 +45,7 @@ def _small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_session, "MAX_ENTRIES", PAGE)
     monkeypatch.setattr(_session, "_SETTLED_AT_ONCE", 2 * PAGE)
     monkeypatch.setattr(_session, "_SEARCHED_AT_ONCE", 10 * PAGE)
-    monkeypatch.setattr(_errands, "MAX_ENTRIES", PAGE)
+    monkeypatch.setattr(_pacing, "MAX_ENTRIES", PAGE)
 
 
 def keys(count: int) -> list[str]:

@@ -17,7 +17,7 @@ import trio
 from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
 from distkit_actors._actor import _exchange
 from distkit_actors._actor._exchange import Exchange
-from distkit_actors._core import _reaper
+from distkit_actors._core import _observed, _reaper
 from distkit_actors._core._messages import Apply, Entry, Journal, Kind, Slice
 from distkit_actors._core._namespace import Namespace, _Step
 from distkit_actors._core._registry import Record, Registry, State
@@ -47,7 +47,7 @@ def reaper_without_epochs(patch: Patch) -> None:
 
 def no_blackout_guard(patch: Patch) -> None:
     """H3: silence of all is not noticed."""
-    patch.setattr(Namespace, "_notice_silence", lambda *_: None)
+    patch.setattr(_observed, "longest_silence", lambda *_: 2**63)
 
 
 def unpack_fails(patch: Patch) -> None:
@@ -149,7 +149,7 @@ def reaped_instances_just_go_on(patch: Patch) -> None:
     def mutant(namespace: Namespace, request: Any, now: int) -> Any:
         record = namespace.registry.records.get(request.instance)
         if record and record.state is State.DEAD:
-            namespace.registry.revive(request.instance, record, now)
+            namespace.registry.revive(request.instance, record, request.pace)
         return judge(namespace, request, now)
 
     patch.setattr(Namespace, "_judge", mutant)

@@ -29,7 +29,7 @@ from distkit_actors._core._under_way import News
 from distkit_actors._core._values import fits
 from tests.model.checks import check_due
 from tests.model.desks import Desks
-from tests.model.freeze import LONG_AGO, RETENTION, THRESHOLD, said
+from tests.model.freeze import RETENTION, THRESHOLD, UNHEARD, said
 from tests.model.oracle import Op, Violation
 from tests.model.parts import Answer, Copy, Snapshot, Token, is_write, say
 from tests.model.scope import ADDS, CONDITIONS, LARGE
@@ -209,8 +209,9 @@ class Exchange(Desks):
         now = self.now + RETENTION + 1
         registry = self.ns.registry
         self.ns.clock = max(self.ns.clock, now - 1)
+        registry.observed.last = now - 1
         for record in registry.records.values():
-            record.beat = LONG_AGO
+            record.heard = UNHEARD
             if record.deadline > 0:
                 record.deadline = now + THRESHOLD
         for instance in registry.expiring:

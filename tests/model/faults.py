@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from distkit_actors._core._namespace import Namespace
 from tests.model.exchange import Exchange
-from tests.model.freeze import LONG_AGO
+from tests.model.freeze import UNHEARD
 from tests.model.parts import Actor, Snapshot
 
 
@@ -22,7 +22,7 @@ class Faults(Exchange):
             self._spend(fault)
         self._own_store()
         record = self.ns.registry.records[instance]
-        record.beat = LONG_AGO
+        record.heard = UNHEARD
         record.deadline = self.ns.registry.due = 0
 
     def expire(self, instance: str) -> None:

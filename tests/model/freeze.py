@@ -11,6 +11,7 @@ from __future__ import annotations
 import marshal
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Final
 
 from distkit_actors._core._conditions import Eq, Ge, Gt, Le, Lt, Ne
@@ -33,6 +34,7 @@ from distkit_actors._core._messages import (
     Verdict,
 )
 from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._observed import Heard
 from distkit_actors._core._registry import Record, State
 from distkit_actors._core._session import Phase, Session
 from distkit_actors._core._under_way import Batch, Resumption, Withheld
@@ -41,9 +43,10 @@ from distkit_actors._core._under_way import Batch, Resumption, Withheld
 THRESHOLD: Final = 2**40
 #: Forgetting takes an action of its own, too.
 RETENTION: Final = 2**45
-PACE: Final = Pace(THRESHOLD, 2 * THRESHOLD, RETENTION)
+PACE: Final = Pace(THRESHOLD, THRESHOLD // 3, RETENTION)
 #: Before everything, and longer ago than the threshold.
 LONG_AGO: Final = -2 * THRESHOLD
+UNHEARD: Final = Heard(LONG_AGO, 0)
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
@@ -253,7 +256,7 @@ class Thaw:
         """Read entries."""
         return [entry_of(plain, next(self.stamps)) for plain in next(self.plain)]
 
-    def namespace(self, *, lazy: bool) -> Namespace:
+    def namespace(self, now: int, *, lazy: bool) -> Namespace:
         """Read the store's half; ``lazy`` if the last signs of life are recent."""
         stamps, plain = self.stamps, self.plain
         ns = Namespace()
@@ -267,17 +270,20 @@ class Thaw:
         registry.sums = dict(next(plain))
         registry.bodies = dict.fromkeys(next(plain), 0)
         registry.expiring = dict.fromkeys(next(plain), RETENTION)
-        ns.grace = LONG_AGO
+        registry.observed.last = now
         anybody = bool(registry.bodies)
         for instance in next(plain):
             nonce, inherited, state, overdue = next(plain), next(plain), next(plain), next(plain)
             record = Record(next(stamps), nonce, PACE, next(stamps))
             record.inherited = inherited
             record.state = _STATES[state]
+            if record.state is State.LIVE:
+                registry.observed.join(PACE)
+                registry.observed.paces[PACE[:2]].ended = LONG_AGO
             record.reply = self.done()
             record.seq = next(self.seqs)
             record.slices = self.slices()
-            record.beat = self.latest if lazy and not overdue else LONG_AGO
+            record.heard = Heard(now, 0) if lazy and not overdue else UNHEARD
             record.deadline = 0 if overdue else THRESHOLD
             anybody |= overdue
             registry.records[instance] = record
@@ -390,15 +396,15 @@ def _result(frozen: str | Sequence[Any]) -> Result:  # type: ignore[explicit-any
 def copy_namespace(old: Namespace) -> Namespace:
     """Return an independent copy; messages are shared, nobody changes them."""
     new = Namespace()
-    new.born, new.clock, new.grace = old.born, old.clock, old.grace
+    new.born, new.clock = old.born, old.clock
     a, b = old.registry, new.registry
     b.epochs = copy_epochs(a.epochs)
     b.sums, b.bodies, b.expiring = a.sums.copy(), a.bodies.copy(), a.expiring.copy()
-    b.due = a.due
+    b.due, b.observed = a.due, deepcopy(a.observed)
     for instance, record in a.records.items():
         twin = Record(record.incarnation, record.nonce, record.pace, record.hold)
         twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
-        twin.state, twin.beat, twin.deadline = record.state, record.beat, record.deadline
+        twin.state, twin.heard, twin.deadline = record.state, record.heard, record.deadline
         twin.slices = record.slices.copy()
         b.records[instance] = twin
     return new

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
+from distkit_actors._core import _observed
 from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._messages import (
     Apply,
@@ -235,7 +236,7 @@ def _no_floor() -> Sequence[Patch]:
 
 
 def _no_blackout() -> Sequence[Patch]:
-    return [(Namespace, "_notice_silence", lambda self, pace, now: None)]
+    return [(_observed, "longest_silence", lambda threshold, interval: 2**63)]
 
 
 def _resume_anywhere() -> Sequence[Patch]:

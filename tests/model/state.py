@@ -105,7 +105,7 @@ class WorldState:
         now = next(source.stamps)
         new.peak = source.latest
         new.now = now if scope.still else source.latest + 1
-        new.ns = source.namespace(lazy=scope.lazy)
+        new.ns = source.namespace(new.now, lazy=scope.lazy)
         new.oracle = Oracle.thaw(next(plain))
         new.actors = []
         for _ in range(next(plain)):
@@ -129,7 +129,7 @@ class WorldState:
         new.snapshot = None
         if next(plain):
             applied, moved = frozenset(next(plain)), frozenset(next(plain))
-            new.snapshot = Snapshot(source.namespace(lazy=scope.lazy), applied, moved)
+            new.snapshot = Snapshot(source.namespace(new.now, lazy=scope.lazy), applied, moved)
         return new
 
     # ------------------------------------------------------------------ changing

@@ -1,11 +1,11 @@
-"""The blackout guard, explored with real times: every pattern of suspensions on a grid of ticks.
+"""Observed time (P40), explored with real times: every pattern of suspensions on a grid of ticks.
 
 Each instance beats at the package's own pace unless it is suspended, and may be suspended at any
 tick for any number of ticks. Whatever the pattern:
 
 * nobody is declared dead who was heard within its threshold;
 * after a silence of everybody that was longer than threshold - interval, nobody is declared
-  dead for one more threshold (I5);
+  dead for one more threshold who was heard since the last time that this was so (I5);
 * who stays silent is dead after threshold + interval, as long as somebody beats normally (I3).
 """
 
@@ -19,6 +19,7 @@ from typing import Final
 
 from distkit_actors._core._messages import Pace, Slice
 from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._observed import Blackouts, Heard
 from distkit_actors._core._registry import Record, State
 from distkit_actors._core._session import Phase, Session
 from distkit_actors._core._timing import MICROSECONDS, Timing
@@ -26,6 +27,8 @@ from tests.model.oracle import Violation
 
 #: Some time long after the beginning.
 _NOW: Final = 10**12
+#: What blackouts had taken from observed time when an exploration begins.
+_LOST: Final = 10**9
 #: The one slice that everybody has.
 _PIECE: Final = Slice(1, 1)
 
@@ -54,6 +57,11 @@ class Grid:
         return round(self.timing.period)
 
     @property
+    def silence(self) -> float:
+        """Ticks of silence that are taken for no blackout, half-way between what must differ."""
+        return (self.period + self.threshold - self.interval) / 2
+
+    @property
     def horizon(self) -> int:
         """Ages from here on are the same."""
         return self.threshold + self.interval + self.period + 1
@@ -71,7 +79,12 @@ class One:
 
     age: int = 0  # heard last
     watched: tuple[bool, ...] = ()  # by whom who has beaten without a pause ever since
-    deadline: int = 0  # in microseconds from now
+    blackouts: int = 0  # how many it was given time for since it was heard; 2 is many
+    # What the store knows, in microseconds.
+    heard: int = 0  # ago, as far as it matters
+    silent: int = 0  # observed since then, or since a blackout ended after which it has had time
+    graced: bool = False  # it has had that
+    deadline: int = 0  # from now
     live: bool = True
 
 
@@ -81,15 +94,15 @@ class Timed:
 
     ones: tuple[One, ...]
     fresh: int  # a blackout ended
-    clock: int  # microseconds ago
-    grace: int  # microseconds ago
+    last: int  # somebody was heard, in microseconds ago
+    ended: int  # the last blackout, in microseconds ago
 
 
 def explore(grid: Grid) -> int:
     """Visit every state; return how many there are, or raise `Violation`."""
     pace = grid.timing.pace
     one = One(watched=(True,) * grid.instances, deadline=pace.threshold)
-    first = Timed((one,) * grid.instances, grid.threshold, 0, 10 * pace.threshold)
+    first = Timed((one,) * grid.instances, grid.threshold, 0, 2 * pace.threshold)
     history: tuple[tuple[int, ...], ...] = ()
     seen, queue = {first}, deque([(first, history)])
     while queue:
@@ -120,16 +133,19 @@ def _tick(state: Timed, order: tuple[int, ...], grid: Grid, pace: Pace) -> Timed
     ones = [replace(one, age=one.age + 1) for one in state.ones]
     fresh = state.fresh + 1
     for number in order:
-        if min(one.age for one in ones) > grid.threshold - grid.interval:
+        silence = min(one.age for one in ones)
+        if silence > grid.threshold - grid.interval:
             fresh = 0
-        ones[number] = replace(ones[number], age=0, watched=(True,) * grid.instances)
+        if silence > grid.silence:
+            ones = [replace(one, blackouts=min(2, one.blackouts + 1)) for one in ones]
+        ones[number] = replace(ones[number], age=0, blackouts=0, watched=(True,) * grid.instances)
         _beat(ns, number, pace, now)
         for other, one in enumerate(ones):
             if one.live and ns.registry.records[str(other)].state is not State.LIVE:
                 ones[other] = replace(one, live=False)
                 if one.age < grid.threshold:
                     raise Violation(f"{other} was heard {one.age} ticks ago and declared dead")
-                if fresh < grid.threshold:
+                if fresh < grid.threshold and one.blackouts == 1:
                     raise Violation(f"{other} died {fresh} ticks after a blackout")
         ones[number] = replace(ones[number], live=True)
     steady = [one.age < grid.period for one in ones]
@@ -158,38 +174,50 @@ def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
 
 def _thaw(state: Timed, pace: Pace) -> Namespace:
     ns = Namespace()
-    ns.born, ns.clock, ns.grace = 1, _NOW - state.clock, _NOW - state.grace
     registry = ns.registry
+    ns.born, ns.clock, registry.observed.last = 1, _NOW - state.last, _NOW - state.last
+    blackouts = registry.observed.paces[pace[:2]] = Blackouts(_LOST, _NOW - state.ended)
     for number, one in enumerate(state.ones):
         record = registry.records[str(number)] = Record(number + 1, "", pace, 0)
         record.seq = 1
         record.deadline = _NOW + one.deadline
-        record.beat = record.deadline - pace.threshold
+        if one.graced:
+            record.heard = Heard(_NOW - one.heard, _LOST, _NOW - one.silent)
+        else:
+            record.heard = Heard(_NOW - one.heard, _LOST - (one.heard - one.silent))
         if one.live:
+            blackouts.living += 1
             record.slices["k"] = _PIECE
             registry.add("k", 1)
         else:
             record.state = State.DEAD
             registry.expiring[str(number)] = 2 * _NOW
+    if not blackouts.living:
+        del registry.observed.paces[pace[:2]]
     return ns
 
 
 def _freeze(ns: Namespace, ones: list[One], fresh: int, now: int, grid: Grid) -> Timed:
+    observed, pace = ns.registry.observed, grid.timing.pace
+    blackouts = observed.paces.get(pace[:2], Blackouts())
+    longest = 2 * pace.threshold  # nobody is silent for longer without being dead
     frozen = []
     for number, one in enumerate(ones):
-        deadline = ns.registry.records[str(number)].deadline - now
-        frozen.append(
-            One(
-                min(one.age, grid.horizon),
-                one.watched,
-                max(deadline, -MICROSECONDS) if one.live else 0,
-                one.live,
-            )
-        )
-    longest = 2 * grid.threshold * MICROSECONDS
+        age, watched = min(one.age, grid.horizon), one.watched
+        if not one.live:
+            frozen.append(One(age, watched, live=False))
+            continue
+        record = ns.registry.records[str(number)]
+        heard = record.heard
+        silent = now - (heard.graced or heard.at) - (blackouts.lost - heard.lost)
+        silent = min(silent, longest)
+        ago = min(now - heard.at, max(pace.threshold, silent))
+        deadline = max(record.deadline - now, -MICROSECONDS)
+        graced = bool(heard.graced)
+        frozen.append(One(age, watched, one.blackouts, ago, silent, graced, deadline, live=True))
     return Timed(
         tuple(frozen),
         min(fresh, grid.threshold),
-        min(now - ns.clock, longest),
-        min(now - ns.grace, longest),
+        min(now - observed.last, longest),
+        min(now - blackouts.ended, longest - 1),
     )

@@ -24,7 +24,7 @@ from tests.model.checks import check_store
 from tests.model.desk import is_local
 from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
-from tests.model.freeze import LONG_AGO
+from tests.model.freeze import UNHEARD
 from tests.model.oracle import Op, Oracle, Tally, Violation
 from tests.model.parts import Actor, brief, say
 from tests.model.scope import PLENTY, Scope, parse
@@ -285,7 +285,7 @@ class World(Faults):
             running = {a.instance for a in self.actors if a.session is not None}
             for instance, record in self.ns.registry.records.items():
                 if instance not in running and record.state is State.LIVE:
-                    record.beat = LONG_AGO
+                    record.heard = UNHEARD
                     record.deadline = self.ns.registry.due = 0
             for number in order:
                 actor = self.actors[number]

@@ -46,7 +46,10 @@ from .twin import (
 
 SECOND = 1_000_000
 # Redis' own clock must not reach the retention while a history runs.
-PACE = Pace(threshold=3 * SECOND, silence=2 * SECOND, retention=60 * SECOND)
+PACE = Pace(threshold=3 * SECOND, interval=SECOND, retention=60 * SECOND)
+#: Of some instances: one is dead when others have hardly begun to wait.
+OTHER_PACES = [Pace(SECOND, SECOND // 2, 60 * SECOND), Pace(9 * SECOND, SECOND, 60 * SECOND)]
+HOUR = 3600 * SECOND
 KEYS = ["a", "ключ", "}{x", "🦆 @,;|\n\x00", "1"]
 INSTANCES = ["i0", "i1", "и:2{}", "i3"]
 #: Ids that look like something else.
@@ -114,6 +117,7 @@ class History:
         self.values = SMALL if self.random.random() < 0.5 else SMALL + LARGE
         # Nearly nothing but adds, nearly all by one instance, close together: the quick way.
         self.calm = self.random.random() < 0.5
+        self.paces = [PACE, *OTHER_PACES] if self.random.random() < 0.5 else [PACE]
         self.sessions = [self._session(instance) for instance in INSTANCES[:3]]
         self.late: list[Request] = []
         self.snapshots: list[Snapshot] = []
@@ -121,8 +125,9 @@ class History:
 
     def _session(self, instance: str) -> Session:
         nonce = f"n{self.random.getrandbits(32)}"
+        pace = self.random.choice(self.paces)
         inherit, refuse = self.random.random() < 0.5, self.random.random() < 0.3
-        return Session(instance, nonce, PACE, inherit=inherit, refuse=refuse)
+        return Session(instance, nonce, pace, inherit=inherit, refuse=refuse)
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -179,8 +184,9 @@ class History:
             self.twin.now += self.random.choice(long)
         if self.chance(0.01):
             self.twin.now += PACE.retention + 1
-        if self.chance(0.01):
-            self.twin.now -= self.random.choice([5, SECOND])
+        if self.chance(0.02):  # the clock is put back, or forward
+            jumps = [-5, -SECOND // 100, -SECOND, -HOUR, SECOND, 2 * SECOND, HOUR]
+            self.twin.now += self.random.choice(jumps)
 
     def _disaster(self) -> None:
         if self.chance(0.01):
@@ -297,6 +303,8 @@ class Fuzz:
 
     def step(self) -> None:
         self.twin.now += self.random.choice(self.pauses)
+        if self.random.random() < 0.02:
+            self.twin.now -= self.random.choice([1, 1000, SECOND, HOUR])
         self.twin.execute(self.request())
 
     def stamp(self) -> int:
@@ -358,6 +366,7 @@ class Fuzz:
         born = namespace.born + rnd.choice([0] * 8 + [1])
         paces = [
             PACE,
+            Pace(SECOND, SECOND // 3, 40 * SECOND),
             Pace(SECOND, SECOND // 2, 40 * SECOND),
             *([record.pace] * 6 if record else []),
         ]

@@ -37,7 +37,7 @@ from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
-PACE = Pace(3_000_000, 2_000_000, 600_000_000)
+PACE = Pace(3_000_000, 1_000_000, 600_000_000)
 
 
 @pytest.fixture(autouse=True, params=["trio", "asyncio"])

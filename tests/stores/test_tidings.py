@@ -30,8 +30,8 @@ from tests.harness.proxy import FaultProxy, named
 from tests.harness.server import RedisServer
 
 SECOND = 1_000_000
-PACE = Pace(60 * SECOND, 50 * SECOND, 600 * SECOND)
-SHORT = Pace(SECOND // 20, 50 * SECOND, 600 * SECOND)
+PACE = Pace(60 * SECOND, 20 * SECOND, 600 * SECOND)
+SHORT = Pace(SECOND // 20, SECOND // 60, 600 * SECOND)
 LEASE = 60 * SECOND
 
 

@@ -16,6 +16,7 @@ from redis.retry import Retry
 from distkit_actors._core._messages import (
     Done,
     Loaded,
+    Pace,
     Reply,
     Request,
     Survey,
@@ -23,12 +24,23 @@ from distkit_actors._core._messages import (
     Watch,
 )
 from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._observed import Blackouts, Heard
 from distkit_actors._core._registry import State
 from distkit_actors._stores._scripts import Script, load_scripts
 from distkit_actors._stores._wire import Names, decode, encode
 
 # What the scripts keep in a hash beside keys.
-SPACE_FIELDS = {":born", ":clock", ":grace", ":clear", ":floor", ":latest", ":due", ":watch"}
+SPACE_FIELDS = {
+    ":born",
+    ":clear",
+    ":clock",
+    ":due",
+    ":floor",
+    ":last",
+    ":latest",
+    ":shift",
+    ":watch",
+}
 OWN_FIELDS = {
     ":inc",
     ":nonce",
@@ -37,9 +49,12 @@ OWN_FIELDS = {
     ":reply",
     ":state",
     ":thr",
+    ":int",
     ":ret",
     ":hold",
     ":beat",
+    ":lost",
+    ":graced",
     ":pad",
 }
 
@@ -132,6 +147,7 @@ class LuaStore:
                 records[key.removeprefix(prefix).decode()] = self._record(key)
         return {
             "space": space,
+            "paces": _paces(namespace.get(":paces", "")),
             "sums": sums,
             "moved": self._scores(b"m"),
             "late": {k: int(v) for k, v in self._texts(b"l").items()},
@@ -157,8 +173,8 @@ class LuaStore:
             "seq": int(fields[":seq"]),
             "reply": done,
             "state": fields[":state"],
-            "threshold": int(fields[":thr"]),
-            "retention": int(fields[":ret"]),
+            "pace": Pace(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),
+            "heard": Heard(int(fields[":beat"]), int(fields[":lost"]), int(fields[":graced"])),
             "hold": int(fields[":hold"]),
             "slices": slices,
             "expires": self.client.pttl(key) >= 0,
@@ -173,6 +189,14 @@ class LuaStore:
         return {member.decode(): int(score) for member, score in found}
 
 
+def _paces(text: str) -> dict[tuple[int, int], Blackouts]:
+    paces = {}
+    for pace in filter(None, text.split(";")):
+        threshold, interval, *numbers = map(int, pace.split(","))
+        paces[threshold, interval] = Blackouts(*numbers)
+    return paces
+
+
 def dump_namespace(namespace: Namespace) -> dict[str, Any]:
     registry, epochs = namespace.registry, namespace.registry.epochs
     return {
@@ -182,10 +206,12 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
             ":clock": namespace.clock,
             ":due": registry.due,
             ":floor": epochs.floor,
-            ":grace": namespace.grace,
+            ":last": registry.observed.last,
             ":latest": epochs.latest,
+            ":shift": registry.observed.shift,
             ":watch": namespace.watched,
         },
+        "paces": registry.observed.paces,
         "sums": registry.sums,
         "moved": epochs.moved,
         "late": epochs.late,
@@ -200,8 +226,8 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
                 "seq": record.seq,
                 "reply": record.reply,
                 "state": record.state.value,
-                "threshold": record.pace.threshold,
-                "retention": record.pace.retention,
+                "pace": record.pace,
+                "heard": record.heard,
                 "hold": record.hold,
                 "slices": {key: tuple(piece) for key, piece in record.slices.items()},
                 "expires": instance in registry.expiring,

@@ -22,6 +22,7 @@ from distkit_actors._core._messages import (
     Load,
     Loaded,
     Open,
+    Pace,
     Reply,
     Request,
     Result,
@@ -30,6 +31,7 @@ from distkit_actors._core._messages import (
     Verdict,
 )
 from distkit_actors._core._namespace import Namespace, _Step
+from distkit_actors._core._observed import Heard, Observed
 from distkit_actors._core._registry import Record, Registry
 from distkit_actors._core._values import INT64_MAX, INT64_MIN, fits
 from distkit_actors._stores._contract import Link
@@ -515,19 +517,25 @@ class ReapsHalf(Changed):
 
 
 class HearsNoHeartbeats(Registry):
-    def beat(self, record: Record, now: int) -> None:
+    def beat(self, record: Record) -> None:
         if not record.deadline:
-            super().beat(record, now)
+            super().beat(record)
 
 
 class KnowsOneThreshold(Changed):
-    def apply(self, request: Apply, record: Record | None) -> Apply:
-        return request._replace(pace=request.pace._replace(threshold=500_000))
+    def open(self, request: Open) -> Open:
+        return replace(request, pace=request.pace._replace(threshold=500_000, interval=166_666))
 
 
-class KnowsNoBlackouts(Namespace):
-    def _notice_silence(self, *args: Any) -> None:
-        pass
+class KnowsNoBlackouts(Registry):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observed = _SeesNoBlackouts()
+
+
+class _SeesNoBlackouts(Observed):
+    def hear(self, now: int, pace: Pace | None = None, heard: Heard | None = None) -> None:
+        self.last = max(self.last, self.steady(now))
 
 
 class ForgetsMovesEarly(Namespace):
@@ -591,7 +599,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         kind.__name__: lambda kind=kind: NamespaceStore(with_registry(kind))
         for kind in (
             *(NeverForgets, SumsInDoubles, Saturates, WrapsAround, ReapsWhatWasMoved),
-            *(KeepsLeftovers, HearsNoHeartbeats),
+            *(KeepsLeftovers, HearsNoHeartbeats, KnowsNoBlackouts),
         )
     },
     **{
@@ -615,7 +623,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
             *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
             ReapsHalf,
-            *(KnowsOneThreshold, KnowsNoBlackouts, LetsNobodyLeave, ForgetsMovesEarly),
+            *(KnowsOneThreshold, LetsNobodyLeave, ForgetsMovesEarly),
             *(NeverForgetsMoves, BelievesThoseWhoMissedMoves),
         )
     },

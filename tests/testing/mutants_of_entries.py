@@ -341,7 +341,8 @@ class AgesInMilliseconds(Surveys):
 class TakesALookForABeat(Surveys):
     def looked(self, request: Survey, now: int) -> None:
         if record := self.registry.records.get(request.instance):
-            self.registry.beat(record, now)
+            self.registry.observed.hear(now, record.pace, record.heard)
+            self.registry.beat(record)
 
 
 class ReapsWhereItLooks(Surveys):

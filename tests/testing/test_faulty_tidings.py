@@ -22,7 +22,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.session = Session("writer", "nonce", Pace(DAY, DAY, DAY))
+        self.session = Session("writer", "nonce", Pace(DAY, DAY // 3, DAY))
         self._settle()
 
     def change(self, key: str) -> None:

@@ -3,7 +3,7 @@
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs)
 --       2 instance, 3 incarnation, 4 seq, 5 known: journal stamp the instance knows all up to
---       6 threshold, 7 silence, 8 retention (µs)
+--       6 threshold, 7 interval, 8 retention (µs)
 --       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34), else '0'
 --      10 budget: how many slices of the dead this step may take away
 --      11 before: the seq that must be the recorded one (P39)
@@ -24,6 +24,7 @@
 --@include quick
 --@include base
 --@include space
+--@include observed
 --@include sums
 --@include registry
 --@include reaper
@@ -54,7 +55,6 @@ if refusal then
   return refusal
 end
 
-notice_silence(pace.silence)
 local refreshed = touch()
 local at = math.max(space.clock + 1, now)
 local backlog, stuck = reap(tonumber(ARGV[10]), keys)

@@ -8,7 +8,7 @@
 -- Reply {peeked, incarnation or 0, born, '1' if that incarnation counts as alive}
 --@include base
 --@include space
---@include alive
+--@include observed
 
 -- None of these changes anything.
 local function try_commands()
@@ -28,6 +28,5 @@ take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
 local born = birth()
 save_space()
 try_commands()
-local holder = call('HMGET', I, ':inc', ':state', ':thr')
-local alive = holder[1] and is_alive(instance, holder[2], holder[3])
-return {'peeked', holder[1] or '0', born, alive and '1' or '0'}
+local holder = call('HGET', I, ':inc')
+return {'peeked', holder or '0', born, holder and is_alive(instance) and '1' or '0'}

@@ -11,6 +11,7 @@
 --@include compare
 --@include base
 --@include space
+--@include observed
 --@include sums
 --@include registry
 local MOVES = tonumber(ARGV[12])
@@ -48,7 +49,7 @@ local function clear_late(cleared)
     I = hash_of(name)
     forget_own()
     if I ~= caller_hash then
-      if call('ZREM', A, name) == 1 then
+      if unlist(name, I) then
         call('HSET', I, ':state', 'dead')
       end
       release(name, I)
@@ -101,7 +102,7 @@ end
 -- Takes in what the store had lost, before any claim. Returns true if leftovers remain.
 local function reassert(at)
   if restarts then
-    local more, orphaned = purge(at, pace.thr, pace.ret, record.hold)
+    local more, orphaned = purge(at, pace, record.hold)
     if orphaned then
       space.clock = math.max(space.clock, at)
     end
@@ -138,7 +139,6 @@ if refusal then
   return refusal
 end
 
-notice_silence(pace.silence)
 local refreshed = touch()
 local at = math.max(space.clock + 1, now)
 local moves, more = catch_up()

@@ -10,8 +10,8 @@
 --   keys:      key, cumulative, '1'
 --@include base
 --@include space
+--@include observed
 --@include sums
---@include alive
 
 local PAGE = 500
 take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
@@ -25,10 +25,11 @@ local function row(name, number, flag)
 end
 
 local function look_at_instance(name)
-  local known = call('HMGET', hash_of(name), ':inc', ':beat', ':state', ':thr')
-  if known[1] and known[1] ~= '0' then  -- else it is a body of what had no room (P18)
-    local alive = is_alive(name, known[3], known[4])
-    row(name, text(math.max(0, now - tonumber(known[2]))), alive and '1' or '0')
+  local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
+    ':state')
+  if known[6] and known[6] ~= '0' then  -- else it is a body of what had no room (P18)
+    local alive = known[7] == 'live' and judge_silence(known) > 0
+    row(name, text(math.max(0, steady() - known[3])), alive and '1' or '0')
   end
 end
 

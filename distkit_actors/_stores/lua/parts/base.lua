@@ -4,7 +4,7 @@
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
 --   2 m  zset  {key = stamp at which the store learned of the key's last epoch move}
 --   3 l  hash  {key = epoch, where it is older than that stamp}
---   4 a  zset  {living instance = instant at which it is dead unless it is heard}
+--   4 a  zset  {living instance = steady time before which it is not dead (P40)}
 --   5 h  zset  {instance = its hold}, the living and the bodies
 --   6 d  zset  {body = its place in the queue}: dead or left, and still with slices
 --   7 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
@@ -22,9 +22,9 @@ local CHUNK = 500
 -- Makes Redis keep a hash as a hash table from the start: a short one it keeps as a list,
 -- which it scans from end to end for each field (P5b).
 local PAD = string.rep('.', 65)
--- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :ret :hold :beat
--- :pad. All are always there, so any more are slices. A key has no ':'.
-local OWN_FIELDS = 11
+-- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
+-- :lost :graced :pad. All are always there, so any more are slices. A key has no ':'.
+local OWN_FIELDS = 14
 local PURGE = 1000
 
 -- The instance that asks, and the store's time in microseconds.

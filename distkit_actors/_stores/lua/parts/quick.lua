@@ -2,8 +2,9 @@ local ADD, FOLDED = 43, 38  -- + and &
 
 -- The common case, written out straight: a step that adds to slices or reads them, of an
 -- instance that is known here, has missed nothing, has been heard of lately, and finds no
--- deadline passed. It does as the rest of apply.lua would; anything else is left to that, which
--- costs several times as much, most of it for making its functions.
+-- deadline passed, nor that the clock has jumped back. It does as the rest of apply.lua would;
+-- anything else is left to that, which costs several times as much, most of it for making its
+-- functions.
 --
 -- Returns what to answer, or nil if the case is another one: then nothing has been done. If it is
 -- another one only for a deadline, it returns the time too; called again with that, once the dead
@@ -15,9 +16,9 @@ local function quick(seen_to, changed)
   end
   -- Tables have room for one entry from the start, as making room costs more than filling it,
   -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
-  local fields = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold', first}
-  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', first}
-  local last, seen = 7, #ARGV > 15 and {} or nil
+  local fields = {':inc', ':seq', ':state', ':beat', ':hold', first}
+  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift', first}
+  local last, seen = 5, #ARGV > 15 and {} or nil
   for index = 12, #ARGV, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
     if kind ~= ADD and kind ~= FOLDED or seen and seen[key] then
@@ -25,13 +26,12 @@ local function quick(seen_to, changed)
     end
     last = last + 1
     if seen then
-      seen[key], fields[last], space[last] = true, key, key
+      seen[key], fields[last], space[last + 3] = true, key, key
     end
   end
 
   local own = call('HMGET', mine, unpack(fields, 1, last))
-  if own[1] ~= ARGV[3] or own[3] ~= 'live' or own[5] ~= ARGV[6] or own[6] ~= ARGV[8]
-    or own[7] ~= ARGV[5] or own[2] ~= ARGV[11] then
+  if own[1] ~= ARGV[3] or own[3] ~= 'live' or own[5] ~= ARGV[5] or own[2] ~= ARGV[11] then
     return nil
   end
   local at = seen_to or ARGV[1]
@@ -39,29 +39,31 @@ local function quick(seen_to, changed)
     local time = call('TIME')
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
   end
-  local now = at + 0
-  if now - own[4] >= math.floor(ARGV[6] / 64) then
+  local now, recent = at + 0, math.floor(ARGV[6] / 64)
+  local since = now - own[4]
+  if since >= recent then
     return nil
   end
-  local sums = call('HMGET', ours, unpack(space, 1, last))
-  local silence, clear, latest = now - (sums[2] or 0), sums[3] or '0', sums[5] or '0'
-  if not sums[1] or silence > ARGV[7] + 0
+  local sums = call('HMGET', ours, unpack(space, 1, last + 3))
+  local shift, clear, latest = (sums[8] or 0) + 0, sums[3] or '0', sums[5] or '0'
+  since = since + shift
+  if not sums[1] or since < 0 or since >= recent
     or clear ~= '0' and ARGV[5] + 0 < clear + 0
     or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
     return nil
-  elseif now >= (sums[6] or 0) + 0 and not seen_to then
+  elseif now + shift >= (sums[6] or 0) + 0 and not seen_to then
     return nil, at
   end
-  if silence <= 0 then
+  if now <= (sums[2] or 0) + 0 then
     at = string.format('%.0f', (sums[2] or 0) + 1)
   end
 
   local results, words, removed, made = {''}, {':seq', ARGV[4], ':reply', '', '', ''}, {}, false
   local written = 4
-  for nth = 8, last do
-    local index = 4 * nth - 20
+  for nth = 6, last do
+    local index = 4 * nth - 12
     local value, after = ARGV[index + 2], ARGV[index + 3]
-    local key, total, slice, stamp = fields[nth], sums[nth] or '0', '0', nil
+    local key, total, slice, stamp = fields[nth], sums[nth + 3] or '0', '0', nil
     if own[nth] then
       local cut = string.find(own[nth], '@', 1, true)
       slice, stamp = string.sub(own[nth], 1, cut - 1), string.sub(own[nth], cut)
@@ -99,9 +101,9 @@ local function quick(seen_to, changed)
         end
       end
     end
-    results[nth - 7] = result
+    results[nth - 5] = result
   end
-  local answer = at .. '|0|' .. table.concat(results, ';', 1, last - 7)
+  local answer = at .. '|0|' .. table.concat(results, ';', 1, last - 5)
   words[4] = answer
   call('HSET', mine, unpack(words, 1, written))
   if #removed > 0 then

@@ -3,7 +3,7 @@
 -- Takes away up to `budget` slices of the dead, those of `keys` first. Returns whether there
 -- is more to do and progress was made, and how many slices could not be taken away (I12).
 local function reap(budget, keys)
-  if budget == 0 or now < space.due then
+  if budget == 0 or steady() < space.due then
     return false, 0
   end
   -- What follows is inside, so that a step that need not reap does not pay for it.
@@ -15,12 +15,18 @@ local function reap(budget, keys)
   local done, gone, stuck = 0, 0, 0
 
   local function find_dead()
-    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(now), 'LIMIT', 0, OVERDUE_PER_STEP)
+    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(steady()), 'LIMIT', 0, OVERDUE_PER_STEP)
     local deaths = 0
     for _, name in ipairs(overdue) do
-      local threshold = tonumber(call('HGET', hash_of(name), ':thr') or 0)
-      if space.grace + threshold > now then
-        call('ZADD', A, text(space.grace + threshold), name)
+      local known, left, lost, graced = call('HMGET', hash_of(name), unpack(JUDGED)), 0, nil, nil
+      if known[1] then  -- else its hash is not there
+        left, lost, graced = judge_silence(known)
+      end
+      if left > 0 then
+        call('ZADD', A, text(steady() + left), name)
+        if graced then
+          call('HSET', hash_of(name), ':lost', text(lost), ':graced', text(graced))
+        end
         done = done + 1
       elseif deaths < DEATHS_PER_STEP then
         bury(name, 'dead')
@@ -96,5 +102,5 @@ local function reap(budget, keys)
   -- took three times as long as the others. Swept here it costs each a little, and not much more
   -- where others have filled the server's Lua (SWEEP bounds the work).
   collectgarbage('step', SWEEP)
-  return space.due <= now and done + gone > 0, stuck
+  return space.due <= steady() and done + gone > 0, stuck
 end

@@ -1,22 +1,27 @@
 -- The namespace's own fields, in n beside the sums:
 --   :born   when it was made: a store that lost it makes another (P17)
---   :clock  last stamp used, or last sign of life of anybody (P6, P24)
---   :grace  when the last blackout ended (P24)
+--   :clock  last stamp used, or a later sign of life of anybody (P6)
 --   :clear  stamp of the last clear: a lower bound for every key's epoch (P7)
 --   :floor  largest journal stamp that was forgotten (P11)
 --   :latest largest journal stamp ever given out
---   :due    no instance has a deadline before this instant (P23)
+--   :due    no instance has a deadline before this instant of steady time (P23)
 --   :watch  until when changes are announced (P37)
+--   :shift, :last, :paces   see parts/observed.lua (P40)
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
-local SPACE = {'born', 'clock', 'grace', 'clear', 'floor', 'latest', 'due', 'watch'}
+local SPACE = {
+  'born', 'clock', 'clear', 'floor', 'latest', 'due', 'watch', 'shift', 'last', 'paces',
+}
 local SPACE_FIELDS = {
-  ':born', ':clock', ':grace', ':clear', ':floor', ':latest', ':due', ':watch',
+  ':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift', ':last', ':paces',
 }
 local space, saved = {}, {}
 
 local function take_space(values)
   for index, field in ipairs(SPACE) do
-    local value = tonumber(values[index] or 0)
+    local value = values[index] or ''
+    if field ~= 'paces' then  -- the only one that is no number
+      value = tonumber(values[index] or 0)
+    end
     space[field], saved[field] = value, value
   end
 end
@@ -30,7 +35,7 @@ local function save_space(all)
   for index, field in ipairs(SPACE) do
     if all or saved[field] ~= space[field] then
       words[#words + 1] = SPACE_FIELDS[index]
-      words[#words + 1] = text(space[field])
+      words[#words + 1] = field == 'paces' and space.paces or text(space[field])
       saved[field] = space[field]
     end
   end
@@ -57,11 +62,4 @@ local function birth()
     space.born = space.clock
   end
   return text(space.born)
-end
-
--- Nobody was heard for too long: it is the observer who was deaf (P24).
-local function notice_silence(silence)
-  if now - space.clock > silence then
-    space.grace = now
-  end
 end

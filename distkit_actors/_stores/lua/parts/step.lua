@@ -7,7 +7,7 @@ local MAX_JOURNAL = 1000
 local FORGET_AT_LEAST = 100
 
 local incarnation, seq, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local pace = {thr = tonumber(ARGV[6]), silence = tonumber(ARGV[7]), ret = tonumber(ARGV[8])}
+local pace = {thr = tonumber(ARGV[6]), int = tonumber(ARGV[7]), ret = tonumber(ARGV[8])}
 
 local keys = {}       -- of the entries, in order
 local own = {}        -- {key of an entry = own slice as value@stamp, false for none}
@@ -16,7 +16,7 @@ local fields = {}     -- of the caller's hash, to be written at the end: {field,
 local record = {}     -- what the store knew of the caller
 
 local function read()
-  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':ret', ':hold'}
+  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':int', ':hold', ':lost', ':graced'}
   local ours = {unpack(SPACE_FIELDS)}
   for index = FIRST, #ARGV, 4 do
     local key = ARGV[index + 1]
@@ -29,11 +29,11 @@ local function read()
   take_space(sums)
   record = {
     inc = tonumber(pieces[1] or nil), seq = tonumber(pieces[2] or 0), state = pieces[3],
-    beat = tonumber(pieces[4] or 0), thr = pieces[5], ret = pieces[6],
-    hold = tonumber(pieces[7] or 0),
+    beat = tonumber(pieces[4] or 0), thr = tonumber(pieces[5] or 0), int = tonumber(pieces[6] or 0),
+    hold = tonumber(pieces[7] or 0), lost = pieces[8], graced = pieces[9],
   }
   for index, key in ipairs(keys) do
-    own[key] = pieces[index + 7]
+    own[key] = pieces[index + 9]
     sum[key] = sums[index + #SPACE_FIELDS]
   end
 end
@@ -68,29 +68,36 @@ end
 
 -- Writes a sign of life down, unless the last one is recent. Returns whether it did.
 local function touch()
-  local refreshed = restarts or now - record.beat >= math.floor(pace.thr / 64)
   if restarts then
+    hear()
+    local lives = record.state == 'live'
+    local lost = join(pace.thr, pace.int, lives and record.thr, record.int)
     if record.inc ~= incarnation then
       record.hold = known
-      write_record(I, incarnation, '', '0', 'live', pace.thr, pace.ret, known, now)
+      write_record(I, incarnation, '', '0', 'live', pace, known, space.last, lost)
     else
-      call('HSET', I, ':state', 'live', ':beat', text(now), ':thr', ARGV[6], ':ret', ARGV[8])
+      call('HSET', I, ':state', 'live', ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
+        ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
     end
     revive(pace.thr, record.hold)
   else
-    if record.thr ~= ARGV[6] or record.ret ~= ARGV[8] then
-      write_field(':thr', ARGV[6])
-      write_field(':ret', ARGV[8])
+    local since = steady() - record.beat
+    if since >= 0 and since < math.floor(pace.thr / 64) then
+      return false
     end
-    if refreshed then
-      call('ZADD', A, text(now + pace.thr), instance)
-      write_field(':beat', text(now))
+    hear(record.thr, record.int, record.beat)
+    call('ZADD', A, text(space.last + record.thr), instance)
+    write_field(':beat', text(space.last))
+    local lost = text(pace_of(record.thr, record.int).lost)
+    if record.lost ~= lost then
+      write_field(':lost', lost)
+    end
+    if record.graced ~= '0' then
+      write_field(':graced', '0')
     end
   end
-  if refreshed then
-    space.clock = math.max(space.clock, now)
-  end
-  return refreshed
+  space.clock = math.max(space.clock, now)
+  return true
 end
 
 -- Removes own slices that a move of their epoch made void; they are in no sum.
@@ -259,8 +266,8 @@ local moved_keys = {}  -- moved by this step, each once; and as names
 
 -- Removes every slice of the caller but none of its own fields.
 local function forget_own()
-  local names = {':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':ret',
-    ':hold', ':beat'}
+  local names = {':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':int',
+    ':ret', ':hold', ':beat', ':lost', ':graced'}
   local words = {':pad', PAD}
   for index, value in ipairs(call('HMGET', I, unpack(names))) do
     words[#words + 1] = names[index]
