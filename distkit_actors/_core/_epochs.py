@@ -7,6 +7,8 @@ a move that an instance had to tell the store again after a data loss (P7, P22).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from ._messages import MAX_JOURNAL, Journal
 
 #: Fewest moves that one step may forget, so that the table drains faster than it fills.
@@ -22,7 +24,9 @@ class Epochs:
         self.cleared = 0  # stamp of the last clear: a lower bound for every key's epoch
         self.floor = 0  # largest journal stamp that was forgotten (P11)
         self.latest = 0  # largest journal stamp ever given out, or the last clear's
-        self.moved: dict[str, int] = {}  # {key: journal stamp}, in order of the stamps
+        # {key: journal stamp}, in order of the stamps. The first of a plain dict would be found
+        # behind the places of all that have left it.
+        self.moved: dict[str, int] = OrderedDict()
         self.late: dict[str, int] = {}  # {key: epoch}, where it is older than its journal stamp
 
     def of(self, key: str) -> int:
@@ -47,12 +51,13 @@ class Epochs:
         self.late.clear()
 
     def clear_late(self, cleared: int) -> None:
-        """Learn of a clear that the store had lost; younger moves stay (P22)."""
+        """Learn of a clear that the store had lost (P22).
+
+        There may be very many moves: the older ones stay, make no difference, and are forgotten in
+        their time.
+        """
         self.cleared = cleared
         self.latest = max(self.latest, cleared)  # so that who has read this knows of it
-        for key in [key for key in self.moved if self.of(key) <= cleared]:
-            del self.moved[key]
-            self.late.pop(key, None)
 
     def since(self, known: int) -> tuple[Journal, bool]:
         """Return what an instance that knows all up to ``known`` has missed, and if there is more.

@@ -281,7 +281,7 @@ class Journal(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Executed, now or by an earlier copy (then there is no journal)."""
+    """Executed, now or by an earlier copy: then there is no journal, and of a leave no results."""
 
     at: int
     results: Sequence[Result]

@@ -7,8 +7,10 @@ rules P1 … P27 are explained in ``docs/protocol.md``.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import NamedTuple
 
 from . import _reaper, _survey
@@ -116,8 +118,9 @@ class Namespace:
         known = old.hold if old and inherited else registry.epochs.latest
         record = Record(at, request.nonce, request.pace, known)
         record.inherited = inherited
+        record.swept = registry.epochs.cleared
         if old:
-            record.slices = old.slices
+            record.slices, record.swept = old.slices, old.swept
         registry.revive(request.instance, record, request.pace)
         if not inherited:
             registry.purge(request.instance, record, at, now)
@@ -138,15 +141,14 @@ class Namespace:
         ):
             # Also where an older incarnation has come back after a data loss (P26).
             return MustResume(None, self._birth(now))
-        keys = sorted(record.slices)
         start = int(request.cursor or 0)
         end = start + MAX_PURGE
         page = [
-            (key, record.slices[key].value, record.slices[key].stamp)
-            for key in keys[start:end]
-            if record.slices[key].stamp >= self.registry.epochs.of(key)
+            (key, piece.value, piece.stamp)
+            for key, piece in islice(record.slices.items(), start, end)
+            if piece.stamp >= self.registry.epochs.of(key)
         ]
-        return Loaded(str(end) if end < len(keys) else "", page)
+        return Loaded(str(end) if end < len(record.slices) else "", page)
 
     # ------------------------------------------------------------------ the step
 
@@ -196,7 +198,8 @@ class Namespace:
             self.registry.bury(request.instance, record, State.LEFT, now)
 
         record.seq = request.seq
-        record.reply = Done(at, results, again=again)
+        leaves = isinstance(request, Apply) and request.leave
+        record.reply = Done(at, () if leaves else results, again=again)
         moved_now = len(entries) if epochs.latest != moved_before else 0
         if refreshed or moved_now:
             self._forget_moves(now - request.pace.retention, moved_now)
@@ -211,9 +214,11 @@ class Namespace:
         if isinstance(request, Resume) and request.first:
             registry.observed.hear(now)
             if record is None or record.incarnation != request.incarnation:
-                slices = record.slices if record else {}
+                old = record
                 record = Record(request.incarnation, "", request.pace, request.known)
-                record.slices = slices
+                record.swept = registry.epochs.cleared
+                if old:
+                    record.slices, record.swept = old.slices, old.swept
             registry.revive(request.instance, record, request.pace)
         else:
             assert record is not None  # else it must resume
@@ -228,8 +233,9 @@ class Namespace:
     def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
         """Drop the instance's slices that others' moves made void (P10)."""
         epochs = self.registry.epochs
-        if known < epochs.cleared:
-            record.slices = {k: s for k, s in record.slices.items() if s.stamp >= epochs.cleared}
+        if known < epochs.cleared and record.swept < epochs.cleared:
+            # Slices are made in own steps, of which this is the first since: all go at once.
+            record.slices, record.swept = OrderedDict(), epochs.cleared
         journal, more = epochs.since(known)
         for key, epoch in journal.moves:
             if key in record.slices and record.slices[key].stamp < epoch:
@@ -319,7 +325,7 @@ class Namespace:
             case Kind.CLEAR:
                 self.registry.epochs.clear(at)
                 self.registry.forget_sums()
-                record.slices.clear()
+                record.slices, record.swept = OrderedDict(), at
                 self.clock = max(self.clock, at)
             case Kind.FORGET:
                 return Verdict.REFUSED if key == request.instance else self._forget(key, now)
@@ -341,7 +347,8 @@ class Namespace:
             return Before(0, 0)
         if record.state is State.LIVE:
             registry.bury(instance, record, State.DEAD, now)
-        gone = [key for key in list(record.slices)[:MAX_PURGE] if registry.take_away(record, key)]
+        some = list(islice(record.slices, MAX_PURGE))
+        gone = [key for key in some if registry.take_away(record, key)]
         if gone and not record.slices:
             registry.release(instance, record, now)
         return Before(len(record.slices), len(gone))
@@ -386,7 +393,7 @@ class Namespace:
         self.clock = max(self.clock, cleared)  # a slice made from now on is younger
         registry.forget_sums()
         for instance, record in list(registry.holders()):
-            record.slices = {}
+            record.slices, record.swept = OrderedDict(), cleared
             if instance != caller:
                 state = State.DEAD if record.state is State.LIVE else record.state
                 registry.bodies.pop(instance, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from ._registry import FOREVER, Record, Registry, State
@@ -82,7 +83,7 @@ def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
         if gone == budget:
             break
         record = registry.records[instance]
-        for key in list(record.slices)[: budget - gone]:
+        for key in list(islice(record.slices, budget - gone)):
             if registry.take_away(record, key):
                 gone += 1
             else:

@@ -8,6 +8,7 @@ slices, so that reading one is a look-up (P9).
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 
@@ -43,6 +44,7 @@ class Record:
         "seq",
         "slices",
         "state",
+        "swept",
     )
 
     def __init__(self, incarnation: int, nonce: str, pace: Pace, hold: int) -> None:
@@ -56,7 +58,8 @@ class Record:
         self.heard = Heard(0, 0)  # its last sign of life that was written down
         self.deadline = 0  # not dead before this instant of steady time
         self.hold = hold  # journal stamp up to which it has no stale slice, here or at home
-        self.slices: dict[str, Slice] = {}
+        self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
+        self.swept = 0  # no slice here is older than the clears up to this stamp
 
 
 class Registry:
@@ -68,7 +71,8 @@ class Registry:
         self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
         self.records: dict[str, Record] = {}
         self.bodies: dict[str, int] = {}  # {instance: when it became a body}, oldest first
-        self.expiring: dict[str, int] = {}  # {instance without slices: when to forget it}
+        # {instance without slices: when to forget it}
+        self.expiring: dict[str, int] = OrderedDict()
         self.due = 0  # no instance has a deadline before this instant of steady time
         self.watched = False  # whether it is noted what a request changes (P37)
         self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
@@ -171,7 +175,7 @@ class Registry:
         a body; it is named by the stamp ``at``, which is then used.
         """
         orphans: dict[str, Slice] = {}
-        for key in list(record.slices)[:MAX_PURGE]:
+        for key in list(islice(record.slices, MAX_PURGE)):
             piece = record.slices[key]
             if not self.take_away(record, key):
                 orphans[key] = piece

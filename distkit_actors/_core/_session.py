@@ -289,7 +289,7 @@ class Session:
         self.phase = Phase.OPEN
 
     def _opened(self, reply: Opened) -> None:
-        self.incarnation = reply.incarnation
+        self.incarnation = self._told_at = reply.incarnation
         self.seq = self.used = 0
         self.known = reply.known
         if reply.inherited:
@@ -310,7 +310,9 @@ class Session:
         return News(results)
 
     def _done(self, reply: Done, batch: Batch) -> News:
-        for entry, result in zip(batch.entries, reply.results, strict=True):
+        # Of a leave nothing but that it was executed is in the record, and nobody needs more.
+        entries = batch.entries if reply.results or not batch.leave else ()
+        for entry, result in zip(entries, reply.results, strict=True):
             if isinstance(result, Before):
                 self._replay(entry, result, reply.at)
             elif entry.kind is Kind.CLAIM:

@@ -48,6 +48,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     requests.resumes_reassert,
     requests.strangers_resume,
     requests.epochs_are_told,
+    requests.clears_take_what_is_older,
     requests.long_journals_come_in_pages,
     requests.moves_are_reasserted,
     requests.leavers_leave,

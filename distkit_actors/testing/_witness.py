@@ -106,7 +106,8 @@ def _complaint(request: Request, reply: Reply) -> str | None:
     match reply:
         case Done():
             entries = request.claims if isinstance(request, Resume) else ()
-            entries = request.entries if isinstance(request, Apply) else entries
+            if isinstance(request, Apply) and (reply.results or not request.leave):
+                entries = request.entries
             what = (
                 _results_complaint(entries, reply)
                 or _whole_complaint(isinstance(request, Apply) and request.whole, reply)

@@ -166,6 +166,23 @@ def test_i2_what_an_unheard_step_made_after_a_clear_stays() -> None:
     assert session.slices == pair.namespace.registry.records["i"].slices
 
 
+def test_i11_what_is_inherited_from_after_a_clear_stays() -> None:
+    """The heir hears of the clear with its first answer, as its predecessor never did."""
+    pair = Pair()
+    pair.batch(Entry(Kind.ADD, "old", 1))
+    pair.clear()
+    pair.session.begin([Entry(Kind.ADD, "young", 5)])
+    request = pair.session.request()
+    assert request is not None
+    pair.namespace.execute(request, pair.now + 1)
+    pair.session = Session("i", "heir", PACE, inherit=True)
+    pair.settle()
+    pair.batch(Entry(Kind.ADD, "late", 7))
+    values = {key: piece.value for key, piece in pair.session.slices.items()}
+    assert values == {"young": 5, "late": 7}
+    assert pair.session.slices == pair.namespace.registry.records["i"].slices
+
+
 # ----------------------------------------------------------------------------- a return
 
 

@@ -120,6 +120,7 @@ class Freeze:
                 record.inherited,
                 record.state.value,
                 record.state is State.LIVE and record.deadline <= 0,
+                record.swept >= epochs.cleared,
             )
             self.stamps += (record.incarnation, record.hold)
             self.done(record.reply)
@@ -274,7 +275,9 @@ class Thaw:
         anybody = bool(registry.bodies)
         for instance in next(plain):
             nonce, inherited, state, overdue = next(plain), next(plain), next(plain), next(plain)
+            swept = next(plain)
             record = Record(next(stamps), nonce, PACE, next(stamps))
+            record.swept = epochs.cleared if swept else -1
             record.inherited = inherited
             record.state = _STATES[state]
             if record.state is State.LIVE:
@@ -405,7 +408,7 @@ def copy_namespace(old: Namespace) -> Namespace:
         twin = Record(record.incarnation, record.nonce, record.pace, record.hold)
         twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
         twin.state, twin.heard, twin.deadline = record.state, record.heard, record.deadline
-        twin.slices = record.slices.copy()
+        twin.slices, twin.swept = record.slices.copy(), record.swept
         b.records[instance] = twin
     return new
 

@@ -23,6 +23,7 @@ from distkit_actors._core._messages import (
     Open,
     Peek,
     Peeked,
+    Opened,
     Reply,
     Request,
     Result,
@@ -329,6 +330,26 @@ def _catch_up_with_what_is_told() -> Sequence[Patch]:
     return [(Namespace, "_catch_up_with", changed)]
 
 
+def _clears_take_what_is_younger() -> Sequence[Patch]:
+    catch_up = Namespace._catch_up
+
+    def changed(self: Namespace, record: Record, known: int) -> tuple[Journal, bool]:
+        record.swept = -1
+        return catch_up(self, record, known)
+
+    return [(Namespace, "_catch_up", changed)]
+
+
+def _heirs_forget_what_is_younger() -> Sequence[Patch]:
+    opened = Session._opened
+
+    def changed(self: Session, reply: Opened) -> None:
+        opened(self, reply)
+        self._told_at = 0
+
+    return [(Session, "_opened", changed)]
+
+
 def _scope(menu: str, operations: int, faults: str, **settings: object) -> Scope:
     kinds = {fault: faults.split().count(fault) for fault in faults.split()}
     settings.setdefault("total", len(faults.split()))
@@ -397,6 +418,16 @@ MUTANTS: Final = (
         _scope(
             "A: inc a, B: delete b, B: delete a", 2, "", keys=("a", "b"), pieces=True, beats=False
         ),
+    ),
+    Mutant(
+        "a clear takes what is younger, until it is heard",
+        _clears_take_what_is_younger,
+        _scope("A: inc a, B: clear", 2, "mute", beats=False),
+    ),
+    Mutant(
+        "an heir forgets what is younger than a clear",
+        _heirs_forget_what_is_younger,
+        _scope("A: inc a, B: clear", 1, "takeover mute", inherit=(True,), actors=3, beats=False),
     ),
     Mutant("no blackout guard", _no_blackout, _scope("inc a", 1, "blackout")),
     Mutant(

@@ -55,6 +55,7 @@ OWN_FIELDS = {
     ":beat",
     ":lost",
     ":graced",
+    ":swept",
     ":pad",
 }
 
@@ -176,6 +177,7 @@ class LuaStore:
             "pace": Pace(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),
             "heard": Heard(int(fields[":beat"]), int(fields[":lost"]), int(fields[":graced"])),
             "hold": int(fields[":hold"]),
+            "swept": int(fields[":swept"]),
             "slices": slices,
             "expires": self.client.pttl(key) >= 0,
         }
@@ -229,6 +231,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
                 "pace": record.pace,
                 "heard": record.heard,
                 "hold": record.hold,
+                "swept": record.swept,
                 "slices": {key: tuple(piece) for key, piece in record.slices.items()},
                 "expires": instance in registry.expiring,
             }

@@ -176,6 +176,14 @@ class AnswersForAnother(Changed):
         return request
 
 
+class RemembersWhatLeaversGot(Changed):
+    def done(self, request: Apply, reply: Done) -> Done:
+        if request.leave and reply.journal:
+            record = self.registry.records[request.instance]
+            record.reply = record.reply._replace(results=reply.results)
+        return reply
+
+
 class ForgetsLeavers(Changed):
     def done(self, request: Apply, reply: Done) -> Done:
         if request.leave:
@@ -343,6 +351,14 @@ class ClearsWithoutEpoch(Epochs):
 
     def clear(self, at: int) -> None:
         pass
+
+
+class ClearsAgain(Namespace):
+    """A clear takes what is younger too, until the instance has heard of it."""
+
+    def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
+        record.swept = -1
+        return super()._catch_up(record, known)
 
 
 class TellsNoMoves(Changed):
@@ -614,6 +630,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         for kind in (
             *(ExecutesRepeats, AnswersRepeatsAnew, ExecutesLateCopies, IgnoresGaps),
             *(IgnoresWhatWasWithdrawn, AnswersForAnother),
+            *(ClearsAgain, RemembersWhatLeaversGot),
             *(ForgetsLeavers, AnswersInDoubles, AnswersDoubles, KeepsTheSliceOfWhatItRefuses),
             *(StopsAtTheFirstRefusal, TakesAwayFirst, AddsFirst, NeverSplits, BelievesTheInstance),
             *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),

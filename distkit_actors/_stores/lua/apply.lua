@@ -15,7 +15,8 @@
 --         + = ! by a condition (P35): c (cumulative) or o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --           backlog: 1 if there is more to be told, or to be taken away from the dead
---       {done, at|again|results}            it was executed before; this is what was said then
+--       {done, at|again|results}            it was executed before; this is what was said then,
+--                                           but for the results if the instance has left
 --       {resume, last seq or '', born}      not executed: something else is known of the instance
 --       {conflict, incarnation}  {stale}    not executed
 --   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
@@ -62,7 +63,7 @@ local moves, more = catch_up()
 local latest = space.latest
 answer = text(at) .. '|0|' .. run_all(at, moved_since(), ARGV[9] == 'w')
 write_field(':seq', ARGV[4])
-write_field(':reply', answer)
+write_field(':reply', ARGV[9] == '1' and text(at) .. '|0|' or answer)
 write_all(at)
 if ARGV[9] == '1' then
   bury(instance, 'left')

@@ -22,7 +22,8 @@ local function opened(inc, known, inherited)
 end
 
 take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
-local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int')
+local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int',
+  ':swept')
 local holder = old[1] or '0'
 if old[2] == ARGV[3] then
   return opened(holder, old[4], old[5])
@@ -40,7 +41,8 @@ local at = math.max(space.clock + 1, now)
 space.clock = at
 local inherited = ARGV[6] == '1' and lives and '1' or '0'
 local hold = inherited == '1' and tonumber(old[4]) or space.latest
-write_record(I, at, ARGV[3], inherited, 'live', pace, hold, space.last, lost)
+write_record(I, at, ARGV[3], inherited, 'live', pace, hold, space.last, lost,
+  tonumber(old[8] or space.clear))
 revive(pace.thr, hold)
 if inherited == '0' then
   purge(at, pace, hold)

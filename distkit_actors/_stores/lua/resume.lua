@@ -35,27 +35,18 @@ local function clear_late(cleared)
   space.latest = math.max(space.latest, cleared)
   space.clock = math.max(space.clock, cleared)
   forget_sums()
-  local keys_moved, before = call('ZRANGE', M, 0, -1), {}
-  local epochs = epochs_of(keys_moved)
-  for _, key in ipairs(keys_moved) do
-    if epochs[key] <= cleared then
-      before[#before + 1] = key
-    end
-  end
-  spread('ZREM', M, before)
-  spread('HDEL', L, before)
-  local caller_hash = I
   for _, name in ipairs(holders()) do
-    I = hash_of(name)
-    forget_own()
-    if I ~= caller_hash then
-      if unlist(name, I) then
-        call('HSET', I, ':state', 'dead')
+    local hash = hash_of(name)
+    if hash == I then
+      sweep_own(cleared)
+    else
+      sweep(hash, cleared)
+      if unlist(name, hash) then
+        call('HSET', hash, ':state', 'dead')
       end
-      release(name, I)
+      release(name, hash)
     end
   end
-  I = caller_hash
 end
 
 -- Removes what lost moves had made void; younger slices survive (P22). O(instances × moves).

@@ -23,8 +23,8 @@ local CHUNK = 500
 -- which it scans from end to end for each field (P5b).
 local PAD = string.rep('.', 65)
 -- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
--- :lost :graced :pad. All are always there, so any more are slices. A key has no ':'.
-local OWN_FIELDS = 14
+-- :lost :graced :swept :pad. All are always there, so any more are slices. A key has no ':'.
+local OWN_FIELDS = 15
 local PURGE = 1000
 
 -- The instance that asks, and the store's time in microseconds.

@@ -4,11 +4,11 @@
 local NO_REPLY = '0|0|'
 
 -- Writes a new record; slices in the same hash stay.
-local function write_record(name, inc, nonce, inherited, state, pace, hold, beat, lost)
+local function write_record(name, inc, nonce, inherited, state, pace, hold, beat, lost, swept)
   call('HSET', name, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
     ':reply', NO_REPLY, ':state', state, ':thr', text(pace.thr), ':int', text(pace.int),
     ':ret', text(pace.ret), ':hold', text(hold), ':beat', text(beat), ':lost', text(lost),
-    ':graced', '0', ':pad', PAD)
+    ':graced', '0', ':swept', text(swept), ':pad', PAD)
 end
 
 -- Counts the caller, which has just been heard, among the living; its record says so already.
@@ -87,7 +87,7 @@ local function purge(at, pace, hold)
     for index = 1, #stuck, 2 do
       left[#left + 1] = stuck[index]
     end
-    write_record(hash, 0, '', '0', 'dead', pace, hold, 0, 0)
+    write_record(hash, 0, '', '0', 'dead', pace, hold, 0, 0, 0)
     spread('HSET', hash, stuck)
     spread('HDEL', I, left)
     call('ZADD', H, text(hold), orphan)

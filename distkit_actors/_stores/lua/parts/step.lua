@@ -16,7 +16,8 @@ local fields = {}     -- of the caller's hash, to be written at the end: {field,
 local record = {}     -- what the store knew of the caller
 
 local function read()
-  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':int', ':hold', ':lost', ':graced'}
+  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':int', ':hold', ':lost', ':graced',
+    ':swept'}
   local ours = {unpack(SPACE_FIELDS)}
   for index = FIRST, #ARGV, 4 do
     local key = ARGV[index + 1]
@@ -31,9 +32,10 @@ local function read()
     inc = tonumber(pieces[1] or nil), seq = tonumber(pieces[2] or 0), state = pieces[3],
     beat = tonumber(pieces[4] or 0), thr = tonumber(pieces[5] or 0), int = tonumber(pieces[6] or 0),
     hold = tonumber(pieces[7] or 0), lost = pieces[8], graced = pieces[9],
+    swept = tonumber(pieces[10] or space.clear),
   }
   for index, key in ipairs(keys) do
-    own[key] = pieces[index + 9]
+    own[key] = pieces[index + 10]
     sum[key] = sums[index + #SPACE_FIELDS]
   end
 end
@@ -74,7 +76,8 @@ local function touch()
     local lost = join(pace.thr, pace.int, lives and record.thr, record.int)
     if record.inc ~= incarnation then
       record.hold = known
-      write_record(I, incarnation, '', '0', 'live', pace, known, space.last, lost)
+      write_record(I, incarnation, '', '0', 'live', pace, known, space.last, lost,
+        record.swept)
     else
       call('HSET', I, ':state', 'live', ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
         ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
@@ -111,22 +114,25 @@ local function drop_own(gone)
   end
 end
 
-local function drop_own_before(stamp)
-  local cursor = '0'
-  repeat
-    local page = call('HSCAN', I, cursor, 'COUNT', 2 * CHUNK)
-    local gone, pieces = {}, page[2]
-    cursor = page[1]
-    for index = 1, #pieces, 2 do
-      if string.sub(pieces[index], 1, 1) ~= ':' then
-        local _, created = parse(pieces[index + 1])
-        if created < stamp then
-          gone[#gone + 1] = pieces[index]
-        end
-      end
-    end
-    drop_own(gone)
-  until cursor == '0'
+-- Removes every slice of an instance hash at once, as all are older than a clear; its own fields
+-- stay. `swept`: the stamp of that clear.
+local function sweep(hash, swept)
+  local names = {':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':int',
+    ':ret', ':hold', ':beat', ':lost', ':graced'}
+  local words = {':pad', PAD, ':swept', text(swept)}
+  for index, value in ipairs(call('HMGET', hash, unpack(names))) do
+    words[#words + 1] = names[index]
+    words[#words + 1] = value or ''
+  end
+  guard()
+  call('UNLINK', hash)
+  call('HSET', hash, unpack(words))
+end
+
+local function sweep_own(swept)
+  sweep(I, swept)
+  write_field(':swept', text(swept))
+  own, written = {}, {}
 end
 
 -- The moves after the stamp `known`, oldest first, whole steps at a time: {key, epoch, …}.
@@ -199,8 +205,9 @@ end
 
 -- Drops the caller's slices that others' moves made void, and tells it of those moves.
 local function catch_up()
-  if known < space.clear and has_slices(I) then
-    drop_own_before(space.clear)
+  if known < space.clear and record.swept < space.clear then
+    -- Slices are made in own steps, of which this is the first since.
+    sweep_own(space.clear)
   end
   local moves, last = journal_since()
   local moved, gone = {}, {}
@@ -263,21 +270,6 @@ local function add_own(key, value, after, kept, stamp)
 end
 
 local moved_keys = {}  -- moved by this step, each once; and as names
-
--- Removes every slice of the caller but none of its own fields.
-local function forget_own()
-  local names = {':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':int',
-    ':ret', ':hold', ':beat', ':lost', ':graced'}
-  local words = {':pad', PAD}
-  for index, value in ipairs(call('HMGET', I, unpack(names))) do
-    words[#words + 1] = names[index]
-    words[#words + 1] = value or ''
-  end
-  guard()
-  call('UNLINK', I)
-  call('HSET', I, unpack(words))
-  own, written = {}, {}
-end
 
 -- Takes an instance for dead and its slices away, some in each step. Returns how many are
 -- left, and how many are gone.
@@ -347,7 +339,7 @@ local function run(word, key, value, after, at, epochs, moved)
   elseif kind == '*' then
     forget_sums()
     call('UNLINK', M, L)
-    forget_own()
+    sweep_own(at)
     moved_keys = {}
     space.clear, space.latest, space.clock = at, at, math.max(space.clock, at)
   elseif kind == '-' then
