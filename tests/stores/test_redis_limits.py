@@ -178,6 +178,88 @@ def test_10000_moves_are_told_in_pages(twin: Twin) -> None:
     twin.check_sums()
 
 
+def work_of(twin: Twin) -> int:
+    """How many commands the server has executed, those of scripts included."""
+    return sum(calls(twin.lua.client).values()) - calls(twin.lua.client)["info"]
+
+
+def test_i10_what_a_clear_made_void_goes_at_once(twin: Twin) -> None:
+    """In a step that does no more the more slices there are, and takes nothing younger."""
+
+    def work(count: int) -> int:
+        owner, other = session_of(f"owner of {count}"), session_of(f"another of {count}")
+        fill(twin, owner, Kind.ADD, names(count))
+        run(twin, other, Entry(Kind.CLEAR, "", 0))
+        run(twin, owner)
+        fill(twin, owner, Kind.ADD, names(count))
+        run(twin, other, Entry(Kind.CLEAR, "", 0))
+        before = work_of(twin)
+        owner.begin([add("key1"), add("young")])
+        request = owner.request()
+        assert request is not None
+        twin.execute(request)
+        owner.lost()
+        spent = work_of(twin) - before
+        settle(twin, owner)  # the answer from the record tells nothing of the clear
+        run(twin, owner, add("late"))
+        assert owner.slices.keys() == {"key1", "young", "late"}
+        assert twin.namespace.registry.records[owner.instance].slices == owner.slices
+        twin.compare()
+        twin.check_sums()
+        run(twin, owner, *(Entry(Kind.PUT, key, 0) for key in owner.slices))
+        return spent
+
+    work(1)  # loads the scripts
+    assert work(3000) == work(1000)
+
+
+def test_i10_a_clear_that_was_lost_costs_the_same_however_many_moves_there_were(
+    twin: Twin,
+) -> None:
+    def work(count: int) -> int:
+        twin.wipe()
+        mover, other = session_of("mover"), session_of("other")
+        run(twin, other)
+        fill(twin, mover, Kind.MOVE, names(count))
+        other.cleared = twin.now  # the store knows of none
+        twin.now += SECOND
+        lost = twin.namespace.registry.records["other"]
+        other.begin([])
+        request = other.request()
+        assert isinstance(request, Apply)
+        other.receive(twin.execute(request._replace(seq=lost.seq + 2)))
+        before = work_of(twin)
+        request_ = other.request()
+        assert isinstance(request_, Resume)
+        other.receive(twin.execute(request_))
+        spent = work_of(twin) - before
+        assert twin.namespace.registry.epochs.cleared == other.cleared
+        twin.compare()
+        return spent
+
+    work(1)  # loads the scripts
+    assert work(4000) == work(2000)  # more than one answer tells, in either case
+
+
+def test_i10_little_is_left_of_who_has_left(twin: Twin) -> None:
+    keys = names(1000)
+    leaver = session_of("leaver")
+    fill(twin, leaver, Kind.ADD, keys)
+    leaver.begin([Entry(Kind.PUT, key, 0) for key in keys], leave=True)
+    request = leaver.request()
+    assert request is not None
+    first = twin.execute(request)
+    assert isinstance(first, Done)
+    assert first.results == tuple(Before(1, 1) for _ in keys)
+    again = twin.execute(request)
+    assert again == Done(first.at, ())
+    left = twin.lua.client.hgetall(twin.lua.hash_of("leaver"))
+    assert sum(len(field) + len(value) for field, value in left.items()) < 400
+    leaver.receive(again)
+    assert leaver.phase is Phase.LEFT
+    twin.compare()
+
+
 def test_a_step_of_1000_moves_is_never_torn(twin: Twin) -> None:
     keys = names(1500)
     mover, other = session_of("mover"), session_of("other")
