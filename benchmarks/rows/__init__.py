@@ -19,6 +19,7 @@ GROUPS: Final = {
     "flush": "lax counters: what a flush costs",
     "script": "what the server works for a batch",
     "growth": "what grows with the namespace",
+    "bounds": "what takes long with very many keys",
     "memory": "what a key and an instance weigh",
     "idle": "what an idle counter costs",
     "fleet": "many instances that only live",
