@@ -616,7 +616,9 @@ async def test_i8_a_lax_read_never_dips(world: World) -> None:
 
 async def test_i9_a_clean_stop_leaves_nothing_unflushed(world: World) -> None:
     """What was counted up to the stop is in the store after it."""
-    a = await world.lax(on_exit="linger", flush_interval=100.0)
+    a = await world.lax(
+        on_exit="linger", flush_interval=100.0, dead_instance_threshold=100 * world.threshold
+    )
     b = await world.strict()
     for n in range(1500):
         a.inc_nowait(f"key-{n}", 2)
@@ -752,7 +754,13 @@ async def test_i10_others_moves_come_back_with_the_heartbeat(
     for n in range(50):
         await b.delete(f"key-{n}")
     await world.intervals(2)
-    assert [] == [key for key in a._actor._session.slices if key.startswith("key")]
+
+    async def dropped() -> bool:
+        return not any(key.startswith("key") for key in a._actor._session.slices)
+
+    if world.backend.name == "memory":
+        assert await dropped()
+    await world.until(dropped)
     # One epoch for each key (in a table, perhaps) remains until the retention is over.
     assert await world.backend.footprint(world.prefix) <= before + 50 + 3
 
@@ -769,7 +777,9 @@ async def test_i10_big_removals_go_in_bounded_steps(world: World, flavour: Flavo
     await world.settle()
     await a.aclose()
     sizes = [len(r.entries) for r in world.requests(a) if isinstance(r, Apply)]
-    assert MAX_ENTRIES == max(sizes)
+    assert MAX_ENTRIES >= max(sizes)
+    if world.backend.name == "memory":  # elsewhere the time decides what comes together
+        assert MAX_ENTRIES == max(sizes)
     for n in range(0, 2200, 440):
         assert (0, 0) == await b.get(f"key-{n}")
 

@@ -37,6 +37,7 @@ from distkit_actors._core._tally import NEVER
 from distkit_actors._stores._contract import Link, Tidings
 from distkit_actors.testing import FaultyStore
 from tests.harness import unique_prefix
+from tests.harness.pressure import pressure
 from tests.harness.server import RedisServer
 
 Flavour = Literal["strict", "lax"]
@@ -47,7 +48,9 @@ MIN = -(2**63)
 
 #: A test that takes longer hangs: mock seconds, and real ones.
 _LONGEST_MOCK = 100_000.0
-_LONGEST_REAL = 30.0
+_LONGEST_REAL = 300.0
+#: Until what must come is given up, on a machine with next to no time for us, too.
+PATIENCE = 60.0
 
 #: Holds a slice of each instance that is to be silent, so that its end can be seen.
 _WITNESS = "witness-of-"
@@ -209,7 +212,12 @@ local size = 0
 for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
     local kind = redis.call('TYPE', name).ok
     if string.find(name, ':s:', 1, true) == nil then
-        if kind == 'hash' then size = size + redis.call('HLEN', name) end
+        if kind == 'hash' then
+            for _, field in ipairs(redis.call('HKEYS', name)) do
+                -- Not what the protocol notes down, which comes and goes with time.
+                if string.find(field, '^:%l') == nil then size = size + 1 end
+            end
+        end
         if kind == 'zset' then size = size + redis.call('ZCARD', name) end
     end
     size = size + 1
@@ -222,12 +230,12 @@ class RedisBackend(Backend):
     """A private server."""
 
     name = "redis"
-    threshold = 0.36
-    grace = 0.5
     lag = 0.1
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
+        self.threshold = 0.36 * pressure()
+        self.grace = 0.5 * pressure()
 
     def store(self) -> Store:
         return RedisStore(self.server.url)
@@ -425,7 +433,7 @@ class World:
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait until something is true, looking more often than a heartbeat."""
-        with trio.fail_after(12 * self.threshold):
+        with trio.fail_after(12 * self.threshold if self.backend.name == "memory" else PATIENCE):
             while not await condition():  # noqa: ASYNC110 - what others do sets no event
                 await trio.sleep(self.interval / 8)
 
