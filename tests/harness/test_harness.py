@@ -63,15 +63,14 @@ Connect = Callable[[], Awaitable[Wire]]
 
 @pytest.fixture
 async def connect(proxy: FaultProxy) -> AsyncIterator[Connect]:
-    """Opens connections through the proxy; waits never last for ever."""
+    """Opens connections through the proxy."""
     wires = []
 
     async def connect() -> Wire:
         wires.append(await Wire.connect(proxy))
         return wires[-1]
 
-    with trio.fail_after(20):
-        yield connect
+    yield connect  # a scope around this would not cancel the test
     for wire in wires:
         await trio.aclose_forcefully(wire.stream)
 
