@@ -28,6 +28,7 @@ from distkit_actors._stores._memory import MemoryStore
 from distkit_actors._stores._redis import RedisStore
 from distkit_actors._stores._wire import Names
 from tests.behaviour.world import run_on_real_clock
+from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy, named
 from tests.harness.server import RedisServer
 
@@ -515,7 +516,7 @@ async def test_a_connection_that_died_in_silence_is_noticed(
 
 @pytest.mark.usefixtures("transport")
 async def test_silence_is_no_failure(proxy: FaultProxy, fresh_prefix: str, redis_url: str) -> None:
-    store = RedisStore(proxy.url, response_timeout=0.1)
+    store = RedisStore(proxy.url, response_timeout=0.1 * pressure())
     async with (
         subscribed(store, fresh_prefix) as tidings,
         member(RedisStore(redis_url), fresh_prefix) as one,
