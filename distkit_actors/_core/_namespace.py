@@ -169,6 +169,8 @@ class Namespace:
         if request.incarnation < record.incarnation:
             return Conflict(record.incarnation)
         if request.seq == record.seq:
+            if record.state is State.LIVE:
+                self._refresh(record, now)  # it was sent once more, so that its instance lives
             return record.reply
         if request.seq < record.seq:
             return Stale()
@@ -180,11 +182,11 @@ class Namespace:
 
     def _step(self, request: Apply | Resume, now: int) -> Done:
         epochs = self.registry.epochs
-        record, refreshed = self._touch(request, now)
+        record, refreshed, late = self._touch(request, now)
         at = max(self.clock + 1, now)
         entries = request.entries if isinstance(request, Apply) else request.claims
         budget = request.budget if isinstance(request, Apply) else 0
-        reaped = _reaper.reap(self.registry, now, budget, (e.key for e in entries))
+        reaped = _reaper.reap(self.registry, now, late, budget, (e.key for e in entries))
 
         journal, more = self._catch_up(record, request.known)
         if more:
@@ -207,28 +209,37 @@ class Namespace:
         journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
         return Done(at, results, journal, reaped.backlog or more, reaped.stuck, again)
 
-    def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool]:
-        """Write a sign of life down, unless the last one is recent."""
+    def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool, int]:
+        """Write a sign of life down, unless the last one is recent.
+
+        Returns the record, whether it did, and for how long the step was held up (P42).
+        """
         registry = self.registry
         record = registry.records.get(request.instance)
-        if isinstance(request, Resume) and request.first:
-            registry.observed.hear(now)
-            if record is None or record.incarnation != request.incarnation:
-                old = record
-                record = Record(request.incarnation, "", request.pace, request.known)
-                record.swept = registry.epochs.cleared
-                if old:
-                    record.slices, record.swept = old.slices, old.swept
-            registry.revive(request.instance, record, request.pace)
-        else:
+        if not (isinstance(request, Resume) and request.first):
             assert record is not None  # else it must resume
-            since = registry.observed.steady(now) - record.heard.at
-            if 0 <= since < request.pace.threshold >> 6:
-                return record, False
-            registry.observed.hear(now, record.pace, record.heard)
-            registry.beat(record)
+            return record, *self._refresh(record, now)
+        registry.observed.hear(now)
+        if record is None or record.incarnation != request.incarnation:
+            old = record
+            record = Record(request.incarnation, "", request.pace, request.known)
+            record.swept = registry.epochs.cleared
+            if old:
+                record.slices, record.swept = old.slices, old.swept
+        registry.revive(request.instance, record, request.pace)
         self.clock = max(self.clock, now)
-        return record, True
+        return record, True, 0
+
+    def _refresh(self, record: Record, now: int) -> tuple[bool, int]:
+        """Write a sign of life of a living instance down, unless the last one is recent."""
+        observed, pace, heard = self.registry.observed, record.pace, record.heard
+        if 0 <= observed.steady(now) - heard.at < pace.threshold >> 6:
+            return False, 0
+        observed.hear(now, pace, heard)
+        late = observed.lateness(pace, heard)
+        self.registry.beat(record)
+        self.clock = max(self.clock, now)
+        return True, late
 
     def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
         """Drop the instance's slices that others' moves made void (P10)."""

@@ -98,6 +98,15 @@ class Observed:
         """Return what to remember of one who has just been heard."""
         return Heard(self.last, self.paces[pace[:2]].lost)
 
+    def lateness(self, pace: Pace, heard: Heard) -> int:
+        """Return for how long one was held up that was last heard so, and is heard just now.
+
+        An instance sends a sign of life once in each period of its beats. If it is heard later
+        than that by far, its request stood in a queue, or it slept.
+        """
+        silent = self.last - heard.at - (self.paces[pace[:2]].lost - heard.lost)
+        return max(0, silent - longest_silence(*pace[:2]))
+
     def judge(self, pace: Pace, heard: Heard, steady: int) -> tuple[int, Heard]:
         """Return how long a living instance may still be silent; if it is 0 or less, it is dead.
 

@@ -25,9 +25,12 @@ class Reaped(NamedTuple):
     """Slices that cannot leave their sum without pushing it out of int64 (I12)."""
 
 
-def reap(registry: Registry, now: int, budget: int, keys: Iterable[str]) -> Reaped:
-    """Find the dead and take away up to ``budget`` slices, those of ``keys`` first."""
-    steady = registry.observed.steady(now)
+def reap(registry: Registry, now: int, late: int, budget: int, keys: Iterable[str]) -> Reaped:
+    """Find the dead and take away up to ``budget`` slices, those of ``keys`` first.
+
+    ``late``: for how long the step itself was held up. Others may have been so, too (P42).
+    """
+    steady = registry.observed.steady(now) - late
     if not budget or steady < registry.due:
         return Reaped(backlog=False, stuck=0)
     changed = _find_dead(registry, now, steady)

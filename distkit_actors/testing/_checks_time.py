@@ -139,6 +139,8 @@ async def a_blackout_kills_nobody(store: Store) -> None:
         await b.batch(add("k", 1))
         await trio.sleep(_WAIT)
         same(await b.values("k"), [(6, 1)], "read by the first one back")
+        await trio.sleep(_SHORT / 4)
+        same(await b.values("k"), [(6, 1)], "read by it once more, soon after")
         same(await a.values("k"), [(6, 5)], "read by the second one back")
         with trio.move_on_after(_PATIENCE):
             while await b.values("k") != [(1, 1)]:  # noqa: ASYNC110 - nobody tells us

@@ -47,6 +47,8 @@ PACE: Final = Pace(THRESHOLD, THRESHOLD // 3, RETENTION)
 #: Before everything, and longer ago than the threshold.
 LONG_AGO: Final = -2 * THRESHOLD
 UNHEARD: Final = Heard(LONG_AGO, 0)
+#: So long ago that a sign of life is written down once more, and not too long to judge others.
+NOT_LATE: Final = THRESHOLD // 8
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
@@ -286,7 +288,7 @@ class Thaw:
             record.reply = self.done()
             record.seq = next(self.seqs)
             record.slices = self.slices()
-            record.heard = Heard(now, 0) if lazy and not overdue else UNHEARD
+            record.heard = UNHEARD if overdue else Heard(now if lazy else now - NOT_LATE, 0)
             record.deadline = 0 if overdue else THRESHOLD
             anybody |= overdue
             registry.records[instance] = record

@@ -51,8 +51,7 @@ class Policy:
     """Which of the package's defences are in force; all of them, unless one is left out."""
 
     patience: bool = True
-    pieces: bool = True
-    lateness: bool = True
+    """Each answer that does not come makes an instance wait longer for the next."""
 
 
 @dataclass
@@ -66,6 +65,10 @@ class Seen:
     """When somebody who lives was taken for dead."""
     done: float = 0.0
     """When the last one had done all it wanted."""
+    exact: bool = False
+    """All sums are what was added to them."""
+    work: float = 0.0
+    """Seconds that the server needs for all of it, each done once."""
 
 
 class Simulation:

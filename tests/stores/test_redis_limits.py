@@ -227,7 +227,7 @@ def test_i10_a_clear_that_was_lost_costs_the_same_however_many_moves_there_were(
         other.begin([])
         request = other.request()
         assert isinstance(request, Apply)
-        other.receive(twin.execute(request._replace(seq=lost.seq + 2)))
+        other.receive(twin.execute(request._replace(seq=lost.seq + 2, before=lost.seq + 1)))
         before = work_of(twin)
         request_ = other.request()
         assert isinstance(request_, Resume)

@@ -37,7 +37,7 @@ if overdue then  -- but for the dead it is the common case
   end
   now = tonumber(overdue)
   take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
-  local backlog, stuck = reap(tonumber(ARGV[10]), keys)
+  local backlog, stuck = reap(tonumber(ARGV[10]), keys, 0)
   save_space()
   answer = quick(overdue, changed)
   answer[3], answer[4] = backlog and '1' or '0', tostring(stuck)
@@ -56,9 +56,9 @@ if refusal then
   return refusal
 end
 
-local refreshed = touch()
+local refreshed, late = touch()
 local at = math.max(space.clock + 1, now)
-local backlog, stuck = reap(tonumber(ARGV[10]), keys)
+local backlog, stuck = reap(tonumber(ARGV[10]), keys, late)
 local moves, more = catch_up()
 local latest = space.latest
 answer = text(at) .. '|0|' .. run_all(at, moved_since(), ARGV[9] == 'w')

@@ -107,16 +107,16 @@ end
 -- What `judge` has to know of a living instance.
 local JUDGED = {':thr', ':int', ':beat', ':lost', ':graced'}
 
--- Returns how long it may still be silent; if it is 0 or less, it is dead. Who has been silent for
+-- Returns how long it may still be silent at the instant `at`; if it is 0 or less, it is dead. Who has been silent for
 -- too long gets one fresh threshold if there was a blackout in it, and no other before it is
 -- heard again (I5): then also what is now :lost and :graced.
-local function judge_silence(known)
+local function judge_silence(known, at)
   local thr, beat = known[1] + 0, known[3] + 0
   local lost, graced = known[4] + 0, known[5] + 0
   local pace = pace_of(thr, known[2] + 0)
-  local left = thr - (steady() - math.max(beat, graced)) + (pace.lost - lost)
+  local left = thr - (at - math.max(beat, graced)) + (pace.lost - lost)
   if left <= 0 and graced == 0 and pace.ended > beat then
-    return thr - (steady() - pace.ended), pace.lost, pace.ended
+    return thr - (at - pace.ended), pace.lost, pace.ended
   end
   return left
 end
@@ -124,5 +124,5 @@ end
 -- Tells whether an instance counts as alive; changes nothing.
 local function is_alive(name)
   local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':state')
-  return known[6] == 'live' and judge_silence(known) > 0
+  return known[6] == 'live' and judge_silence(known, steady()) > 0
 end

@@ -1,9 +1,11 @@
 -- How the dead are found and their slices taken away, a few in every step (P23, P24).
 --
--- Takes away up to `budget` slices of the dead, those of `keys` first. Returns whether there
--- is more to do and progress was made, and how many slices could not be taken away (I12).
-local function reap(budget, keys)
-  if budget == 0 or steady() < space.due then
+-- Takes away up to `budget` slices of the dead, those of `keys` first. `late`: for how long the
+-- step itself was held up; others may have been so, too (P42). Returns whether there is more to
+-- do and progress was made, and how many slices could not be taken away (I12).
+local function reap(budget, keys, late)
+  local at = steady() - late
+  if budget == 0 or at < space.due then
     return false, 0
   end
   -- What follows is inside, so that a step that need not reap does not pay for it.
@@ -15,15 +17,15 @@ local function reap(budget, keys)
   local done, gone, stuck = 0, 0, 0
 
   local function find_dead()
-    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(steady()), 'LIMIT', 0, OVERDUE_PER_STEP)
+    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(at), 'LIMIT', 0, OVERDUE_PER_STEP)
     local deaths = 0
     for _, name in ipairs(overdue) do
       local known, left, lost, graced = call('HMGET', hash_of(name), unpack(JUDGED)), 0, nil, nil
       if known[1] then  -- else its hash is not there
-        left, lost, graced = judge_silence(known)
+        left, lost, graced = judge_silence(known, at)
       end
       if left > 0 then
-        call('ZADD', A, text(steady() + left), name)
+        call('ZADD', A, text(at + left), name)
         if graced then
           call('HSET', hash_of(name), ':lost', text(lost), ':graced', text(graced))
         end
@@ -102,5 +104,5 @@ local function reap(budget, keys)
   -- took three times as long as the others. Swept here it costs each a little, and not much more
   -- where others have filled the server's Lua (SWEEP bounds the work).
   collectgarbage('step', SWEEP)
-  return space.due <= steady() and done + gone > 0, stuck
+  return space.due <= at and done + gone > 0, stuck
 end

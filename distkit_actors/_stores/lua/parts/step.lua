@@ -40,6 +40,33 @@ local function read()
   end
 end
 
+local function write_field(field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+
+-- Writes a sign of life of a living instance down, unless the last one is recent. Returns whether
+-- it did, and for how long the step was held up (P42).
+local function refresh()
+  local since = steady() - record.beat
+  if since >= 0 and since < math.floor(pace.thr / 64) then
+    return false, 0
+  end
+  hear(record.thr, record.int, record.beat)
+  call('ZADD', A, text(space.last + record.thr), instance)
+  write_field(':beat', text(space.last))
+  local lost = pace_of(record.thr, record.int).lost
+  local silent = space.last - record.beat - (lost - record.lost)
+  if record.lost ~= text(lost) then
+    write_field(':lost', text(lost))
+  end
+  if record.graced ~= '0' then
+    write_field(':graced', '0')
+  end
+  space.clock = math.max(space.clock, now)
+  return true, math.max(0, silent - longest_silence(record.thr, record.int))
+end
+
 -- The answer to a request that must not be executed, or nil.
 local function judge()
   local born = birth()
@@ -50,6 +77,10 @@ local function judge()
   elseif incarnation < record.inc then
     return {'conflict', text(record.inc)}
   elseif seq == record.seq then
+    -- It was sent once more, so that its instance lives.
+    if record.state == 'live' and refresh() then
+      spread('HSET', I, fields)
+    end
     return {'done', call('HGET', I, ':reply')}
   elseif seq < record.seq then
     return {'stale'}
@@ -63,44 +94,25 @@ local function judge()
   return nil
 end
 
-local function write_field(field, value)
-  fields[#fields + 1] = field
-  fields[#fields + 1] = value
-end
-
--- Writes a sign of life down, unless the last one is recent. Returns whether it did.
+-- Writes a sign of life down. Returns whether it did, and for how long the step was held up (P42).
 local function touch()
-  if restarts then
-    hear()
-    local lives = record.state == 'live'
-    local lost = join(pace.thr, pace.int, lives and record.thr, record.int)
-    if record.inc ~= incarnation then
-      record.hold = known
-      write_record(I, incarnation, '', '0', 'live', pace, known, space.last, lost,
-        record.swept)
-    else
-      call('HSET', I, ':state', 'live', ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
-        ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
-    end
-    revive(pace.thr, record.hold)
-  else
-    local since = steady() - record.beat
-    if since >= 0 and since < math.floor(pace.thr / 64) then
-      return false
-    end
-    hear(record.thr, record.int, record.beat)
-    call('ZADD', A, text(space.last + record.thr), instance)
-    write_field(':beat', text(space.last))
-    local lost = text(pace_of(record.thr, record.int).lost)
-    if record.lost ~= lost then
-      write_field(':lost', lost)
-    end
-    if record.graced ~= '0' then
-      write_field(':graced', '0')
-    end
+  if not restarts then
+    return refresh()
   end
+  hear()
+  local lives = record.state == 'live'
+  local lost = join(pace.thr, pace.int, lives and record.thr, record.int)
+  if record.inc ~= incarnation then
+    record.hold = known
+    write_record(I, incarnation, '', '0', 'live', pace, known, space.last, lost,
+      record.swept)
+  else
+    call('HSET', I, ':state', 'live', ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
+      ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
+  end
+  revive(pace.thr, record.hold)
   space.clock = math.max(space.clock, now)
-  return true
+  return true, 0
 end
 
 -- Removes own slices that a move of their epoch made void; they are in no sum.

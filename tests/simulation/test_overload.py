@@ -1,0 +1,67 @@
+"""Everybody comes at once: the work is done once, and nobody who lives is taken for dead (I14)."""
+
+from __future__ import annotations
+
+import pytest
+
+from distkit_actors._core._namespace import Namespace
+from distkit_actors._core._observed import Observed
+from tests.simulation.fleet import Policy, Seen, Simulation
+
+#: Instances, keys of each, and their threshold: the work takes longer than that.
+CROWDS = [(100, 600, 0.3), (60, 1200, 0.5), (150, 400, 0.45)]
+
+
+def simulate(instances: int, keys: int, threshold: float, policy: Policy | None = None) -> Seen:
+    simulation = Simulation(instances, keys, threshold, policy=policy, patience=0.2)
+    work = instances * keys * simulation.costs.entry
+    assert work > 0.9 * threshold
+    seen = simulation.run(4 * work)
+    seen.exact = simulation.wrong == 0
+    seen.work = work
+    return seen
+
+
+@pytest.mark.parametrize(("instances", "keys", "threshold"), CROWDS)
+def test_i14_a_crowd_that_starts_at_once_gets_through(
+    instances: int, keys: int, threshold: float
+) -> None:
+    seen = simulate(instances, keys, threshold)
+    assert seen.exact
+    assert not seen.deaths
+    assert seen.done < 3 * seen.work
+
+
+def test_whoever_judges_though_it_was_held_up_itself_reaps_the_living(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The simulation sees the defect that it is there for."""
+    monkeypatch.setattr(Observed, "lateness", lambda *_: 0)
+    assert simulate(*CROWDS[0]).deaths
+
+
+def test_a_repeat_that_is_no_sign_of_life_has_the_living_reaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = Namespace._judge
+
+    def mutant(namespace: Namespace, request: object, now: int) -> object:
+        record = namespace.registry.records.get(request.instance)  # type: ignore[attr-defined]
+        if record is not None and record.seq == request.seq:  # type: ignore[attr-defined]
+            return record.reply
+        return judge(namespace, request, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Namespace, "_judge", mutant)
+    assert any(simulate(*crowd).deaths for crowd in CROWDS)
+
+
+def test_patience_that_does_not_grow_has_more_sent_again() -> None:
+    crowd = (100, 1000, 3.0)
+    impatient = simulate_repeats(crowd, Policy(patience=False))
+    patient = simulate_repeats(crowd, Policy())
+    assert patient < impatient
+
+
+def simulate_repeats(crowd: tuple[int, int, float], policy: Policy) -> int:
+    simulation = Simulation(*crowd, policy=policy, patience=0.1)
+    return simulation.run(5.0).repeats
