@@ -99,7 +99,7 @@ class Dispatch:
         # An operation acts behind the counts that were made before it, in the same step.
         touched = [entry.key for entry in entries if entry.kind is not Kind.ADD]
         room = most - len(entries) if flush else 0
-        counts, nothing = self.ledger.send(room, now, first=touched)
+        counts, nothing = self.ledger.send(room, now, self.session.slices, first=touched)
         self._counts = len(counts)
         self._punch(nothing)
         if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
@@ -148,7 +148,8 @@ class Dispatch:
             return []
         bundle.behind_counts = True
         keys = [entry.key for entry in bundle.entries]
-        counts, nothing = self.ledger.send(self.session.piece if flush else 0, now, first=keys)
+        room = self.session.piece if flush else 0
+        counts, nothing = self.ledger.send(room, now, self.session.slices, first=keys)
         self._counts = len(counts)
         self._punch(nothing)
         return counts
@@ -193,6 +194,8 @@ class Dispatch:
             self._holds.cleared(self.session.cleared)
         if news.epochs or news.dropped:
             self._holds.moved(news.epochs, news.dropped)
+        for key, younger, older in news.merged:
+            self._holds.merged(key, younger, older)
         if self.ledger is not None:
             if news.cleared:
                 self.ledger.cleared(self._own, by_us=False, now=now)
@@ -200,13 +203,18 @@ class Dispatch:
                 self.ledger.moved(key, self._own(key), now)
         if news.results is not None:
             if self._errand is not None:
-                self._settle_errand(self._errand, news.results, news.at, now)
+                self._settle_errand(self._errand, news.results, news, now)
             else:
                 self._settle_batch(news.results, news, now)
 
     def _own(self, key: str) -> int:
         piece = self.session.slices.get(key)
         return piece.value if piece else 0
+
+    def _stamp(self, key: str, news: News) -> int:
+        """Return the stamp of the slice that the result for ``key`` is about (P36)."""
+        piece = self.session.slices.get(key)
+        return news.stamps.get(key, news.ground if piece is None else piece.stamp)
 
     def _settle_batch(self, results: Sequence[Result], news: News, now: float) -> None:
         counts, self._counts = self._counts, 0
@@ -216,7 +224,7 @@ class Dispatch:
         again: list[Operation] = []
         for parcel, result in zip(parcels, results[counts:], strict=False):
             if isinstance(result, Before):
-                self._deliver(parcel, result, news.at, now)
+                self._deliver(parcel, result, news, now)
             elif isinstance(result, Declined):
                 self._decline(parcel, result, now)
             elif result is Verdict.REFUSED:
@@ -250,12 +258,14 @@ class Dispatch:
                 len(settled.lost),
                 ", ".join(settled.lost[:10]),
             )
-        self._take_in(settled, news.at)
+        self._take_in(settled, lambda key: self._stamp(key, news))
 
-    def _take_in(self, settled: Settled, at: int) -> None:
+    def _take_in(self, settled: Settled, stamp: Callable[[str], int]) -> None:
         for hold in settled.landed:
-            self._holds.landed(hold, at)
+            self._holds.landed(hold, stamp(hold.key))
         for hold in settled.ended:
+            if hold.at > (older := stamp(hold.key)):
+                self._holds.merged(hold.key, hold.at, older)  # it was taken from another slice
             self._holds.ended(hold)
         for hold in settled.postponed:
             release = self._releases[hold] = Release(hold)
@@ -268,15 +278,15 @@ class Dispatch:
         if isinstance(barrier, Bundle):
             barrier.behind_counts = False
 
-    def _deliver(self, parcel: Parcel, before: Before, at: int, now: float) -> None:
+    def _deliver(self, parcel: Parcel, before: Before, news: News, now: float) -> None:
         """Give each caller the values its own operation found, as if they had run in turn."""
         cumulative, own = before
         entry, operations = parcel.entry, parcel.operations
         self.operations_done += len(operations)
-        if entry.kind is Kind.ADD:
+        if entry.kind is Kind.ADD or entry.kind is Kind.CLAIM:
             for operation in operations:
                 if type(operation) is not Operation:
-                    self._settle_hold(operation, at)
+                    self._settle_hold(operation, news)
                 operation.cumulative, operation.own = cumulative, own
                 task = operation.task
                 if task is not None:
@@ -289,7 +299,7 @@ class Dispatch:
             operations[0].done(cumulative, own)
             cumulative, own = after(entry, before)
             if entry.kind is Kind.MOVE:
-                self._holds.moved({}, [entry.key])
+                self._holds.moved({}, {entry.key: news.at})
         if self.ledger is not None:
             self.ledger.read(entry.key, cumulative, own, now)
 
@@ -314,7 +324,7 @@ class Dispatch:
         for operation in operations:
             if operation.hold is not None:
                 # It shares the fate of the slice that it was folded into (P20).
-                self._holds.landed(operation.hold, news.at)
+                self._holds.landed(operation.hold, self._stamp(operation.key, news))
                 self.release(operation.hold)
             elif operation.owed:
                 self._released(operation)
@@ -323,9 +333,9 @@ class Dispatch:
     # -------------------------------------------------------------------- errands
 
     def _settle_errand(
-        self, errand: Errand, results: Sequence[Result], at: int, now: float
+        self, errand: Errand, results: Sequence[Result], news: News, now: float
     ) -> None:
-        operation = errand.operation
+        operation, at = errand.operation, news.at
         if results and results[0] is Verdict.RETRY:
             if errand.begun:
                 return  # half of it is done: its end is owed, whether or not the caller waits
@@ -349,13 +359,14 @@ class Dispatch:
             return
         self.operations_done += 1
         if operation.hold is not None and isinstance(results[0], Before):
-            self._begin(operation.hold, at, operation)
+            self._begin(operation.hold, self._stamp(operation.hold.key, news), operation)
         operation.done()
 
     def _end_seizure(self, errand: Errand, at: int, now: float, *, void: bool) -> None:
         if self.ledger is not None and errand.seizes:
             settled = self.ledger.release(void=void, now=now)
-            self._take_in(settled, at)
+            # As if they had been sent just before.
+            self._take_in(settled, lambda _: at - 1)
 
     # ---------------------------------------------------------------------- holds
 
@@ -400,9 +411,9 @@ class Dispatch:
                 del self._releases[release.ends]
                 self.ledger.give_back(release.ends)
 
-    def _settle_hold(self, operation: Operation, at: int) -> None:
+    def _settle_hold(self, operation: Operation, news: News) -> None:
         if operation.hold is not None:
-            self._begin(operation.hold, at, operation)
+            self._begin(operation.hold, self._stamp(operation.key, news), operation)
         elif operation.owed:
             self._released(operation)
 

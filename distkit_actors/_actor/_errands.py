@@ -163,7 +163,7 @@ class BundleErrand(Errand):
         """See `Errand.end_holds`."""
         pairs = zip(self.bundle.entries, self.bundle.results, strict=False)
         moved = (e.key for e, result in pairs if e.kind is Kind.MOVE and isinstance(result, Before))
-        holds.moved(dict.fromkeys(moved, at), ())
+        holds.moved(dict.fromkeys(moved, at), {})
 
 
 class ForgetErrand(Errand):

@@ -234,19 +234,23 @@ class Mailbox:
         taken = list(lane)
         first = taken[0]
         if len(taken) > 1:
-            bound = FOLD_LIMIT if own is None or abs(own.value) < FOLD_LIMIT else 0
-            values = [operation.value for operation in taken if operation.folds]
-            if len(values) < len(taken) or sum(map(abs, values)) >= bound:
-                taken = _folding(taken, bound)
-                values = [operation.value for operation in taken]
-            entry = _entry(
-                first,
-                sum(values),
-                folded=len(taken) > 1 and any(values),
-                guarded=Release in set(map(type, taken)),
-            )
+            guarded = Release in set(map(type, taken))
+            if guarded and (stamp := _foreign(taken, own)):
+                entry = _entry(first, sum(op.value for op in taken), guarded=True)
+                entry = entry._replace(kind=Kind.CLAIM, stamp=stamp)
+            else:
+                bound = FOLD_LIMIT if own is None or abs(own.value) < FOLD_LIMIT else 0
+                values = [operation.value for operation in taken if operation.folds]
+                if len(values) < len(taken) or sum(map(abs, values)) >= bound:
+                    taken = _folding(taken, bound)
+                    values = [operation.value for operation in taken]
+                guarded = guarded and Release in set(map(type, taken))
+                folded = len(taken) > 1 and any(values)
+                entry = _entry(first, sum(values), folded=folded, guarded=guarded)
         else:
             entry = _entry(first, first.value, guarded=type(first) is Release)
+            if type(first) is Release and (stamp := _foreign(taken, own)):
+                entry = entry._replace(kind=Kind.CLAIM, stamp=stamp)
         if len(taken) == len(lane):
             lane.clear()
             del lanes[key]
@@ -301,6 +305,27 @@ class Mailbox:
         for operation in drained:
             operation.home = None
         return drained
+
+
+def _foreign(operations: list[Operation], own: Slice | None) -> int:
+    """Keep the first operations that concern one slice; return its stamp if it is not the own one.
+
+    That is releases of what was added to a slice that is gone, or that is not in the store (P36).
+    """
+    stamp = _another(operations[0], own)
+    reach = 0
+    for number, operation in enumerate(operations):
+        reach += abs(operation.value)
+        if _another(operation, own) != stamp or (number and stamp and reach >= FOLD_LIMIT):
+            del operations[number:]
+            break
+    return stamp
+
+
+def _another(operation: Operation, own: Slice | None) -> int:
+    if not isinstance(operation, Release) or (own is not None and operation.ends.at == own.stamp):
+        return 0
+    return operation.ends.at
 
 
 def _folding(operations: Sequence[Operation], bound: int) -> list[Operation]:

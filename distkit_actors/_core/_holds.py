@@ -1,13 +1,14 @@
 """Additions that somebody will take back, and whether there still is something to take (P36).
 
 A hold's addition is void once the epoch of its key has moved: then its end takes nothing
-back. The store knows of a move first; until this instance has heard of it, a *guarded*
-entry keeps a release from being executed after it.
+back. Which moves are later is judged by the slice that it was added to (P8), so a hold goes by
+the stamp of that, and shares its fate. The store knows of a move first; until this instance has
+heard of it, a *guarded* entry keeps a release from being executed after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 
 class Hold:
@@ -18,7 +19,7 @@ class Hold:
     def __init__(self, key: str, count: int) -> None:
         self.key = key
         self.count = count
-        self.at = 0  # stamp of the step that added it, once that is known
+        self.at = 0  # stamp of the slice that it was added to, once that is known
         self.released = False  # its end has begun
         self.void = False  # there is nothing to take back any more
 
@@ -31,7 +32,7 @@ class Holds:
         self._by_key: dict[str, dict[Hold, None]] = {}
 
     def landed(self, hold: Hold, at: int) -> None:
-        """The addition has been made in a step at ``at``."""
+        """The addition has been made, to a slice with the stamp ``at``."""
         hold.at = at
         self._by_key.setdefault(hold.key, {})[hold] = None
 
@@ -45,11 +46,16 @@ class Holds:
         """Return all that have not ended."""
         return [hold for holds in self._by_key.values() for hold in holds]
 
-    def moved(self, epochs: Mapping[str, int], dropped: Iterable[str]) -> None:
-        """Take in moves: to these epochs, and those that took the own slice with them."""
-        for key in dropped if self._by_key else ():
-            for hold in self._by_key.pop(key, ()):
-                self._void(hold)
+    def merged(self, key: str, younger: int, older: int) -> None:
+        """Slices with these stamps have become one, which is as old as the older one."""
+        for hold in self._by_key.get(key, ()):
+            if hold.at == younger:
+                hold.at = older
+
+    def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> None:
+        """Take in moves: to these epochs, and those that took slices with these stamps."""
+        for key in dropped.keys() & self._by_key.keys():
+            self._older(key, dropped[key] + 1)
         for key in epochs.keys() & self._by_key.keys():
             self._older(key, epochs[key])
 
@@ -60,9 +66,7 @@ class Holds:
 
     def _older(self, key: str, epoch: int) -> None:
         holds = self._by_key[key]
-        # A step that adds to an existing slice does not use its stamp up, so the move that comes
-        # next may have the same one; never the other way round.
-        for hold in [hold for hold in holds if hold.at <= epoch]:
+        for hold in [hold for hold in holds if hold.at < epoch]:
             del holds[hold]
             self._void(hold)
         if not holds:

@@ -7,11 +7,11 @@ becomes of that.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ._holds import Hold
-from ._messages import Before, Entry, Result, Verdict
+from ._messages import Before, Entry, Result, Slice, Verdict
 from ._tally import NEVER, Tally
 
 
@@ -39,6 +39,10 @@ class _Clear(NamedTuple):
     at: float
 
 
+def _nothing(_: str) -> int:
+    return 0
+
+
 class Ledger:
     """The tallies of one lax counter, and which of them have something to send."""
 
@@ -53,7 +57,7 @@ class Ledger:
         self._replaced: list[Hold] = []  # additions that went with all the rest
         # Tallies with nothing to send that nobody has looked at since the last clear.
         self._before: dict[str, Tally] = {}
-        self._clear = _Clear(lambda _: 0, by_us=True, at=0.0)
+        self._clear = _Clear(_nothing, by_us=True, at=0.0)
         self._idle: OrderedDict[str, float] = OrderedDict()  # {key without a slice: since when}
 
     @property
@@ -109,11 +113,12 @@ class Ledger:
     # ------------------------------------------------------------------- sending
 
     def send(
-        self, limit: int, now: float, first: Iterable[str] = ()
+        self, limit: int, now: float, own: Mapping[str, Slice], first: Iterable[str] = ()
     ) -> tuple[list[Entry], list[str]]:
         """Put pending counts in flight, those of ``first`` in any case, ``limit`` keys in all.
 
-        Return their entries, and the keys whose counts had cancelled each other out.
+        ``own``: the slices that the store holds. Return their entries, and the keys whose counts
+        had cancelled each other out.
         """
         chosen = {key: self._dirty[key] for key in first if key in self._dirty}
         for key, tally in self._dirty.items():
@@ -126,14 +131,14 @@ class Ledger:
             del self._dirty[key]
             tally.dirty = False
             tally.rebound()
-            entry = tally.send()
+            entry = tally.send(own.get(key))
             if entry is None:
                 nothing.append(key)
                 self._rest(tally, now)
             else:
                 entries.append(entry)
                 self._sent.append(tally)
-            if tally.delta:
+            if tally.pending:
                 self.touch(tally)
         return entries, nothing
 

@@ -60,13 +60,14 @@ class Entry(NamedTuple):
     folded: bool = False
     """ADD: stands for several operations, so the store may answer `Verdict.SPLIT`."""
     stamp: int = 0
-    """CLAIM: when the slice was created."""
+    """CLAIM: when the slice was created. A slice that is there already becomes one with it, and
+    as old as the older one."""
     condition: Condition | None = None
     """ADD, PUT and MOVE: take effect only where this holds (P35)."""
     of_own: bool = False
     """The condition is about the own slice, not about the cumulative."""
     guarded: bool = False
-    """ADD and PUT: takes back what was added before (P36), so not where the key's epoch has
+    """ADD, PUT and CLAIM: takes back what was added before (P36), so not where the key's epoch has
     moved since, as far as the instance does not know: then the store answers `Verdict.MOVED`."""
 
 

@@ -246,7 +246,7 @@ class Namespace:
         epochs = self.registry.epochs
         if known < epochs.cleared and record.swept < epochs.cleared:
             # Slices are made in own steps, of which this is the first since: all go at once.
-            record.slices, record.swept = OrderedDict(), epochs.cleared
+            record.slices, record.swept = OrderedDict[str, Slice](), epochs.cleared
         journal, more = epochs.since(known)
         for key, epoch in journal.moves:
             if key in record.slices and record.slices[key].stamp < epoch:
@@ -369,7 +369,10 @@ class Namespace:
         after = entry.after if own else entry.value
         if after is None or not self.registry.add(entry.key, entry.value):
             return Verdict.REFUSED
-        self._write(record, entry.key, after, own.stamp if own else stamp)
+        if own:
+            # What becomes one is as old as the older: a move that makes void a part takes it all.
+            stamp = min(own.stamp, stamp)
+        self._write(record, entry.key, after, stamp)
         return before
 
     def _write(self, record: Record, key: str, value: int, stamp: int) -> None:

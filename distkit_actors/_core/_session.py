@@ -228,7 +228,7 @@ class Session:
             elif entry.kind is Kind.ADD and entry.value:
                 # If the entry before is refused, ``after`` would be wrong.
                 raise ProtocolError(f"two entries of one batch add to {key!r}")
-            if entry.kind is Kind.ADD:
+            if entry.kind is Kind.ADD or (entry.kind is Kind.CLAIM and entry.guarded):
                 own[key] = after = own[key] + entry.value
                 batch.append(_with_after(entry, after if fits(after) else None))
             else:
@@ -312,16 +312,16 @@ class Session:
     def _done(self, reply: Done, batch: Batch) -> News:
         # Of a leave nothing but that it was executed is in the record, and nobody needs more.
         entries = batch.entries if reply.results or not batch.leave else ()
+        news = News(reply.results, reply.at)
         for entry, result in zip(entries, reply.results, strict=True):
             if isinstance(result, Before):
-                self._replay(entry, result, reply.at)
+                self._replay(entry, result, reply.at, news)
             elif entry.kind is Kind.CLAIM:
-                self._retried(entry, result)
+                self._retried(entry, result, news)
         self.seq = self.used
         self._batch = None
         if batch.leave:
             self.phase = Phase.LEFT
-        news = News(reply.results, reply.at)
         news.backlog = reply.backlog
         keys = (entry.key for entry in batch.entries)
         if reply.journal:  # else it is the stored answer, which tells only of the batch
@@ -332,42 +332,62 @@ class Session:
                 else:
                     self._learn_late_clear(reply.journal.cleared, news)
             self._learn(reply.journal, news)
+            news.ground = self.known
             self._told_at = reply.at
             if self._unheard:
                 self._unheard.clear()
         else:
+            news.ground = reply.at - 1
             self._unheard.update(keys)
         return news
 
-    def _replay(self, entry: Entry, before: Before, at: int) -> None:
+    def _replay(self, entry: Entry, before: Before, at: int, news: News) -> None:
         """Do to the own copy what the store did to its own (P13)."""
         key, value = entry.key, entry.value
+        if not before.slice and key in self.slices and entry.kind is not Kind.FORGET:
+            # A move has taken it that the journal tells of, or the next one will.
+            news.dropped[key] = self.slices.pop(key).stamp
         match entry.kind:
             case Kind.ADD if value:
-                self._write(key, before.slice + value, at, kept=bool(before.slice))
+                self._write(key, before.slice + value, at, news)
             case Kind.PUT:
                 self.withheld.drop(key)
-                self._write(key, value, at, kept=bool(before.slice))
+                self._write(key, value, at, news)
             case Kind.MOVE:
                 self.withheld.drop(key)
                 self.moves.pop(key, None)
                 self.moves[key] = at
-                self._write(key, value, at, kept=False)
+                self.slices.pop(key, None)
+                self._write(key, value, at, news)
             case Kind.CLEAR:
                 self.slices.clear()
                 self.withheld.clear()
                 self.moves.clear()
                 self.cleared = at
             case Kind.CLAIM:
-                self._retried(entry, before)
+                self._retried(entry, before, news)
             case _:
                 pass  # it only read
 
-    def _write(self, key: str, value: int, stamp: int, *, kept: bool) -> None:
+    def _write(self, key: str, value: int, stamp: int, news: News) -> None:
+        """Make the own slice ``value``; a new one gets ``stamp``."""
+        own = self.slices.get(key)
         if value:
-            self.slices[key] = Slice(value, self.slices[key].stamp if kept else stamp)
-        else:
-            self.slices.pop(key, None)
+            self.slices[key] = Slice(value, stamp if own is None else own.stamp)
+        elif own is not None:
+            del self.slices[key]
+            news.stamps.setdefault(key, own.stamp)
+
+    def _merge(self, key: str, stamp: int, news: News) -> None:
+        """What has this stamp is to become one with the own slice: as old as the older one."""
+        own = self.slices.get(key)
+        if own is not None and own.stamp != stamp:
+            older, younger = sorted((own.stamp, stamp))
+            self.slices[key] = Slice(own.value, older)
+            news.merged.append((key, younger, older))
+            work = self._resumption
+            if work is not None and work.stamps.get(key) == younger:
+                work.stamps[key] = older
 
     def _learn(self, journal: Journal, news: News) -> News:
         """Drop what others' moves made void, and own moves nobody needs any more (P10, P11)."""
@@ -404,8 +424,7 @@ class Session:
     def _learn_moves(self, epochs: dict[str, int], news: News) -> None:
         for key in epochs.keys() & self.slices.keys():
             if self.slices[key].stamp < epochs[key]:
-                del self.slices[key]
-                news.dropped.append(key)
+                news.dropped[key] = self.slices.pop(key).stamp
         if self.withheld:
             self.withheld.drop_older(epochs)
         news.epochs |= epochs
@@ -441,6 +460,9 @@ class Session:
                 case Kind.ADD if entry.value == 0:
                     results.append(Verdict.RETRY)
                     continue
+                case Kind.CLAIM | Kind.FORGET:
+                    results.append(Verdict.RETRY)
+                    continue
                 case Kind.ADD | Kind.PUT if entry.condition is not None or batch.whole:
                     # Only the store can decide it; what it did on the own slice is replaced.
                     results.append(Verdict.RETRY)
@@ -450,9 +472,6 @@ class Session:
                 case Kind.PUT:
                     after = entry.value
                     self.withheld.drop(entry.key)
-                case Kind.CLAIM | Kind.FORGET:
-                    results.append(Verdict.RETRY)
-                    continue
                 case _:
                     results.append(Verdict.UNKNOWN)
                     continue
@@ -460,7 +479,9 @@ class Session:
                 results.append(Verdict.REFUSED)
                 continue
             # A 0 is kept until it is asserted, so that its claim can tell the caller the sum.
-            self.slices[entry.key] = Slice(after, own.stamp if own else self.known)
+            stamp = own.stamp if own else self.known
+            self.slices[entry.key] = Slice(after, stamp)
+            resumption.stamps[entry.key] = stamp
             resumption.folds.setdefault(entry.key, []).append((index, before, entry.folded))
             results.append(Verdict.UNKNOWN)
         return results
@@ -471,7 +492,7 @@ class Session:
         fresh = resumption or Resumption()
         if old and resumption is None:
             fresh.results, fresh.folds = old.results, old.folds
-            fresh.asserted, fresh.gone = old.asserted, old.gone
+            fresh.stamps, fresh.gone = old.stamps, old.gone
         fresh.moves, fresh.claims = deque(self.moves), deque(self.slices)
         fresh.retries = self.retries()
         self._resumption = fresh
@@ -527,7 +548,6 @@ class Session:
         sent, work.sent = work.sent, None
         self.seq = self.used
         news = News()
-        settled = dict(work.asserted)
         if not reply.again:
             work.first = False
             moved, searched, retried = work.reach
@@ -537,47 +557,44 @@ class Session:
             del work.retries[:retried]
             for claim, result in zip(sent.claims, reply.results, strict=True):
                 if retried:
-                    self._retried(claim, result)
+                    self._retried(claim, result, news)
                 else:
                     self._asserted(claim, result, work)
                     if result is Verdict.MOVED:
-                        news.dropped.append(claim.key)
-            work.gone.update(k for k in keys if k in work.folds and k not in work.asserted)
+                        news.dropped[claim.key] = claim.stamp
+            claimed = {claim.key for claim in sent.claims}
+            work.gone.update(k for k in keys if k in work.folds and k not in claimed)
         if reply.journal:
             if reply.journal.cleared > self.cleared:
                 self._learn_late_clear(reply.journal.cleared, news)
             self._told_at = reply.at
             self._unheard.clear()
             self._learn(reply.journal, news)
-            epochs = {key: max(news.epochs.get(key, 0), self.cleared) for key in settled}
-            work.gone |= {key for key, stamp in settled.items() if stamp < epochs[key]}
+            for key, stamp in work.stamps.items():
+                if stamp < max(news.epochs.get(key, 0), self.cleared):
+                    work.gone.add(key)
         if work.first or work.moves or work.claims or work.retries:
             self.used += 1
             return news
         self._resumption = None
         self.phase = Phase.LIVE
-        news.results, news.gone = work.results, work.gone
-        news.at = reply.at
+        news.results, news.stamps = work.results, work.stamps
+        news.gone = {key: work.stamps[key] for key in work.gone}
+        news.at = news.ground = reply.at
         news.backlog = reply.backlog
         return news
 
     def _learn_late_clear(self, cleared: int, news: News) -> None:
         """Drop what a clear made void that we may have missed for long, or the store lost (P22)."""
         self.cleared, news.cleared = cleared, True
-        slices = self.slices
-        kept = {key: piece for key, piece in slices.items() if piece[1] >= cleared}
-        if len(kept) < len(slices):
-            news.dropped.extend(slices.keys() - kept.keys() if kept else slices)
-            self.slices = kept
+        self.slices = {key: piece for key, piece in self.slices.items() if piece[1] >= cleared}
         self._withhold_younger(cleared)
 
     def _asserted(self, claim: Entry, result: Result, work: Resumption) -> None:
         """One own slice is back in the store, or is void, or does not fit for now."""
         key = claim.key
-        if key in work.folds:
-            work.asserted[key] = claim.stamp
-            if result is Verdict.MOVED:
-                work.gone.add(key)
+        if key in work.folds and result is Verdict.MOVED:
+            work.gone.add(key)
         if isinstance(result, Before):
             if not claim.value:
                 self.slices.pop(key, None)
@@ -591,16 +608,17 @@ class Session:
         else:
             self.withheld.add(key, self.slices.pop(key))
 
-    def _retried(self, claim: Entry, result: Result) -> None:
-        """Something that did not fit was tried once more."""
+    def _retried(self, claim: Entry, result: Result, news: News) -> None:
+        """Something that did not fit was tried once more, or a hold has ended (P36)."""
         if result is Verdict.REFUSED:
             self.withheld.put_off(claim.key)
             return
-        # It may be gone: a move or a clear was quicker.
-        self.withheld.remove(claim.key, Slice(claim.value, claim.stamp))
+        if not claim.guarded:
+            # It may be gone: a move or a clear was quicker.
+            self.withheld.remove(claim.key, Slice(claim.value, claim.stamp))
         if isinstance(result, Before):
-            after = result.slice + claim.value
-            self._write(claim.key, after, claim.stamp, kept=bool(result.slice))
+            self._merge(claim.key, claim.stamp, news)
+            self._write(claim.key, result.slice + claim.value, claim.stamp, news)
 
 
 def _with_after(entry: Entry, after: int | None) -> Entry:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from ._holds import Hold
-from ._messages import Entry, Kind
+from ._messages import Entry, Kind, Slice
 from ._values import INT64_MAX, INT64_MIN, CounterValue, fits
 
 #: "Never", as an instant before every other.
@@ -136,31 +136,55 @@ class Tally:
         self.read_at = read_at
         self.rebound()
 
-    def send(self) -> Entry | None:
-        """Put what is pending in flight; None if that is nothing."""
-        if self.assign is None and not (self.delta or self.fresh or self.back):
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self.assign is not None or self.delta or self.fresh or self.back)
+
+    def send(self, own: Slice | None) -> Entry | None:
+        """Put what is pending in flight; None if that is nothing. ``own``: the slice in the store.
+
+        What is taken back from another slice makes the own one a part of that (P36).
+        """
+        if not self.pending:
             self.sent += 1
             self.acknowledged = self.sent
             return None
+        other = self._of_another(own) if self.back else ()
+        later = 0
+        if other and self.assign is not None:
+            # It is taken from what is put, and not in the same step.
+            later = -sum(hold.count for hold in other)
         # Two layers together may exceed what one entry can carry: the rest waits.
         amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)
         if self.assign is not None:
-            amount = self.delta
+            amount = self.delta - later
         self.in_flight = True
         self.flight_assign, self.assign = self.assign, None
         self.flight_delta = amount
         self.delta -= amount
-        self._number()
         self.flight_holds, self.fresh = self.fresh, ()
         self.flight_back, self.back = self.back, ()
+        if self.flight_assign is not None and other:
+            self.flight_back = tuple(hold for hold in self.flight_back if hold not in other)
+            self.back = other
+        self._number()
         guarded = bool(self.flight_back)
         if self.flight_assign is not None:
             return Entry(Kind.PUT, self.key, self.flight_assign + amount, guarded=guarded)
+        if other:
+            stamp = min(hold.at for hold in other)
+            return Entry(Kind.CLAIM, self.key, amount, stamp=stamp, guarded=True)
         return Entry(Kind.ADD, self.key, amount, guarded=guarded)
+
+    def _of_another(self, own: Slice | None) -> tuple[Hold, ...]:
+        """Return what is to be taken back from slices that are gone, or not in the store."""
+        stamp = None if own is None else own.stamp
+        return tuple(hold for hold in self.back if hold.at != stamp)
 
     def _number(self) -> None:
         self.flight_number = 0
-        if not self.delta:
+        if not self.pending:
             self.sent += 1
             self.flight_number = self.sent
 

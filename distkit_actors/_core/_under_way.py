@@ -12,15 +12,32 @@ from ._messages import Entry, Result, Resume, Slice
 class News:
     """What an answer changed for the layer above."""
 
-    __slots__ = ("at", "backlog", "cleared", "dropped", "epochs", "gone", "results")
+    __slots__ = (
+        "at",
+        "backlog",
+        "cleared",
+        "dropped",
+        "epochs",
+        "gone",
+        "ground",
+        "merged",
+        "results",
+        "stamps",
+    )
 
     def __init__(self, results: Sequence[Result] | None = None, at: int = 0) -> None:
         self.results = results  # one for each entry, once the batch has ended
         self.at = at  # stamp of the step that executed the batch
         self.epochs: dict[str, int] = {}  # keys whose epoch somebody moved, and where to
-        self.dropped: list[str] = []  # keys whose own slice went with a move
-        # Keys of which the results speak, and whose own slice has gone with a move since (P20).
-        self.gone: set[str] = set()
+        self.dropped: dict[str, int] = {}  # keys whose own slice went with a move, and its stamp
+        # Slices that have become one: key, stamp of the younger one, stamp of the older one.
+        self.merged: list[tuple[str, int, int]] = []
+        # {key: stamp of the slice that the results are about}, where it is none of the session's
+        # any more; where there never was one: the stamp of the last move before it.
+        self.stamps: dict[str, int] = {}
+        self.ground = at
+        # The same, of those whose own slice has gone with a move since (P20).
+        self.gone: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
         self.backlog = False  # there is more to be told, or to be taken away from the dead
 
@@ -112,7 +129,6 @@ class Resumption:
     """What is left to tell the store, and the batch that was folded into it (P20)."""
 
     __slots__ = (
-        "asserted",
         "claims",
         "first",
         "folds",
@@ -122,6 +138,7 @@ class Resumption:
         "results",
         "retries",
         "sent",
+        "stamps",
     )
 
     def __init__(self) -> None:
@@ -131,10 +148,14 @@ class Resumption:
         self.claims: deque[str] = deque()  # own slices
         self.retries: list[Entry] = []  # what is withheld
         self.sent: Resume | None = None
-        self.reach = 0, 0, 0  # how many of each of these the part that was sent covers
+        self.reach: tuple[int, int, int] = (
+            0,
+            0,
+            0,
+        )  # how many of each of these the part that was sent covers
         self.results: list[Result] | None = None  # of the folded batch, where known
         # {key: [(index, slice before, whether it stands for many)]}
         self.folds: dict[str, list[tuple[int, int, bool]]] = {}
+        self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
         # Moves that are learned of while it lasts may concern what an earlier part has settled.
-        self.asserted: dict[str, int] = {}  # {key of a fold: stamp of its claim}
         self.gone: set[str] = set()  # keys of folds whose slices are void

@@ -47,6 +47,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     requests.thousands_of_slices,
     requests.resumes_reassert,
     requests.strangers_resume,
+    requests.slices_become_one,
     requests.epochs_are_told,
     requests.clears_take_what_is_older,
     requests.long_journals_come_in_pages,

@@ -394,6 +394,41 @@ async def strangers_resume(store: Store) -> None:
         same(held, {"later": 1, "k": 3}, "what another holds after a stranger's clear")
 
 
+async def slices_become_one(store: Store) -> None:
+    """A claim onto a slice becomes a part of it, and a late move that makes one void takes both."""
+    async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
+        stamps: list[int] = []
+        for entries in (
+            (put("was old", 5), put("is old", 5)),
+            (put("a move", 1),),
+            (put("was young", 5), put("is young", 5)),
+            (put("the last", 1),),
+        ):
+            request = a.compose(*entries)
+            done = expect(Done, await a.send(request), "a batch")
+            stamps.append(done.at)
+            a.take(done)
+        old, epoch, _, last = stamps
+        claims = [("was old", last), ("is old", old), ("was young", old), ("is young", last)]
+        results = await a.batch(*(claim(key, 1, stamp)._replace(after=6) for key, stamp in claims))
+        same(list(results), [Before(5, 5)] * 4, "claims onto slices")
+        keys = [key for key, _ in claims]
+        same(await a.values(*keys), [(6, 6)] * 4, "after claims onto slices")
+        peeked = expect(Peeked, await b.send(Peek("stranger")), "a peek")
+        resume = Resume(
+            *("stranger", old, 7, b.session.known, b.session.pace),
+            born=peeked.born,
+            first=True,
+            moves=[(key, epoch) for key in keys],
+        )
+        expect(Done, await b.send(resume), "a resume of a stranger")
+        expected = [(0, 0), (0, 0), (0, 0), (6, 0)]
+        same(await b.values(*keys), expected, "after a late move of what has become one")
+        await a.batch()
+        held = {key: a.session.slices[key].value for key in keys if key in a.session.slices}
+        same(held, {"is young": 6}, "what its instance holds then")
+
+
 # ------------------------------------------------------------------------------- epochs
 
 

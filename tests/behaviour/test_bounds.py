@@ -30,6 +30,7 @@ from distkit_actors._core._messages import (
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._session import Phase, Session
 from distkit_actors._core._tally import Tally
+from distkit_actors._core._under_way import News
 from tests.harness.effort import effort
 
 SECOND = 1_000_000
@@ -211,7 +212,8 @@ def test_i10_what_a_clear_took_is_not_told_again() -> None:
     request = session.request()
     assert isinstance(request, Apply)
     # The store has missed a batch.
-    session.receive(pair.namespace.execute(request._replace(seq=request.seq + 1), pair.now + 1))
+    gap = request._replace(seq=request.seq + 1, before=request.seq)
+    session.receive(pair.namespace.execute(gap, pair.now + 1))
     assert session.phase is Phase.RESUME
     claims = 0
     while isinstance(request := session.request(), Resume):
@@ -281,7 +283,7 @@ def test_i12_all_that_is_withheld_has_its_turn() -> None:
         assert len(claims) == PAGE
         for claim in claims:
             tried.append(claim.key)
-            session._retried(claim, Verdict.REFUSED)
+            session._retried(claim, Verdict.REFUSED, News())
     assert tried == keys(3 * PAGE)
     assert [claim.key for claim in session.retries()] == keys(PAGE)
 
@@ -351,7 +353,7 @@ def test_i10_a_flush_looks_only_at_what_was_sent() -> None:
         ledger = ledger_of(count)
         count_on(ledger, *keys(count))
         ticket = FlushTicket(ledger.unsettled())
-        ledger.send(PAGE, 2.0)
+        ledger.send(PAGE, 2.0, {})
         sent: list[Tally] = list(ledger._sent)
         ledger.settle([Before(5, 1)] * PAGE, 3.0)
         spent = effort(lambda: ticket.settled(sent))

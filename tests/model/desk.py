@@ -367,7 +367,7 @@ def is_local(op: Op) -> bool:
 
 def op_of(entry: Entry) -> Op:
     """Return what the oracle has to be told of an entry."""
-    kind = {Kind.ADD: "add", Kind.PUT: "put", Kind.MOVE: "move"}[entry.kind]
+    kind = {Kind.ADD: "add", Kind.PUT: "put", Kind.MOVE: "move", Kind.CLAIM: "owed"}[entry.kind]
     if entry.kind is Kind.ADD and entry.guarded:
         kind = "back"
     return (kind + ("?" if entry.condition is not None else ""), entry.key, entry.value)

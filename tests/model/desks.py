@@ -14,7 +14,7 @@ from distkit_actors._actor._operations import Operation
 from distkit_actors._core._messages import Before, Entry, Kind, Result
 from distkit_actors._core._under_way import News
 from tests.model.desk import Desk, Held, op_of
-from tests.model.oracle import Op, Violation
+from tests.model.oracle import Op, Violation, sums
 from tests.model.scope import ADDS
 from tests.model.state import WorldState
 
@@ -71,6 +71,38 @@ class Desks(WorldState):
 
     # ------------------------------------------------------- what the oracle is told
 
+    def held(self, number: int) -> dict[str, int]:
+        """Return how much of an instance's slices is held, for certain."""
+        desk, held = self.actors[number].desk, dict[str, int]()
+        for hold in () if desk is None else desk.holds:
+            if hold.counts:
+                held[hold.key] = held.get(hold.key, 0) + hold.count
+        return held
+
+    def may_hold(self, number: int) -> dict[str, list[int]]:
+        """Return what may be held, each by itself."""
+        desk, held = self.actors[number].desk, dict[str, list[int]]()
+        for hold in () if desk is None else desk.holds:
+            held.setdefault(hold.key, []).append(hold.count)
+        return held
+
+    def free_of_holds(self, number: int, ops: Sequence[Op]) -> list[set[int]]:
+        """Return what each operation under way may add, or put, apart from what is held."""
+        desk = self.actors[number].desk
+        free = []
+        for index, (kind, key, value) in enumerate(ops):
+            if desk is None or kind in ("move", "clear"):
+                free.append({value})
+            elif kind == "put":
+                # Whoever holds takes it from what is put.
+                later = [h.count for h in desk.holds if h.key == key]
+                free.append({value - some for some in sums(later)})
+            else:
+                fresh, back = desk.in_entry(index)
+                ends = sum(hold.count for hold in back)
+                free.append({value - sum(hold.count for hold in fresh) + ends})
+        return free
+
     def tell_holds(self, number: int, entries: Sequence[Entry], results: Iterable[Result]) -> None:
         """Note which additions have been made and taken back by the step that was executed."""
         actor, desk = self.actors[number], self.actors[number].desk
@@ -110,7 +142,7 @@ class Desks(WorldState):
         unmoved = {key for key, _ in token.undo}
         for index, (kind, key, value) in enumerate(ops):
             fresh, back = desk.in_entry(index)
-            nothing = kind in ADDS and value == 0  # as far as anybody can see
+            nothing = kind == "owed" or (kind in ADDS and value == 0)  # as far as anybody can see
             for hold in fresh:
                 if nothing or kind.endswith("?") or token.whole:
                     hold.counts = False  # it is executed once more, or not at all

@@ -260,8 +260,14 @@ class Exchange(Desks):
             _effect(op) if isinstance(result, Before) else ("add", op[1], 0)
             for op, result in zip(token.ops, reply.results, strict=True)
         ]
+        free = [
+            each if isinstance(result, Before) else {0}
+            for each, result in zip(self.free_of_holds(number, ops), reply.results, strict=True)
+        ]
+        touched = [op[1] for op, each in zip(ops, free, strict=True) if op[2] or each != {0}]
+        oracle.doubt(number, actor.instance, touched, self.held(number))
         self.tell_holds(number, request.entries, reply.results)
-        before = oracle.run(number, actor.instance, ops, self.scope.keys, len(self.actors))
+        before = oracle.run(number, actor.instance, ops, self.scope.keys, len(self.actors), free)
         if token.leave:
             oracle.left(actor.instance)
         answers: list[Answer | None] = []
@@ -382,18 +388,19 @@ class Exchange(Desks):
         assert actor.session is not None
         work = actor.session._resumption
         assert work is not None
+        free = self.free_of_holds(number, token.ops)
         for index, (op, result) in enumerate(zip(token.ops, work.results or (), strict=True)):
             if _is_decided_anew(token, op):
                 # As good as never executed.
                 undo = [pair for pair in token.undo if pair[0] == op[1]]
-                self.oracle.undo(actor.instance, undo)
+                self.oracle.undo(actor.instance, undo, free=free[index] == {0})
             elif result is Verdict.REFUSED or op[0] in ("move", "clear") or not is_write(op):
                 pass  # if the own slice does not fit, then whatever the store held
-            elif token.was_executed(index):
-                self.oracle.doubt(number, actor.instance, [op[1]])
             else:
-                done = [_effect(op)]
-                self.oracle.run(number, actor.instance, done, self.scope.keys, len(self.actors))
+                self.oracle.doubt(number, actor.instance, [op[1]], self.held(number))
+                if not token.was_executed(index):
+                    done, keys, actors = [_effect(op)], self.scope.keys, len(self.actors)
+                    self.oracle.run(number, actor.instance, done, keys, actors, [free[index]])
         self.fold_holds(number, token.ops)
         token.folded = True
         self._disown_copies(number)
@@ -491,7 +498,7 @@ def _effect(op: Op) -> Op:
 
 def _is_decided_anew(token: Token, op: Op) -> bool:
     """Tell whether an operation of unknown fate is sent again instead of being folded (P20)."""
-    return op[0] in ("add?", "put?") or (token.whole and op[0] in ("add", "put"))
+    return op[0] in ("add?", "put?", "owed") or (token.whole and op[0] in ("add", "put"))
 
 
 def _check_results(token: Token, results: Sequence[Result]) -> None:

@@ -60,7 +60,8 @@ class Faults(Exchange):
         for number, actor in enumerate(self.actors):
             if actor.token is not None and actor.token.folded:
                 # What was folded into a slice will be counted by the next store only.
-                self.oracle.doubt(number, actor.instance, [key for _, key, _ in actor.token.ops])
+                keys = [key for _, key, _ in actor.token.ops]
+                self.oracle.doubt(number, actor.instance, keys, self.held(number))
 
     def save(self) -> None:
         """Choose what a rollback will go back to."""

@@ -164,8 +164,8 @@ class Freeze:
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
-        self.plain += (sorted(work.asserted), sorted(work.gone))
-        self.stamps += [work.asserted[key] for key in sorted(work.asserted)]
+        self.plain += (sorted(work.stamps), sorted(work.gone))
+        self.stamps += [work.stamps[key] for key in sorted(work.stamps)]
 
     def request(self, request: Request) -> None:
         """Write a request that is still under way."""
@@ -324,8 +324,8 @@ class Thaw:
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]
             work.folds = {key: list(folds) for key, folds in next(plain)}
-            asserted, work.gone = next(plain), set(next(plain))
-            work.asserted = {key: next(stamps) for key in asserted}
+            folded, work.gone = next(plain), set(next(plain))
+            work.stamps = {key: next(stamps) for key in folded}
         return s
 
     def request(self) -> Request:
@@ -440,6 +440,6 @@ def copy_session(old: Session) -> Session:
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)
         b.folds = {key: list(folds) for key, folds in a.folds.items()}
-        b.asserted, b.gone = a.asserted.copy(), a.gone.copy()
+        b.stamps, b.gone = a.stamps.copy(), a.gone.copy()
         new._resumption = b
     return new

@@ -8,10 +8,11 @@ from typing import Final
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._core._epochs import Epochs
 from distkit_actors._core._holds import Hold, Holds
-from distkit_actors._core._messages import Apply, Done, Entry, Kind, Result, Verdict
+from distkit_actors._core._messages import Apply, Before, Done, Entry, Kind, Result, Verdict
 from distkit_actors._core._namespace import Namespace, _Step
+from distkit_actors._core._registry import Record
 from distkit_actors._core._session import Session
-from distkit_actors._core._under_way import News, Resumption
+from distkit_actors._core._under_way import News
 from tests.model.mutants import Mutant, Patch, _scope
 
 
@@ -44,14 +45,16 @@ def _deaf_while_resuming() -> Sequence[Patch]:
 
 
 def _deaf_between_the_parts() -> Sequence[Patch]:
-    asserted = Session._asserted
+    resumed = Session._resumed
 
-    def changed(self: Session, claim: Entry, result: Result, work: Resumption) -> None:
-        asserted(self, claim, result, work)
-        work.asserted.clear()
-        work.gone.clear()
+    def changed(self: Session, reply: Done) -> News:
+        news = resumed(self, reply)
+        news.gone = {}
+        if self._resumption is not None:
+            self._resumption.gone.clear()
+        return news
 
-    return [(Session, "_asserted", changed)]
+    return [(Session, "_resumed", changed)]
 
 
 def _older_only() -> Sequence[Patch]:
@@ -66,8 +69,8 @@ def _older_only() -> Sequence[Patch]:
 def _own_moves_forgotten() -> Sequence[Patch]:
     moved = Holds.moved
 
-    def changed(self: Holds, epochs: dict[str, int], dropped: Iterable[str]) -> None:
-        moved(self, epochs, () if not epochs else dropped)
+    def changed(self: Holds, epochs: dict[str, int], dropped: dict[str, int]) -> None:
+        moved(self, epochs, {} if not epochs else dropped)
 
     return [(Holds, "moved", changed)]
 
@@ -120,7 +123,71 @@ def _half_a_batch() -> Sequence[Patch]:
     return [(Namespace, "_run_all", changed)]
 
 
+def _filed_under_the_step() -> Sequence[Patch]:
+    return [(Dispatch, "_stamp", lambda self, key, news: news.at)]
+
+
+def _young_claims() -> Sequence[Patch]:
+    """What becomes one takes the stamp of the slice that is there."""
+    add = Namespace._add
+
+    def changed(self: Namespace, record: Record, entry: Entry, stamp: int, *rest: Before) -> Result:
+        own = record.slices.get(entry.key)
+        return add(self, record, entry, own.stamp if own else stamp, *rest)
+
+    def merge(self: Session, key: str, stamp: int, news: News) -> None:
+        pass
+
+    return [(Namespace, "_add", changed), (Session, "_merge", merge)]
+
+
+def _holds_stay_young() -> Sequence[Patch]:
+    return [(Holds, "merged", lambda self, key, younger, older: None)]
+
+
+def _ends_of_their_own() -> Sequence[Patch]:
+    """The end of a hold makes a slice anew where what it was added to is gone."""
+    with_beliefs = Session._with_beliefs
+
+    def changed(self: Session, entries: Iterable[Entry]) -> list[Entry]:
+        return with_beliefs(
+            self, [e._replace(kind=Kind.ADD, stamp=0) if e.guarded else e for e in entries]
+        )
+
+    return [(Session, "_with_beliefs", changed)]
+
+
 MUTANTS_OF_HOLDS: Final = (
+    Mutant(
+        "a hold goes by the step that added it",
+        _filed_under_the_step,
+        _scope("A: hold a, B: delete a", 2, "mute wipe", desks="s-", beats=False),
+    ),
+    Mutant(
+        "a hold goes by the step that added it, and its slice came to nothing",
+        _filed_under_the_step,
+        _scope("A: inc a, A: hold a, A: dec a, B: delete a", 3, "wipe", desks="l-", beats=False),
+    ),
+    Mutant(
+        "the end of a hold leaves what it belonged to",
+        _ends_of_their_own,
+        _scope("A: hold a, A: dec a, B: delete a", 2, "wipe", desks="s-", beats=False),
+    ),
+    Mutant(
+        "what becomes one is as young as what was there",
+        _young_claims,
+        _scope(
+            "A: big a, A: inc a, B: delete a, C: big a, C: drop a",
+            2,
+            "wipe",
+            instances=3,
+        ),
+    ),
+    Mutant(
+        "a hold stays young where its slice becomes older",
+        _holds_stay_young,
+        _scope("A: hold a, A: dec a, B: delete a", 3, "wipe", desks="s-", beats=False),
+    ),
     Mutant("no guard", _no_guard, _scope("A: hold a, B: delete a", 1, "mute", desks="s-")),
     Mutant(
         "no guard for a lax counter",

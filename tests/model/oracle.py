@@ -6,11 +6,15 @@ executed. The rest of the file is about the documented limits L1 … L4: double 
 which a key of an instance may hold something else. Each is recognised from what happened, never
 from what the package says, and each excuses single slices only. (L5 is only about how
 many heartbeats healing takes.)
+
+L1 excuses no more than it says: counts made since the loss may be missing, and nothing may be there
+besides. So such a slice has a set of values that it may have *apart from what is held*; whatever
+becomes of holds, once they have ended it must be one of these (I13).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,6 +54,7 @@ class Oracle:
         "movers",
         "old",
         "owner",
+        "partly",
         "suspect",
         "unheard",
         "value",
@@ -64,6 +69,8 @@ class Oracle:
         self.suspect: set[tuple[str, int]] = set()  # the same, and the store lost the move
         self.lost_moves: set[str] = set()  # keys whose last move the store lost
         self.excused: set[tuple[str, str]] = set()  # (key, instance or EVERYONE)
+        # {(key, instance): all it may be without what is held}: counts may be missing (L1)
+        self.partly: dict[tuple[str, str], frozenset[int]] = {}
         self.lossy = False  # the store lost data, and not everybody has re-asserted yet
 
     def copy(self) -> Oracle:
@@ -77,6 +84,7 @@ class Oracle:
         new.suspect = self.suspect.copy()
         new.lost_moves = self.lost_moves.copy()
         new.excused = self.excused.copy()
+        new.partly = self.partly.copy()
         new.lossy = self.lossy
         return new
 
@@ -92,13 +100,14 @@ class Oracle:
             tuple(sorted(self.suspect)),
             tuple(sorted(self.lost_moves)),
             tuple(sorted(self.excused)),
+            tuple((pair, tuple(sorted(self.partly[pair]))) for pair in sorted(self.partly)),
         )
 
     @classmethod
     def thaw(cls, frozen: Frozen) -> Oracle:
         """Undo `freeze`."""
         new = cls()
-        lossy, value, owner, movers, old, unheard, suspect, lost, excused = frozen
+        lossy, value, owner, movers, old, unheard, suspect, lost, excused, partly = frozen
         new.lossy = bool(lossy)
         new.value = dict(value)  # type: ignore[call-overload]  # see freeze
         new.owner = dict(owner)  # type: ignore[call-overload]
@@ -108,16 +117,26 @@ class Oracle:
         new.suspect = set(suspect)  # type: ignore[call-overload]
         new.lost_moves = set(lost)  # type: ignore[call-overload]
         new.excused = set(excused)  # type: ignore[call-overload]
+        new.partly = {pair: frozenset(v) for pair, v in partly}  # type: ignore[attr-defined]
         return new
 
     # ------------------------------------------------------------- what took effect
 
     def run(
-        self, actor: int, instance: str, ops: Iterable[Op], keys: Iterable[str], actors: int
+        self,
+        actor: int,
+        instance: str,
+        ops: Sequence[Op],
+        keys: Iterable[str],
+        actors: int,
+        free: Sequence[Collection[int]] = (),
     ) -> list[int]:
-        """Apply operations in order; return the own slice before each."""
+        """Apply operations in order; return the own slice before each.
+
+        ``free``: what each may add, or put, apart from what is held; if not given, all of it.
+        """
         before = []
-        for kind, key, value in ops:
+        for index, (kind, key, value) in enumerate(ops):
             own = self.value.get((key, instance), 0)
             before.append(own)
             if kind == "clear":
@@ -125,19 +144,32 @@ class Oracle:
                     self._move(actor, instance, each, 0, actors, by_clear=True)
             elif kind == "move":
                 self._move(actor, instance, key, value, actors, by_clear=False)
-            elif kind == "put":
-                self._write(actor, instance, key, value)
-            elif value:
-                self._write(actor, instance, key, own + value)
+            elif kind == "put" or value or (free and set(free[index]) != {0}):
+                self.doubt(actor, instance, [key])
+                # What an actor does that somebody replaced is void with the next word of the other.
+                if self.owner[instance] == actor:
+                    put = kind == "put"
+                    self._write(instance, key, value if put else own + value)
+                    self._write_partly(
+                        actor, instance, key, free[index] if free else (value,), put=put
+                    )
         return before
 
-    def _write(self, actor: int, instance: str, key: str, value: int) -> None:
-        self.doubt(actor, instance, [key])
-        # What an actor does that somebody replaced is void with the next word of the other.
-        if self.owner[instance] == actor:
-            self.value[key, instance] = value
-            if not value:
-                del self.value[key, instance]
+    def _write(self, instance: str, key: str, value: int) -> None:
+        self.value[key, instance] = value
+        if not value:
+            del self.value[key, instance]
+
+    def _write_partly(
+        self, actor: int, instance: str, key: str, free: Collection[int], *, put: bool
+    ) -> None:
+        """Do the same to what a slice may be; what is done before the move is told may be lost."""
+        before = self.partly.get((key, instance))
+        if before is not None:
+            after = set(free) if put else {each + more for each in before for more in free}
+            if (key, actor) in self.suspect:
+                after |= {0} if put else before
+            self.partly[key, instance] = frozenset(after)
 
     def _move(
         self, actor: int, instance: str, key: str, value: int, actors: int, *, by_clear: bool
@@ -149,20 +181,32 @@ class Oracle:
         self.old.discard(key)
         # Whatever was in doubt about the key is settled.
         self.excused = {pair for pair in self.excused if pair[0] != key}
+        self.partly = {pair: v for pair, v in self.partly.items() if pair[0] != key}
         self.suspect = {pair for pair in self.suspect if pair[0] != key}
         self.lost_moves.discard(key)
         self.unheard.update((key, other) for other in range(actors) if other != actor)
 
-    def undo(self, instance: str, befores: Iterable[tuple[str, int]]) -> None:
-        """Take back operations on own slices whose execution the store lost."""
+    def undo(
+        self, instance: str, befores: Iterable[tuple[str, int]], *, free: bool = False
+    ) -> None:
+        """Take back operations on own slices whose execution the store lost.
+
+        ``free``: they concerned nothing but what is held.
+        """
         for key, before in befores:
-            self.value[key, instance] = before
-            if not before:
-                del self.value[key, instance]
+            self._write(instance, key, before)
+            if not free:
+                self._excuse_partly((key, instance))
+
+    def _excuse_partly(self, pair: tuple[str, str]) -> None:
+        """Nobody can say which of the counts that may be missing are."""
+        if self.partly.pop(pair, None) is not None:
+            self.excused.add(pair)
 
     def left(self, instance: str) -> None:
         """All slices of ``instance`` are gone for good."""
         self.value = {pair: v for pair, v in self.value.items() if pair[1] != instance}
+        self.partly = {pair: v for pair, v in self.partly.items() if pair[1] != instance}
 
     def opened(
         self,
@@ -184,6 +228,8 @@ class Oracle:
             self.excused = {pair for pair in self.excused if pair[1] != instance}
             return
         self.excused.update((key, instance) for key in withheld)
+        for pair in [pair for pair in self.partly if pair[1] == instance]:
+            self._excuse_partly(pair)  # nobody ends what the predecessor holds
         self.unheard.update((key, actor) for key in self.movers)
         if self.lossy:
             # Nobody but the store can tell a newcomer what it inherits; where the store lost a
@@ -205,9 +251,17 @@ class Oracle:
         self.suspect.update(pair for pair in self.unheard if pair[0] in self.lost_moves)
         self.lossy = True
 
-    def doubt(self, actor: int, instance: str, keys: Iterable[str]) -> None:
-        """``actor`` counts where it may not know of a move that the store lost (L1)."""
-        self.excused.update((key, instance) for key in keys if (key, actor) in self.suspect)
+    def doubt(
+        self, actor: int, instance: str, keys: Iterable[str], held: Mapping[str, int] | None = None
+    ) -> None:
+        """``actor`` counts where it may not know of a move that the store lost (L1).
+
+        ``held``: how much of its slices is held.
+        """
+        for key in keys:
+            if (key, actor) in self.suspect:
+                counted = self.value.get((key, instance), 0) - (held or {}).get(key, 0)
+                self.partly.setdefault((key, instance), frozenset((counted, 0)))
 
     def unsure(self, instance: str, op: Op, keys: Iterable[str]) -> None:
         """Nobody can say whether ``op`` took effect (L4)."""
@@ -231,7 +285,11 @@ class Oracle:
                     (key, instance) for key, owner in self.value if owner == instance
                 )
 
-    def healed(self, alive: Mapping[str, tuple[int, Mapping[str, int]]]) -> None:
+    def healed(
+        self,
+        alive: Mapping[str, tuple[int, Mapping[str, int]]],
+        held: Mapping[str, Mapping[str, Sequence[int]]],
+    ) -> None:
         """Everybody ({instance: (actor, slices)}) has re-asserted: from here on all is exact."""
         self._excuse_orphans({actor for actor, _ in alive.values()}, self._names(alive))
         for instance, (actor, slices) in alive.items():
@@ -240,9 +298,24 @@ class Oracle:
                 self.owner[instance] = actor
                 self.left(instance)
                 self.value.update(((key, instance), value) for key, value in slices.items())
+        for key, instance in self.partly:
+            # What is missing by now is missing for ever, the rest is there.
+            if instance in alive and not self.excuses(key, instance):
+                actual = alive[instance][1].get(key, 0)
+                self._narrow(key, instance, actual, held.get(instance, {}).get(key, ()))
         self.suspect.clear()
         self.lost_moves.clear()
         self.lossy = False
+
+    def _narrow(self, key: str, instance: str, actual: int, held: Sequence[int]) -> None:
+        free = {actual - some for some in sums(held)}
+        possible = self.partly[key, instance]
+        if free.isdisjoint(possible):
+            raise Violation(
+                f"slice of {key} of {instance} is {actual}, must be one of {sorted(possible)}"
+                f" and some of {list(held)}, which are held"
+            )
+        self.partly[key, instance] = possible & free
 
     @staticmethod
     def _names(alive: Mapping[str, tuple[int, object]]) -> dict[int, str]:
@@ -267,19 +340,28 @@ class Oracle:
         """Tell whether an actor may be told something else of its own slice for now."""
         return (
             self.excuses(key, instance)
+            or (key, instance) in self.partly
             or (key, actor) in self.suspect
             or self.owner[instance] != actor
         )
 
     def compare(
-        self, instance: str, slices: Mapping[str, int], keys: Iterable[str], tally: Tally
+        self,
+        instance: str,
+        slices: Mapping[str, int],
+        keys: Iterable[str],
+        tally: Tally,
+        held: Mapping[str, Sequence[int]],
     ) -> None:
-        """Check all slices of one instance."""
+        """Check all slices of one instance; ``held`` is what may be in them for now."""
         for key in keys:
             if self.excuses(key, instance):
                 tally.exempt += 1
                 continue
             tally.compared += 1
+            if (key, instance) in self.partly:
+                self.copy()._narrow(key, instance, slices.get(key, 0), held.get(key, ()))
+                continue
             expected, actual = self.value.get((key, instance), 0), slices.get(key, 0)
             if actual != expected:
                 raise Violation(f"slice of {key} of {instance} is {actual}, must be {expected}")
@@ -295,8 +377,16 @@ class Oracle:
         self._excuse_orphans({actor for actor, _ in alive.values()}, self._names(alive))
         for instance, (actor, slices) in alive.items():
             if self.owner[instance] == actor:
-                self.compare(instance, slices, keys, tally)
+                self.compare(instance, slices, keys, tally, {})
             elif self.lossy:
                 tally.exempt += len(keys)  # see `healed`
             else:
                 raise Violation(f"{instance} is still held by an actor that was replaced")
+
+
+def sums(numbers: Iterable[int]) -> set[int]:
+    """Return what any of them make together."""
+    made = {0}
+    for number in numbers:
+        made |= {each + number for each in made}
+    return made

@@ -18,8 +18,9 @@ CONDITIONS: Final = {
     "move?": (Gt(0), False),
     "put?": (Eq(0), True),
 }
-#: What adds to the own slice; "back" is the end of a hold.
-ADDS: Final = ("add", "add?", "back")
+#: What adds to the own slice; "back" is the end of a hold, and so is "owed", where the slice that
+#: it was added to is not the own one any more.
+ADDS: Final = ("add", "add?", "back", "owed")
 
 #: Slices that one step may take away where nothing is to be left half done.
 PLENTY: Final = 50

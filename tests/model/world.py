@@ -242,13 +242,15 @@ class World(Faults):
             ):
                 waiting = {key for key, _ in s.withheld}
                 keys = [key for key in self.scope.keys if key not in waiting]
-                self.oracle.compare(s.instance, self._counted(s.instance), keys, self.tally)
+                counted, held = self._counted(s.instance), self.may_hold(number)
+                self.oracle.compare(s.instance, counted, keys, self.tally, held)
 
     def _try_healed(self) -> bool:
         registry = self.ns.registry
         if registry.bodies:
             return False
         alive: dict[str, tuple[int, dict[str, int]]] = {}
+        held: dict[str, dict[str, list[int]]] = {}
         for number, actor in enumerate(self.actors):
             s = actor.session
             if s is None:
@@ -264,11 +266,14 @@ class World(Faults):
                 and s.known >= registry.epochs.latest
             ):
                 return False
-            alive[s.instance] = (number, {key: piece.value for key, piece in s.slices.items()})
+            slices = {key: piece.value for key, piece in s.slices.items()}
+            add_withheld(slices, s)
+            alive[s.instance] = (number, slices)
+            held[s.instance] = self.may_hold(number)
         if any(i not in alive and r.slices for i, r in registry.records.items()):
             return False
         self.oracle = self.oracle.copy()
-        self.oracle.healed(alive)
+        self.oracle.healed(alive, held)
         return True
 
     # ------------------------------------------------------------------- settling

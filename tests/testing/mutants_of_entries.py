@@ -400,6 +400,24 @@ class TakesOverFromNobody(Namespace):
         return super()._open(request, now)
 
 
+# -------------------------------------------------------------------------------- claims
+
+
+class KeepsItsAge(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
+        own = record.slices.get(entry.key)
+        return super()._add(record, entry, own.stamp if own else stamp, before)
+
+
+class BecomesAsOldAsTheClaim(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Before) -> Result:
+        result = super()._add(record, entry, stamp, before)
+        own = record.slices.get(entry.key)
+        if own and entry.kind is Kind.CLAIM:
+            record.slices[entry.key] = own._replace(stamp=entry.stamp)
+        return result
+
+
 #: Mutants, by the check that finds each.
 BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     "whole_batches_stand_or_fall": (
@@ -419,6 +437,7 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
         *(IgnoresGuards, GuardsAlways, GuardsAfterAnyMove, GuardsNotAfterClears),
     ),
     "guards_look_beyond_what_is_told": (GuardsByWhatIsTold,),
+    "slices_become_one": (KeepsItsAge, BecomesAsOldAsTheClaim),
     "the_forgotten_are_dead": (
         *(ForgetsNobody, ForgetsWhoAsks, LetsTheForgottenLive, ForgetsWhoHasSlicesOnly),
     ),

@@ -266,7 +266,8 @@ local function make_own(key, value, stamp)
 end
 
 -- Adds to the sum and to the own slice, which the caller knows the new value of (P2). `kept`
--- is the stamp of that slice, if there is one; else a new one gets `stamp`.
+-- is the stamp of that slice, if there is one; else a new one gets `stamp`. A claim may make an
+-- existing slice older.
 local function add_own(key, value, after, kept, stamp)
   if not kept then
     after = value
@@ -274,7 +275,7 @@ local function add_own(key, value, after, kept, stamp)
   if after == '' or value ~= '0' and not add(key, value) then
     return false
   elseif kept then
-    write_own(key, after, kept)
+    write_own(key, after, tonumber(kept) > stamp and text(stamp) or kept)
   else
     make_own(key, value, stamp)
   end
@@ -388,7 +389,7 @@ local function run_all(at, moved, whole)
   end
   local claimed = {}
   for index = FIRST, #ARGV, 4 do
-    if ARGV[index] == '^' then
+    if string.sub(ARGV[index], 1, 1) == '^' then
       claimed[#claimed + 1] = ARGV[index + 1]
     end
   end
