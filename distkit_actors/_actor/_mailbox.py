@@ -235,7 +235,7 @@ class Mailbox:
         first = taken[0]
         if len(taken) > 1:
             guarded = Release in set(map(type, taken))
-            if guarded and (stamp := _foreign(taken, own)):
+            if guarded and (stamp := _foreign(taken, own)) is not None:
                 entry = _entry(first, sum(op.value for op in taken), guarded=True)
                 entry = entry._replace(kind=Kind.CLAIM, stamp=stamp)
             else:
@@ -249,7 +249,7 @@ class Mailbox:
                 entry = _entry(first, sum(values), folded=folded, guarded=guarded)
         else:
             entry = _entry(first, first.value, guarded=type(first) is Release)
-            if type(first) is Release and (stamp := _foreign(taken, own)):
+            if type(first) is Release and (stamp := _another(first, own)) is not None:
                 entry = entry._replace(kind=Kind.CLAIM, stamp=stamp)
         if len(taken) == len(lane):
             lane.clear()
@@ -307,7 +307,7 @@ class Mailbox:
         return drained
 
 
-def _foreign(operations: list[Operation], own: Slice | None) -> int:
+def _foreign(operations: list[Operation], own: Slice | None) -> int | None:
     """Keep the first operations that concern one slice; return its stamp if it is not the own one.
 
     That is releases of what was added to a slice that is gone, or that is not in the store (P36).
@@ -316,15 +316,16 @@ def _foreign(operations: list[Operation], own: Slice | None) -> int:
     reach = 0
     for number, operation in enumerate(operations):
         reach += abs(operation.value)
-        if _another(operation, own) != stamp or (number and stamp and reach >= FOLD_LIMIT):
+        full = number and stamp is not None and reach >= FOLD_LIMIT
+        if full or _another(operation, own) != stamp:
             del operations[number:]
             break
     return stamp
 
 
-def _another(operation: Operation, own: Slice | None) -> int:
+def _another(operation: Operation, own: Slice | None) -> int | None:
     if not isinstance(operation, Release) or (own is not None and operation.ends.at == own.stamp):
-        return 0
+        return None
     return operation.ends.at
 
 

@@ -199,3 +199,20 @@ async def test_i13_slices_that_become_one_are_as_old_as_the_older_one(
             await tell_it_again(world, a, b)
             assert (0, 0) == await world.value(a, "k")
     await nothing_is_left(world, a, b)
+
+
+@both_flavours
+async def test_i13_a_slice_from_before_all_moves(world: World, flavour: Flavour) -> None:
+    """The first slice of a namespace, folded into a return, is older than anything else."""
+    a, b = await world.make(flavour), await world.strict()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.dec, "k")
+        async with world.reply_lost(a, adds):
+            await lose_a_move(world, b)
+        await world.settle(a)
+        async with a.hold("k"):
+            await world.settle(a)
+        await world.settle(a)
+        assert (-1, -1) == await world.value(a, "k")
+        await tell_it_again(world, a, b)
+    await nothing_is_left(world, a, b)

@@ -174,7 +174,7 @@ class Desk:
 
     def replaced(self, key: str) -> list[Held]:
         """Return the holds of a lax counter that ended before its own slice was replaced."""
-        if self.ledger is None:
+        if self.ledger is None or key not in self.ledger.tallies:
             return []
         later = self.ledger.tallies[key].back
         return [h for h in self.holds if h.key == key and h.released and h not in later]

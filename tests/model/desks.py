@@ -95,7 +95,8 @@ class Desks(WorldState):
                 free.append({value})
             elif kind == "put":
                 # Whoever holds takes it from what is put.
-                later = [h.count for h in desk.holds if h.key == key]
+                over = desk.replaced(key)
+                later = [h.count for h in desk.holds if h.key == key and h not in over]
                 free.append({value - some for some in sums(later)})
             else:
                 fresh, back = desk.in_entry(index)
@@ -148,6 +149,8 @@ class Desks(WorldState):
                     hold.counts = False  # it is executed once more, or not at all
                 elif not token.was_executed(index):
                     hold.counts = True
+            for hold in desk.replaced(key) if kind == "put" else ():
+                hold.counts = False
             for hold in back:
                 if not nothing:
                     hold.counts = False
@@ -186,6 +189,8 @@ class Desks(WorldState):
             excused = self.oracle.may_differ(number, hold.key, actor.instance)
             if hold.counts is True and not excused:
                 raise Violation(f"{actor.instance} holds {hold.count} of {hold.key} for ever")
+        if actor.desk.has_work:
+            raise Violation(f"{actor.instance} has something to send for ever")
         if actor.desk.asks:
             raise Violation(f"{actor.desk.asks} wait for ever")
 

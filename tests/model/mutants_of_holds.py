@@ -181,6 +181,8 @@ MUTANTS_OF_HOLDS: Final = (
             2,
             "wipe",
             instances=3,
+            in_turn=True,
+            beats=False,
         ),
     ),
     Mutant(

@@ -36,6 +36,8 @@ class Scope:
     menu: tuple[str, ...] = ("inc a",)
     """Operations to choose from; "+" joins those that go in one batch, "&" those that are
     executed all or none, "A: " is for A alone."""
+    in_turn: bool = False
+    """Each actor does the items of its menu once, in their order, where it may do any of them."""
     desks: str = ""
     """For each instance: "s" for the rest of a strict counter around its session, "l" for that of
     a lax one, "-" for nothing."""

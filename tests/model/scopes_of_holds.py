@@ -64,6 +64,31 @@ SHORT_OF_HOLDS: Final = (
         pieces=True,
         beats=False,
     ),
+    *(
+        _scope(
+            f"{name} holds and late moves, {how}",
+            (*(f"A: {item} a" for item in items.split(", ")), "B: delete a"),
+            2,
+            "mute",
+            "wipe",
+            operations=3,
+            desks=f"{desk}-",
+            in_turn=True,
+            beats=False,
+        )
+        for desk, name in (("s", "strict"), ("l", "lax"))
+        for how, items in (("twice", "hold, hold"), ("to nothing", "inc, hold, dec"))
+    ),
+    _scope(
+        "withheld before a late move",
+        ("A: big a", "A: inc a", "B: delete a", "C: big a", "C: drop a"),
+        1,
+        "wipe",
+        operations=2,
+        instances=3,
+        in_turn=True,
+        beats=False,
+    ),
 )
 
 #: The rest, for ``make modelcheck``.
@@ -236,6 +261,30 @@ LONG_OF_HOLDS: Final = (
                 beats=False,
             ),
         )
+    ),
+    *(
+        _scope(
+            f"{name} holds and late moves, {' and '.join(items)}, 2 of mute/wipe",
+            (*(f"A: {item} a" for item in items), "B: delete a"),
+            2,
+            "mute",
+            "wipe",
+            operations=2,
+            desks=f"{desk}-",
+            beats=False,
+        )
+        for desk, name in (("s", "strict"), ("l", "lax"))
+        for items in (("hold",), ("hold", "dec"), ("hold", "put", "drop"))
+    ),
+    _scope(
+        "held and withheld before a late move",
+        ("A: big a", "A: hold a", "B: delete a", "C: big a", "C: drop a"),
+        1,
+        "wipe",
+        operations=2,
+        instances=3,
+        desks="s--",
+        in_turn=True,
     ),
     _scope(
         "both hold, 2 of mute/reap",

@@ -131,10 +131,15 @@ class World(Faults):
                 yield said, partial(send, outcome="drop", budget=0)
 
     def _menu(self, actor: Actor) -> Iterator[str]:
+        items = []
         for line in self.scope.menu:
             only, _, item = line.rpartition(": ")
             if only in ("", actor.instance):
-                yield item
+                items.append(item)
+        if self.scope.in_turn:
+            done = self.scope.operations - actor.operations
+            items = items[done : done + 1]
+        return iter(items)
 
     def _calls(self, number: int, actor: Actor) -> Iterator[Action]:
         """Give what callers do besides beginning operations that are sent at once."""
