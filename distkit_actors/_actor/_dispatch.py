@@ -192,6 +192,8 @@ class Dispatch:
         # Moves before the results: these are as young or younger.
         if news.cleared:
             self._holds.cleared(self.session.cleared)
+        if news.missed:
+            self._holds.cleared(news.missed)
         if news.epochs or news.dropped:
             self._holds.moved(news.epochs, news.dropped)
         for key, younger, older in news.merged:

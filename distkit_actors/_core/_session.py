@@ -393,6 +393,8 @@ class Session:
         """Drop what others' moves made void, and own moves nobody needs any more (P10, P11)."""
         if journal.moves:
             self._learn_moves(dict(journal.moves), news)
+        if journal.floor > self.known:
+            self._miss(journal.floor, news)
         self.known = max(self.known, journal.latest)
         if self.moves:
             settled = max(journal.floor, self.cleared - 1)
@@ -417,9 +419,9 @@ class Session:
                 self.slices[key] = slices[key]
         self._withhold_younger(cleared)
 
-    def _withhold_younger(self, cleared: int) -> None:
+    def _withhold_younger(self, epoch: int) -> None:
         if self.withheld:
-            self.withheld.drop_older(dict.fromkeys(self.withheld.keys, cleared))
+            self.withheld.drop_older(dict.fromkeys(self.withheld.keys, epoch))
 
     def _learn_moves(self, epochs: dict[str, int], news: News) -> None:
         for key in epochs.keys() & self.slices.keys():
@@ -428,6 +430,19 @@ class Session:
         if self.withheld:
             self.withheld.drop_older(epochs)
         news.epochs |= epochs
+
+    def _miss(self, floor: int, news: News) -> None:
+        """Moves have been forgotten that this instance never heard of (P21)."""
+        for key in [key for key, piece in self.slices.items() if piece.stamp < floor]:
+            news.dropped[key] = self.slices.pop(key).stamp
+        self._withhold_younger(floor)
+        news.missed = floor
+        work = self._resumption
+        if work is not None:
+            # The store would judge the parts to come by what is known from now on. Claims are
+            # made of the slices that are left.
+            work.retries = [claim for claim in work.retries if claim.stamp >= floor]
+            work.gone.update(key for key, stamp in work.stamps.items() if stamp < floor)
 
     # ------------------------------------------------------------------ resuming
 

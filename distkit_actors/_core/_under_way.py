@@ -21,6 +21,7 @@ class News:
         "gone",
         "ground",
         "merged",
+        "missed",
         "results",
         "stamps",
     )
@@ -39,6 +40,7 @@ class News:
         # The same, of those whose own slice has gone with a move since (P20).
         self.gone: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
+        self.missed = 0  # moves up to this stamp were forgotten before they were heard of (P21)
         self.backlog = False  # there is more to be told, or to be taken away from the dead
 
 

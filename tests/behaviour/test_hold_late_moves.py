@@ -1,7 +1,7 @@
 """Holds and moves that the store has lost: what a hold added and its end share one fate (I13).
 
-In each of these A has not heard of B's move when the store loses it. A comes back first, counts on
-what it believes to be there, and only then does B tell of its move again (L1).
+In nearly all of these A has not heard of B's move when the store loses it. A comes back first,
+counts on what it believes to be there, and only then does B tell of its move again (L1).
 """
 
 # ruff: noqa: SIM300 - expected == actual, all through
@@ -216,3 +216,26 @@ async def test_i13_a_slice_from_before_all_moves(world: World, flavour: Flavour)
         assert (-1, -1) == await world.value(a, "k")
         await tell_it_again(world, a, b)
     await nothing_is_left(world, a, b)
+
+
+@both_flavours
+async def test_i13_a_move_that_was_forgotten_before_it_was_heard_of(
+    world: World, flavour: Flavour
+) -> None:
+    """Nobody can tell whether the hold is void, so it goes with all that old (P21, L3)."""
+    a, b = await world.make(flavour), await world.strict()
+    async with a.hold("k"):
+        await world.settle()
+        await a.dec("k")
+        await world.settle()
+        await world.cut(a)
+        await world.reaped(a, by=b)
+        await b.set("k", 50)
+        await trio.sleep(3700)
+        await b.delete("other")  # lets the store forget what is old
+        await trio.sleep(100)
+        await world.rejoin(a)
+    await world.settle()
+    assert (50, 0) == await world.value(a, "k")
+    await world.intervals(1.5)
+    assert (50, 50) == await b.get("k")

@@ -298,6 +298,23 @@ async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: Wor
     assert (50, 0) == await a.get("k")
 
 
+@on_memory
+async def test_i4_so_they_do_however_many_messages_it_takes(world: World) -> None:
+    """By the second part of its return an instance has read what is left of the journal."""
+    a, b = await world.strict(), await world.strict()
+    keys = [f"key-{number}" for number in range(2300)]
+    await a.inc_all(dict.fromkeys(keys, 1))
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await b.set_all(dict.fromkeys(keys, 50))
+    await trio.sleep(3700)
+    for number in range(30):
+        await b.delete(f"other-{number}")
+    await trio.sleep(100)
+    await world.rejoin(a)
+    assert dict.fromkeys(keys, (50, 50)) == await b.get_all(keys)
+
+
 # ------------------------------------------------------------------------- I5 blackout
 
 
