@@ -65,6 +65,7 @@ class Link:
         self._gate = gate
         self._send_later = send_later
         self._client = client
+        self._sending = trio.Lock()  # to the client: a request may be answered without the server
         self._server: trio.SocketStream | None = None
         self._scope = trio.CancelScope()
         self._handshake: list[bytes] = []
@@ -216,8 +217,9 @@ class Link:
             await self._deliver(fault.answer)
 
     async def _deliver(self, data: bytes) -> None:
-        if not self._hung:
-            await self._client.send_all(data)
+        async with self._sending:
+            if not self._hung:
+                await self._client.send_all(data)
 
 
 async def deliver_copy(copy: LateCopy, host: str, port: int) -> bytes:
