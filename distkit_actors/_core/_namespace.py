@@ -170,7 +170,9 @@ class Namespace:
             return Conflict(record.incarnation)
         if request.seq == record.seq:
             if record.state is State.LIVE:
-                self._refresh(record, now)  # it was sent once more, so that its instance lives
+                self._refresh(
+                    record, request, now
+                )  # it was sent once more, so that its instance lives
             return record.reply
         if request.seq < record.seq:
             return Stale()
@@ -218,7 +220,7 @@ class Namespace:
         record = registry.records.get(request.instance)
         if not (isinstance(request, Resume) and request.first):
             assert record is not None  # else it must resume
-            return record, *self._refresh(record, now)
+            return record, *self._refresh(record, request, now)
         registry.observed.hear(now)
         if record is None or record.incarnation != request.incarnation:
             old = record
@@ -230,10 +232,10 @@ class Namespace:
         self.clock = max(self.clock, now)
         return record, True, 0
 
-    def _refresh(self, record: Record, now: int) -> tuple[bool, int]:
+    def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:
         """Write a sign of life of a living instance down, unless the last one is recent."""
         observed, pace, heard = self.registry.observed, record.pace, record.heard
-        if 0 <= observed.steady(now) - heard.at < pace.threshold >> 6:
+        if 0 <= observed.steady(now) - heard.at < request.pace.threshold >> 6:
             return False, 0
         observed.hear(now, pace, heard)
         late = observed.lateness(pace, heard)
