@@ -78,6 +78,8 @@ def perhaps_conditional(
     entry: Entry, rnd: random.Random, twin: Twin, instance: str, values: list[int]
 ) -> Entry:
     """Give an entry a condition and a guard, or one of them, or none."""
+    if entry.kind is Kind.CLAIM:
+        return entry._replace(guarded=rnd.random() < 0.5)
     if entry.folded or entry.kind not in (Kind.ADD, Kind.PUT, Kind.MOVE):
         return entry
     if rnd.random() < 0.3 and not isinstance(twin, Unordered):

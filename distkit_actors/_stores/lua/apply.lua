@@ -11,7 +11,7 @@
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
 --           ^  claim; value: value@stamp           -  forget the instance; value: its id
---         + & = may be followed by g: not where the epoch has moved unknown to the caller (P36);
+--         + & = ^ may be followed by g: not where the epoch has moved unknown to the caller (P36);
 --         + = ! by a condition (P35): c (cumulative) or o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --           backlog: 1 if there is more to be told, or to be taken away from the dead
