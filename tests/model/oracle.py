@@ -14,7 +14,7 @@ becomes of holds, once they have ended it must be one of these (I13).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,6 +22,9 @@ from typing import TypeAlias
 Op: TypeAlias = tuple[str, str, int]
 #: Everything the oracle knows, hashable.
 Frozen: TypeAlias = tuple[object, ...]
+
+#: What a slice of an instance may be, whatever is excused: (instance, key).
+Conceivable: TypeAlias = Callable[[str, str], frozenset[int]]
 
 #: In `Oracle.excused`: the slices of all instances.
 EVERYONE = "*"
@@ -194,9 +197,11 @@ class Oracle:
         ``free``: they concerned nothing but what is held.
         """
         for key, before in befores:
+            pair = (key, instance)
+            undone = self.value.get(pair, 0) - before
             self._write(instance, key, before)
-            if not free:
-                self._excuse_partly((key, instance))
+            if not free and pair in self.partly:
+                self.partly[pair] |= {each - undone for each in self.partly[pair]}
 
     def _excuse_partly(self, pair: tuple[str, str]) -> None:
         """Nobody can say which of the counts that may be missing are."""
@@ -279,11 +284,14 @@ class Oracle:
         for actor, instance in absent.items():
             # A move that was lost and told again counts as news for everybody.
             if self.lost_moves or any(other == actor for _, other in self.unheard):
-                # L3: it cannot be told which of the older slices are void, so all are. Those
-                # that are in fact void must stay void, and are not excused.
-                self.excused.update(
-                    (key, instance) for key, owner in self.value if owner == instance
-                )
+                self._excuse_absent(instance)
+
+    def _excuse_absent(self, instance: str) -> None:
+        """L3: it cannot be told which of its older slices are void, so all are.
+
+        Those that are in fact void must stay void, and are not excused.
+        """
+        self.excused.update((key, owner) for key, owner in self.value if owner == instance)
 
     def healed(
         self,
@@ -352,11 +360,13 @@ class Oracle:
         keys: Iterable[str],
         tally: Tally,
         held: Mapping[str, Sequence[int]],
+        conceivable: Conceivable,
     ) -> None:
         """Check all slices of one instance; ``held`` is what may be in them for now."""
         for key in keys:
             if self.excuses(key, instance):
                 tally.exempt += 1
+                self._check_excused(instance, key, slices, held, conceivable)
                 continue
             tally.compared += 1
             if (key, instance) in self.partly:
@@ -366,20 +376,38 @@ class Oracle:
             if actual != expected:
                 raise Violation(f"slice of {key} of {instance} is {actual}, must be {expected}")
 
+    @staticmethod
+    def _check_excused(
+        instance: str,
+        key: str,
+        slices: Mapping[str, int],
+        held: Mapping[str, Sequence[int]],
+        conceivable: Conceivable,
+    ) -> None:
+        """No limit makes counts out of nothing."""
+        actual, some = slices.get(key, 0), held.get(key, ())
+        if conceivable(instance, key).isdisjoint(actual - each for each in sums(some)):
+            raise Violation(
+                f"slice of {key} of {instance} is {actual}, which nobody can have counted"
+            )
+
     def finish(
         self,
         alive: Mapping[str, tuple[int, Mapping[str, int]]],
         keys: Iterable[str],
         tally: Tally,
+        conceivable: Conceivable,
     ) -> None:
         """Check everything at the end of a history."""
         keys = list(keys)
         self._excuse_orphans({actor for actor, _ in alive.values()}, self._names(alive))
         for instance, (actor, slices) in alive.items():
             if self.owner[instance] == actor:
-                self.compare(instance, slices, keys, tally, {})
+                self.compare(instance, slices, keys, tally, {}, conceivable)
             elif self.lossy:
                 tally.exempt += len(keys)  # see `healed`
+                for key in keys:
+                    self._check_excused(instance, key, slices, {}, conceivable)
             else:
                 raise Violation(f"{instance} is still held by an actor that was replaced")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -76,6 +76,16 @@ class Scope:
                 stack.enter_context(mock.patch.object(_session, "MAX_MOVES", 1))
                 stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
             yield
+
+
+def menu_of(menu: Sequence[str], instance: str, turn: int | None = None) -> Sequence[str]:
+    """Return what is on the menu for one instance; ``turn``: how many items it has had."""
+    items = []
+    for line in menu:
+        only, _, item = line.rpartition(": ")
+        if only in ("", instance):
+            items.append(item)
+    return items if turn is None else items[turn : turn + 1]
 
 
 def parse(item: str, actor: int) -> tuple[Op, ...]:

@@ -11,7 +11,7 @@ has expired and which moves are old are faults to be chosen like the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Self, TypeAlias
 
@@ -21,13 +21,14 @@ from distkit_actors._core._registry import State
 from distkit_actors._core._session import Phase, Session
 from distkit_actors._core._values import fits
 from tests.model.checks import check_store
+from tests.model.conceivable import conceivable
 from tests.model.desk import is_local
 from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
 from tests.model.freeze import UNHEARD
 from tests.model.oracle import Op, Oracle, Tally, Violation
 from tests.model.parts import Actor, brief, say
-from tests.model.scope import PLENTY, Scope, parse
+from tests.model.scope import PLENTY, Scope, menu_of, parse
 
 #: One beat of each surviving instance per round, while the world settles.
 ROUNDS: Final = 8
@@ -130,16 +131,9 @@ class World(Faults):
                 said = f"{what}, the request is held up"
                 yield said, partial(send, outcome="drop", budget=0)
 
-    def _menu(self, actor: Actor) -> Iterator[str]:
-        items = []
-        for line in self.scope.menu:
-            only, _, item = line.rpartition(": ")
-            if only in ("", actor.instance):
-                items.append(item)
-        if self.scope.in_turn:
-            done = self.scope.operations - actor.operations
-            items = items[done : done + 1]
-        return iter(items)
+    def _menu(self, actor: Actor) -> Sequence[str]:
+        turn = self.scope.operations - actor.operations if self.scope.in_turn else None
+        return menu_of(self.scope.menu, actor.instance, turn)
 
     def _calls(self, number: int, actor: Actor) -> Iterator[Action]:
         """Give what callers do besides beginning operations that are sent at once."""
@@ -248,7 +242,7 @@ class World(Faults):
                 waiting = {key for key, _ in s.withheld}
                 keys = [key for key in self.scope.keys if key not in waiting]
                 counted, held = self._counted(s.instance), self.may_hold(number)
-                self.oracle.compare(s.instance, counted, keys, self.tally, held)
+                self.oracle.compare(s.instance, counted, keys, self.tally, held, self._conceivable)
 
     def _try_healed(self) -> bool:
         registry = self.ns.registry
@@ -363,7 +357,11 @@ class World(Faults):
                     raise Violation(f"{piece.value} of {instance}, which is dead, was not reaped")
             if instance in registry.bodies and not record.slices:
                 raise Violation(f"the body of {instance} was not released")
-        self.oracle.finish(alive, self.scope.keys, self.tally)
+        self.oracle.finish(alive, self.scope.keys, self.tally, self._conceivable)
+
+    def _conceivable(self, instance: str, key: str) -> frozenset[int]:
+        actors = tuple(n for n, actor in enumerate(self.actors) if actor.instance == instance)
+        return conceivable(self.scope, instance, actors, key)
 
 
 def add_withheld(slices: dict[str, int], session: Session) -> None:
