@@ -18,7 +18,7 @@ MAX_ENTRIES: Final = 1000
 #: Most journal entries in one reply (P5).
 MAX_JOURNAL: Final = 1000
 #: Most slices that one step takes away from its own instance (P18).
-MAX_PURGE: Final = 1000
+MAX_PURGE: Final = 500
 #: Most keys that one announcement names; of more it says that any may have changed (P37).
 MAX_CHANGED: Final = 100
 #: Bound on what a folded entry adds, and on the values it is added to (P13): two such

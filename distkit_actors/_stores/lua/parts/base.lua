@@ -25,7 +25,7 @@ local PAD = string.rep('.', 65)
 -- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
 -- :lost :graced :swept :pad. All are always there, so any more are slices. A key has no ':'.
 local OWN_FIELDS = 15
-local PURGE = 1000
+local PURGE = 500
 
 -- The instance that asks, and the store's time in microseconds.
 local instance = ARGV[2]
