@@ -276,7 +276,8 @@ class Exchange:
             self._dispatch.ledger.forget_idle(now, patience)
 
     def _on_refusal(self) -> None:
-        self._flush_quota, self._backlog = 0, False
+        """Try again with the next beat: one that came due meanwhile stands behind what is kept."""
+        self._flush_quota, self._backlog, self._beat_due = 0, False, False
 
     def _on_recovery(self) -> None:
         """Make up for what a refusal called off: whoever is busy has no beat to do it."""

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 
 from distkit_actors import StoreError
 from distkit_actors._actor._operations import Inquiry
-from distkit_actors._core._messages import Survey, Topic
+from distkit_actors._core._messages import Apply, Request, Resume, Survey, Topic
 from tests.behaviour.test_cancellation import STEPS, ticks
-from tests.behaviour.world import MIN, Counter, World, on_memory
+from tests.behaviour.world import MIN, Counter, World, each, on_memory, outcome, struck
 
 
 async def ask_a_question(counter: Counter) -> None:
@@ -111,3 +113,34 @@ async def test_counts_whose_flush_fell_into_a_refusal_arrive_though_no_beat_is_d
         await a.get("busy")
         await world.intervals(0.3)
     assert (5, 0) == await b.get("k")
+
+
+@on_memory
+@pytest.mark.parametrize("what", [Apply, Resume])
+async def test_what_the_store_refuses_and_nobody_may_give_up_is_tried_with_each_beat_only(
+    world: World, what: type[Request]
+) -> None:
+    """A batch in doubt, or a return: the beat that comes due waits behind it all the while."""
+    a, b = await world.strict(), await world.strict()
+    await a.inc("k")
+    wire = world.wire(a)
+    wire.delay(0.001)  # lest no time passes if it tries without a pause
+    if what is Apply:
+        wire.drop_reply()
+    else:
+        await world.backend.wipe(world.prefix)
+    wire.answer(StoreError("out of memory"), None, executed=False, when=_is(what))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, each(a.inc, "k"))
+        await struck(wire, "answer")
+        began = wire.counts["answer"]
+        await world.intervals(3.5)
+        assert 3 <= wire.counts["answer"] - began <= 4
+        wire.forget_plan()
+        await world.intervals(1)
+    expected = 2 if what is Apply else 1  # what waited for the return has failed
+    assert (expected, 0) == await b.get("k")
+
+
+def _is(kind: type[Request]) -> Callable[[Request], bool]:
+    return lambda request: isinstance(request, kind)
