@@ -15,6 +15,22 @@ T = TypeVar("T")
 
 #: Seconds, on a real clock, in which nothing at all happens: then nothing ever will.
 _SILENCE: Final = 10.0
+#: Most steps of tasks while no time passes; whatever takes more will never rest.
+_UNREST: Final = 500_000
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts the steps of tasks since time last passed, and ends what never rests."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self.count = 0
+        self._end = end
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+        if self.count > _UNREST:
+            self.count = 0
+            self._end()
 
 
 class Host:
@@ -27,6 +43,7 @@ class Host:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._called: trio.CancelScope | None = None  # around what runs now
+        self._steps = _Steps(self._end_what_runs)
         self._thread = threading.Thread(target=self._main, name="trio", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -36,13 +53,16 @@ class Host:
         assert self._token is not None
 
         async def run() -> T:
+            self._steps.count = 0
             with trio.CancelScope() as scope:
                 self._called = scope
                 try:
                     return await function()
                 finally:
                     self._called = None
-            raise AssertionError("it waits for a time that nobody lets pass, or for an answer")
+            raise AssertionError(
+                "it waits for a time that nobody lets pass, or for an answer, or somebody never rests"
+            )
 
         return trio.from_thread.run(run, trio_token=self._token)
 
@@ -78,17 +98,21 @@ class Host:
         await self.quiesce(meter)
         while (now := trio.current_time()) < end:
             due = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            self._clock.jump(max(min(due, end - now), 1e-6))
-            await self.quiesce(meter)
+            await self.suspend(meter, max(min(due, end - now), 1e-6))
 
     async def suspend(self, meter: Meter, seconds: float) -> None:
         """Let time pass while every process is frozen."""
         self._clock.jump(seconds)
+        self._steps.count = 0
         await self.quiesce(meter)
+
+    def _end_what_runs(self) -> None:
+        if self._called is not None:
+            self._called.cancel()
 
     def _main(self) -> None:
         try:
-            trio.run(self._serve, clock=self._clock)
+            trio.run(self._serve, clock=self._clock, instruments=[self._steps])
         except BaseException as error:  # noqa: BLE001 (raised by close)
             self._failure = error
         finally:
@@ -100,5 +124,4 @@ class Host:
             self._ready.set()
             while True:  # what hangs is a failure like any other
                 await trio.testing.wait_all_tasks_blocked(_SILENCE)
-                if self._called is not None:
-                    self._called.cancel()
+                self._end_what_runs()

@@ -105,11 +105,12 @@ class Lives(History):
             await self.judge()
             member.partition()
             member.stopping = True
-            if member in self.members:
+            superseded = member in self.fenced
+            if superseded:
+                self.fenced.remove(member)
+            else:
                 self.members.remove(member)
                 self.meter.awaited.discard(member.name)
-            else:
-                self.fenced.remove(member)
             member.scope.cancel()
             await self.host.advance(self.meter, 2 * GRACE)
             assert member.over.is_set(), f"{member} does not stop"
@@ -117,7 +118,8 @@ class Lives(History):
             answers = dict(self._answers(member))
             answers.update(self._given_up(member, MAYBE))
             self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
-            self._let_go(member.name)
+            if not superseded:  # else all that has its name is another's by now
+                self._let_go(member.name)
             await self.judge()
 
         self.run(run)
