@@ -2,7 +2,9 @@
 
 After each rule every answer must be one that the reference model can explain, and nobody who
 beats may have been reaped. Documented limits that need two failures do not make the model
-vague: where one applies, the key is *loose*, that is, not compared until its epoch moves again.
+vague for long: where L1 applies, what is told of the key means nothing until all have heard of the
+move (`Key.blur`), and where L2 or L4 does, the key is *loose*, that is, not compared until its
+epoch moves again.
 """
 
 from __future__ import annotations
@@ -142,10 +144,16 @@ class History:
                 self.moved[name] = math.inf
             elif moved or math.isinf(self.moved[name]):
                 self.moved[name] = self.meter.steps
+            if not self._is_untold(name) and key.suspects.isdisjoint(self._unheard(name)):
+                key.clear_up()
             for dead in absent - alive:
                 key.drop(dead)
         self.before = now
         self.meter.flickered.clear()
+
+    def _unheard(self, name: str) -> set[str]:
+        """Return who may not have heard of the last move of a key."""
+        return {m.name for m in self.members if self.moved[name] > m.tap.heard}
 
     def _is_untold(self, name: str) -> bool:
         """Whether nobody can hear of the last move, as the store lost it and its mover is not back.
@@ -225,7 +233,7 @@ class History:
         """A lax counter has counted something, which the store will hear of."""
         after = member.all_counts()
         for key, effect in call.wanted.effects.items():
-            op = self._op(member, effect, call.block, pending_count=True, after=after)
+            op = self._op(member, key, effect, call.block, pending_count=True, after=after)
             self.model[key].open.append(op)
             member.counts.setdefault(key, []).append(op)
 
@@ -235,7 +243,7 @@ class History:
             member.blocks.remove(block)
         after = (*member.all_counts(), *(op for op in self._ops(member) if op.hold == block.hold))
         effect = Effect("exit", block.count)
-        op = self._op(member, effect, block, pending_count=member.lax, after=after)
+        op = self._op(member, block.key, effect, block, pending_count=member.lax, after=after)
         self.model[block.key].open.append(op)
         if member.lax:
             member.counts.setdefault(block.key, []).append(op)
@@ -245,9 +253,12 @@ class History:
     def _ops(self, member: Member) -> Iterable[Op]:
         return (op for call in member.calls for op in call.ops.values())
 
-    def _op(self, member: Member, effect: Effect, block: Block | None, **how: object) -> Op:
-        hold = None if block is None else block.hold
-        return Op(member.name, **vars(effect), hold=hold, **how)  # type: ignore[arg-type]  # fields of `Op`
+    def _op(
+        self, member: Member, key: str, effect: Effect, block: Block | None, **how: object
+    ) -> Op:
+        how["hold"] = None if block is None else block.hold
+        how["doomed"] = member.name in self.model[key].suspects
+        return Op(member.name, **vars(effect), **how)  # type: ignore[arg-type]  # fields of `Op`
 
     def _given_up(self, member: Member, counts: str) -> Iterable[tuple[Op, object]]:
         """Yield answers for what nobody waits for; forget all of it."""
@@ -266,7 +277,7 @@ class History:
                 continue
             for name, key in self.model.items():
                 view = member.view(name)
-                if view and not key.loose and self.moved[name] <= member.tap.heard:
+                if view and not key.vague and self.moved[name] <= member.tap.heard:
                     own = key.own(member.name)
                     assert view.instance_count in own, f"{member} sees {view} of {name}, not {own}"
 
@@ -326,7 +337,7 @@ class History:
         ops: dict[str, Op] = {}
         if not local or kind in READS:
             ops = {
-                each: self._op(member, effect, block, sees_pending=local, after=after)
+                each: self._op(member, each, effect, block, sees_pending=local, after=after)
                 for each, effect in want.effects.items()
             }
         call = Call(want, ops, heard=member.tap.answers)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from distkit_actors import CounterValue, InstanceInfo
-from tests.stateful.fleet import Call, Member
+from tests.stateful.fleet import Block, Call, Member
 from tests.stateful.history import TICK
 from tests.stateful.lives import Lives
 from tests.stateful.operations import EXTREME, HOLDS, KEYS, SMALL, Wanted
+from tests.stateful.wires import INTERVAL
 
 MOST_MEMBERS = 5
 #: Blocks that one counter is inside at the same time.
@@ -19,6 +22,10 @@ WHO = st.integers(0, MOST_MEMBERS - 1)
 KEY = st.sampled_from(SMALL)
 COUNT = st.integers(-5, 9)
 HOLD = st.sampled_from(sorted(HOLDS))
+MOVE = st.sampled_from(["set", "delete", "clear"])
+DEED = st.sampled_from(["inc", "put", "hold", "hold_below", "exit"])
+#: So few and so small that slices often come to nothing.
+DEEDS = st.lists(st.tuples(DEED, st.integers(-1, 2)), min_size=1, max_size=3)
 
 
 class HoldRules(Lives):
@@ -36,7 +43,7 @@ class HoldRules(Lives):
     @rule(which=st.integers(0, 9))
     def leave_block(self, which: int) -> None:
         """Somebody leaves a block, which always goes well and never waits."""
-        inside = [(member, block) for member in self.members for block in member.blocks]
+        inside = self._inside()
         member, block = inside[which % len(inside)]
         manager = block.manager
         assert manager is not None
@@ -50,6 +57,9 @@ class HoldRules(Lives):
 
         self.run(run)
 
+    def _inside(self) -> list[tuple[Member, Block]]:
+        return [(member, block) for member in self.members for block in member.blocks]
+
     @rule(who=WHO, kind=HOLD, key=KEY, count=COUNT, mover=WHO)
     def hold_and_move(self, who: int, kind: str, key: str, count: int, mover: int) -> None:
         """Somebody holds, and somebody moves the epoch before the block is left."""
@@ -58,6 +68,65 @@ class HoldRules(Lives):
         if self.member(who).blocks:
             self.leave_block(0)
 
+    @rule(seconds=st.sampled_from([0.0, INTERVAL + 0.5]))
+    def wipe(self, seconds: float) -> None:
+        """The store loses everything (I7)."""
+        for member in list(self.fenced):
+            # After this loss nobody could tell it that somebody newer has its id.
+            self.crash(member)
+        self.pass_time(TICK)
+        self.run(partial(self.lose_all, calm=seconds > 0))
+        self.pass_time(seconds)
+
+    def late_move(self, who: int, kind: str, key: str, count: int) -> None:
+        """The store loses a move, and who made it cannot tell it again for a while (L1)."""
+        self.operate((who, kind, key, count))
+        self.do(self.member(who).partition)
+        self.wipe(0.0)
+
+    @rule(
+        who=WHO,
+        steps=st.integers(1, MOST_MEMBERS - 1),
+        kind=MOVE,
+        key=KEY,
+        before=DEEDS,
+        between=DEEDS,
+        after=DEEDS,
+    )
+    def deeds_around_a_late_move(
+        self,
+        who: int,
+        steps: int,
+        kind: str,
+        key: str,
+        before: list[tuple[str, int]],
+        between: list[tuple[str, int]],
+        after: list[tuple[str, int]],
+    ) -> None:
+        """Somebody counts and holds before, while the move is lost, and after it was told again."""
+        mover = self.member(who + steps)
+        for member in (self.member(who), mover):
+            self.do(member.mend)
+        self.pass_time(INTERVAL + TICK)
+        self._deeds(who, key, before)
+        self.late_move(who + steps, kind, key, 1)
+        self._deeds(who, key, between)
+        self.do(mover.mend)
+        self.pass_time(INTERVAL + TICK)
+        self._deeds(who, key, after)
+        for _ in range(2):  # it hears of the move, and says what is left
+            self.operate((who, "get", key, 0))
+
+    def _deeds(self, who: int, key: str, deeds: list[tuple[str, int]]) -> None:
+        for kind, number in deeds:
+            inside = [place for place, (m, _) in enumerate(self._inside()) if m is self.member(who)]
+            if kind in HOLDS:
+                self.enter(who, kind, key, number)
+            elif kind != "exit":
+                self.operate((who, kind, key, number))
+            elif inside:
+                self.leave_block(inside[number % len(inside)])
+
     # ------------------------------------------------------------------------- looks
 
     @rule(who=WHO, key=KEY)
@@ -65,7 +134,7 @@ class HoldRules(Lives):
         """Somebody asks who contributes what, and who is there, while nothing is under way."""
         member = self.member(who)
         model = self.model[key]
-        if member.troubled or member.planned or model.loose:
+        if member.troubled or member.planned or model.vague:
             return
         self.pass_time(TICK)
 
@@ -93,7 +162,7 @@ class HoldRules(Lives):
 
     def compare_views(self) -> None:
         """Mended and at rest, all who ask about the fleet are told the same."""
-        exact = not any(key.loose for key in self.model.values())
+        exact = not any(key.vague for key in self.model.values())
 
         async def run() -> None:
             values: dict[str, CounterValue] = {}

@@ -61,7 +61,7 @@ class Host:
                 finally:
                     self._called = None
             raise AssertionError(
-                "it waits for a time that nobody lets pass, or for an answer, or somebody never rests"
+                "it waits for an answer or a time that nobody lets pass, or somebody never rests"
             )
 
         return trio.from_thread.run(run, trio_token=self._token)

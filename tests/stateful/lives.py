@@ -9,6 +9,7 @@ import trio
 from distkit_actors import DistkitError
 from tests.stateful.fleet import GRACE, Member
 from tests.stateful.history import History
+from tests.stateful.operations import EXTREME
 from tests.stateful.reference import APPLIED, MAYBE, Op
 from tests.stateful.wires import ABSENT, PRESENT
 
@@ -37,7 +38,7 @@ class Lives(History):
             self.movers = {key: who for key, who in self.movers.items() if who != name}
             if name in self.names:
                 self._explain(answers, disturbed=True)
-                self._let_go(name)
+                self._let_go(name, inherited=inherit)
                 kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
                 for key in self.model.values():
                     if not inherit or not kept:
@@ -124,8 +125,12 @@ class Lives(History):
 
         self.run(run)
 
-    def _let_go(self, name: str) -> None:
-        for key in self.model.values():
+    def _let_go(self, name: str, *, inherited: bool = False) -> None:
+        """Nobody is left to end its holds, or to tell the store of moves that it has lost (L2)."""
+        for each, key in self.model.items():
+            untold = self.untold.get(each) == name and name in self.meter.lost
+            if untold or (inherited and name in key.suspects):
+                key.loosen()
             key.let_go(name)
 
     async def lose_all(self, *, calm: bool) -> None:
@@ -144,12 +149,16 @@ class Lives(History):
             if calm and member.settled and not (member.troubled or member.planned)
         }
         for name, key in self.model.items():
-            news = any(self.moved[name] > member.tap.heard for member in self.members)
-            if news and name in self.movers:
-                self.untold[name] = self.movers[name]
-            if news and self.movers.get(name) not in told:
-                # Somebody who has not heard of a move may count on the key before the
-                # mover comes back, or the mover may not (L1, L2, L4).
+            unheard, mover = self._unheard(name), self.movers.get(name)
+            if unheard and mover is not None:
+                self.untold[name] = mover
+            if not unheard or mover in told:
+                pass
+            elif name != EXTREME and any(member.name == mover for member in self.members):
+                # They may count on the key before the mover comes back (L1).
+                key.blur(unheard - {mover})
+            else:
+                # The mover cannot come back, or nobody knows whether it is one (L2, L4).
                 key.loosen()
-            self.meter.lenient |= news
+            self.meter.lenient |= bool(unheard)
         await self.judge()

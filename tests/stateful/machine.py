@@ -7,7 +7,6 @@ then and at the end of each history.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Literal
 
 import trio
@@ -300,16 +299,6 @@ class Histories(WatchRules, RuleBasedStateMachine):
         self.pass_time(seconds)
         self.heal_all()
 
-    @rule(seconds=st.sampled_from([0.0, INTERVAL + 0.5]))
-    def wipe(self, seconds: float) -> None:
-        """The store loses everything (I7)."""
-        for member in list(self.fenced):
-            # After this loss nobody could tell it that somebody newer has its id.
-            self.crash(member)
-        self.pass_time(TICK)
-        self.run(partial(self.lose_all, calm=seconds > 0))
-        self.pass_time(seconds)
-
     @rule(who=WHO, kind=st.sampled_from(["set", "delete", "clear"]), key=KEY, count=COUNT)
     def lost_move(self, who: int, kind: str, key: str, count: int) -> None:
         """The store loses a move before everybody has heard of it (I7)."""
@@ -373,6 +362,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
     def _compare(self, name: str) -> None:
         """Every view of one key, the store and the model say the same."""
         key = self.model[name]
+        assert not key.suspects, f"{key.suspects} have not heard of the last move of {name}"
         if not key.loose:
             assert not key.open, f"{key.open} is still open"
         self.pass_time(TICK)

@@ -10,6 +10,12 @@ There are no epochs in here: a slice older than its key's epoch counts as absent
 (I2), so a move simply empties the world, of holds too: what is void cannot be taken back. What
 an instance has counted stays in the world while its process lives, reaped or not, for it comes
 back with all of it (I4).
+
+Where the store has lost a move, and somebody who has not heard of it may count before the mover
+tells it again (L1), nobody can tell what the key holds: values mean nothing *for a while*. But what
+such a *suspect* counts is either there at the end or it is not, and nothing else is: so its
+operations take effect in one world and in another they do not. Of a hold that is not there nothing
+is taken back (I13).
 """
 
 from __future__ import annotations
@@ -37,6 +43,9 @@ NEVER = "never"  # took no effect and never will
 APPLIED = "applied"  # took effect; nobody knows what it would have returned
 MAYBE = "maybe"  # took effect or never will
 
+#: What an operation has returned whose values mean nothing, see `Key.blur`.
+CHANGED, UNCHANGED = "changed", "unchanged"
+
 MOVES = {"set", "delete", "clear"}
 
 _COMPARE = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
@@ -60,6 +69,7 @@ class Op:
     pending_count: bool = False  # counted in a lax counter's memory
     sees_pending: bool = False  # a lax counter's read
     after: tuple[Op, ...] = ()  # counts that its own counter sends before it
+    doomed: bool = False  # it may be lost with a void slice (L1)
 
     def __repr__(self) -> str:
         return f"{self.who}.{self.kind}({self.count})"
@@ -72,12 +82,37 @@ class Key:
         self.worlds: set[World] = {(frozenset(), frozenset(), frozenset())}
         self.open: list[Op] = []  # operations that may still take effect
         self.loose = False  # a documented limit was passed: anything goes until the next move
+        self.suspects: set[str] = set()  # who may count on a void slice (L1); values mean nothing
         self._early: set[Op] = set()  # loose: open ones that others may have come after
+
+    @property
+    def vague(self) -> bool:
+        """Whether nobody can tell what it holds, or what anybody is told of it."""
+        return self.loose or bool(self.suspects)
 
     def loosen(self) -> None:
         """A documented limit was passed."""
         self.loose = True
+        self.suspects.clear()
         self._early.update(self.open)
+
+    def blur(self, suspects: Collection[str]) -> None:
+        """The store has lost a move that these have not heard of, and its mover is not back (L1).
+
+        If they have slices after all, made since the move, these may get lost as a whole.
+        """
+        if self.loose:
+            return
+        self.suspects.update(suspects)
+        for op in self.open:
+            op.doomed = op.doomed or op.who in suspects
+        for who in suspects:
+            self.drop(who, surely=False, holds=True)
+
+    def clear_up(self) -> None:
+        """All suspects have heard of the move: what is left of their counts stays."""
+        if not any(op.doomed for op in self.open):
+            self.suspects.clear()
 
     def explain(
         self, answers: Mapping[Op, object], unsure: Collection[str], absent: Collection[str]
@@ -101,16 +136,18 @@ class Key:
             for op in ready:
                 if not op.sees_pending and any(first in ready for first in op.after):
                     continue
-                for seen, kept in _sights(op, dict(slices), held, ready):
-                    totals = _totals(seen, op.who, unsure, absent)
-                    for after, holding, results in _outcomes(op, seen, kept, totals):
-                        told = done | {(op, frozenset(results))}
-                        world = (_slices(after), holding, told)
-                        if op.kind == "get":
-                            world = (slices, held, told)
-                        if _agrees(op, results, answers) and world not in worlds:
-                            worlds.add(world)
-                            fresh.append(world)
+                if self.suspects:
+                    outcomes = _vague_outcomes(op, dict(slices), held)
+                else:
+                    outcomes = _outcomes_seen(op, dict(slices), held, ready, unsure, absent)
+                for after, holding, results in outcomes:
+                    told = done | {(op, frozenset(results))}
+                    world = (_slices(after), holding, told)
+                    if op.kind == "get":
+                        world = (slices, held, told)
+                    if _agrees(op, results, answers) and world not in worlds:
+                        worlds.add(world)
+                        fresh.append(world)
         self.worlds = {
             (slices, held, frozenset((op, results) for op, results in done if op not in answers))
             for slices, held, done in worlds
@@ -150,9 +187,16 @@ class Key:
             views.update((total, own) for total in _totals(slices, who, unsure, ()))
         return views
 
-    def drop(self, who: str, *, surely: bool = True) -> None:
-        """The slice of ``who`` is gone for good."""
-        worlds = {(frozenset(p for p in s if p[0] != who), h, d) for s, h, d in self.worlds}
+    def drop(self, who: str, *, surely: bool = True, holds: bool = False) -> None:
+        """The slice of ``who`` is gone for good, and with it perhaps what is held."""
+        worlds = {
+            (
+                frozenset(piece for piece in slices if piece[0] != who),
+                frozenset(hold for hold in held if not (holds and hold[0] == who)),
+                done,
+            )
+            for slices, held, done in self.worlds
+        }
         self.worlds = worlds if surely else worlds | self.worlds
 
     def let_go(self, who: str) -> None:
@@ -238,6 +282,44 @@ def _outcomes(
             yield slices, held, {OVERFLOW}
 
 
+def _outcomes_seen(
+    op: Op,
+    slices: dict[str, int],
+    held: frozenset[Hold],
+    open_: list[Op],
+    unsure: Collection[str],
+    absent: Collection[str],
+) -> Iterator[tuple[dict[str, int], frozenset[Hold], Collection[object]]]:
+    for seen, kept in _sights(op, slices, held, open_):
+        yield from _outcomes(op, seen, kept, _totals(seen, op.who, unsure, absent))
+
+
+def _vague_outcomes(
+    op: Op, slices: dict[str, int], held: frozenset[Hold]
+) -> Iterator[tuple[dict[str, int], frozenset[Hold], Collection[object]]]:
+    """Yield what each operation leaves while its values mean nothing (L1)."""
+    if op.condition is not None:
+        yield slices, held, {UNCHANGED}
+    if op.kind == "get":
+        yield slices, held, {CHANGED}
+    elif op.kind in MOVES:
+        yield {op.who: op.count}, frozenset(), {CHANGED}
+    else:
+        yield *_counted(op, slices, held), {CHANGED}
+        if op.doomed and op.kind in ("inc", "enter"):
+            yield slices, held, {CHANGED}
+        elif op.doomed and op.kind != "exit":
+            yield {**slices, op.who: 0}, held, {CHANGED}
+
+
+def _roughly(answer: object) -> str:
+    """Return what an answer says besides values."""
+    same = answer in (LIMIT, OVERFLOW) or (
+        isinstance(answer, tuple) and len(answer) == 3 and not answer[2]
+    )
+    return UNCHANGED if same else CHANGED
+
+
 def _told(op: Op, before: Value, after: Value) -> object:
     return after if op.condition is None or op.kind == "enter" else (before, after, True)
 
@@ -268,7 +350,7 @@ def _slices(slices: dict[str, int]) -> Slices:
 
 def _agrees(op: Op, results: Iterable[object], answers: Mapping[Op, object]) -> bool:
     answer = answers.get(op, MAYBE)
-    return answer in (MAYBE, APPLIED) or answer in results
+    return answer in (MAYBE, APPLIED) or answer in results or _roughly(answer) in results
 
 
 def _explained(op: Op, done: Mapping[Op, Collection[object]], answers: Mapping[Op, object]) -> bool:

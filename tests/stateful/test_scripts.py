@@ -1,11 +1,25 @@
-"""Histories step by step: what the machine must take as right, and what it must find."""
+"""Histories step by step: what the machine must take as right, and what it must find.
+
+In most of them A holds on a key, and B's move of that key is lost with the store before A has heard
+of it (L1). With a rule about holds left out, each of those must be found (I13).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import pytest
 
+from distkit_actors._core._namespace import Namespace
+from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
+from tests.stateful.reference import Unexplained
 from tests.stateful.test_memory import MemoryHistories
+
+Script: TypeAlias = Callable[[MemoryHistories], None]
+
+A, B = 0, 1
 
 
 @pytest.fixture(autouse=True)
@@ -13,12 +27,177 @@ def outside_of_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "note", lambda text: None)
 
 
-def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
+def play(script: Script, *lax: bool) -> None:
+    """Let all happen, and compare at the end."""
     histories = MemoryHistories()
-    histories.fleet(lax=[True, True], chance=0)
-    histories.replace(name=0, lax=True, inherit=True)
-    histories.enter(who=1, kind="hold", key="b", count=1)
+    try:
+        histories.fleet(lax=list(lax), chance=0)
+        script(histories)
+    finally:
+        histories.teardown()
+
+
+def lose_a_move(histories: MemoryHistories) -> None:
+    histories.late_move(who=B, kind="delete", key="a", count=0)
+
+
+def tell_it_again(histories: MemoryHistories) -> None:
+    histories.heal(who=B, seconds=0.0)
+    histories.wait(seconds=2.5)  # it comes back with its next beat
+    histories.call(who=A, kind="get", key="a", count=0)
     histories.wait(seconds=0.3)
+
+
+def a_hold_on_the_wire(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.lasting_fault(who=A, fault="hold_replies")
+    histories.enter(who=A, kind="hold", key="a", count=10)
+    histories.call(who=B, kind="delete", key="a", count=0)
+    histories.cut(who=A)
+    histories.cut(who=B)
     histories.wipe(seconds=0.0)
+    histories.heal(who=A, seconds=1.5)
+    histories.call(who=A, kind="dec", key="a", count=15)
+    tell_it_again(histories)
     histories.leave_block(which=0)
-    histories.teardown()
+
+
+def a_slice_that_comes_to_nothing(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    lose_a_move(histories)
+    histories.enter(who=A, kind="hold", key="a", count=10)
+    histories.call(who=A, kind="dec", key="a", count=15)
+    tell_it_again(histories)
+    histories.leave_block(which=0)
+
+
+def a_slice_that_comes_to_nothing_in_one_step(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    lose_a_move(histories)
+    histories.burst(calls=[(A, "hold", "a", 10), (A, "dec", "a", 15)])
+    tell_it_again(histories)
+    histories.leave_block(which=0)
+
+
+def an_end_before_the_move_is_told(histories: MemoryHistories) -> None:
+    histories.enter(who=A, kind="hold", key="a", count=1)
+    histories.enter(who=A, kind="hold", key="a", count=-1)
+    lose_a_move(histories)
+    histories.leave_block(which=1)
+    histories.wait(seconds=0.3)
+    tell_it_again(histories)
+    histories.leave_block(which=0)
+
+
+def an_end_that_a_younger_slice_is_added_to(histories: MemoryHistories) -> None:
+    histories.enter(who=A, kind="hold", key="a", count=1)
+    histories.call(who=A, kind="dec", key="a", count=1)
+    lose_a_move(histories)
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.enter(who=A, kind="hold", key="a", count=20)
+    histories.leave_block(which=0)
+    histories.wait(seconds=0.3)
+    tell_it_again(histories)
+    histories.leave_block(which=0)
+
+
+def an_end_before_the_move_is_heard_of(histories: MemoryHistories) -> None:
+    histories.hold_and_move(who=A, kind="hold", key="a", count=1, mover=B)
+
+
+MOVES = (
+    a_hold_on_the_wire,
+    a_slice_that_comes_to_nothing,
+    a_slice_that_comes_to_nothing_in_one_step,
+    an_end_before_the_move_is_told,
+    an_end_that_a_younger_slice_is_added_to,
+    an_end_before_the_move_is_heard_of,
+)
+
+#: {mutant: who finds it}
+FINDERS = {
+    "a hold goes by the step that added it": (
+        a_hold_on_the_wire,
+        a_slice_that_comes_to_nothing,
+        a_slice_that_comes_to_nothing_in_one_step,
+    ),
+    "the end of a hold leaves what it belonged to": (
+        an_end_before_the_move_is_told,
+        an_end_that_a_younger_slice_is_added_to,
+    ),
+    "what becomes one is as young as what was there": (an_end_that_a_younger_slice_is_added_to,),
+    "a hold stays young where its slice becomes older": (an_end_that_a_younger_slice_is_added_to,),
+    "no guard": (an_end_before_the_move_is_heard_of,),
+}
+
+
+@pytest.mark.parametrize("lax", [False, True])
+@pytest.mark.parametrize("script", MOVES)
+def test_i13_a_move_and_a_hold_are_explained(script: Script, lax: bool) -> None:
+    play(script, lax, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "script"), [(name, each) for name, finders in FINDERS.items() for each in finders]
+)
+def test_i13_a_rule_left_out_is_found(name: str, script: Script) -> None:
+    (mutant,) = (each for each in MUTANTS_OF_HOLDS if each.name == name)
+    with mutant.active(), pytest.raises(Unexplained):
+        play(script, False, False)
+
+
+def test_what_a_suspect_counts_is_there_or_it_is_not() -> None:
+    """L1 excuses no more: what was there before the loss is void."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=A, kind="inc", key="a", count=5)
+        lose_a_move(histories)
+        histories.call(who=A, kind="inc", key="a", count=2)
+        assert histories.model["a"].vague
+        tell_it_again(histories)
+        assert not histories.model["a"].vague
+        assert histories.model["a"].own("i0") == {0, 2}
+        histories.call(who=A, kind="get", key="a", count=0)
+        assert histories.model["a"].own("i0") == {0}
+
+    play(script, False, False)
+
+
+def test_i5_who_has_had_its_fresh_threshold_gets_no_other_before_it_is_heard() -> None:
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=A, kind="inc", key="a", count=1)
+        histories.cut(who=A)
+        histories.suspend(seconds=7.0)
+        histories.wait(seconds=5.0)
+        histories.suspend(seconds=20.0)
+        histories.wait(seconds=4.0)
+        histories.heal(who=A, seconds=1.5)
+
+    play(script, False, False)
+
+
+def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
+    def script(histories: MemoryHistories) -> None:
+        histories.replace(name=A, lax=True, inherit=True)
+        histories.enter(who=1, kind="hold", key="b", count=1)
+        histories.wait(seconds=0.3)
+        histories.wipe(seconds=0.0)
+        histories.leave_block(which=0)
+
+    play(script, True, True)
+
+
+def test_a_move_that_is_not_told_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Namespace, "_move_late", lambda *_: None)
+    with pytest.raises(Unexplained):
+        play(a_slice_that_comes_to_nothing, False, False)
+
+
+def test_who_counts_on_a_void_slice_loses_nothing_that_it_counts_later() -> None:
+    def script(histories: MemoryHistories) -> None:
+        a_slice_that_comes_to_nothing(histories)
+        histories.call(who=A, kind="put", key="a", count=0)
+        histories.call(who=A, kind="inc", key="a", count=3)
+        assert histories.model["a"].own("i0") == {3}
+
+    play(script, False, False)

@@ -92,7 +92,7 @@ class WatchRules(HoldRules):
         await self.host.advance(self.meter, POLLED)
         await self.judge()
         await self.host.advance(self.meter, TICK)  # what changed last is read a little later
-        if connected and member.settled and not (model.open or model.loose):
+        if connected and member.settled and not (model.open or model.vague):
             _, unsure, absent = self._doubts()
             possible = model.values(member.name, unsure | absent)
             assert watcher.last in possible, f"{member} sees {watcher.last}, not {possible}"

@@ -52,6 +52,7 @@ class Meter(Store):
         self.flickered: set[str] = set()  # came back, perhaps after having been reaped
         self._last: dict[str, float] = {}  # when each was heard
         self._sure_until: dict[str, float] = {}
+        self._graced: set[str] = set()  # who has had a fresh threshold since it was heard
         self._late_steps: dict[str, int] = {}  # steps of others since it may be reaped
         self._doomed: set[str] = set()  # that somebody has asked to forget
         self._absent: set[str] = set()
@@ -146,10 +147,14 @@ class Meter(Store):
         now = trio.current_time()
         gap = now - self._heard
         if gap > THRESHOLD - INTERVAL + SLACK and math.isfinite(gap):
-            # A blackout (I5): who was counted before it has one fresh threshold.
+            # A blackout (I5): who was counted before it has one fresh threshold. For who has had
+            # that it counts as one interval at the most.
             for each, sure in self._sure_until.items():
                 if each not in self._absent and sure >= self._heard:
-                    self._sure_until[each] = now + THRESHOLD - SLACK
+                    fresh = now + THRESHOLD - SLACK
+                    late = sure + gap - INTERVAL - SLACK
+                    self._sure_until[each] = min(fresh, late) if each in self._graced else fresh
+                    self._graced.add(each)
         if gap > INTERVAL + SLACK:
             self._grace = now
         if who in self._absent or now > self._sure_until.get(who, -math.inf):
@@ -157,6 +162,7 @@ class Meter(Store):
         self._heard = self._last[who] = now
         self._sure_until[who] = now + THRESHOLD - SLACK
         self._late_steps[who] = 0
+        self._graced.discard(who)
         self._absent.discard(who)
         self.lost.discard(who)
         self.steps += 1
