@@ -91,7 +91,9 @@ class Lives(History):
             if not left and member.on_exit == "leave":
                 self.meter.doubt(member.name)
             answers.update(self._answers(member))
-            answers.update(self._given_up(member, MAYBE if failure else APPLIED))
+            # One who leaves owes no ends of holds; if it cannot, its slices stay as they are.
+            sure = not failure and (left or member.on_exit == "linger")
+            answers.update(self._given_up(member, APPLIED if sure else MAYBE))
             self._explain(answers, disturbed=True)
             self._let_go(member.name)
             self.stopped.append(member)

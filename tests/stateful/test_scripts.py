@@ -176,6 +176,18 @@ def test_i5_who_has_had_its_fresh_threshold_gets_no_other_before_it_is_heard() -
     play(script, False, False)
 
 
+def test_who_cannot_leave_may_not_have_ended_its_holds() -> None:
+    def script(histories: MemoryHistories) -> None:
+        histories.enter(who=A, kind="hold", key="a", count=6)
+        histories.wait(seconds=0.3)
+        histories.cut(who=A)
+        histories.leave_block(which=0)
+        histories.leave(who=A)
+        histories.call(who=0, kind="get", key="a", count=0)
+
+    play(script, False, False)
+
+
 def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
     def script(histories: MemoryHistories) -> None:
         histories.replace(name=A, lax=True, inherit=True)
