@@ -69,7 +69,7 @@ class Lives(History):
             answers: dict[Op, object] = {}
             member.stopping = True
             self.members.remove(member)
-            self.meter.awaited.discard(member.name)
+            self.meter.await_no_more(member.name)
             if member.on_exit == "linger":
                 for block in list(member.blocks):
                     self.exited(member, block)
@@ -113,7 +113,7 @@ class Lives(History):
                 self.fenced.remove(member)
             else:
                 self.members.remove(member)
-                self.meter.awaited.discard(member.name)
+                self.meter.await_no_more(member.name)
             member.scope.cancel()
             await self.host.advance(self.meter, 2 * GRACE)
             assert member.over.is_set(), f"{member} does not stop"

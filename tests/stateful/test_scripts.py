@@ -188,6 +188,23 @@ def test_who_cannot_leave_may_not_have_ended_its_holds() -> None:
     play(script, False, False)
 
 
+def test_l5_who_came_back_before_a_lost_clear_was_told_comes_back_once_more() -> None:
+    """Also where the last one who could have told of it is killed."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=2, kind="clear", key="a", count=0)
+        histories.wait(seconds=2.5)
+        histories.cut(who=1)
+        histories.wipe(seconds=0.0)
+        histories.join(lax=False, linger=False, twice=False)
+        histories.call(who=2, kind="get", key="a", count=0)
+        histories.call(who=0, kind="get", key="a", count=0)
+        histories.kill(who=1)
+        histories.look(who=0, key="a")
+
+    play(script, False, False, False)
+
+
 def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
     def script(histories: MemoryHistories) -> None:
         histories.replace(name=A, lax=True, inherit=True)

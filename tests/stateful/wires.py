@@ -97,6 +97,13 @@ class Meter(Store):
             return UNSURE
         return PRESENT if trio.current_time() <= self._sure_until[who] else UNSURE
 
+    def await_no_more(self, who: str) -> None:
+        """``who`` has told the store of a clear that it lost, or never will."""
+        if self.awaited:
+            self.awaited.discard(who)
+            if not self.awaited:
+                self._again = set(self._last) - self._absent
+
     def doubt(self, who: str) -> None:
         """``who`` may have left."""
         self._sure_until[who] = -math.inf
@@ -167,9 +174,7 @@ class Meter(Store):
         self.lost.discard(who)
         self.steps += 1
         if self.awaited:
-            self.awaited.discard(who)
-            if not self.awaited:
-                self._again = set(self._last) - self._absent
+            self.await_no_more(who)
         else:
             self._again.discard(who)
 
