@@ -205,6 +205,15 @@ def test_l5_who_came_back_before_a_lost_clear_was_told_comes_back_once_more() ->
     play(script, False, False, False)
 
 
+def test_i12_what_is_left_of_a_predecessor_may_count_until_it_fits() -> None:
+    def script(histories: MemoryHistories) -> None:
+        for who, count in ((0, -(2**62)), (0, -(2**62) + 1), (1, 2**62), (2, 2**62)):
+            histories.call(who=who, kind="inc", key="x", count=count)
+        histories.replace(name=0, lax=False, inherit=False)
+
+    play(script, False, False, False)
+
+
 def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
     def script(histories: MemoryHistories) -> None:
         histories.replace(name=A, lax=True, inherit=True)
