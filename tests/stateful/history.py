@@ -133,11 +133,13 @@ class History:
             self._loosen_if_full(key, disturbed=disturbed)
             moves = [op for op in key.open if op.kind in MOVES]
             moved = any(op in answers for op in moves)
-            if moves:
-                self.movers.pop(name, None)
+            sure = [op for op in moves if has_moved(op, answers.get(op, MAYBE))]
+            if sure:
                 self.untold.pop(name, None)
-                if len(moves) == 1 and has_moved(moves[0], answers.get(moves[0], MAYBE)):
-                    self.movers[name] = moves[0].who
+            if sure or any(answers.get(op, MAYBE) is MAYBE for op in moves):
+                self.movers.pop(name, None)
+            if len(moves) == len(sure) == 1:
+                self.movers[name] = moves[0].who
             key.explain(answers, unsure, absent)
             self._loosen_if_full(key, disturbed=disturbed)
             if any(op.kind in MOVES for op in key.open) or self._is_untold(name):

@@ -214,6 +214,17 @@ def test_i12_what_is_left_of_a_predecessor_may_count_until_it_fits() -> None:
     play(script, False, False, False)
 
 
+def test_what_moves_nothing_does_not_stand_for_a_move_that_is_still_untold() -> None:
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=A, kind="inc", key="a", count=5)
+        lose_a_move(histories)
+        histories.call(who=A, kind="set_if", key="a", count=8)  # if it were less than 3
+        histories.wait(seconds=5.0)
+        assert histories.model["a"].suspects == {"i0"}
+
+    play(script, False, False)
+
+
 def test_the_end_of_a_superseded_counter_leaves_the_holds_of_the_one_in_its_place() -> None:
     def script(histories: MemoryHistories) -> None:
         histories.replace(name=A, lax=True, inherit=True)
