@@ -235,7 +235,9 @@ class Namespace:
     def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:
         """Write a sign of life of a living instance down, unless the last one is recent."""
         observed, pace, heard = self.registry.observed, record.pace, record.heard
-        if 0 <= observed.steady(now) - heard.at < request.pace.threshold >> 6:
+        steady = observed.steady(now)
+        # After a jump back of the clock, nothing is recent: the jump has to be taken down first.
+        if steady >= observed.last and steady - heard.at < request.pace.threshold >> 6:
             return False, 0
         observed.hear(now, pace, heard)
         late = observed.lateness(pace, heard)

@@ -84,15 +84,15 @@ class Observed:
             self.shift -= gap
             return
         self.last += gap
-        # Who has beaten at its usual pace has been here all the time. So what is a usual gap
-        # for it is nobody's blackout: else it would put off the death of all who beat faster.
+        # Who has beaten at its usual pace has been here all the time. So what is a usual gap for
+        # it was observed: else it would put off the death of all who beat faster, again and again.
+        # They get their fresh threshold, as nobody could be heard perhaps.
         watched = pace and heard and self.last - heard.at <= longest_silence(*pace[:2])
-        if watched:
-            return
         for (threshold, interval), blackouts in self.paces.items():
             if gap > longest_silence(threshold, interval):
-                blackouts.lost += gap - min(gap, interval)
                 blackouts.ended = self.last
+                if not watched:
+                    blackouts.lost += gap - min(gap, interval)
 
     def sign(self, pace: Pace) -> Heard:
         """Return what to remember of one who has just been heard."""

@@ -79,6 +79,28 @@ async def test_i3_a_survivor_that_stalls_reaps_the_dead(
         assert (0, 0) == await survivor.get("k")
 
 
+async def test_i5_an_outage_kills_nobody_who_beats_often_when_one_who_beats_rarely_is_back_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Two seconds are longer than the one's threshold, and a usual pause of the other's."""
+    store = MemoryStore()
+    network = FaultyStore(store)
+    async with (
+        StrictInstanceAwareCounter.open(
+            "app", store, dead_instance_threshold=THRESHOLD, heartbeat_interval=10.0
+        ) as slow,
+        StrictInstanceAwareCounter.open("app", network, dead_instance_threshold=1.0) as fast,
+    ):
+        await fast.inc("k", 5)
+        await trio.sleep(4)
+        network.cut()
+        await trio.sleep(2)
+        assert (5, 0) == await slow.get("k")
+        network.heal()
+        await trio.sleep(3)
+        assert (5, 0) == await slow.get("k")
+
+
 @pytest.mark.trio(run=run_on_real_clock)
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0], ids=["back", "forward"])
 async def test_i3_a_clock_that_jumps_kills_nobody_who_lives_and_keeps_no_dead(

@@ -42,12 +42,11 @@ Patch: TypeAlias = tuple[type, str, object]
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One rule taken out, and where that shows."""
+class Rule:
+    """One rule that can be taken out."""
 
     name: str
     patches: Callable[[], Sequence[Patch]]
-    scope: Scope
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -56,6 +55,13 @@ class Mutant:
             for owner, name, replacement in self.patches():
                 stack.enter_context(mock.patch.object(owner, name, replacement))
             yield
+
+
+@dataclass(frozen=True)
+class Mutant(Rule):
+    """One rule taken out, and where that shows."""
+
+    scope: Scope
 
 
 def _judging(change: Callable[[Namespace, Apply | Resume, Reply | None], Reply | None]) -> Patch:

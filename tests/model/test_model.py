@@ -8,6 +8,7 @@ from tests.model import timed
 from tests.model.explore import explore, main
 from tests.model.mutants import MUTANTS, Mutant
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
+from tests.model.mutants_of_times import MUTANTS_OF_TIMES, MutantOfTimes
 from tests.model.oracle import Violation
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
@@ -39,10 +40,10 @@ def test_the_silent_die_in_time_and_nobody_else(grid: Grid) -> None:
     print(timed.explore(grid), "states", time.process_time() - start, "s")
 
 
-def test_without_the_blackout_guard_the_living_die() -> None:
-    (mutant,) = (each for each in MUTANTS if "blackout" in each.name)
-    with mutant.active(), pytest.raises(Violation, match="after a blackout"):
-        timed.explore(GRIDS[0])
+@pytest.mark.parametrize("mutant", MUTANTS_OF_TIMES, ids=lambda mutant: mutant.name)
+def test_no_rule_of_observed_time_can_be_left_out(mutant: MutantOfTimes) -> None:
+    with mutant.active(), pytest.raises(Violation, match=mutant.violation):
+        timed.explore(mutant.grid)
 
 
 def test_the_command_prints_the_shortest_history(capsys: pytest.CaptureFixture[str]) -> None:

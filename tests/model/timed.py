@@ -1,23 +1,28 @@
 """Observed time (P40), explored with real times: every pattern of suspensions on a grid of ticks.
 
 Each instance beats at the package's own pace unless it is suspended, and may be suspended at any
-tick for any number of ticks. Whatever the pattern:
+tick for any number of ticks. Instances may live by different paces. Jobs may come at any tick, be
+heard once or twice, and leave. The server's clock may jump once in a history. Whatever the pattern:
 
-* nobody is declared dead who was heard within its threshold;
+* nobody is declared dead who was heard within its threshold, or within the part of it that a jump
+  of the clock leaves, which is longer than its heartbeat interval;
 * after a silence of everybody that was longer than threshold - interval, nobody is declared
   dead for one more threshold who was heard since the last time that this was so (I5);
-* who stays silent is dead after threshold + interval, as long as somebody beats normally (I3).
+* who stays silent is dead in time, as long as somebody beats normally (I3);
+* who stays silent is dead before its observed time is two thresholds and three intervals,
+  whoever comes and goes.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
-from distkit_actors._core._messages import Pace, Slice
+from distkit_actors._core._messages import Apply, Done, Open, Opened, Pace, Slice
 from distkit_actors._core._namespace import Namespace
 from distkit_actors._core._observed import Blackouts, Heard
 from distkit_actors._core._registry import Record, State
@@ -32,54 +37,123 @@ _LOST: Final = 10**9
 #: The one slice that everybody has.
 _PIECE: Final = Slice(1, 1)
 
+#: Who may be heard in a tick: an instance by its number, a job by its word.
+Sign: TypeAlias = int | str
+#: A job is heard and leaves, in one tick; or comes, and leaves in the next tick.
+_VISITS, _COMES, _LEAVES = "a job comes and goes", "a job comes", "the job leaves"
+
+
+class Rhythm:
+    """The periods of one instance, in ticks of a second."""
+
+    def __init__(self, threshold: int, interval: int) -> None:
+        timing = Timing.of(threshold, interval)
+        self.threshold, self.interval = threshold, interval
+        self.pace: Pace = timing.pace
+        self.period = round(timing.period)  # between two beats
+        if self.period * MICROSECONDS != int(timing.period * MICROSECONDS + 0.5):
+            raise ValueError(f"beats every {timing.period} are off the grid")
+        #: Silence that is taken for no blackout, half-way between what must differ.
+        self.silence = (self.period + threshold - interval) / 2
+        #: Nobody is silent for longer in observed time without being dead, in microseconds.
+        self.longest = 2 * self.pace.threshold
+        #: Nor is it then, in ticks, though others were held up and did not judge.
+        self.bound = 2 * threshold + 3 * interval
+
+    def patience(self, watcher: Rhythm, *, jumped: bool) -> int:
+        """Return the age at which it must be dead if this one has beaten without a pause."""
+        if watcher.period <= self.silence and not jumped:
+            return self.threshold + watcher.period
+        # The pauses of the watcher are blackouts for it, or the jump was: a fresh threshold.
+        return 2 * (self.threshold + watcher.period) + (watcher.period if jumped else 0)
+
 
 @dataclass(frozen=True)
 class Grid:
-    """Periods in ticks of a second."""
+    """What is explored together."""
 
-    instances: int
-    threshold: int
-    interval: int
+    paces: tuple[tuple[int, int], ...]
+    """Threshold and interval of each instance, in ticks of a second."""
+    job: tuple[int, int] | None = None
+    """Those of the jobs, if there are any."""
+    jumps: tuple[int, ...] = ()
+    """How far the clock may jump, in ticks; once in a history."""
 
-    def __post_init__(self) -> None:
-        """Check that beats fall on ticks."""
-        if self.period * MICROSECONDS != int(self.timing.period * MICROSECONDS + 0.5):
-            raise ValueError(f"beats every {self.timing.period} are off the grid")
+    def __str__(self) -> str:
+        """Return what a report calls it."""
+        words = ["instances of", *map("{0[0]}/{0[1]}".format, self.paces)]
+        if self.job:
+            words += ["jobs of", f"{self.job[0]}/{self.job[1]}"]
+        if self.jumps:
+            words += ["jumps of", *map("{:+}".format, self.jumps)]
+        return " ".join(words)
 
-    @property
-    def timing(self) -> Timing:
-        """The package's arithmetic."""
-        return Timing.of(self.threshold, self.interval)
+    @cached_property
+    def rhythms(self) -> tuple[Rhythm, ...]:
+        """One for each instance."""
+        return tuple(Rhythm(*pace) for pace in self.paces)
 
-    @property
-    def period(self) -> int:
-        """Ticks between two beats."""
-        return round(self.timing.period)
+    @cached_property
+    def visitor(self) -> Rhythm:
+        """That of the jobs."""
+        assert self.job is not None
+        return Rhythm(*self.job)
 
-    @property
-    def silence(self) -> float:
-        """Ticks of silence that are taken for no blackout, half-way between what must differ."""
-        return (self.period + self.threshold - self.interval) / 2
+    @cached_property
+    def distinct(self) -> tuple[tuple[int, int], ...]:
+        """The paces as the store tells them apart."""
+        return tuple(dict.fromkeys(rhythm.pace[:2] for rhythm in self.rhythms))
 
-    @property
-    def horizon(self) -> int:
-        """Ages from here on are the same."""
-        return self.threshold + self.interval + self.period + 1
+    @cached_property
+    def horizons(self) -> tuple[int, ...]:
+        """Ages from here on are the same, for each instance."""
+        return tuple(
+            max(own.patience(other, jumped=bool(self.jumps)) for other in self.rhythms) + 1
+            for own in self.rhythms
+        )
 
 
-#: Explored by the tests: intervals of a tenth, a third and half of the threshold.
-GRIDS: Final = (Grid(2, 10, 1), Grid(2, 6, 2), Grid(2, 20, 10))
+def alike(instances: int, threshold: int, interval: int) -> Grid:
+    """Return a grid of instances of one pace, without jobs and jumps."""
+    return Grid(((threshold, interval),) * instances)
+
+
+#: Explored by the tests.
+GRIDS: Final = (
+    # Intervals of a tenth, a third and half of the threshold.
+    alike(2, 10, 1),
+    alike(2, 6, 2),
+    alike(2, 20, 10),
+    # The usual pause of the second is a silence that the first one dies of.
+    Grid(((3, 1), (9, 3))),
+    Grid(((3, 1),), job=(3, 1), jumps=(1, 20, -20)),
+    Grid(((3, 1), (3, 1)), jumps=(20, -20)),
+)
 #: Explored by ``make modelcheck`` too.
-LONG_GRIDS: Final = (Grid(3, 3, 1), Grid(3, 4, 1), Grid(3, 5, 1), Grid(2, 12, 4))
+LONG_GRIDS: Final = (
+    alike(3, 3, 1),
+    alike(3, 4, 1),
+    alike(3, 5, 1),
+    alike(2, 12, 4),
+    Grid(((3, 1), (3, 1), (9, 3))),
+    Grid(((3, 1), (6, 2)), jumps=(1, 20, -1, -20)),
+    Grid(((3, 1), (9, 3)), jumps=(30, -30)),
+    Grid(((3, 1), (3, 1)), job=(9, 3)),
+    Grid(((6, 2), (6, 2)), job=(3, 1)),
+    Grid(((9, 3),), job=(3, 1), jumps=(2, 30, -30)),
+    Grid(((3, 1), (3, 1)), job=(3, 1), jumps=(20, -20)),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class One:
+class One(NamedTuple):
     """One instance, as the store and we see it; times are ticks ago."""
 
     age: int = 0  # heard last
     watched: tuple[bool, ...] = ()  # by whom who has beaten without a pause ever since
     blackouts: int = 0  # how many it was given time for since it was heard; 2 is many
+    fresh: int = 0  # the one blackout ended that it was given time for
+    observed: int = 0  # of this silence
+    jumped: int = 0  # whether the clock has jumped since it was heard, and which way
     # What the store knows, in microseconds.
     heard: int = 0  # ago, as far as it matters
     silent: int = 0  # observed since then, or since a blackout ended after which it has had time
@@ -88,96 +162,239 @@ class One:
     live: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Timed:
+class Timed(NamedTuple):
     """One state."""
 
     ones: tuple[One, ...]
-    fresh: int  # a blackout ended
-    last: int  # somebody was heard, in microseconds ago
-    ended: int  # the last blackout, in microseconds ago
+    quiet: int  # nobody was heard, in ticks
+    guest: bool  # a job has come in the last tick
+    jumps: int  # how often the clock may still jump
+    last: int  # somebody was heard, in microseconds ago; negative when the clock has jumped back
+    ended: tuple[int, ...]  # the last blackout that matters of each pace, in microseconds ago
+
+
+class Moment(NamedTuple):
+    """What happens in one tick."""
+
+    jump: int
+    signs: tuple[Sign, ...]
+
+
+@dataclass(slots=True)
+class _Track:
+    """What we know of one instance within a tick."""
+
+    rhythm: Rhythm
+    age: int
+    watched: tuple[bool, ...]
+    blackouts: int
+    fresh: int
+    observed: int
+    jumped: int
+    live: bool
+
+    def gap(self, quiet: int, gap: int) -> None:
+        """Take a gap into account that lasted ``quiet``, and ``gap`` by the store's clock."""
+        rhythm = self.rhythm
+        self.observed += min(gap, rhythm.interval) if gap > rhythm.silence else max(gap, 0)
+        if quiet > rhythm.threshold - rhythm.interval:
+            # A jump back hides it: the store cannot know that it gave no time.
+            self.blackouts = min(2, self.blackouts + 1) if gap > rhythm.silence else 2
+            self.fresh = 0
+        elif max(gap, quiet) > rhythm.silence:
+            self.blackouts = min(2, self.blackouts + 1)
+
+    @property
+    def safe(self) -> float:
+        """Ticks for which it cannot be dead after it was heard, or had a blackout."""
+        rhythm = self.rhythm
+        # A jump forward that is no longer than the silence cannot be told from one.
+        return rhythm.threshold - (rhythm.silence if self.jumped > 0 else 0)
+
+
+def first_of(grid: Grid) -> Timed:
+    """Return where everybody has just been heard."""
+    count = len(grid.paces)
+    ones = tuple(
+        One(watched=(True,) * count, fresh=own.threshold, deadline=own.pace.threshold)
+        for own in grid.rhythms
+    )
+    return Timed(ones, 0, False, 1, 0, (_NOW,) * len(grid.distinct))
 
 
 def explore(grid: Grid) -> int:
     """Visit every state; return how many there are, or raise `Violation`."""
-    pace = grid.timing.pace
-    one = One(watched=(True,) * grid.instances, deadline=pace.threshold)
-    first = Timed((one,) * grid.instances, grid.threshold, 0, 2 * pace.threshold)
-    history: tuple[tuple[int, ...], ...] = ()
-    seen, queue = {first}, deque([(first, history)])
+    first = first_of(grid)
+    parents: dict[Timed, tuple[Timed, Moment] | None] = {first: None}
+    queue = deque([first])
     while queue:
-        state, history = queue.popleft()
-        for order in _orders(state, grid):
-            past = (*history, order)
+        state = queue.popleft()
+        for moment in _moments(state, grid):
             try:
-                new = _tick(state, order, grid, pace)
+                new = _tick(state, moment, grid)
             except AssertionError as error:
-                error.add_note(f"who beat in each tick: {past}")
+                error.add_note(f"who was heard in each tick: {_history(parents, state, moment)}")
                 raise
-            if new not in seen:
-                seen.add(new)
-                queue.append((new, past))
-    return len(seen)
+            if new not in parents:
+                parents[new] = state, moment
+                queue.append(new)
+    return len(parents)
 
 
-def _orders(state: Timed, grid: Grid) -> Iterator[tuple[int, ...]]:
-    """Give who may beat in this tick, in every order: of those whose beat is due, any."""
-    due = [n for n, one in enumerate(state.ones) if one.age + 1 >= grid.period]
-    for awake in range(len(due) + 1):
-        yield from permutations(due, awake)
+def _history(parents: dict[Timed, tuple[Timed, Moment] | None], state: Timed, last: Moment) -> str:
+    moments = [last]
+    while (parent := parents[state]) is not None:
+        state, moment = parent
+        moments.append(moment)
+    return ", ".join(
+        f"{'jump ' + format(jump, '+') + ' ' if jump else ''}{list(signs)}"
+        for jump, signs in reversed(moments)
+    )
 
 
-def _tick(state: Timed, order: tuple[int, ...], grid: Grid, pace: Pace) -> Timed:
-    ns = _thaw(state, pace)
-    now = _NOW + MICROSECONDS
-    ones = [replace(one, age=one.age + 1) for one in state.ones]
-    fresh = state.fresh + 1
-    for number in order:
-        silence = min(one.age for one in ones)
-        if silence > grid.threshold - grid.interval:
-            fresh = 0
-        if silence > grid.silence:
-            ones = [replace(one, blackouts=min(2, one.blackouts + 1)) for one in ones]
-        ones[number] = replace(ones[number], age=0, blackouts=0, watched=(True,) * grid.instances)
-        _beat(ns, number, pace, now)
-        for other, one in enumerate(ones):
-            if one.live and ns.registry.records[str(other)].state is not State.LIVE:
-                ones[other] = replace(one, live=False)
-                if one.age < grid.threshold:
-                    raise Violation(f"{other} was heard {one.age} ticks ago and declared dead")
-                if fresh < grid.threshold and one.blackouts == 1:
-                    raise Violation(f"{other} died {fresh} ticks after a blackout")
-        ones[number] = replace(ones[number], live=True)
-    steady = [one.age < grid.period for one in ones]
-    for number, one in enumerate(ones):
-        watched = tuple(w and s for w, s in zip(one.watched, steady, strict=True))
-        ones[number] = replace(one, watched=watched)
-        if one.live and any(watched) and one.age >= grid.threshold + grid.interval:
-            raise Violation(f"{number} was heard {one.age} ticks ago and is not dead")
-    return _freeze(ns, ones, fresh, now, grid)
+def _moments(state: Timed, grid: Grid) -> Iterator[Moment]:
+    """Give all that may happen in this tick.
+
+    Of those whose beat is due any may be heard, in every order; and a job.
+    """
+    rhythms = grid.rhythms
+    due = [n for n, one in enumerate(state.ones) if one.age + 1 >= rhythms[n].period]
+    jobs = [_LEAVES] if state.guest else ["", _VISITS, _COMES] if grid.job else [""]
+    for jump in (0, *(grid.jumps if state.jumps else ())):
+        for job in jobs:
+            extra = len(due) if job else -1
+            signs = [*due, job]
+            for count in range(bool(job), len(due) + bool(job) + 1):
+                for order in permutations(range(len(due) + bool(job)), count):
+                    if not job or extra in order:
+                        yield Moment(jump, tuple(signs[index] for index in order))
+
+
+def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
+    rhythms = grid.rhythms
+    ns = _thaw(state, grid)
+    registry = ns.registry
+    now = _NOW + MICROSECONDS * (1 + moment.jump)
+    direction = (moment.jump > 0) - (moment.jump < 0)
+    tracks = [
+        _Track(
+            rhythms[number],
+            one.age + 1,
+            one.watched,
+            one.blackouts,
+            one.fresh + 1,
+            one.observed,
+            one.jumped or direction,
+            one.live,
+        )
+        for number, one in enumerate(state.ones)
+    ]
+    quiet, gap = state.quiet + 1, 1 + moment.jump + state.last // MICROSECONDS
+    for sign in moment.signs:
+        if quiet or gap:
+            for track in tracks:
+                track.gap(quiet, gap)
+            quiet = gap = 0
+        if isinstance(sign, int):
+            judge = tracks[sign]
+            # One that was held up judges nobody by its own lateness (P42).
+            in_time = judge.age <= judge.rhythm.silence and not judge.jumped
+            judge.age = judge.blackouts = judge.observed = judge.jumped = 0
+            judge.watched = (True,) * len(tracks)
+            judge.fresh = judge.rhythm.threshold
+            _beat(ns, sign, judge.rhythm.pace, now)
+            judge.live = True
+        else:
+            in_time = True
+            _work(ns, sign, grid.visitor.pace, now)
+        _check(ns, tracks, in_time=in_time)
+        if sign == _COMES or (state.guest and _LEAVES in moment.signs):
+            _check_guest(ns)
+    steady = [track.age < track.rhythm.period for track in tracks]
+    for number, track in enumerate(tracks):
+        if not track.live:
+            continue
+        track.watched = tuple(w and s for w, s in zip(track.watched, steady, strict=True))
+        for other, watched in enumerate(track.watched):
+            if watched and track.age >= track.rhythm.patience(
+                rhythms[other], jumped=bool(track.jumped)
+            ):
+                raise Violation(f"{number} was heard {track.age} ticks ago and is not dead")
+    total = sum(record.state is State.LIVE for record in registry.records.values())
+    guest = _COMES in moment.signs
+    if registry.total("k") != total - guest:
+        raise Violation(f"{total - guest} are alive, and the sum is {registry.total('k')}")
+    jumps = state.jumps - bool(moment.jump)
+    return _freeze(ns, tracks, Timed((), quiet, guest, jumps, 0, ()), now, grid)
+
+
+def _check(ns: Namespace, tracks: list[_Track], *, in_time: bool) -> None:
+    for number, track in enumerate(tracks):
+        if not track.live:
+            continue
+        rhythm = track.rhythm
+        if ns.registry.records[str(number)].state is State.LIVE:
+            if in_time and track.observed >= rhythm.bound:
+                raise Violation(f"{number} is not dead after {track.observed} observed ticks")
+            continue
+        track.live = False
+        if track.age < track.safe:
+            raise Violation(f"{number} was heard {track.age} ticks ago and declared dead")
+        if track.fresh < track.safe and track.blackouts == 1:
+            raise Violation(f"{number} died {track.fresh} ticks after a blackout")
+
+
+def _check_guest(ns: Namespace) -> None:
+    if ns.registry.records["job"].state is State.DEAD:
+        raise Violation("a job was heard in the last tick and declared dead")
 
 
 def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
-    session = Session(str(number), "", pace)
-    session.phase, session.incarnation = Phase.LIVE, number + 1
-    session.seq = session.used = 1
-    session.slices["k"] = _PIECE
-    session.begin((), budget=50)
-    while (request := session.request()) is not None:
-        session.receive(ns.execute(request, now))
-    if ns.registry.records[str(number)].state is not State.LIVE:
+    name, incarnation = str(number), number + 1
+    record = ns.registry.records[name]
+    if record.state is State.LIVE:
+        seq = record.seq
+        reply = ns.execute(Apply(name, incarnation, seq + 1, 0, pace, budget=50, before=seq), now)
+        if not isinstance(reply, Done):
+            raise Violation(f"{number} beats and is answered {reply}")
+    else:
+        session = Session(name, "", pace)
+        session.phase, session.incarnation = Phase.LIVE, incarnation
+        session.seq = session.used = 1
+        session.slices["k"] = _PIECE
+        session.begin((), budget=50)
+        while (request := session.request()) is not None:
+            session.receive(ns.execute(request, now))
+    if record.state is not State.LIVE:
         raise Violation(f"{number} beats and is not alive")
-    total = sum(record.state is State.LIVE for record in ns.registry.records.values())
-    if ns.registry.total("k") != total:
-        raise Violation(f"{total} are alive, and the sum is {ns.registry.total('k')}")
 
 
-def _thaw(state: Timed, pace: Pace) -> Namespace:
+def _work(ns: Namespace, sign: str, pace: Pace, now: int) -> None:
+    """Have a job heard that has nothing to count."""
+    if sign == _LEAVES:
+        record = ns.registry.records["job"]
+        incarnation, seq = record.incarnation, record.seq
+    else:
+        opened = ns.execute(Open("job", "nonce", 0, 1, inherit=False, pace=pace), now)
+        assert isinstance(opened, Opened)
+        incarnation, seq = opened.incarnation, 0
+    leave = sign != _COMES
+    reply = ns.execute(
+        Apply("job", incarnation, seq + 1, 0, pace, leave=leave, budget=50, before=seq), now
+    )
+    if not isinstance(reply, Done):
+        raise Violation(f"a job is answered {reply}")
+
+
+def _thaw(state: Timed, grid: Grid) -> Namespace:
     ns = Namespace()
     registry = ns.registry
     ns.born, ns.clock, registry.observed.last = 1, _NOW - state.last, _NOW - state.last
-    blackouts = registry.observed.paces[pace[:2]] = Blackouts(_LOST, _NOW - state.ended)
+    paces = registry.observed.paces
+    for pace, ended in zip(grid.distinct, state.ended, strict=True):
+        paces[pace] = Blackouts(_LOST, _NOW - ended)
     for number, one in enumerate(state.ones):
+        pace = grid.rhythms[number].pace
         record = registry.records[str(number)] = Record(number + 1, "", pace, 0)
         record.seq = 1
         record.deadline = _NOW + one.deadline
@@ -186,38 +403,61 @@ def _thaw(state: Timed, pace: Pace) -> Namespace:
         else:
             record.heard = Heard(_NOW - one.heard, _LOST - (one.heard - one.silent))
         if one.live:
-            blackouts.living += 1
+            paces[pace[:2]].living += 1
             record.slices["k"] = _PIECE
             registry.add("k", 1)
         else:
             record.state = State.DEAD
             registry.expiring[str(number)] = 2 * _NOW
-    if not blackouts.living:
-        del registry.observed.paces[pace[:2]]
+    if state.guest:
+        pace = grid.visitor.pace
+        record = registry.records["job"] = Record(len(state.ones) + 1, "", pace, 0)
+        record.seq = 1
+        record.heard = Heard(_NOW - state.last, paces.setdefault(pace[:2], Blackouts()).lost)
+        record.deadline = record.heard.at + pace.threshold
+        paces[pace[:2]].living += 1
+    for key in [key for key, blackouts in paces.items() if not blackouts.living]:
+        del paces[key]
     return ns
 
 
-def _freeze(ns: Namespace, ones: list[One], fresh: int, now: int, grid: Grid) -> Timed:
-    observed, pace = ns.registry.observed, grid.timing.pace
-    blackouts = observed.paces.get(pace[:2], Blackouts())
-    longest = 2 * pace.threshold  # nobody is silent for longer without being dead
-    frozen = []
-    for number, one in enumerate(ones):
-        age, watched = min(one.age, grid.horizon), one.watched
-        if not one.live:
-            frozen.append(One(age, watched, live=False))
+def _freeze(ns: Namespace, tracks: list[_Track], state: Timed, now: int, grid: Grid) -> Timed:
+    observed = ns.registry.observed
+    steady = observed.steady(now)
+    longest = max(rhythm.longest for rhythm in grid.rhythms)
+    last = min(steady - observed.last, longest)
+    frozen: list[One] = []
+    ended = dict.fromkeys(grid.distinct, _NOW)
+    for number, track in enumerate(tracks):
+        rhythm = track.rhythm
+        if not track.live:
+            # Only its next beat matters, which is due or not.
+            frozen.append(One(min(track.age, rhythm.period), live=False))
             continue
         record = ns.registry.records[str(number)]
-        heard = record.heard
-        silent = now - (heard.graced or heard.at) - (blackouts.lost - heard.lost)
-        silent = min(silent, longest)
-        ago = min(now - heard.at, max(pace.threshold, silent))
-        deadline = max(record.deadline - now, -MICROSECONDS)
-        graced = bool(heard.graced)
-        frozen.append(One(age, watched, one.blackouts, ago, silent, graced, deadline, live=True))
-    return Timed(
-        tuple(frozen),
-        min(fresh, grid.threshold),
-        min(now - observed.last, longest),
-        min(now - blackouts.ended, longest - 1),
+        heard, blackouts = record.heard, observed.paces[rhythm.pace[:2]]
+        silent = observed.last - (heard.graced or heard.at) - (blackouts.lost - heard.lost)
+        ago = min(observed.last - heard.at, max(rhythm.pace.threshold, silent))
+        if not heard.graced and blackouts.ended > heard.at:
+            ended[rhythm.pace[:2]] = steady - blackouts.ended
+        frozen.append(
+            One(
+                min(track.age, grid.horizons[number]),
+                track.watched,
+                track.blackouts,
+                min(track.fresh, rhythm.threshold) if track.blackouts == 1 else rhythm.threshold,
+                min(track.observed, rhythm.bound),
+                track.jumped,
+                ago + last,
+                silent + last,
+                bool(heard.graced),
+                max(record.deadline - observed.last, -MICROSECONDS) - last,
+                True,
+            )
+        )
+    return state._replace(
+        ones=tuple(frozen),
+        quiet=min(state.quiet, longest // MICROSECONDS),
+        last=last,
+        ended=tuple(ended.values()),
     )

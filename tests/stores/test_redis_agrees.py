@@ -189,6 +189,13 @@ class History:
         if self.chance(0.02):  # the clock is put back, or forward
             jumps = [-5, -SECOND // 100, -SECOND, -HOUR, SECOND, 2 * SECOND, HOUR]
             self.twin.now += self.random.choice(jumps)
+        if self.chance(0.02):  # or to just after a sign of life, when nothing is written down
+            registry = self.twin.namespace.registry
+            for record in registry.records.values():
+                if self.chance(0.5):
+                    heard = record.heard.at - registry.observed.shift
+                    self.twin.now = heard + self.random.choice([0, 1, PACE.threshold // 100])
+                    break
 
     def _disaster(self) -> None:
         if self.chance(0.01):

@@ -53,16 +53,17 @@ local function hear(thr, int, beat)
     return
   end
   space.last = space.last + gap
-  -- Who has beaten at its usual pace has been here all the time. So what is a usual gap for it
-  -- is nobody's blackout: else it would put off the death of all who beat faster.
-  if thr and space.last - beat <= longest_silence(thr, int) then
-    return
-  end
+  -- Who has beaten at its usual pace has been here all the time. So what is a usual gap for it was
+  -- observed: else it would put off the death of all who beat faster, again and again. They get
+  -- their fresh threshold, as nobody could be heard perhaps.
+  local watched = thr and space.last - beat <= longest_silence(thr, int)
   local changed_any = false
   for _, pace in ipairs(read_paces()) do
     if gap > longest_silence(pace.thr, pace.int) then
-      pace.lost = pace.lost + gap - math.min(gap, pace.int)
       pace.ended = space.last
+      if not watched then
+        pace.lost = pace.lost + gap - math.min(gap, pace.int)
+      end
       changed_any = true
     end
   end

@@ -17,7 +17,8 @@ local function quick(seen_to, changed)
   -- Tables have room for one entry from the start, as making room costs more than filling it,
   -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
   local fields = {':inc', ':seq', ':state', ':beat', ':hold', first}
-  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift', first}
+  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift',
+    ':last', first}
   local last, seen = 5, #ARGV > 15 and {} or nil
   for index = 12, #ARGV, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
@@ -26,7 +27,7 @@ local function quick(seen_to, changed)
     end
     last = last + 1
     if seen then
-      seen[key], fields[last], space[last + 3] = true, key, key
+      seen[key], fields[last], space[last + 4] = true, key, key
     end
   end
 
@@ -44,10 +45,9 @@ local function quick(seen_to, changed)
   if since >= recent then
     return nil
   end
-  local sums = call('HMGET', ours, unpack(space, 1, last + 3))
+  local sums = call('HMGET', ours, unpack(space, 1, last + 4))
   local shift, clear, latest = (sums[8] or 0) + 0, sums[3] or '0', sums[5] or '0'
-  since = since + shift
-  if not sums[1] or since < 0 or since >= recent
+  if not sums[1] or now + shift < (sums[9] or 0) + 0 or since + shift >= recent
     or clear ~= '0' and ARGV[5] + 0 < clear + 0
     or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
     return nil
@@ -63,7 +63,7 @@ local function quick(seen_to, changed)
   for nth = 6, last do
     local index = 4 * nth - 12
     local value, after = ARGV[index + 2], ARGV[index + 3]
-    local key, total, slice, stamp = fields[nth], sums[nth + 3] or '0', '0', nil
+    local key, total, slice, stamp = fields[nth], sums[nth + 4] or '0', '0', nil
     if own[nth] then
       local cut = string.find(own[nth], '@', 1, true)
       slice, stamp = string.sub(own[nth], 1, cut - 1), string.sub(own[nth], cut)

@@ -48,8 +48,8 @@ end
 -- Writes a sign of life of a living instance down, unless the last one is recent. Returns whether
 -- it did, and for how long the step was held up (P42).
 local function refresh()
-  local since = steady() - record.beat
-  if since >= 0 and since < math.floor(pace.thr / 64) then
+  -- After a jump back of the clock, nothing is recent: the jump has to be taken down first.
+  if steady() >= space.last and steady() - record.beat < math.floor(pace.thr / 64) then
     return false, 0
   end
   hear(record.thr, record.int, record.beat)
