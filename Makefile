@@ -23,7 +23,7 @@ STARTABLE := run
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help test test-floor demo lint format types docs examples ci soak modelcheck bench clean
+.PHONY: help test test-floor demo lint format types docs examples ci soak test-clock modelcheck bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ ci:  ## everything that must pass
 
 soak: $(VENV)/.test  ## run processes against faults for SECONDS (60)
 	$(PY) -m tests.soak --seconds $(SECONDS)
+
+test-clock: $(VENV)/.test  ## set the clock of a real server under load; needs a C compiler
+	$(PY) -m pytest -s tests/clock/jumps.py
 
 modelcheck: $(VENV)/.test  ## explore the protocol's interleavings, the long way
 	$(PY) -m tests.model.explore --long

@@ -229,7 +229,8 @@ class Namespace:
             if old:
                 record.slices, record.swept = old.slices, old.swept
         registry.revive(request.instance, record, request.pace)
-        self.clock = max(self.clock, now)
+        # An incarnation is a stamp that is used, too: it is not given out again (P6).
+        self.clock = max(self.clock, now, request.incarnation)
         return record, True, 0
 
     def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:

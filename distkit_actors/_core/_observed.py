@@ -121,3 +121,17 @@ class Observed:
             heard = Heard(heard.at, blackouts.lost, blackouts.ended)
             left = pace.threshold - (steady - heard.graced)
         return left, heard
+
+    def lives(self, pace: Pace, heard: Heard, steady: int, *, watched: bool) -> bool:
+        """Return whether a living instance would be found alive if somebody were heard just now.
+
+        ``watched``: that one would have beaten at its usual pace.
+        """
+        threshold, interval, _ = pace
+        gap = steady - self.last
+        if gap > longest_silence(threshold, interval):
+            if not heard.graced:
+                return True
+            if not watched:
+                steady -= gap - min(gap, interval)
+        return self.judge(pace, heard, steady)[0] > 0

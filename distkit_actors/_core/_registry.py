@@ -14,7 +14,7 @@ from itertools import islice
 
 from ._epochs import Epochs
 from ._messages import MAX_CHANGED, MAX_PURGE, Done, Pace, Slice
-from ._observed import Heard, Observed
+from ._observed import Heard, Observed, longest_silence
 from ._values import fits
 
 #: "Never", as an instant.
@@ -150,6 +150,23 @@ class Registry:
         if record.state is not State.LIVE:
             return False
         return self.observed.judge(record.pace, record.heard, steady)[0] > 0
+
+    def seen_alive(self, record: Record, now: int, asker: Record | None) -> bool:
+        """Return whether ``asker`` would find an instance alive, if it were heard now.
+
+        Changes nothing. Whoever asks is there: a blackout up to now, or a jump of the clock,
+        proves nothing.
+        """
+        steady = self.observed.steady(now)
+        if record.state is not State.LIVE:
+            return False
+        watched = False
+        if asker and asker.state is State.LIVE:
+            silent = steady - asker.heard.at
+            if steady >= self.observed.last and silent < asker.pace.threshold >> 6:
+                return self.alive(record, now)  # it would not be written down
+            watched = silent <= longest_silence(*asker.pace[:2])
+        return self.observed.lives(record.pace, record.heard, steady, watched=watched)
 
     def bury(self, instance: str, record: Record, state: State, now: int) -> None:
         """Take ``instance`` from among the living; its slices wait to be reaped."""

@@ -12,7 +12,7 @@ def look(registry: Registry, request: Survey, now: int) -> Surveyed:
     """Answer a `Survey`, all on one page."""
     rows: Iterable[tuple[str, int, bool]]
     if request.topic is Topic.INSTANCES:
-        rows = _instances(registry, now)
+        rows = _instances(registry, request.instance, now)
     elif request.topic is Topic.SLICES:
         rows = _slices(registry, request.key)
     else:
@@ -20,11 +20,12 @@ def look(registry: Registry, request: Survey, now: int) -> Surveyed:
     return Surveyed("", list(rows))
 
 
-def _instances(registry: Registry, now: int) -> Iterator[tuple[str, int, bool]]:
-    steady = registry.observed.steady(now)
+def _instances(registry: Registry, asker: str, now: int) -> Iterator[tuple[str, int, bool]]:
+    steady, by = registry.observed.steady(now), registry.records.get(asker)
     for instance, record in registry.holders():
         if record.incarnation:  # else it is a body of what had no room (P18)
-            yield instance, max(0, steady - record.heard.at), registry.alive(record, now)
+            alive = registry.seen_alive(record, now, by)
+            yield instance, max(0, steady - record.heard.at), alive
 
 
 def _slices(registry: Registry, key: str) -> Iterator[tuple[str, int, bool]]:

@@ -124,6 +124,8 @@ async def test_i3_a_clock_that_jumps_kills_nobody_who_lives_and_keeps_no_dead(
         ) as crashed:
             await crashed.inc("k", 5)
         jumped = jump
+        seen = {row.instance_id for row in await survivor.instances() if row.alive}
+        assert seen >= {survivor.instance_id, other.instance_id}
         total = 12
         while total != 7:
             total = (await survivor.get("k")).cumulative

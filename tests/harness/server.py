@@ -45,6 +45,7 @@ class RedisServer:
         replica_of: follow this server, read-only.
         config: further configuration directives, for example
             `{"requirepass": "secret", "maxmemory": "3mb"}`.
+        environment: what it is told beside our own environment.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class RedisServer:
         persistent: bool = False,
         replica_of: "RedisServer | None" = None,
         config: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._binary = find_redis_server()
         self._persistent = persistent
         self._replica_of = replica_of
         self._config = dict(config or {})
+        self._environment = dict(environment or {})
         self._port = free_port()
         self._directory = ServerDirectory()
         self._process: subprocess.Popen[bytes] | None = None
@@ -312,6 +315,7 @@ class RedisServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._directory.data,
+                env={**os.environ, **self._environment},
             )
         try:
             self._guard = Guard(self._process.pid, self._directory.path)

@@ -60,10 +60,13 @@ class Rhythm:
         #: Nor is it then, in ticks, though others were held up and did not judge.
         self.bound = 2 * threshold + 3 * interval
 
-    def patience(self, watcher: Rhythm, *, jumped: bool) -> int:
+    def patience(self, watcher: Rhythm, *, jumped: bool, unsteady: bool) -> int:
         """Return the age at which it must be dead if this one has beaten without a pause."""
         if watcher.period <= self.silence and not jumped:
             return self.threshold + watcher.period
+        if watcher.period > self.silence and unsteady:
+            # Others end the pauses of the watcher: each counts as an interval at least.
+            return -(-self.bound // self.interval) * watcher.period
         # The pauses of the watcher are blackouts for it, or the jump was: a fresh threshold.
         return 2 * (self.threshold + watcher.period) + (watcher.period if jumped else 0)
 
@@ -108,7 +111,12 @@ class Grid:
     def horizons(self) -> tuple[int, ...]:
         """Ages from here on are the same, for each instance."""
         return tuple(
-            max(own.patience(other, jumped=bool(self.jumps)) for other in self.rhythms) + 1
+            1
+            + max(
+                own.patience(other, jumped=bool(self.jumps), unsteady=unsteady)
+                for other in self.rhythms
+                for unsteady in (False, True)
+            )
             for own in self.rhythms
         )
 
@@ -135,13 +143,12 @@ LONG_GRIDS: Final = (
     alike(3, 4, 1),
     alike(3, 5, 1),
     alike(2, 12, 4),
-    Grid(((3, 1), (3, 1), (9, 3))),
     Grid(((3, 1), (6, 2)), jumps=(1, 20, -1, -20)),
     Grid(((3, 1), (9, 3)), jumps=(30, -30)),
+    Grid(((3, 1), (3, 1)), job=(3, 1)),
     Grid(((3, 1), (3, 1)), job=(9, 3)),
     Grid(((6, 2), (6, 2)), job=(3, 1)),
     Grid(((9, 3),), job=(3, 1), jumps=(2, 30, -30)),
-    Grid(((3, 1), (3, 1)), job=(3, 1), jumps=(20, -20)),
 )
 
 
@@ -154,6 +161,7 @@ class One(NamedTuple):
     fresh: int = 0  # the one blackout ended that it was given time for
     observed: int = 0  # of this silence
     jumped: int = 0  # whether the clock has jumped since it was heard, and which way
+    unsteady: bool = False  # a blackout was ended since by one who had not beaten without a pause
     # What the store knows, in microseconds.
     heard: int = 0  # ago, as far as it matters
     silent: int = 0  # observed since then, or since a blackout ended after which it has had time
@@ -191,11 +199,13 @@ class _Track:
     fresh: int
     observed: int
     jumped: int
+    unsteady: bool
     live: bool
 
-    def gap(self, quiet: int, gap: int) -> None:
+    def gap(self, quiet: int, gap: int, *, steady: bool) -> None:
         """Take a gap into account that lasted ``quiet``, and ``gap`` by the store's clock."""
         rhythm = self.rhythm
+        self.unsteady |= gap > rhythm.silence and not steady
         self.observed += min(gap, rhythm.interval) if gap > rhythm.silence else max(gap, 0)
         if quiet > rhythm.threshold - rhythm.interval:
             # A jump back hides it: the store cannot know that it gave no time.
@@ -285,6 +295,7 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
             one.fresh + 1,
             one.observed,
             one.jumped or direction,
+            one.unsteady,
             one.live,
         )
         for number, one in enumerate(state.ones)
@@ -292,14 +303,16 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
     quiet, gap = state.quiet + 1, 1 + moment.jump + state.last // MICROSECONDS
     for sign in moment.signs:
         if quiet or gap:
+            steady = isinstance(sign, int) and tracks[sign].age <= rhythms[sign].silence
             for track in tracks:
-                track.gap(quiet, gap)
+                track.gap(quiet, gap, steady=steady)
             quiet = gap = 0
         if isinstance(sign, int):
             judge = tracks[sign]
             # One that was held up judges nobody by its own lateness (P42).
             in_time = judge.age <= judge.rhythm.silence and not judge.jumped
             judge.age = judge.blackouts = judge.observed = judge.jumped = 0
+            judge.unsteady = False
             judge.watched = (True,) * len(tracks)
             judge.fresh = judge.rhythm.threshold
             _beat(ns, sign, judge.rhythm.pace, now)
@@ -310,14 +323,14 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
         _check(ns, tracks, in_time=in_time)
         if sign == _COMES or (state.guest and _LEAVES in moment.signs):
             _check_guest(ns)
-    steady = [track.age < track.rhythm.period for track in tracks]
+    regular = [track.age < track.rhythm.period for track in tracks]
     for number, track in enumerate(tracks):
         if not track.live:
             continue
-        track.watched = tuple(w and s for w, s in zip(track.watched, steady, strict=True))
+        track.watched = tuple(w and s for w, s in zip(track.watched, regular, strict=True))
         for other, watched in enumerate(track.watched):
             if watched and track.age >= track.rhythm.patience(
-                rhythms[other], jumped=bool(track.jumped)
+                rhythms[other], jumped=bool(track.jumped), unsteady=track.unsteady
             ):
                 raise Violation(f"{number} was heard {track.age} ticks ago and is not dead")
     total = sum(record.state is State.LIVE for record in registry.records.values())
@@ -448,6 +461,7 @@ def _freeze(ns: Namespace, tracks: list[_Track], state: Timed, now: int, grid: G
                 min(track.fresh, rhythm.threshold) if track.blackouts == 1 else rhythm.threshold,
                 min(track.observed, rhythm.bound),
                 track.jumped,
+                track.unsteady,
                 ago + last,
                 silent + last,
                 bool(heard.graced),

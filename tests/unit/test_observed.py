@@ -256,6 +256,39 @@ def test_who_beats_often_survives_a_pause_that_one_who_beats_rarely_does_not_not
     assert not fleet.hear("c")
 
 
+def test_who_looks_after_a_blackout_or_a_jump_sees_nobody_dead_who_may_live() -> None:
+    fleet = Fleet()
+    for name in ("a", "b"):
+        fleet.hear(name)
+    observed, later = fleet.observed, observed_at(fleet, HOUR)
+    for watched in (False, True):
+        assert observed.lives(PACE, fleet.instances["b"].heard, later, watched=watched)
+    fleet.now += HOUR
+    assert not fleet.hear("a")
+    for _ in range(3):  # nor is one seen alive who has had its fresh threshold
+        fleet.now += 10 * SECOND
+        dead = fleet.hear("a")
+    assert dead == ["b"]
+
+
+def test_who_has_had_its_fresh_threshold_is_seen_dead_when_it_would_be_found_so() -> None:
+    fleet = Fleet()
+    for name in ("a", "b"):
+        fleet.hear(name)
+    for step in (HOUR, 10 * SECOND, 10 * SECOND, 9 * SECOND):
+        fleet.now += step
+        assert not fleet.hear("a")
+    for silence, lives in ((0, True), (SECOND - 1, True), (SECOND, False), (HOUR, False)):
+        heard = fleet.instances["b"].heard
+        at = observed_at(fleet, silence)
+        assert fleet.observed.lives(PACE, heard, at, watched=False) == lives
+
+
+def observed_at(fleet: Fleet, later: int) -> int:
+    """Return the steady time so much later."""
+    return fleet.observed.steady(fleet.now + later)
+
+
 # -------------------------------------------------------------------------- properties
 
 #: More examples than usual, as each is cheap.
@@ -295,7 +328,10 @@ def test_nobody_who_beats_in_time_is_dead(data: st.DataObject) -> None:
 @often
 @given(st.data())
 def test_whoever_is_silent_is_gone_within_the_bound(data: st.DataObject) -> None:
-    """Before the third threshold of observed time, whoever comes and goes, whatever jumps."""
+    """Before the third threshold of observed time, whoever comes and goes, whatever jumps.
+
+    The second one may begin as late as one is heard who beats more rarely.
+    """
     paces = data.draw(st.lists(st.sampled_from(PACES), min_size=1, max_size=3))
     gaps = st.one_of(
         st.integers(0, HOUR),
@@ -307,18 +343,19 @@ def test_whoever_is_silent_is_gone_within_the_bound(data: st.DataObject) -> None
     fleet.hear("gone", paces[0])
     gone = fleet.instances["gone"]
     threshold, interval, _ = gone.pace
+    bound = 2 * threshold + max(interval, *(longest_silence(*pace[:2]) for pace in paces))
     for _ in range(data.draw(st.integers(0, 40))):
         fleet.now += data.draw(gaps)
         name, pace = data.draw(st.sampled_from(list(zip("abc", paces, strict=False))))
         fleet.hear(name, pace)
         if data.draw(st.booleans()):
             fleet.leave(name)
-        assert not gone.alive or gone.observed < 2 * threshold + interval
+        assert not gone.alive or gone.observed < bound
         assert gone.alive or gone.observed >= threshold
     while gone.alive:
         fleet.now += interval
         fleet.hear("z", paces[0])
-        assert not gone.alive or gone.observed < 2 * threshold + interval
+        assert not gone.alive or gone.observed < bound
 
 
 @often

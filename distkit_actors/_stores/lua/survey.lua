@@ -28,7 +28,7 @@ local function look_at_instance(name)
   local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
     ':state')
   if known[6] and known[6] ~= '0' then  -- else it is a body of what had no room (P18)
-    local alive = known[7] == 'live' and judge_silence(known, steady()) > 0
+    local alive = known[7] == 'live' and is_seen_alive(known, ARGV[2])
     row(name, text(math.max(0, steady() - known[3])), alive and '1' or '0')
   end
 end

@@ -122,6 +122,31 @@ local function judge_silence(known, at)
   return left
 end
 
+-- Tells whether `asker`, who is there, would find a living instance alive, if it were heard now: a
+-- blackout up to now, or a jump of the clock, proves nothing.
+local asking  -- what is known of it
+local function is_seen_alive(known, asker)
+  asking = asking or call('HMGET', hash_of(asker), ':state', ':beat', ':thr', ':int')
+  local thr, int, at, watched = known[1] + 0, known[2] + 0, steady(), false
+  if asking[1] == 'live' then
+    local silent = at - asking[2]
+    if at >= space.last and silent < math.floor(asking[3] / 64) then
+      return judge_silence(known, at) > 0  -- it would not be written down
+    end
+    watched = silent <= longest_silence(asking[3] + 0, asking[4] + 0)
+  end
+  local gap = at - space.last
+  if gap > longest_silence(thr, int) then
+    if known[5] == '0' then
+      return true
+    end
+    if not watched then
+      at = at - gap + math.min(gap, int)
+    end
+  end
+  return judge_silence(known, at) > 0
+end
+
 -- Tells whether an instance counts as alive; changes nothing.
 local function is_alive(name)
   local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':state')

@@ -111,7 +111,8 @@ local function touch()
       ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
   end
   revive(pace.thr, record.hold)
-  space.clock = math.max(space.clock, now)
+  -- An incarnation is a stamp that is used, too: it is not given out again (P6).
+  space.clock = math.max(space.clock, now, incarnation)
   return true, 0
 end
 
