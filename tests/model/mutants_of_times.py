@@ -173,7 +173,7 @@ MUTANTS_OF_TIMES: Final = (
     MutantOfTimes(
         "what is a blackout for the fastest is one for all",
         _judged_by_the_fastest,
-        Grid(_MIXED),
+        Grid(((3, 1), (6, 2))),
         "after a blackout",
     ),
     MutantOfTimes(

@@ -128,10 +128,9 @@ def alike(instances: int, threshold: int, interval: int) -> Grid:
 
 #: Explored by the tests.
 GRIDS: Final = (
-    # Intervals of a tenth, a third and half of the threshold.
+    # Intervals of a tenth and a third of the threshold; half of it is among the long ones.
     alike(2, 10, 1),
     alike(2, 6, 2),
-    alike(2, 20, 10),
     # The usual pause of the second is a silence that the first one dies of.
     Grid(((3, 1), (9, 3))),
     Grid(((3, 1),), job=(3, 1), jumps=(1, 20, -20)),
@@ -143,6 +142,7 @@ LONG_GRIDS: Final = (
     alike(3, 4, 1),
     alike(3, 5, 1),
     alike(2, 12, 4),
+    alike(2, 20, 10),
     Grid(((3, 1), (6, 2)), jumps=(1, 20, -1, -20)),
     Grid(((3, 1), (9, 3)), jumps=(30, -30)),
     Grid(((3, 1), (3, 1)), job=(3, 1)),
