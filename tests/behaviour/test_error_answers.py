@@ -236,7 +236,9 @@ async def test_an_error_while_it_leaves_leaves_nothing_behind_for_long(
 ) -> None:
     store = MemoryStore()
     network = FaultyStore(store)
-    async with StrictInstanceAwareCounter.open("p", store) as other:
+    async with StrictInstanceAwareCounter.open(
+        "p", store, dead_instance_threshold=THRESHOLD
+    ) as other:
         for kind in (StrictInstanceAwareCounter, LaxInstanceAwareCounter):
             async with kind.open("p", network, dead_instance_threshold=THRESHOLD) as counter:
                 await counter.inc("k", 3)
