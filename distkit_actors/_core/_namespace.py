@@ -241,7 +241,7 @@ class Namespace:
         if steady >= observed.last and steady - heard.at < request.pace.threshold >> 6:
             return False, 0
         observed.hear(now, pace, heard)
-        late = observed.note_lateness(pace, heard)
+        late = observed.lateness(pace, heard)
         self.registry.beat(record)
         self.clock = max(self.clock, now)
         return True, late

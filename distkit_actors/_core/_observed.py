@@ -104,26 +104,8 @@ class Observed:
         An instance sends a sign of life once in each period of its beats. If it is heard later
         than that by far, its request stood in a queue, or it slept.
         """
-        return max(0, self._silence(pace, heard) - longest_silence(*pace[:2]))
-
-    def _silence(self, pace: Pace, heard: Heard) -> int:
-        return self.last - heard.at - (self.paces[pace[:2]].lost - heard.lost)
-
-    def note_lateness(self, pace: Pace, heard: Heard) -> int:
-        """Return the lateness, and remember that others may have been held up, too.
-
-        How long the others were held up is not known: a server reads long requests in pieces, so
-        that short ones overtake them. So it is like the end of a blackout, of which nothing is
-        taken from observed time: who has been silent for too long by now gets one fresh threshold.
-        That is for all paces by which such a silence is too long.
-        """
-        late = self.lateness(pace, heard)
-        if late:
-            silence = self._silence(pace, heard)
-            for (threshold, interval), blackouts in self.paces.items():
-                if silence > longest_silence(threshold, interval):
-                    blackouts.ended = self.last
-        return late
+        silent = self.last - heard.at - (self.paces[pace[:2]].lost - heard.lost)
+        return max(0, silent - longest_silence(*pace[:2]))
 
     def judge(self, pace: Pace, heard: Heard, steady: int) -> tuple[int, Heard]:
         """Return how long a living instance may still be silent; if it is 0 or less, it is dead.
