@@ -1,15 +1,17 @@
 # Layers, lowest first; a module imports from the layers below it only, and
 # tests/test_layers.py holds us to that.
 #
-#   _cli/, testing/                               people and tests
-#   _limits/ (_limiter, _tokens)                  what counters are good for
-#   _faces/  (_counter, _strict, _lax, _hold, …)  public faces
-#   _actor/  (_actor                              one nursery, and its tasks
-#             _exchange, _conversation            what to send, and until it is answered
-#             _dispatch, _watches, …              what goes together, who hears of it
-#             _mailbox, _operations)              who waits, for what
-#   _stores/ (_memory, _redis, …)                 where namespaces live
-#   _core/   (_session, _namespace, _ledger, …)   the rules, pure
+#   _demo/, testing/                                people and tests
+#   _limiter/   (_limiter, _token_lease)            what counters are good for
+#   _counters/  (_counter, _strict, _lax, _hold, …) public classes
+#   _actor/     (_actor                             one nursery, and its tasks
+#                _batch_loop, _request_loop         what to send, and until it is answered
+#                _dispatch, _watches, …             what goes together, who hears of it
+#                _mailbox, _operations)             who waits, for what
+#   _stores/    (_memory, _redis, …)                where namespaces live
+#   _instance/  (_session, _write_buffer, _holds)   the instance's half of the protocol, pure
+#   _namespace/ (_namespace, _registry, _reaper, …) the store's half, pure; in Lua beside it
+#   _protocol/  (_messages, _values, …)             what the two say to each other
 #   _errors, _public
 """Instance-aware distributed counters for trio applications, on Redis.
 
@@ -18,16 +20,11 @@ live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
 from ._actor._statistics import CounterStatistics as CounterStatistics
-from ._core._conditions import Condition as Condition
-from ._core._conditions import Eq as Eq
-from ._core._conditions import Ge as Ge
-from ._core._conditions import Gt as Gt
-from ._core._conditions import Le as Le
-from ._core._conditions import Lt as Lt
-from ._core._conditions import Ne as Ne
-from ._core._values import Change as Change
-from ._core._values import CounterValue as CounterValue
-from ._core._values import InstanceInfo as InstanceInfo
+from ._counters._counter import InstanceAwareCounter as InstanceAwareCounter
+from ._counters._handle import BoundCounter as BoundCounter
+from ._counters._lax import BoundLaxCounter as BoundLaxCounter
+from ._counters._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._counters._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
 from ._errors import CounterClosedError as CounterClosedError
 from ._errors import CounterOverflowError as CounterOverflowError
 from ._errors import DistkitError as DistkitError
@@ -37,13 +34,18 @@ from ._errors import LimitReachedError as LimitReachedError
 from ._errors import OutcomeUnknownError as OutcomeUnknownError
 from ._errors import StoreError as StoreError
 from ._errors import StoreUnavailableError as StoreUnavailableError
-from ._faces._counter import InstanceAwareCounter as InstanceAwareCounter
-from ._faces._handle import BoundCounter as BoundCounter
-from ._faces._lax import BoundLaxCounter as BoundLaxCounter
-from ._faces._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
-from ._faces._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
-from ._limits._limiter import FleetLimiter as FleetLimiter
-from ._limits._limiter import FleetLimiterStatistics as FleetLimiterStatistics
+from ._limiter._limiter import FleetLimiter as FleetLimiter
+from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
+from ._protocol._conditions import Condition as Condition
+from ._protocol._conditions import Eq as Eq
+from ._protocol._conditions import Ge as Ge
+from ._protocol._conditions import Gt as Gt
+from ._protocol._conditions import Le as Le
+from ._protocol._conditions import Lt as Lt
+from ._protocol._conditions import Ne as Ne
+from ._protocol._values import Change as Change
+from ._protocol._values import CounterValue as CounterValue
+from ._protocol._values import InstanceInfo as InstanceInfo
 from ._public import publish as _publish
 from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore

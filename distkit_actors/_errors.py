@@ -69,7 +69,7 @@ class InstanceConflictError(DistkitError):
     has the id; nothing was changed.
 
     An operation on its way while the connection was lost may have taken effect before the
-    other one took over (I11).
+    other one took over.
     """
 
 

@@ -22,47 +22,55 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 INIT = "__init__"  # distkit_actors/__init__.py
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_errors", "_public"),
-    ("_core",),
+    ("_protocol",),
+    ("_instance", "_namespace"),
     ("_stores",),
-    ("_actor", "_actor._operations", "_actor._outage", "_actor._statistics"),
+    ("_actor", "_actor._operations", "_actor._availability", "_actor._statistics"),
     ("_actor._mailbox",),
     ("_actor._outcomes",),
-    ("_actor._errands",),
+    ("_actor._exclusive",),
     ("_actor._dispatch", "_actor._watches"),
-    ("_actor._conversation",),
-    ("_actor._exchange",),
+    ("_actor._request_loop",),
+    ("_actor._batch_loop",),
     ("_actor._actor",),
-    ("_faces", "_faces._face"),
+    ("_counters", "_counters._base"),
     (
-        "_faces._batches",
-        "_faces._conditional",
-        "_faces._fleet",
-        "_faces._hold",
-        "_faces._watching",
+        "_counters._batches",
+        "_counters._conditional",
+        "_counters._fleet",
+        "_counters._hold",
+        "_counters._watching",
     ),
-    ("_faces._counter", "_faces._handle", "_faces._lax", "_faces._strict"),
-    ("_limits",),
+    ("_counters._counter", "_counters._handle", "_counters._lax", "_counters._strict"),
+    ("_limiter",),
     (INIT,),
-    ("_cli", "testing"),
+    ("_demo", "testing"),
     ("__main__",),
 )
 
 # What each may import from outside, beside the standard library. Those not listed: trio.
 OUTSIDE: Mapping[str, frozenset[str]] = {
-    "_core": frozenset(),
+    "_protocol": frozenset(),
+    "_instance": frozenset(),
+    "_namespace": frozenset(),
     "_stores": frozenset({"hiredis", "redis", "trio", "trio_asyncio"}),
-    "_cli": frozenset({"rich", "trio"}),
+    "_demo": frozenset({"rich", "trio"}),
 }
 TRIO_ONLY = frozenset({"trio"})
 
 # The modules of the standard library that only some may import.
 ASYNCIO_BELONGS_TO = frozenset({"_stores"})
 IMPURE = frozenset({"logging", "os", "random", "secrets", "socket", "threading", "time", "uuid"})
-PURE = frozenset({"_core", "_errors"})
+PURE = frozenset({"_protocol", "_instance", "_namespace", "_errors"})
 
 # Of `_stores` these know the contract, never a store.
 KNOW_ONLY_THE_CONTRACT = frozenset({"_actor"})
 CONTRACT = "_stores._contract"
+
+# The two halves of the protocol: what they say to each other is in `_protocol`, and neither knows
+# the other. Only stores keep namespaces.
+HALVES = frozenset({"_instance", "_namespace"})
+KEEP_NAMESPACES = frozenset({"_namespace", "_stores"})
 
 # Importing it patches asyncio for the whole process, so that is left until a loop is needed.
 LAZY_ONLY = frozenset({"trio_asyncio"})
@@ -139,7 +147,7 @@ class ImportFinder(ast.NodeVisitor):
         self.found.append(Import(target, line, at_import_time, self.in_typing))
 
     def _inside(self, name: str) -> str | None:
-        """`distkit_actors._core._values.fits` is something of the module `_core._values`."""
+        """`distkit_actors._protocol._values.fits` is something of `_protocol._values`."""
         top, _, rest = name.partition(".")
         if top != PACKAGE:
             return None
@@ -186,6 +194,10 @@ def upwards(module: str, target: str, rank: Mapping[str, int]) -> str | None:
         return "only tests use it"
     if mine in KNOW_ONLY_THE_CONTRACT and other == "_stores" and target != CONTRACT:
         return f"of the stores it knows {CONTRACT} only"
+    if mine != other and HALVES.issuperset({mine, other}):
+        return "the two halves of the protocol do not know each other"
+    if other == "_namespace" and mine not in KEEP_NAMESPACES:
+        return "only stores keep namespaces"
     if rank[part_of(target, rank)] > rank[part_of(module, rank)]:
         return "that is a higher layer"
     return None
@@ -227,10 +239,11 @@ def test_no_modules_import_each_other() -> None:
     assert cycle(ROOT) == []
 
 
-def test_core_never_awaits() -> None:
+def test_what_is_pure_never_awaits() -> None:
     found = [
         f"{path.name}, line {node.lineno}"
-        for path in sorted((ROOT / "_core").rglob("*.py"))
+        for package in PURE
+        for path in sorted((ROOT / package).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith))
     ]
@@ -252,20 +265,27 @@ def test_importing_the_package_leaves_asyncio_alone() -> None:
 @pytest.mark.parametrize(
     ("path", "source", "complaint"),
     [
-        ("_core/_new.py", "from .._actor import x", "higher layer"),
-        ("_core/_new.py", f"import {PACKAGE}._actor", "higher layer"),
-        ("_core/_new.py", f"from {PACKAGE} import x", "higher layer"),
-        ("_core/_new.py", "import trio", "not among the dependencies"),
-        ("_core/_new.py", "def f():\n    import time", "pure"),
+        ("_protocol/_new.py", "from .._actor import x", "higher layer"),
+        ("_protocol/_new.py", f"import {PACKAGE}._actor", "higher layer"),
+        ("_protocol/_new.py", f"from {PACKAGE} import x", "higher layer"),
+        ("_protocol/_new.py", "import trio", "not among the dependencies"),
+        ("_protocol/_new.py", "def f():\n    import time", "pure"),
         ("_actor/_actor.py", "from .._stores import _memory", "_stores._contract only"),
         ("_actor/_actor.py", "from .._stores import MemoryStore", "_stores._contract only"),
-        ("_actor/_actor.py", "if TYPE_CHECKING:\n    from .._faces._lax import x", "higher layer"),
+        (
+            "_actor/_actor.py",
+            "if TYPE_CHECKING:\n    from .._counters._lax import x",
+            "higher layer",
+        ),
         ("_actor/_actor.py", "import redis.asyncio", "not among the dependencies"),
         ("_actor/_actor.py", "import asyncio", "may know asyncio"),
         ("_actor/_mailbox.py", "from . import _actor", "higher layer"),
         ("_stores/_memory.py", "import trio_asyncio", "process-wide"),
         ("_stores/_memory.py", "class A:\n    import trio_asyncio", "process-wide"),
-        ("_cli/_new.py", "from ..testing import x", "only tests use it"),
+        ("_demo/_new.py", "from ..testing import x", "only tests use it"),
+        ("_instance/_new.py", "from .._namespace import _registry", "do not know each other"),
+        ("_namespace/_new.py", "from .._instance import x", "do not know each other"),
+        ("_actor/_actor.py", "from .._namespace import _registry", "only stores"),
         ("_new.py", "", "has no layer"),
     ],
 )
@@ -279,13 +299,13 @@ def test_a_breach_is_found(tmp_path: Path, path: str, source: str, complaint: st
     ("path", "source"),
     [
         ("_actor/_actor.py", "from .._stores._contract import Store"),
-        ("_actor/_actor.py", "from .._core import values"),
+        ("_actor/_actor.py", "from .._protocol import values"),
         ("_actor/_actor.py", "from . import _mailbox"),
         ("_stores/_memory.py", "from . import _contract"),
         ("_stores/_memory.py", "import asyncio, redis.asyncio"),
         ("_stores/_memory.py", "async def f():\n    import trio_asyncio"),
         ("_stores/_memory.py", "if TYPE_CHECKING:\n    import trio_asyncio"),
-        ("_cli/__init__.py", "from .. import MemoryStore"),
+        ("_demo/__init__.py", "from .. import MemoryStore"),
         ("testing/__init__.py", f"from {PACKAGE} import MemoryStore\nfrom ._kit import x"),
     ],
 )
@@ -296,7 +316,7 @@ def test_what_is_allowed_is_not_complained_about(tmp_path: Path, path: str, sour
 
 def test_a_cycle_is_found(tmp_path: Path) -> None:
     plant(tmp_path, {f"{LAX}.py": "from ._strict import a", f"{STRICT}.py": "from ._lax import b"})
-    assert set(cycle(tmp_path)) == {"_faces._lax", "_faces._strict"}
+    assert set(cycle(tmp_path)) == {"_counters._lax", "_counters._strict"}
 
 
 def test_an_import_inside_a_function_makes_no_cycle(tmp_path: Path) -> None:
@@ -305,7 +325,7 @@ def test_an_import_inside_a_function_makes_no_cycle(tmp_path: Path) -> None:
     assert cycle(tmp_path) == []
 
 
-LAX, STRICT = "_faces/_lax", "_faces/_strict"
+LAX, STRICT = "_counters/_lax", "_counters/_strict"
 
 
 def plant(root: Path, changes: Mapping[str, str]) -> None:
@@ -316,8 +336,11 @@ def plant(root: Path, changes: Mapping[str, str]) -> None:
             "_actor/__init__.py",
             "_actor/_actor.py",
             "_actor/_mailbox.py",
-            "_core/__init__.py",
-            "_faces/__init__.py",
+            "_instance/__init__.py",
+            "_namespace/__init__.py",
+            "_namespace/_registry.py",
+            "_protocol/__init__.py",
+            "_counters/__init__.py",
             f"{LAX}.py",
             "_stores/__init__.py",
             "_stores/_contract.py",

@@ -3,12 +3,12 @@
 ::
 
     callers --> mailbox --+
-                          +--> exchange task --> link --> store
+                          +--> batch loop --> link --> store
     lax counts --> ledger-+        ^   ^
                      |             |   |
                      +--> flush task   heartbeat task
 
-Only the exchange task talks to the store, one batch at a time; what arrives meanwhile
+Only the batch loop talks to the store, one batch at a time; what arrives meanwhile
 goes together in the next one. It lives in a shielded scope, the *lifeline*, because a
 request must not be cut off by the cancellation that asks for its end: the watch task gets
 that cancellation (or `stop`), closes the mailbox, and gives the lifeline its deadline.
@@ -29,12 +29,6 @@ from typing import Final, cast
 
 import trio
 
-from .._core._holds import Hold
-from .._core._ledger import Ledger
-from .._core._messages import Before
-from .._core._session import Phase, Session
-from .._core._timing import Timing
-from .._core._values import CounterValue
 from .._errors import (
     CounterClosedError,
     CounterOverflowError,
@@ -42,9 +36,15 @@ from .._errors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
+from .._instance._holds import Hold
+from .._instance._session import Phase, Session
+from .._instance._write_buffer import WriteBuffer
+from .._protocol._liveness import LivenessConfig
+from .._protocol._messages import Previous
+from .._protocol._values import CounterValue
 from .._stores._contract import Link, Store
+from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
-from ._exchange import Exchange, OnExit
 from ._mailbox import Mailbox
 from ._operations import Operation
 from ._statistics import CounterState, CounterStatistics
@@ -54,7 +54,7 @@ logger = logging.getLogger("distkit_actors")
 
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
 #: down late (a 64th of the threshold), and for clocks that do not go alike.
-_UNDISPUTED: Final = 0.75
+_LEASE_SHARE: Final = 0.75
 #: A read waits for an answer on its way, for one whose turn is before its own, and for its own.
 _TRIPS: Final = 3
 
@@ -73,14 +73,14 @@ class Life(enum.Enum):
 
 
 class Actor:
-    """Owns the session, the mailbox and (lax) the ledger of one counter."""
+    """Owns the session, the mailbox and (lax) the write buffer of one counter."""
 
     def __init__(
         self,
         store: Store,
         prefix: str,
         session: Session,
-        timing: Timing,
+        liveness: LivenessConfig,
         *,
         mailbox_size: int,
         on_exit: OnExit,
@@ -91,22 +91,22 @@ class Actor:
         self.open = False  # to operations: it runs, and is not superseded
         self.thread: int | None = None  # where it runs, while it does
         self.failure: Exception | None = None  # what a stop could not do
-        self.ledger = None if flush_interval is None else Ledger(self._on_dirty)
+        self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
         self._prefix = prefix
         self._session = session
-        self._timing = timing
+        self._liveness = liveness
         self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
         self._mailbox = Mailbox(mailbox_size, self._on_operation)
         self.add = self._mailbox.add  # one frame less for each operation
-        self._dispatch = Dispatch(session, self._mailbox, self.ledger)
+        self._dispatch = Dispatch(session, self._mailbox, self.buffer)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
-        self._exchange = Exchange(
-            prefix, session, self._dispatch, timing, superseded=self._on_superseded
+        self._loop = BatchLoop(
+            prefix, session, self._dispatch, liveness, superseded=self._on_superseded
         )
-        self._talk = self._exchange.talk
+        self._requests = self._loop.requests
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
         self._closed = trio.Event()
@@ -138,17 +138,17 @@ class Actor:
         ``known`` is not waited for longer than they have taken lately; what is not, until the
         store is known to be away.
         """
-        talk = self._talk
-        trip = min(talk.overdue, talk.trip) if known else talk.overdue
-        return talk.outage.waiting(least, steps * _TRIPS * trip)
+        requests = self._requests
+        trip = min(requests.overdue, requests.trip) if known else requests.overdue
+        return requests.availability.waiting(least, steps * _TRIPS * trip)
 
     def _on_operation(self) -> None:
-        self._exchange.attend()
+        self._loop.send_now_or_wake()
 
-    def _view(self, key: str, found: Before) -> CounterValue:
-        """Return a value as own reads show it (I8)."""
-        tally = self.ledger.find(key) if self.ledger is not None else None
-        return CounterValue(*found) if tally is None or not tally.known else tally.value
+    def _view(self, key: str, found: Previous) -> CounterValue:
+        """Return a value as own reads show it (I8, own reads)."""
+        buffered = self.buffer.find(key) if self.buffer is not None else None
+        return CounterValue(*found) if buffered is None or not buffered.known else buffered.value
 
     def own_keys(self) -> set[str]:
         """Return the keys of all own slices."""
@@ -156,22 +156,23 @@ class Actor:
 
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
-        if self._exchange.lets_go and self._session.phase is not Phase.FENCED:
+        if self._loop.accepts_releases and self._session.phase is not Phase.FENCED:
             self._dispatch.release(hold)
-            self._exchange.wake()
+            self._loop.wake()
 
-    def reclaim(self, hold: Hold) -> bool:
+    def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
-        return self._dispatch.reclaim(hold)
+        return self._dispatch.cancel_release(hold)
 
     @property
-    def undisputed(self) -> bool:
+    def lease_valid(self) -> bool:
         """Whether the own slices count for certain, as nobody can have taken us for dead."""
         return (
             self.life is Life.RUNNING
             and self._session.phase is Phase.LIVE
-            and self._talk.heard_at is not None
-            and trio.current_time() - self._talk.heard_at < _UNDISPUTED * self._timing.threshold
+            and self._requests.heard_at is not None
+            and trio.current_time() - self._requests.heard_at
+            < _LEASE_SHARE * self._liveness.threshold
         )
 
     async def wait_open(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
@@ -218,20 +219,20 @@ class Actor:
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
         await self.wait_open()
-        assert self.ledger is not None
-        unsettled = self.ledger.unsettled()
+        assert self.buffer is not None
+        unsettled = self.buffer.unsettled()
         if not unsettled:
             await trio.lowlevel.checkpoint()
         else:
-            self._exchange.flush(urgent=True)
-            ticket = self._dispatch.ticket(unsettled)
+            self._loop.flush(urgent=True)
+            waiter = self._dispatch.waiter(unsettled)
             try:
-                await ticket.event.wait()
+                await waiter.event.wait()
             finally:
-                self._dispatch.drop(ticket)
-            if ticket.error is not None:
-                raise ticket.error
-        refused, self.ledger.refused = self.ledger.refused, {}
+                self._dispatch.drop(waiter)
+            if waiter.error is not None:
+                raise waiter.error
+        refused, self.buffer.refused = self.buffer.refused, {}
         if refused:
             self._refused_keys += len(refused)
             raise CounterOverflowError(
@@ -259,24 +260,24 @@ class Actor:
 
     def statistics(self) -> CounterStatistics:
         """Return how things stand. Any thread may ask, so what may change is read once."""
-        talk = self._talk
-        sent_at, heard_at = talk.sent_at, talk.heard_at
+        requests = self._requests
+        sent_at, heard_at = requests.sent_at, requests.heard_at
         now = 0.0 if sent_at is None and heard_at is None else self.now()
-        refused = len(self.ledger.refused) if self.ledger else 0
+        refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
             state=self.state,
             mailbox_length=self._mailbox.length,
             mailbox_peak=self._mailbox.peak,
             operations_done=self._dispatch.operations_done,
-            batches_done=talk.batches,
+            batches_done=requests.batches,
             in_flight_age=None if sent_at is None else now - sent_at,
-            pending_keys=self.ledger.pending if self.ledger else 0,
+            pending_keys=self.buffer.pending if self.buffer else 0,
             refused_keys=self._refused_keys + refused,
             withheld_slices=len(self._session.withheld),
             stuck_slices=self._session.stuck,
-            connected=talk.connected,
-            reconnects=max(0, talk.connections - 1),
-            warnings=talk.outage.warnings,
+            connected=requests.connected,
+            reconnects=max(0, requests.connections - 1),
+            warnings=requests.availability.warnings,
             last_heartbeat_age=None if heard_at is None else now - heard_at,
         )
 
@@ -285,7 +286,7 @@ class Actor:
         """Where in its life it is, in the words of `CounterStatistics`."""
         if self._superseded:
             return "superseded"
-        if self.life is Life.RUNNING and self._exchange.outage.is_away:
+        if self.life is Life.RUNNING and self._loop.availability.is_away:
             return "away"
         return self.life.value
 
@@ -304,7 +305,7 @@ class Actor:
         self._begin()
         try:
             async with self._store.link(self._prefix) as link:
-                await self._talk.register(link)
+                await self._requests.register(link)
                 self._check_registered()
                 self.life = Life.RUNNING
                 self.open = True
@@ -312,7 +313,7 @@ class Actor:
                     nursery.start_soon(self._watch)
                     nursery.start_soon(self._heartbeat)
                     nursery.start_soon(self.watches.run)
-                    if self.ledger is not None:
+                    if self.buffer is not None:
                         nursery.start_soon(self._flush_regularly)
                     nursery.start_soon(self._carry, link, nursery.cancel_scope)
                     started()
@@ -357,14 +358,14 @@ class Actor:
             self.life = Life.STOPPING
             self.open = False
             self._lifeline.deadline = trio.current_time() + self._exit_grace
-            self._exchange.stop()
+            self._loop.stop()
 
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
         self.life = Life.CLOSED
         self.thread = None
         _running.discard(self)
-        self.open = self._exchange.lets_go = self._talk.connected = False
+        self.open = self._loop.accepts_releases = self._requests.connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
             "the counter was stopped before the store had answered"
@@ -374,9 +375,9 @@ class Actor:
             waiting.__cause__ = crash
         undone = self._dispatch.abandon(waiting, taken)
         self.watches.close(self._conflict() if self._superseded else None)
-        if self.ledger is not None:
-            undone += self.ledger.pending
-            self.ledger.close()
+        if self.buffer is not None:
+            undone += self.buffer.pending
+            self.buffer.close()
         end: Exception | None = None
         if self._superseded:
             void = f" ({undone} counts that were not acknowledged are void)" if undone else ""
@@ -394,7 +395,7 @@ class Actor:
             f"stopped with {count} counts or operations that the store has not acknowledged; "
             f"tried for {self._exit_grace} s"
         )
-        error.__cause__ = self._exchange.outage.refusal
+        error.__cause__ = self._loop.availability.refusal
         return error
 
     def _conflict(self, remark: str = "") -> InstanceConflictError:
@@ -406,15 +407,15 @@ class Actor:
     # --------------------------------------------------------------------- tasks
 
     async def _heartbeat(self) -> None:
-        period = self._timing.period
+        period = self._liveness.period
         looked = trio.current_time()
         while True:
             now = trio.current_time()
             if now - looked >= _LOOKS:
-                self._talk.look_due, looked = True, now
-            due = (now if self._talk.heard_at is None else self._talk.heard_at) + period
+                self._requests.look_due, looked = True, now
+            due = (now if self._requests.heard_at is None else self._requests.heard_at) + period
             if due <= now + period / 100:  # not worth another wake-up
-                self._exchange.beat()
+                self._loop.beat()
                 due = now + period
             await trio.sleep_until(due)
 
@@ -423,16 +424,16 @@ class Actor:
         self.watches.changed({key})
 
     async def _flush_regularly(self) -> None:
-        assert self.ledger is not None
+        assert self.buffer is not None
         while True:
             await self._dirty.wait()
             await trio.sleep(self._flush_interval)
             self._dirty = trio.Event()
-            self._exchange.flush()
+            self._loop.flush()
 
     async def _carry(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
-            await self._exchange.run(link, self._on_exit)
+            await self._loop.run(link, self._on_exit)
         nursery.cancel()
 
     def _on_superseded(self) -> None:
@@ -441,9 +442,9 @@ class Actor:
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)
         self.watches.close(self._conflict())
-        if self.ledger is not None:
-            self.ledger.close()
-        self._exchange.stop()
+        if self.buffer is not None:
+            self.buffer.close()
+        self._loop.stop()
 
     def _supersede(self) -> None:
         self._superseded, self.open = True, False
@@ -454,9 +455,9 @@ class Actor:
         self.life, self.open, self.thread = Life.CLOSED, False, None
         self._forked = True
         self._session.phase = Phase.FENCED  # whatever goes on here, nothing is sent
-        self._exchange.stopping, self._exchange.lets_go = True, False
-        if self.ledger is not None:
-            self.ledger.close()
+        self._loop.stopping, self._loop.accepts_releases = True, False
+        if self.buffer is not None:
+            self.buffer.close()
 
 
 #: What to close in a process that is forked.

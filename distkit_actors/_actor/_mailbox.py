@@ -1,9 +1,10 @@
 """Where operations wait until the actor takes them along.
 
-The mailbox keeps one *lane* for each key, because the order of operations matters per key
-only: everything that waits in a lane and can be folded into one entry travels together
-(P13), and a lane that must stop does not hold up the others. `clear` concerns every key and
-`inc_all` several; such an operation is a *barrier*, with lanes of their own before and after it.
+The mailbox keeps one *queue* for each key, because the order of operations matters per key
+only: everything that waits in a queue and can be folded into one entry travels together
+(P13), and a queue that must stop does not hold up the others. `clear` concerns every key and
+`inc_all` several; such an operation is *exclusive*, with queues of their own before and
+after it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Final, cast
 
 import trio
 
-from .._core._messages import FOLD_LIMIT, Entry, Kind, Slice
-from ._operations import Barrier, Operation, Release
+from .._protocol._messages import FOLD_LIMIT, Entry, Kind, Slice
+from ._operations import ExclusiveKind, Operation, Release
 
 # Looked up once, not for each operation.
 _ADD: Final = Kind.ADD
@@ -24,27 +25,27 @@ _current_task: Final = trio.lowlevel.current_task
 _new: Final = object.__new__
 
 
-class Lane(dict[Operation, None]):
+class KeyQueue(dict[Operation, None]):
     """Operations on one key that wait for each other, in order."""
 
-    __slots__ = ("lanes", "mailbox")
+    __slots__ = ("mailbox", "queues")
 
     # Where it is. Not told to an `__init__`, which would take as long as all the rest.
-    lanes: Lanes
+    queues: KeyQueues
     mailbox: Mailbox
 
     def withdraw(self, operation: Operation) -> None:
         """Take out what waits here."""
         del self[operation]
         if not self:
-            del self.lanes[operation.key]
-            if not self.lanes:
-                self.mailbox.emptied(self.lanes)
+            del self.queues[operation.key]
+            if not self.queues:
+                self.mailbox.emptied(self.queues)
         self.mailbox.left(1)
 
 
-class Lanes(dict[str, Lane]):
-    """All lanes between two barriers. Hashable by identity, as it stands in a queue."""
+class KeyQueues(dict[str, KeyQueue]):
+    """All queues between two exclusive operations. Hashable by identity."""
 
     __slots__ = ()
 
@@ -52,7 +53,7 @@ class Lanes(dict[str, Lane]):
     __eq__ = object.__eq__
 
 
-class Parcel:
+class CoalescedEntry:
     """An entry of a batch with the operations it stands for."""
 
     __slots__ = ("entry", "operations")
@@ -77,10 +78,10 @@ class Mailbox:
         self._on_first = on_first
         self.length = 0
         self._peak = 0  # when something last left
-        # Lanes and barriers in turn. Lanes are there only while something is in them, but for the
-        # last, which take in what comes: what is given up leaves nothing behind.
-        self._lanes = Lanes()
-        self._queue: OrderedDict[Lanes | Operation, None] = OrderedDict({self._lanes: None})
+        # Queues and exclusive operations in turn. Queues are there only while something is in
+        # them, but for the last, which take in what comes: what is given up leaves nothing behind.
+        self._queues = KeyQueues()
+        self._sections: OrderedDict[KeyQueues | Operation, None] = OrderedDict({self._queues: None})
         # Operations for which there is no room yet. Both are ordered dicts because the first of a
         # plain one is found behind the places of all that have left.
         self._line: OrderedDict[Operation, None] = OrderedDict()
@@ -102,7 +103,7 @@ class Mailbox:
         """
         operation.task = _current_task()
         if self.length >= self.size or self._line:
-            operation.home = self
+            operation.queue = self
             self._line[operation] = None
             return
         self._enter(operation)
@@ -123,71 +124,71 @@ class Mailbox:
         operation.folds = True
         operation.task = _current_task()
         if self.length >= self.size or self._line:
-            operation.home = self
+            operation.queue = self
             self._line[operation] = None
             return operation
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = self._lane(self._lanes)
-        lane[operation] = None
-        operation.home = lane
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = self._new_queue(self._queues)
+        queue[operation] = None
+        operation.queue = queue
         self.length += 1
         if self.length == 1:
             self._on_first()
         return operation
 
-    def owe(self, operation: Operation) -> None:
+    def enqueue_required(self, operation: Operation) -> None:
         """Put in what must happen and nobody waits for; there is always room."""
         self._enter(operation)
 
     def _enter(self, operation: Operation) -> None:
         self.length += 1
-        if isinstance(operation.kind, Barrier):
-            operation.home = self
-            if not self._lanes:
-                del self._queue[self._lanes]
-            self._queue[operation] = None
-            self._lanes = Lanes()
-            self._queue[self._lanes] = None
+        if isinstance(operation.kind, ExclusiveKind):
+            operation.queue = self
+            if not self._queues:
+                del self._sections[self._queues]
+            self._sections[operation] = None
+            self._queues = KeyQueues()
+            self._sections[self._queues] = None
             return
-        lane = self._lanes.get(operation.key)
-        if lane is None:
-            lane = self._lanes[operation.key] = self._lane(self._lanes)
-        lane[operation] = None
-        operation.home = lane
+        queue = self._queues.get(operation.key)
+        if queue is None:
+            queue = self._queues[operation.key] = self._new_queue(self._queues)
+        queue[operation] = None
+        operation.queue = queue
 
-    def _lane(self, lanes: Lanes) -> Lane:
-        lane = Lane()
-        lane.lanes = lanes
-        lane.mailbox = self
-        return lane
+    def _new_queue(self, queues: KeyQueues) -> KeyQueue:
+        queue = KeyQueue()
+        queue.queues = queues
+        queue.mailbox = self
+        return queue
 
     def __contains__(self, operation: Operation) -> bool:
-        """Tell whether ``operation`` waits in line, or is a barrier that waits."""
-        return operation.home is self
+        """Tell whether ``operation`` waits in line, or is an exclusive operation that waits."""
+        return operation.queue is self
 
     def withdraw(self, operation: Operation) -> None:
-        """Take a barrier out, or out of the line."""
-        operation.home = None
+        """Take an exclusive operation out, or out of the line."""
+        operation.queue = None
         if operation in self._line:
             del self._line[operation]
         else:
             self._remove(operation)
             self.left(1)
 
-    def _remove(self, barrier: Operation) -> None:
-        """Take a barrier out of the queue, and the last lanes if they need not be others now."""
-        del self._queue[barrier]
-        if not self._lanes:
-            del self._queue[self._lanes]
-            last = next(reversed(self._queue), None)
-            self._lanes = last if isinstance(last, Lanes) else self._lanes
-            self._queue[self._lanes] = None
+    def _remove(self, exclusive: Operation) -> None:
+        """Take an exclusive operation out, and the last queues if they need not be others now."""
+        del self._sections[exclusive]
+        if not self._queues:
+            del self._sections[self._queues]
+            last = next(reversed(self._sections), None)
+            self._queues = last if isinstance(last, KeyQueues) else self._queues
+            self._sections[self._queues] = None
 
-    def emptied(self, lanes: Lanes) -> None:
-        """Nothing is left in ``lanes``: nobody needs them any more, unless they are the last."""
-        if lanes is not self._lanes:
-            del self._queue[lanes]
+    def emptied(self, queues: KeyQueues) -> None:
+        """Nothing is left in ``queues``: nobody needs them any more, unless they are the last."""
+        if queues is not self._queues:
+            del self._sections[queues]
 
     def left(self, count: int) -> None:
         """``count`` operations are gone: let as many in from the line."""
@@ -199,39 +200,39 @@ class Mailbox:
 
     # ------------------------------------------------------------------ the actor
 
-    def barrier(self) -> Operation | None:
-        """Return the barrier if everything before it has been taken."""
-        first = next(iter(self._queue))
+    def next_exclusive(self) -> Operation | None:
+        """Return the exclusive operation if everything before it has been taken."""
+        first = next(iter(self._sections))
         return first if isinstance(first, Operation) else None
 
-    def take_barrier(self) -> Operation:
-        """Take the barrier that `barrier` returned along."""
-        operation = next(iter(self._queue))
+    def take_exclusive(self) -> Operation:
+        """Take the exclusive operation that `exclusive` returned along."""
+        operation = next(iter(self._sections))
         assert isinstance(operation, Operation)
-        operation.home = None
+        operation.queue = None
         self._remove(operation)
         self.left(1)
         return operation
 
-    def take(self, limit: int, own: Mapping[str, Slice]) -> list[Parcel]:
-        """Take what may travel now, ``limit`` keys at most; there is no `barrier` before it."""
-        lanes = next(iter(self._queue))
-        assert isinstance(lanes, Lanes)
-        parcels: list[Parcel] = []
+    def take(self, limit: int, own: Mapping[str, Slice]) -> list[CoalescedEntry]:
+        """Take what may travel now, ``limit`` keys at most; nothing exclusive is before it."""
+        queues = next(iter(self._sections))
+        assert isinstance(queues, KeyQueues)
+        coalesced_entries: list[CoalescedEntry] = []
         count = 0
-        for key in list(lanes) if len(lanes) <= limit else list(islice(lanes, limit)):
-            parcel = self._pack(lanes, key, own.get(key))
-            parcels.append(parcel)
-            count += len(parcel.operations)
-        if not lanes:
-            self.emptied(lanes)
+        for key in list(queues) if len(queues) <= limit else list(islice(queues, limit)):
+            coalesced = self._pack(queues, key, own.get(key))
+            coalesced_entries.append(coalesced)
+            count += len(coalesced.operations)
+        if not queues:
+            self.emptied(queues)
         self.left(count)
-        return parcels
+        return coalesced_entries
 
-    def _pack(self, lanes: Lanes, key: str, own: Slice | None) -> Parcel:
-        """Take from a lane what folds into one entry."""
-        lane = lanes[key]
-        taken = list(lane)
+    def _pack(self, queues: KeyQueues, key: str, own: Slice | None) -> CoalescedEntry:
+        """Take from a queue what folds into one entry."""
+        queue = queues[key]
+        taken = list(queue)
         first = taken[0]
         if len(taken) > 1:
             guarded = Release in set(map(type, taken))
@@ -251,59 +252,59 @@ class Mailbox:
             entry = _entry(first, first.value, guarded=type(first) is Release)
             if type(first) is Release and (stamp := _another(first, own)) is not None:
                 entry = entry._replace(kind=Kind.CLAIM, stamp=stamp)
-        if len(taken) == len(lane):
-            lane.clear()
-            del lanes[key]
+        if len(taken) == len(queue):
+            queue.clear()
+            del queues[key]
         else:
             for operation in taken:
-                del lane[operation]
-        return Parcel(entry, taken)
+                del queue[operation]
+        return CoalescedEntry(entry, taken)
 
     def give_back(self, operations: list[Operation]) -> None:
         """Let operations wait again, before all others, unless their callers have gone."""
         if not operations:
             return
-        waiting = [op for op in operations if op.task is not None or op.owed]
+        waiting = [op for op in operations if op.task is not None or op.required]
         self.length += len(waiting)
         if not waiting:
             return
-        if isinstance(waiting[0].kind, Barrier):
-            waiting[0].home = self
+        if isinstance(waiting[0].kind, ExclusiveKind):
+            waiting[0].queue = self
             self._put_first(waiting[0])
             return
-        lanes = next(iter(self._queue))
-        if not isinstance(lanes, Lanes):
-            lanes = Lanes()
-            self._put_first(lanes)
-        returned: dict[str, Lane] = {}
+        queues = next(iter(self._sections))
+        if not isinstance(queues, KeyQueues):
+            queues = KeyQueues()
+            self._put_first(queues)
+        returned: dict[str, KeyQueue] = {}
         for operation in waiting:
-            lane = returned.setdefault(operation.key, self._lane(lanes))
-            lane[operation] = None
-        for key, lane in returned.items():
-            lane.update(lanes.get(key, {}))
-            lanes[key] = lane
-            for operation in lane:
-                operation.home = lane
+            queue = returned.setdefault(operation.key, self._new_queue(queues))
+            queue[operation] = None
+        for key, queue in returned.items():
+            queue.update(queues.get(key, {}))
+            queues[key] = queue
+            for operation in queue:
+                operation.queue = queue
 
-    def _put_first(self, item: Lanes | Operation) -> None:
-        self._queue[item] = None
-        self._queue.move_to_end(item, last=False)
+    def _put_first(self, item: KeyQueues | Operation) -> None:
+        self._sections[item] = None
+        self._sections.move_to_end(item, last=False)
 
     def drain(self) -> list[Operation]:
         """Take everything out, whatever it is."""
         drained: list[Operation] = []
-        for item in self._queue:
+        for item in self._sections:
             if isinstance(item, Operation):
                 drained.append(item)
             else:
-                drained += (operation for lane in item.values() for operation in lane)
+                drained += (operation for queue in item.values() for operation in queue)
         drained += self._line
-        self._lanes = Lanes()
-        self._queue = OrderedDict({self._lanes: None})
+        self._queues = KeyQueues()
+        self._sections = OrderedDict({self._queues: None})
         self._line.clear()
         self.length = 0
         for operation in drained:
-            operation.home = None
+            operation.queue = None
         return drained
 
 

@@ -1,7 +1,7 @@
 """What callers ask for: one object for each call, which stands for its caller until it is done.
 
 An operation is in one of three places: waiting (a cancelled caller withdraws it, and it
-never happens), taken along (its caller may go, but it stays), or done (P33).
+never happens), taken along (its caller may go, but it stays), or done (P33, cancelled callers).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import ClassVar, NoReturn, Protocol, TypeAlias, cast
 
 import trio
 
-from .._core._conditions import Condition
-from .._core._holds import Hold
-from .._core._messages import Entry, Kind, Reply, Request, Result
+from .._instance._holds import Hold
+from .._protocol._conditions import Condition
+from .._protocol._messages import Entry, Kind, Reply, Request, Result
 
 
-class Barrier(enum.Enum):
+class ExclusiveKind(enum.Enum):
     """Operations that are not about one key, and travel alone."""
 
     CLEAR = "clear"
     CLEAR_OWN = "clear_on_instance"
-    BUNDLE = "several keys in one step"
+    ATOMIC_BATCH = "several keys in one step"
     FORGET = "forget"
-    INQUIRY = "a question about the namespace"
+    QUERY = "a question about the namespace"
 
 
-class Place(Protocol):
+class Queue(Protocol):
     """Where operations wait."""
 
     def __contains__(self, operation: Operation, /) -> bool:
@@ -47,7 +47,7 @@ class Operation:
     """
 
     #: Nobody waits for it, and it must happen all the same.
-    owed: ClassVar[bool] = False
+    required: ClassVar[bool] = False
 
     # What only a `SpecialOperation` can have: here, so that all others need not carry it.
     condition: Condition | None = None
@@ -55,18 +55,18 @@ class Operation:
     hold: Hold | None = None
     declined: bool = False
 
-    __slots__ = ("cumulative", "folds", "home", "key", "kind", "own", "task", "value")
+    __slots__ = ("cumulative", "folds", "key", "kind", "own", "queue", "task", "value")
 
     # The values it found, once it is done.
     cumulative: int
     own: int
 
-    def __init__(self, kind: Kind | Barrier, key: str = "", value: int = 0) -> None:
+    def __init__(self, kind: Kind | ExclusiveKind, key: str = "", value: int = 0) -> None:
         self.kind = kind
         self.key = key
         self.value = value
         self.folds = kind is Kind.ADD  # with its neighbours, unless the store asks for it alone
-        self.home: Place | None = None  # where it waits, or has waited last
+        self.queue: Queue | None = None  # where it waits, or has waited last
         self.task: trio.lowlevel.Task | None = None
 
     @property
@@ -77,14 +77,14 @@ class Operation:
     @property
     def waits(self) -> bool:
         """Whether it waits to be taken along."""
-        return self.home is not None and self in self.home
+        return self.queue is not None and self in self.queue
 
     def withdraw(self) -> bool:
         """Have it never happen; False if it was taken along."""
-        home = self.home
-        if home is None or not self.waits:
+        queue = self.queue
+        if queue is None or not self.waits:
             return False
-        home.withdraw(self)
+        queue.withdraw(self)
         return True
 
     def done(self, cumulative: int = 0, own: int = 0) -> None:
@@ -135,11 +135,11 @@ reschedule = cast("_Reschedule", trio.lowlevel.reschedule)
 
 
 class SpecialOperation(Operation):
-    """One that has a condition (P35), or begins a hold (P36)."""
+    """One that has a condition (P35, conditions), or begins a hold (P36, guarded release)."""
 
     def __init__(
         self,
-        kind: Kind | Barrier,
+        kind: Kind | ExclusiveKind,
         key: str = "",
         value: int = 0,
         condition: Condition | None = None,
@@ -156,22 +156,22 @@ class SpecialOperation(Operation):
 
 
 class Release(Operation):
-    """The end of a hold: takes its addition back, unless that is void (P36)."""
+    """The end of a hold: takes its addition back, unless that is void (P36, guarded release)."""
 
     __slots__ = ("ends",)
 
-    owed: ClassVar[bool] = True
+    required: ClassVar[bool] = True
 
     def __init__(self, hold: Hold) -> None:
         super().__init__(Kind.ADD, hold.key, -hold.count)
         self.ends = hold
 
 
-class Bundle(SpecialOperation):
-    """Entries for several keys, executed in one step, all or none (P34)."""
+class AtomicBatch(SpecialOperation):
+    """Entries for several keys, executed in one step, all or none (P34, all or none)."""
 
     def __init__(self, entries: Sequence[Entry], hold: Hold | None = None) -> None:
-        super().__init__(Barrier.BUNDLE, hold=hold)
+        super().__init__(ExclusiveKind.ATOMIC_BATCH, hold=hold)
         self.entries = entries
         self.results: Sequence[Result] = ()
         self.behind_counts = False  # what a lax counter had counted before has been sent
@@ -182,13 +182,13 @@ class Bundle(SpecialOperation):
         return any(entry.value or entry.kind is not Kind.ADD for entry in self.entries)
 
 
-class Inquiry(Operation):
+class QueryOperation(Operation):
     """A question about the namespace, which needs no batch."""
 
     __slots__ = ("reply", "request")
 
     def __init__(self, request: Request) -> None:
-        super().__init__(Barrier.INQUIRY)
+        super().__init__(ExclusiveKind.QUERY)
         self.request = request
         self.reply: Reply | None = None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._core._messages import Before, Declined, Entry, Kind
 from .._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
+from .._protocol._messages import ConditionFailed, Entry, Kind, Previous
 
 
-def after(entry: Entry, found: Before | Declined) -> tuple[int, int]:
+def after(entry: Entry, found: Previous | ConditionFailed) -> tuple[int, int]:
     """Return cumulative and own slice after ``entry``, which found these values."""
     cumulative, own = found
-    if isinstance(found, Declined):
+    if isinstance(found, ConditionFailed):
         return cumulative, own
     if entry.kind is Kind.ADD:
         return cumulative + entry.value, own + entry.value

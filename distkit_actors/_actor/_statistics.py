@@ -37,9 +37,9 @@ class CounterStatistics:
     refused_keys: int
     """Lax: keys of which the store had to refuse counts since the start; they are lost."""
     withheld_slices: int
-    """Own slices that wait until the cumulative has room for them (I12)."""
+    """Own slices that wait until the cumulative has room for them (I12, overflow)."""
     stuck_slices: int
-    """Slices of dead instances that wait until the cumulative can do without them (I12).
+    """Slices of dead instances that wait until the cumulative can do without them (I12, overflow).
 
     As far as this instance's last batch looked.
     """

@@ -1,6 +1,6 @@
 """Who wants to hear of which keys, and the tasks that find out for them.
 
-A store that can pushes word of changes; word is a hint to read, and may be lost (P37). So
+A store that can pushes notice of changes; word is a hint to read, and may be lost (P37). So
 a key is read when somebody begins to watch it, when word of it comes, whenever the
 subscription has been made again, and every `_POLL` seconds in any case.
 """
@@ -16,11 +16,11 @@ from typing import Final
 
 import trio
 
-from .._core._messages import MAX_ENTRIES, Before, Entry, Kind, Watch
-from .._core._values import CounterValue
 from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
-from .._stores._contract import Store, Tidings
-from ._operations import Bundle, Inquiry, Operation
+from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
+from .._protocol._values import CounterValue
+from .._stores._contract import Store, Subscription
+from ._operations import AtomicBatch, Operation, QueryOperation
 from ._outcomes import copy_of
 
 logger = logging.getLogger("distkit_actors")
@@ -123,7 +123,7 @@ class Watches:
         prefix: str,
         instance: str,
         ask: Callable[[Operation], Awaitable[tuple[int, int]]],
-        view: Callable[[str, Before], CounterValue],
+        view: Callable[[str, Previous], CounterValue],
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -203,11 +203,11 @@ class Watches:
             await trio.sleep_forever()
 
     async def _listen(self) -> None:
-        async with self._store.tidings(self._prefix) as tidings:
-            if tidings is None:
+        async with self._store.subscribe(self._prefix) as subscription:
+            if subscription is None:
                 await self._go_without()
             else:
-                await self._follow(tidings)
+                await self._follow(subscription)
 
     async def _go_without(self) -> None:
         """Have all read again and again, as often as each may be."""
@@ -218,17 +218,17 @@ class Watches:
         finally:
             self._restless = False
 
-    async def _follow(self, tidings: Tidings) -> None:
+    async def _follow(self, subscription: Subscription) -> None:
         pause, refused = _FIRST_BACKOFF, False
         while True:  # noqa: ASYNC913 - connecting is a checkpoint
             try:
-                await tidings.connect()
+                await subscription.connect()
                 # In this order, so that no change falls between a read and the first word.
                 await self._lease()
                 self.changed(self._watchers)
                 pause, refused = _FIRST_BACKOFF, False
                 while True:
-                    changed = await tidings.wait()
+                    changed = await subscription.wait()
                     self.changed(self._watchers if changed is None else changed)
             except StoreUnavailableError:
                 await trio.sleep(pause * random.uniform(0.5, 1.0))
@@ -249,7 +249,7 @@ class Watches:
 
     async def _lease(self) -> None:
         """Have the store push for a while."""
-        await self._ask(Inquiry(Watch(self.instance, int(_LEASE * 1_000_000))))
+        await self._ask(QueryOperation(Watch(self.instance, int(_LEASE * 1_000_000))))
 
     async def _read(self) -> None:
         """Read what is due: new keys at once, others at most once in a lag."""
@@ -279,12 +279,12 @@ class Watches:
 
     async def _tell(self, keys: Sequence[str]) -> None:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
         """Read keys in one step, and tell who watches them."""
-        bundle = Bundle([Entry(Kind.ADD, key, 0) for key in keys])
+        batch = AtomicBatch([Entry(Kind.ADD, key, 0) for key in keys])
         # What the store refuses is logged by the actor, who goes on trying; the next poll does.
         with suppress(StoreError):
-            await self._ask(bundle)
-        for key, found in zip(keys, bundle.results, strict=False):
-            if isinstance(found, Before):
+            await self._ask(batch)
+        for key, found in zip(keys, batch.results, strict=False):
+            if isinstance(found, Previous):
                 for watcher in self._watchers.get(key, ()):
                     watcher.tell(self._view(key, found))
 

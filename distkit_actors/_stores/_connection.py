@@ -126,12 +126,12 @@ class Connection(ABC):
         return await self._run(self._exchange(command), _LOST)
 
     @property
-    def prompt(self) -> bool:
+    def can_send_nowait(self) -> bool:
         """Whether there is a connection that `begin` can send on."""
         return False
 
     def begin(self, command: bytes) -> None:
-        """Send of a command what goes without waiting; only while it is `prompt`."""
+        """Send of a command what goes without waiting; only while it is `can_send_nowait`."""
         raise NotImplementedError
 
     async def finish(self) -> Answer:
@@ -220,7 +220,7 @@ class Connection(ABC):
 pack: Final = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 
 
-class Opening:
+class CommandPrefix:
     """The first words of many commands, which are written only once."""
 
     __slots__ = ("_count", "_written")

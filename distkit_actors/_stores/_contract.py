@@ -1,8 +1,8 @@
 """What a store must do for a counter.
 
-A store executes requests (`distkit_actors._core._messages`) against the namespace of a
+A store executes requests (`distkit_actors._protocol._messages`) against the namespace of a
 prefix: each atomically, and an `Apply` or `Resume` at most once for each of its seqs.
-`distkit_actors._core._namespace.Namespace` says what each request does; a store either
+`distkit_actors._namespace._namespace.Namespace` says what each request does; a store either
 runs it or does the same by its own means. ``distkit_actors.testing`` has the conformance
 kit that both stores of this package pass.
 """
@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 import trio
 
-from .._core._messages import Reply, Request
 from .._errors import StoreUnavailableError
+from .._protocol._messages import Reply, Request
 
 
 class StoreAwayError(StoreUnavailableError):
@@ -76,7 +76,7 @@ class Link(ABC):
         return ()
 
     @property
-    def prompt(self) -> bool:
+    def can_send_nowait(self) -> bool:
         """Whether there is a connection that `begin` can send on."""
         return False
 
@@ -89,10 +89,10 @@ class Link(ABC):
         raise NotImplementedError
 
 
-class Tidings(ABC):
+class Subscription(ABC):
     """Word of changes in a namespace, as its store pushes it. Used by one task at a time.
 
-    It comes only while a `Watch` is in force, which a link asks for (P37), and it is a hint
+    It comes only while a `Watch` is in force, which a link asks for, and it is a hint
     to read, not a value: of what changed before `connect` has returned, or while the
     subscription was lost, nothing is said. So connect, watch, read everything, then wait.
     """
@@ -120,7 +120,7 @@ class Store(ABC):
     """A place where the counters of any number of prefixes live.
 
     One store object may serve many counters. It holds no task and no connection of its
-    own: what a counter needs lives in the counter's nursery, through `link` and `tidings`.
+    own: what a counter needs lives in the counter's nursery, through `link` and `subscription`.
     """
 
     @abstractmethod
@@ -131,10 +131,10 @@ class Store(ABC):
         clean-up that holds under cancellation.
         """
 
-    def tidings(
+    def subscribe(
         self,
         prefix: str,  # noqa: ARG002 - for stores that can
-    ) -> AbstractAsyncContextManager[Tidings | None]:
+    ) -> AbstractAsyncContextManager[Subscription | None]:
         """Return a context manager around what the store pushes of the namespace of ``prefix``.
 
         It gives None if the store cannot push: then a counter that watches has to ask again

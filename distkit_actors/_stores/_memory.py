@@ -8,10 +8,10 @@ from typing import final
 
 import trio
 
-from .._core._messages import MAX_CHANGED, Reply, Request
-from .._core._namespace import Namespace
 from .._errors import StoreUnavailableError
-from ._contract import Link, Store, Tidings
+from .._namespace._namespace import Namespace
+from .._protocol._messages import MAX_CHANGED, Reply, Request
+from ._contract import Link, Store, Subscription
 
 _MICROSECONDS = 1_000_000
 
@@ -30,7 +30,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._clock = _Clock()
         self._namespaces: dict[str, Namespace] = {}
-        self._tidings: dict[str, list[_MemoryTidings]] = {}
+        self._subscriptions: dict[str, list[_MemorySubscription]] = {}
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
@@ -39,15 +39,15 @@ class MemoryStore(Store):
             yield _MemoryLink(self, prefix)
 
     @asynccontextmanager
-    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
-        """Return word of changes in the namespace of ``prefix``; see `Store.tidings`."""
-        listeners = self._tidings.setdefault(prefix, [])
-        tidings = _MemoryTidings()
-        listeners.append(tidings)
+    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription]:
+        """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`."""
+        listeners = self._subscriptions.setdefault(prefix, [])
+        subscription = _MemorySubscription()
+        listeners.append(subscription)
         try:
-            yield tidings
+            yield subscription
         finally:
-            listeners.remove(tidings)
+            listeners.remove(subscription)
 
     def execute(self, prefix: str, request: Request) -> Reply:
         """Run one request at the current trio time."""
@@ -57,16 +57,16 @@ class MemoryStore(Store):
         reply = namespace.execute(request, int(self._clock.current_time() * _MICROSECONDS))
         changed = namespace.changed
         if changed is None or changed:
-            for tidings in self._tidings.get(prefix, ()):
-                tidings.tell(changed)
+            for subscription in self._subscriptions.get(prefix, ()):
+                subscription.tell(changed)
         return reply
 
     def wipe(self) -> None:
         """Lose everything, as a server does that restarts without persistence."""
         self._namespaces.clear()
-        for listeners in self._tidings.values():
-            for tidings in listeners:
-                tidings.tell(None)
+        for listeners in self._subscriptions.values():
+            for subscription in listeners:
+                subscription.tell(None)
 
     def __repr__(self) -> str:
         return f"<MemoryStore with {len(self._namespaces)} namespaces>"
@@ -125,7 +125,7 @@ class _MemoryLink(Link):
         return True
 
 
-class _MemoryTidings(Tidings):
+class _MemorySubscription(Subscription):
     def __init__(self) -> None:
         self._subscribed = False
         self._untold: frozenset[str] | None = frozenset()  # None: any key

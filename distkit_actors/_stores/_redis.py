@@ -10,19 +10,19 @@ from typing import Final, Literal, Protocol, TypeAlias, cast, final
 import trio
 from redis.asyncio.connection import AbstractConnection
 
-from .._core._messages import Load, Loaded, Reply, Request
 from .._errors import StoreError, StoreUnavailableError
+from .._protocol._messages import Load, Loaded, Reply, Request
 from ._bridge import open_bridge
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, Opening, pack
-from ._contract import Link, Store, StoreAwayError, Tidings
+from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, MakeConnection, pack
+from ._contract import Link, Store, StoreAwayError, Subscription
 from ._credentials import CredentialProvider, Credentials
 from ._error_lines import NO_COMMAND
-from ._redis_tidings import RedisTidings
+from ._redis_subscription import RedisSubscription
 from ._redis_urls import read_url
-from ._refusals import ends_connection, mapped
+from ._reply_errors import ends_connection, to_store_error
 from ._scripts import load_scripts
 from ._stream import open_stream
-from ._wire import Names, decode, encode
+from ._wire import KeyNames, decode, encode
 
 _OLDEST: Final = (6, 2)
 
@@ -98,19 +98,19 @@ class RedisStore(Store):
     async def link(self, prefix: str) -> AsyncGenerator[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
         async with self._connection() as connection:
-            names = Names(prefix)
+            names = KeyNames(prefix)
             yield _RedisLink(
                 connection, names, self._response_timeout, self._now, self._credentials
             )
 
     @asynccontextmanager
-    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings]:
-        """Return word of changes in the namespace of ``prefix``; see `Store.tidings`.
+    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription]:
+        """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`.
 
         It has a connection of its own: one that is subscribed can run no scripts.
         """
         async with self._connection() as connection:
-            yield RedisTidings(connection, Names(prefix).channel)
+            yield RedisSubscription(connection, KeyNames(prefix).channel)
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         open_connection = _TRANSPORTS[self._transport]
@@ -124,7 +124,7 @@ class _RedisLink(Link):
     def __init__(
         self,
         connection: Connection,
-        names: Names,
+        names: KeyNames,
         patience: float,
         now: Callable[[], int] | None,
         credentials: Credentials,
@@ -139,7 +139,7 @@ class _RedisLink(Link):
         self._patience = patience
         self._now = now
         self._checked = False
-        self._openings: dict[tuple[str, str], Opening] = {}  # by script and instance
+        self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
         self._begun: bytes | None = None  # the command that `begin` has sent
         self._loading = False  # a cursor of this very connection is in use
 
@@ -156,7 +156,7 @@ class _RedisLink(Link):
                 self._checked = True
         except ErrorReplyError as error:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise mapped(error) from None
+            raise to_store_error(error) from None
         except StoreError:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
@@ -174,7 +174,7 @@ class _RedisLink(Link):
         except ErrorReplyError as error:
             if ends_connection(error, 1):
                 await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise mapped(error) from None
+            raise to_store_error(error) from None
         return () if evicts is None else (evicts,)
 
     @property
@@ -182,8 +182,8 @@ class _RedisLink(Link):
         return self._patience
 
     @property
-    def prompt(self) -> bool:
-        return self._connection.prompt and self._version == self._credentials.version
+    def can_send_nowait(self) -> bool:
+        return self._connection.can_send_nowait and self._version == self._credentials.version
 
     def begin(self, request: Request) -> None:
         self._begun = self._command(request)
@@ -210,7 +210,7 @@ class _RedisLink(Link):
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
                 await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise mapped(error) from None
+            raise to_store_error(error) from None
         try:
             reply = decode(cast("Sequence[bytes]", answer))
         except Exception as error:
@@ -238,7 +238,7 @@ class _RedisLink(Link):
                 await self.connect()  # there are proxies that close the connection for it
             except ErrorReplyError as refused:
                 error = refused
-                if isinstance(mapped(error), StoreAwayError):
+                if isinstance(to_store_error(error), StoreAwayError):
                     self._loads = True
                     raise
             else:
@@ -278,7 +278,7 @@ class _RedisLink(Link):
             time = b"" if self._now is None else b"%d" % self._now()  # none: the server's own
             keys = self._names.keys(request.instance)
             words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys)
-            opening = Opening((*words, time, request.instance.encode()))
+            opening = CommandPrefix((*words, time, request.instance.encode()))
             self._openings[name, request.instance] = opening
         return opening.pack(tuple(arguments))
 

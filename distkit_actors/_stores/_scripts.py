@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 #: One for each kind of request.
-SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "survey", "watch")
+SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch")
 
 _INCLUDE: Final = "--@include "
 
@@ -28,7 +28,7 @@ def load_scripts() -> Mapping[str, Script]:
 
 
 def _load(name: str) -> Script:
-    folder = resources.files("distkit_actors._stores") / "lua"
+    folder = resources.files("distkit_actors._namespace") / "lua"
     lines: list[str] = []
     for line in (folder / f"{name}.lua").read_text("utf-8").splitlines():
         if line.startswith(_INCLUDE):

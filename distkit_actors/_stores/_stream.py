@@ -65,12 +65,12 @@ class StreamConnection(Connection):
         return await self._receive()
 
     @property
-    def prompt(self) -> bool:
+    def can_send_nowait(self) -> bool:
         """Whether there is a connection that can be sent on without waiting: not through TLS."""
         return isinstance(self._stream, _Socket)
 
     def begin(self, command: bytes) -> None:
-        """Send of a command what goes without waiting; only while it is `prompt`."""
+        """Send of a command what goes without waiting; only while it is `can_send_nowait`."""
         assert isinstance(self._stream, _Socket)
         self._unsent = command[self._stream.send_nowait(command) :]
 

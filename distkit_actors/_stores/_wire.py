@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from .._core._messages import (
+from .._protocol._messages import (
+    Applied,
     Apply,
-    Before,
+    ConditionFailed,
     Conflict,
-    Declined,
-    Done,
     Entry,
     Journal,
     Kind,
@@ -23,17 +22,18 @@ from .._core._messages import (
     MustResume,
     Open,
     Opened,
-    Pace,
     Peek,
     Peeked,
+    Periods,
+    Previous,
+    Query,
+    QueryPage,
+    Rejection,
     Reply,
     Request,
     Result,
     Resume,
     Stale,
-    Survey,
-    Surveyed,
-    Verdict,
     Watch,
     Watched,
 )
@@ -44,11 +44,11 @@ _FORGET: Final = Kind.FORGET
 _FLAG: Final = (b"0", b"1")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _FOLDED: Final = b"&"
-_SIGNS: Final = (Verdict.REFUSED, Verdict.UNDONE, Verdict.SPLIT, Verdict.MOVED)
+_SIGNS: Final = (Rejection.REFUSED, Rejection.UNDONE, Rejection.SPLIT, Rejection.MOVED)
 _VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
 
 
-class Names:
+class KeyNames:
     """The names of a namespace's Redis keys.
 
     They share one hash tag, ``p.`` and the prefix up to its first ``}``, so that they live
@@ -62,7 +62,7 @@ class Names:
         base = f"dk:{{p.{prefix}}}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + b"i:"
-        self.channel = base + b"c"  # where changes are announced (P37); not a key
+        self.channel = base + b"c"  # where changes are announced (P37, notifications); not a key
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""
@@ -75,7 +75,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
         case Apply():
             return "apply", [
                 *_session(request),
-                b"w" if request.whole else _FLAG[request.leave],
+                b"w" if request.atomic else _FLAG[request.leave],
                 b"%d" % request.budget,
                 b"%d" % request.follows,
                 *_entries(request.entries),
@@ -88,7 +88,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 b"%d" % request.expected,
                 b"%d" % request.born,
                 _FLAG[request.inherit],
-                *_pace(request.pace),
+                *_periods(request.periods),
                 _FLAG[request.refuse],
             ]
         case Load():
@@ -104,9 +104,9 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
             for key, epoch in request.moves:
                 words += (key.encode(), b"%d" % epoch)
             return "resume", words + _entries(request.claims)
-        case Survey():
-            words = [request.topic.value.encode(), request.key.encode(), request.cursor.encode()]
-            return "survey", words
+        case Query():
+            words = [request.kind.value.encode(), request.key.encode(), request.cursor.encode()]
+            return "query", words
         case Watch():
             return "watch", [b"%d" % request.lease]
 
@@ -116,13 +116,13 @@ def _session(request: Apply | Resume) -> tuple[bytes, ...]:
         b"%d" % request.incarnation,
         b"%d" % request.seq,
         b"%d" % request.known,
-        *_pace(request.pace),
+        *_periods(request.periods),
     )
 
 
 @lru_cache
-def _pace(pace: Pace) -> tuple[bytes, ...]:
-    return b"%d" % pace.threshold, b"%d" % pace.interval, b"%d" % pace.retention
+def _periods(periods: Periods) -> tuple[bytes, ...]:
+    return b"%d" % periods.threshold, b"%d" % periods.interval, b"%d" % periods.retention
 
 
 def _entries(entries: Iterable[Entry]) -> list[bytes]:
@@ -167,18 +167,18 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
         case [b"surveyed", cursor, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
             found = [(name.decode(), int(number), flag == b"1") for name, number, flag in triples]
-            return Surveyed(cursor.decode(), found)
+            return QueryPage(cursor.decode(), found)
         case _:
             raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
 
 
-def _done(reply: Sequence[bytes]) -> Done:
+def _done(reply: Sequence[bytes]) -> Applied:
     at, again, results = reply[1].split(b"|")
     if len(reply) == 2:
-        return Done(int(at), _results(results), again=again == b"1")
+        return Applied(int(at), _results(results), again=again == b"1")
     backlog, stuck = reply[2:4]
     journal = _journal(reply[4:])
-    return Done(int(at), _results(results), journal, backlog == b"1", int(stuck), again == b"1")
+    return Applied(int(at), _results(results), journal, backlog == b"1", int(stuck), again == b"1")
 
 
 def _results(text: bytes) -> tuple[Result, ...]:
@@ -190,15 +190,15 @@ def _results(text: bytes) -> tuple[Result, ...]:
         return (_VERDICTS.get(text) or _values(text),)
     if _VERDICTS.keys().isdisjoint(results) and b"?" not in text:
         numbers = map(int, text.replace(b";", b",").split(b","))
-        return tuple(map(Before, numbers, numbers))
+        return tuple(map(Previous, numbers, numbers))
     return tuple(_VERDICTS.get(result) or _values(result) for result in results)
 
 
-def _values(text: bytes) -> Before | Declined:
+def _values(text: bytes) -> Previous | ConditionFailed:
     cumulative, own = text.split(b",")
     if own.endswith(b"?"):
-        return Declined(int(cumulative), int(own[:-1]))
-    return Before(int(cumulative), int(own))
+        return ConditionFailed(int(cumulative), int(own[:-1]))
+    return Previous(int(cumulative), int(own))
 
 
 def _journal(words: Sequence[bytes]) -> Journal:

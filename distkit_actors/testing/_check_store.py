@@ -14,7 +14,7 @@ from . import _checks_push as push
 from . import _checks_requests as requests
 from . import _checks_several as several
 from . import _checks_time as time
-from ._witness import Witness
+from ._reply_validator import ReplyValidator
 
 #: Seconds that no check takes unless it hangs.
 _PATIENCE: Final = 20.0
@@ -102,12 +102,12 @@ async def check_store(  # noqa: ASYNC910 - the checks have checkpoints
     """
     for check in CHECKS:
         made = make_store()
-        witness = Witness(made if isinstance(made, Store) else await made)
+        validator = ReplyValidator(made if isinstance(made, Store) else await made)
         try:
             with trio.fail_after(_PATIENCE):
-                await check(witness)
+                await check(validator)
         except Exception as error:  # noqa: BLE001 - whatever it is, the store caused it
-            failure = _failure(error, witness.complaint)
+            failure = _failure(error, validator.complaint)
             failure.add_note(f"in check {check_name(check)!r} of check_store: {check.__doc__}")
             raise failure from (None if failure is error else error)
 

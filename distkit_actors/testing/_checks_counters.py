@@ -8,11 +8,11 @@ from typing import Final
 
 import trio
 
-from .._core._values import INT64_MAX, INT64_MIN
+from .._counters._counter import InstanceAwareCounter
+from .._counters._lax import LaxInstanceAwareCounter
+from .._counters._strict import StrictInstanceAwareCounter
 from .._errors import CounterOverflowError
-from .._faces._counter import InstanceAwareCounter
-from .._faces._lax import LaxInstanceAwareCounter
-from .._faces._strict import StrictInstanceAwareCounter
+from .._protocol._values import INT64_MAX, INT64_MIN
 from .._stores._contract import Store
 from ._driver import LONG, fresh, joined, move, put, same
 

@@ -9,19 +9,19 @@ from typing import Final
 
 import trio
 
-from .._core._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
-from .._core._messages import (
+from .._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
+from .._protocol._messages import (
     MAX_JOURNAL,
     MAX_PURGE,
-    Before,
-    Declined,
-    Done,
+    Applied,
+    ConditionFailed,
     MustResume,
+    Previous,
+    QueryKind,
+    Rejection,
     Result,
-    Topic,
-    Verdict,
 )
-from .._core._values import INT64_MAX, INT64_MIN
+from .._protocol._values import INT64_MAX, INT64_MIN
 from .._stores._contract import Store
 from ._driver import (
     LONG,
@@ -74,24 +74,24 @@ async def whole_batches_stand_or_fall(store: Store) -> None:
         await a.batch(add("k", 5), add("mine", -4), add("void", 2))
         entries = [add("k", 1), add("full", 1), add("mine", 4), add("new", 9), put("void", 0)]
         entries += [put("full", 1), read("k"), only(add("k2", 1), Eq(5))]
-        results = await a.batch(*entries, whole=True)
-        verdicts = [Verdict.UNDONE] * len(entries)
-        verdicts[1] = verdicts[5] = Verdict.REFUSED
+        results = await a.batch(*entries, atomic=True)
+        verdicts = [Rejection.UNDONE] * len(entries)
+        verdicts[1] = verdicts[5] = Rejection.REFUSED
         same(answers(results), answers(verdicts), "a whole batch with entries that do not fit")
         keys = ("k", "full", "mine", "new", "void", "k2")
         expected = [(105, 5), (INT64_MAX, 0), (-4, -4), (0, 0), (5, 2), (0, 0)]
         same(await a.values(*keys), expected, "after it")
         # The instance and the store believe the same of every slice.
-        results = await a.batch(*(add(key, 1) for key in keys if key != "full"), whole=True)
-        befores = [Before(*pair) for pair in expected if pair != (INT64_MAX, 0)]
+        results = await a.batch(*(add(key, 1) for key in keys if key != "full"), atomic=True)
+        befores = [Previous(*pair) for pair in expected if pair != (INT64_MAX, 0)]
         same(answers(results), answers(befores), "a whole batch that fits")
         expected = [(106, 6), (INT64_MAX, 0), (-3, -3), (1, 1), (6, 3), (1, 1)]
         same(await a.values(*keys), expected, "after all")
         same(await b.values("void", "mine"), [(6, 3), (-3, 0)], "as another sees it")
-        results = await a.batch(move("k", 7), only(move("j", 1), Ne(0)), move("l"), whole=True)
+        results = await a.batch(move("k", 7), only(move("j", 1), Ne(0)), move("l"), atomic=True)
         same(
             answers(results),
-            answers([Before(106, 6), Declined(0, 0), Before(0, 0)]),
+            answers([Previous(106, 6), ConditionFailed(0, 0), Previous(0, 0)]),
             "moves as a whole",
         )
         same(await b.values("k", "j", "l"), [(7, 0), (0, 0), (0, 0)], "after moves as a whole")
@@ -102,8 +102,8 @@ async def what_is_undone_was_never_made(store: Store) -> None:
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await b.batch(put("full", INT64_MAX))
         await a.batch(add("k", 5))
-        results = await a.batch(add("k", -5), add("full", 1), add("new", 1), whole=True)
-        same(Verdict.REFUSED in results, True, "a whole batch that does not fit is refused")
+        results = await a.batch(add("k", -5), add("full", 1), add("new", 1), atomic=True)
+        same(Rejection.REFUSED in results, True, "a whole batch that does not fit is refused")
         async with joined(store, prefix, a.name, inherit=True) as heir:
             held = {key: piece.value for key, piece in heir.session.slices.items()}
             same(held, {"k": 5}, "what an heir finds")
@@ -129,22 +129,27 @@ async def conditions_are_decided_in_order(store: Store) -> None:
             only(add("new", 0), Ne(0)),
             only(add("other", -2), Le(0)),
         )
-        expected: list[Result] = [Before(11, 1), Declined(14, 4), Declined(0, 0), Before(14, 4)]
+        expected: list[Result] = [
+            Previous(11, 1),
+            ConditionFailed(14, 4),
+            ConditionFailed(0, 0),
+            Previous(14, 4),
+        ]
         expected += [
-            Before(5, 5),
-            Declined(3, 3),
-            Declined(INT64_MAX, 0),
-            Declined(0, 0),
-            Before(0, 0),
+            Previous(5, 5),
+            ConditionFailed(3, 3),
+            ConditionFailed(INT64_MAX, 0),
+            ConditionFailed(0, 0),
+            Previous(0, 0),
         ]
         same(answers(results), answers(expected), "a batch with conditions")
         same(await a.values("k", "j", "other"), [(3, 3), (0, 0), (-2, -2)], "after conditions")
-        reply = expect(Done, await b.send(b.compose()), "a heartbeat")
+        reply = expect(Applied, await b.send(b.compose()), "a heartbeat")
         moved = [key for key, _ in reply.journal.moves] if reply.journal else []
         same(moved, ["k"], "moves told, of those that were decided")
         b.take(reply)
         results = await a.batch(only(add("full", 1), Eq(INT64_MAX)))
-        same(answers(results), [Verdict.REFUSED], "an add past the end whose condition holds")
+        same(answers(results), [Rejection.REFUSED], "an add past the end whose condition holds")
 
 
 async def conditions_are_exact(store: Store) -> None:
@@ -158,7 +163,7 @@ async def conditions_are_exact(store: Store) -> None:
                 entries = [only(add(key, 0), kind(n), of_own=of_own) for kind, n in cases]
                 results = await a.batch(*entries)
                 for (kind, number), result in zip(cases, results, strict=True):
-                    wanted = Before if _MEANINGS[kind](current, number) else Declined
+                    wanted = Previous if _MEANINGS[kind](current, number) else ConditionFailed
                     what = f"{current} {kind.__name__} {number}, own slice: {of_own}"
                     same(type(result), wanted, what)
 
@@ -168,16 +173,16 @@ async def verdicts_are_remembered(store: Store) -> None:
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await a.batch(add("k", 1))
         await b.batch(add("k", 5), move("gone", 1))
-        for entries, whole in (
+        for entries, atomic in (
             ((only(add("k", 1), Gt(6)), guarded(add("gone", -1)), forget(b.name)), False),
             ((add("full", INT64_MAX), only(put("k", 3), Eq(9))), True),
             ((add("full", 1), add("k", 1), only(put("j", 3), Eq(9))), True),
             ((only(move("k", 9), Ge(0)), only(move("j", 9), Gt(0))), True),
         ):
-            request = a.compose(*entries, whole=whole)
-            first = expect(Done, await a.send(request), "a batch")
+            request = a.compose(*entries, atomic=atomic)
+            first = expect(Applied, await a.send(request), "a batch")
             await b.batch(add("k", 1))
-            again = expect(Done, await a.send(request), "a batch that was repeated")
+            again = expect(Applied, await a.send(request), "a batch that was repeated")
             said = (again.at, answers(again.results))
             same(said, (first.at, answers(first.results)), "the answer to a repeated batch")
             a.take(first)
@@ -194,8 +199,8 @@ async def guards_stop_what_is_void(store: Store) -> None:
         entries = [guarded(add("k", -5)), guarded(add("j", -5)), guarded(put("put", 2))]
         entries += [guarded(add("mine", -1)), read("k")]
         results = await a.batch(*entries)
-        moved = Verdict.MOVED
-        expected: list[Result] = [moved, Before(6, 5), moved, Before(5, 5), Before(7, 0)]
+        moved = Rejection.MOVED
+        expected: list[Result] = [moved, Previous(6, 5), moved, Previous(5, 5), Previous(7, 0)]
         same(answers(results), answers(expected), "guarded entries after moves")
         keys = ("k", "j", "put", "mine")
         values = [(7, 0), (1, 0), (0, 0), (4, 4)]
@@ -203,21 +208,25 @@ async def guards_stop_what_is_void(store: Store) -> None:
         results = await a.batch(*(guarded(add(key, 2)) for key in ("k", "put", "mine")))
         same(
             answers(results),
-            answers([Before(7, 0), Before(0, 0), Before(4, 4)]),
+            answers([Previous(7, 0), Previous(0, 0), Previous(4, 4)]),
             "once it has heard",
         )
         # Its own moves it knows, from the answer.
         await a.batch(move("mine", 3))
         results = await a.batch(guarded(add("mine", 1)))
-        same(answers(results), answers([Before(3, 3)]), "a guarded entry after an own move")
+        same(answers(results), answers([Previous(3, 3)]), "a guarded entry after an own move")
         await b.batch(clear())
         results = await a.batch(guarded(add("k", -2)), guarded(add("never", -2)), read("k"))
         same(
-            answers(results), answers([moved, moved, Before(0, 0)]), "guarded entries after a clear"
+            answers(results),
+            answers([moved, moved, Previous(0, 0)]),
+            "guarded entries after a clear",
         )
         results = await a.batch(only(guarded(add("k", 1)), Eq(0)), only(guarded(read("k")), Eq(9)))
         same(
-            answers(results), answers([Before(0, 0), Declined(1, 1)]), "a condition behind a guard"
+            answers(results),
+            answers([Previous(0, 0), ConditionFailed(1, 1)]),
+            "a condition behind a guard",
         )
 
 
@@ -230,15 +239,15 @@ async def guards_look_beyond_what_is_told(store: Store) -> None:
             await b.batch(*map(move, keys[start : start + MAX_JOURNAL]))
         await b.batch(move("k", 7))
         request = a.compose(guarded(add("k", -5)), guarded(add("kept", -1)))
-        news = a.take(expect(Done, await a.send(request), "a batch after many moves"))
-        results = news.results or ()
-        same(answers(results), answers([Verdict.MOVED, Before(5, 5)]), "guarded entries")
-        assert "k" in news.epochs, "a guarded entry was stopped by a move, and it was not told"
+        update = a.take(expect(Applied, await a.send(request), "a batch after many moves"))
+        results = update.results or ()
+        same(answers(results), answers([Rejection.MOVED, Previous(5, 5)]), "guarded entries")
+        assert "k" in update.epochs, "a guarded entry was stopped by a move, and it was not told"
         same(await b.values("k", "kept"), [(7, 7), (4, 0)], "after guarded entries")
         # It still does not know all, and is told so.
         await a.batch()
         results = await a.batch(guarded(add("k", 1)))
-        same(answers(results), answers([Before(7, 0)]), "once it has heard")
+        same(answers(results), answers([Previous(7, 0)]), "once it has heard")
 
 
 # -------------------------------------------------------------------------------- forget
@@ -258,27 +267,27 @@ async def the_forgotten_are_dead(store: Store) -> None:
         # An id may look like a key, or like anything.
         others = [forget(name) for name in ("void", "nobody", ":inc", ":", prefix)]
         results = await a.batch(read("k"), forget(b.name), read("k"), *others)
-        expected = [Before(106, 1), Before(0, 3), Before(101, 1)]
+        expected = [Previous(106, 1), Previous(0, 3), Previous(101, 1)]
         same(
             answers(results),
-            answers(expected + [Before(0, 0)] * len(others)),
+            answers(expected + [Previous(0, 0)] * len(others)),
             "a batch that forgets",
         )
         values = [(101, 1), (0, 0), (1, 1)]
         same(await a.values("k", "negative", "void"), values, "after it")
-        same(list(await a.batch(forget(b.name))), [Before(0, 0)], "forgotten once more")
-        same(list(await a.batch(forget(a.name))), [Verdict.REFUSED], "forgetting oneself")
+        same(list(await a.batch(forget(b.name))), [Previous(0, 0)], "forgotten once more")
+        same(list(await a.batch(forget(a.name))), [Rejection.REFUSED], "forgetting oneself")
         same(await a.values("k"), [(101, 1)], "after that was refused")
 
         request = b.compose(add("k", 1))
         reply = expect(MustResume, await b.send(request), "a batch of one who was forgotten")
         same(reply.recorded, request.seq - 1, "the last seq recorded")
         b.take(reply)
-        same(list(await b.batch(add("k", 1))), [Before(106, 5)], "the first batch back")
+        same(list(await b.batch(add("k", 1))), [Previous(106, 5)], "the first batch back")
         values = [(107, 6), (-4, -4), (1, 0)]
         same(await b.values("k", "negative", "void"), values, "after the return")
         await b.batch(put("k", 0), put("negative", 0))
-        same(list(await a.batch(forget(b.name))), [Before(0, 0)], "one without slices, forgotten")
+        same(list(await a.batch(forget(b.name))), [Previous(0, 0)], "one without slices, forgotten")
         expect(MustResume, await b.send(b.compose()), "a batch of one without slices, forgotten")
 
 
@@ -309,7 +318,7 @@ async def forgetting_is_bounded(store: Store) -> None:
 
 async def _forgotten(client: Client, name: str) -> tuple[int, int]:
     (result,) = await client.batch(forget(name), budget=0)
-    assert isinstance(result, Before), f"{result!r} for one who was to be forgotten"
+    assert isinstance(result, Previous), f"{result!r} for one who was to be forgotten"
     return result
 
 
@@ -320,7 +329,7 @@ async def surveys_tell_who_has_what(store: Store) -> None:
     """Of each key the slices that count, and every key with a sum; and they change nothing."""
     prefix = fresh()
     async with joined(store, prefix) as a:
-        same(await a.survey(Topic.KEYS), {}, "keys of an empty namespace")
+        same(await a.query(QueryKind.KEYS), {}, "keys of an empty namespace")
         same(await a.slices("k"), {}, "slices of a key that nobody counts")
         async with joined(store, prefix, "ü:{}* ") as b, joined(store, prefix) as c:
             await a.batch(add("k", INT64_MAX), add("void", 1), add("zero", 4), add("gone", 3))
@@ -331,15 +340,17 @@ async def surveys_tell_who_has_what(store: Store) -> None:
             for key, expected in slices.items():
                 same(await c.slices(key), expected, f"slices of {key!r}")
             keys = {"k": (-1, True), "void": (7, True), "a\n\0🦆": (2, True)}
-            same(await b.survey(Topic.KEYS), keys, "keys")
+            same(await b.query(QueryKind.KEYS), keys, "keys")
             # Whoever looks hears of no moves by it, and need not be known.
-            done = expect(Done, await a.send(a.compose()), "a heartbeat")
+            done = expect(Applied, await a.send(a.compose()), "a heartbeat")
             moves = dict(done.journal.moves) if done.journal else {}
             same(set(moves), {"void", "gone"}, "moves told after surveys")
             a.take(done)
             c.name = "stranger"
-            same(await c.survey(Topic.KEYS), keys, "keys told to a stranger")
-            same(set(await c.survey(Topic.INSTANCES)), {a.name, b.name, c.session.instance}, "who")
+            same(await c.query(QueryKind.KEYS), keys, "keys told to a stranger")
+            same(
+                set(await c.query(QueryKind.INSTANCES)), {a.name, b.name, c.session.instance}, "who"
+            )
 
 
 async def surveys_tell_who_is_there(store: Store) -> None:
@@ -353,12 +364,12 @@ async def surveys_tell_who_is_there(store: Store) -> None:
         await gone.batch(add("k", 1))
         gone.take(await gone.send(gone.compose(put("k", 0), leave=True)))
         await mortal.batch(add("k", 5))
-        rows = await a.survey(Topic.INSTANCES)
+        rows = await a.query(QueryKind.INSTANCES)
         same({name: alive for name, (_, alive) in rows.items()}, _alive(a, mortal), "at first")
         for _ in range(_LOOKS):
             await trio.sleep(_WAIT / _LOOKS)
-            await mortal.survey(Topic.INSTANCES)
-        rows = await a.survey(Topic.INSTANCES)
+            await mortal.query(QueryKind.INSTANCES)
+        rows = await a.query(QueryKind.INSTANCES)
         alive = {a.name: True, mortal.name: False}
         same({name: lives for name, (_, lives) in rows.items()}, alive, "after its threshold")
         age = rows[mortal.name][0]
@@ -366,11 +377,11 @@ async def surveys_tell_who_is_there(store: Store) -> None:
         assert least <= age <= most, f"{age} µs since a sign of life, in over {_WAIT} s of silence"
         same(await a.slices("k"), {mortal.name: 5}, "slices of the dead, not reaped yet")
         await a.batch(read("k"))
-        rows = await a.survey(Topic.INSTANCES)
+        rows = await a.query(QueryKind.INSTANCES)
         same({name: lives for name, (_, lives) in rows.items()}, _alive(a), "after reaping")
         same(await a.slices("k"), {}, "slices after reaping")
         await mortal.batch()
-        rows = await a.survey(Topic.INSTANCES)
+        rows = await a.query(QueryKind.INSTANCES)
         same({name: lives for name, (_, lives) in rows.items()}, _alive(a, mortal), "returned")
         assert rows[mortal.name][0] < least, "the age of one who was just heard"
 
@@ -386,15 +397,15 @@ async def surveys_come_in_pages(store: Store) -> None:
     async with joined(store, fresh()) as a:
         for start in range(0, many, MAX_PURGE):
             await a.batch(*(put(key, 1) for key in keys[start : start + MAX_PURGE]))
-        _same_names(await a.survey(Topic.KEYS), keys, "keys")
+        _same_names(await a.query(QueryKind.KEYS), keys, "keys")
         names = [a.name]
         await a.batch(put("k", 3))
         for number in range(_CROWD):
-            other = Client(a.link, f"{a.name} {number}", a.session.pace)
+            other = Client(a.link, f"{a.name} {number}", a.session.periods)
             await other.register()
             await other.batch(put("k", number + 1))
             names.append(other.name)
-        _same_names(await a.survey(Topic.INSTANCES), names, "instances")
+        _same_names(await a.query(QueryKind.INSTANCES), names, "instances")
         slices = await a.slices("k")
         _same_names(slices, names, "slices")
         same(sum(slices.values()), await a.total("k"), "the sum of the slices")

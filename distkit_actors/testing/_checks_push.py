@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from .._core._conditions import Ge
-from .._core._messages import Entry, Watch, Watched
-from .._core._timing import MICROSECONDS
-from .._core._values import CounterValue
-from .._stores._contract import Store, Tidings
+from .._protocol._conditions import Ge
+from .._protocol._liveness import MICROSECONDS
+from .._protocol._messages import Entry, Watch, Watched
+from .._protocol._values import CounterValue
+from .._stores._contract import Store, Subscription
 from ._checks_counters import lax_counter, strict_counter
 from ._driver import LONG, add, clear, expect, fresh, joined, move, put, same
 
@@ -19,13 +19,13 @@ _SOON = 2.0
 async def changes_are_told(store: Store) -> None:
     """While somebody watches, every kind of change is told, and one that is not is no change."""
     prefix = fresh()
-    async with store.tidings(prefix) as tidings, joined(store, prefix) as client:
-        if tidings is None:  # it cannot push: counters poll, as the other check sees
+    async with store.subscribe(prefix) as subscription, joined(store, prefix) as client:
+        if subscription is None:  # it cannot push: counters poll, as the other check sees
             await trio.lowlevel.checkpoint()
             return
-        await tidings.connect()
+        await subscription.connect()
         lease = Watch(client.name, int(LONG * MICROSECONDS))
-        expect(Watched, await client.send(lease), "asking for word of changes")
+        expect(Watched, await client.send(lease), "asking for notice of changes")
         entries: dict[str, Entry] = {
             "an addition": add("k", 2),
             "a replacement": put("k", 5),
@@ -35,14 +35,14 @@ async def changes_are_told(store: Store) -> None:
         }
         for what, entry in entries.items():
             await client.batch(entry)
-            await _told(tidings, "k", what)
+            await _told(subscription, "k", what)
 
 
-async def _told(tidings: Tidings, key: str, what: str) -> None:
+async def _told(subscription: Subscription, key: str, what: str) -> None:
     """Fail if word of a change does not come soon."""
     with trio.move_on_after(_SOON):
         while True:
-            changed = await tidings.wait()
+            changed = await subscription.wait()
             if changed is None or key in changed:
                 return
     raise AssertionError(f"of {what} nothing was told for {_SOON} seconds")

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import trio
 
-from .._core._messages import (
+from .._instance._session import Phase
+from .._protocol._messages import (
     MAX_ENTRIES,
     MAX_MOVES,
-    Before,
+    Applied,
     Conflict,
-    Done,
     Kind,
     Load,
     MustResume,
@@ -19,13 +19,13 @@ from .._core._messages import (
     Opened,
     Peek,
     Peeked,
+    Previous,
+    Rejection,
     Result,
     Resume,
     Stale,
-    Verdict,
 )
-from .._core._session import Phase
-from .._core._values import INT64_MAX
+from .._protocol._values import INT64_MAX
 from .._stores._contract import Store
 from ._driver import (
     Client,
@@ -56,7 +56,7 @@ async def entries_run_in_order(store: Store) -> None:
         entries += [read("k"), put("k", 0), read("k"), read("j")]
         befores = [(0, 0), (0, 0), (5, 5), (5, 5), (3, 3), (3, 3), (10, 10), (10, 10), (0, 0)]
         befores += [(1, 1)]
-        same(list(await a.batch(*entries)), [Before(*pair) for pair in befores], "a batch")
+        same(list(await a.batch(*entries)), [Previous(*pair) for pair in befores], "a batch")
         same(await a.values("k", "j"), [(0, 0), (1, 1)], "after the batch")
 
 
@@ -69,8 +69,14 @@ async def bad_entries_harm_nobody(store: Store) -> None:
             *(add("x", 1), add("full", 1), put("y", 2), put("full", 3), add("wide", 1)),
             *(move("z", 4), add("new", INT64_MAX), read("full")),
         )
-        expected = [Before(0, 0), Verdict.REFUSED, Before(0, 0), Verdict.REFUSED, Verdict.REFUSED]
-        expected += [Before(0, 0), Before(0, 0), Before(INT64_MAX, 0)]
+        expected = [
+            Previous(0, 0),
+            Rejection.REFUSED,
+            Previous(0, 0),
+            Rejection.REFUSED,
+            Rejection.REFUSED,
+        ]
+        expected += [Previous(0, 0), Previous(0, 0), Previous(INT64_MAX, 0)]
         same(list(results), expected, "a batch with bad entries")
         values = await a.values("x", "full", "y", "wide", "z", "new")
         after = [(1, 1), (INT64_MAX, 0), (2, 2), (INT64_MAX - 1, INT64_MAX), (4, 4)]
@@ -82,7 +88,7 @@ async def folds_are_split_near_the_limits(store: Store) -> None:
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await b.batch(put("k", INT64_MAX), put("j", 1000))
         results = await a.batch(add("k", -1, folded=True), add("j", -1, folded=True))
-        same(list(results), [Verdict.SPLIT, Before(1000, 0)], "folded entries")
+        same(list(results), [Rejection.SPLIT, Previous(1000, 0)], "folded entries")
         same(await a.values("k", "j"), [(INT64_MAX, 0), (999, -1)], "after folded entries")
 
 
@@ -92,7 +98,7 @@ async def a_slice_nobody_counts_is_none(store: Store) -> None:
         await a.batch(put("full", INT64_MAX), put("k", 5), put("j", 5), put("i", 5))
         await b.batch(move("full"), move("k", 7), move("j", 7), move("i", 7))
         results = await a.batch(add("full", 1), add("k", 1), put("j", 2), move("i", 3))
-        same(list(results), [Before(0, 0), *[Before(7, 0)] * 3], "entries of a late one")
+        same(list(results), [Previous(0, 0), *[Previous(7, 0)] * 3], "entries of a late one")
         values = await a.values("full", "k", "j", "i")
         same(values, [(1, 1), (8, 1), (9, 2), (3, 3)], "after a late one's entries")
 
@@ -102,7 +108,7 @@ async def a_thousand_entries(store: Store) -> None:
     keys = [f"key {number}" for number in range(MAX_ENTRIES)]
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         results = await a.batch(*(add(key, number + 1) for number, key in enumerate(keys)))
-        same(list(results), [Before(0, 0)] * len(keys), "1000 adds")
+        same(list(results), [Previous(0, 0)] * len(keys), "1000 adds")
         values = await b.values(*keys)
         same(values, [(number + 1, 0) for number in range(len(keys))], "1000 reads")
         await a.skip()
@@ -131,12 +137,12 @@ async def repeats_get_the_first_answer(store: Store) -> None:
         for entry, own in ((add("k", 5), 5), (put("k", 9), 9), (move("k", 3), 3), (clear(), 0)):
             await b.batch(put("full", INT64_MAX), put("high", INT64_MAX))
             request = a.compose(add("full", 1), add("high", -1, folded=True), entry)
-            first = expect(Done, await a.send(request), "a batch")
+            first = expect(Applied, await a.send(request), "a batch")
             await b.batch(add("k", 100), put("full", 1), put("high", 1))
             others = others + 100 if entry.kind in (Kind.ADD, Kind.PUT) else 100
             await another_link.connect()
             for reply in (await a.send(request), await another_link.exchange(request)):
-                again = expect(Done, reply, "a batch that was repeated")
+                again = expect(Applied, reply, "a batch that was repeated")
                 said = (again.at, list(again.results))
                 same(said, (first.at, list(first.results)), "the answer to a repeated batch")
             same(await b.values("k"), [(own + others, others)], f"after {entry} was repeated")
@@ -176,7 +182,7 @@ async def what_was_withdrawn_is_noticed(store: Store) -> None:
         await a.batch(add("k", 5), add("gone", 1))
         await b.batch(add("k", 100))
         withdrawn = a.compose(add("k", 10), put("gone", 0), put("new", 7))
-        expect(Done, await a.send(withdrawn), "a batch that is withdrawn")
+        expect(Applied, await a.send(withdrawn), "a batch that is withdrawn")
         a.session.withdraw()
         following = a.compose(add("other", 1))
         reply = expect(MustResume, await a.send(following), "a batch after one that was withdrawn")
@@ -184,13 +190,13 @@ async def what_was_withdrawn_is_noticed(store: Store) -> None:
         same(await b.values("k", "other"), [(115, 100), (0, 0)], "before the resume")
         a.take(reply)
         results = await a.batch(add("other", 1), add("k", 1))
-        same(list(results), [Before(0, 0), Before(105, 5)], "what the next batch found")
+        same(list(results), [Previous(0, 0), Previous(105, 5)], "what the next batch found")
         expect(Stale, await a.send(withdrawn), "a late copy of what was withdrawn")
         values = await b.values("k", "gone", "new", "other")
         same(values, [(106, 100), (1, 0), (0, 0), (1, 0)], "after what was withdrawn was undone")
         a.compose(add("k", 1000))
         a.session.withdraw()  # and never sent
-        same(list(await a.batch(add("k", 1))), [Before(106, 6)], "what followed one never sent")
+        same(list(await a.batch(add("k", 1))), [Previous(106, 6)], "what followed one never sent")
 
 
 async def links_work_side_by_side(store: Store) -> None:
@@ -201,7 +207,7 @@ async def links_work_side_by_side(store: Store) -> None:
     async def count(client: Client) -> None:
         for _ in range(50):
             (before,) = await client.batch(add("k", 1))
-            assert isinstance(before, Before)
+            assert isinstance(before, Previous)
             seen.append(before.cumulative)
 
     async with joined(store, prefix) as a, joined(store, prefix) as b:
@@ -233,7 +239,13 @@ async def newcomers_take_over(store: Store) -> None:
             assert opened_old is not None
             assert opened_new is not None
             revival = Resume(
-                *(old.name, old.session.incarnation, request.seq + 1, request.known, request.pace),
+                *(
+                    old.name,
+                    old.session.incarnation,
+                    request.seq + 1,
+                    request.known,
+                    request.periods,
+                ),
                 born=opened_new.born,
                 first=True,
                 claims=(claim("k", 10, other.session.known),),
@@ -333,9 +345,9 @@ async def resumes_reassert(store: Store) -> None:
         same(await b.total("gone"), 6, "before the resume")
         wrong = replace(resume, born=resume.born + 1)
         expect(MustResume, await a.send(wrong), "a resume for another namespace")
-        first = expect(Done, await a.send(resume), "a resume")
+        first = expect(Applied, await a.send(resume), "a resume")
         await b.batch(add("negative", 1))
-        again = expect(Done, await a.send(resume), "a resume that was repeated")
+        again = expect(Applied, await a.send(resume), "a resume that was repeated")
         said = (again.at, list(again.results))
         same(said, (first.at, list(first.results)), "the answer to a repeated resume")
         a.take(first)
@@ -356,7 +368,7 @@ async def strangers_resume(store: Store) -> None:
         stamps: list[int] = []
         for entry in (put("old", 9), put("moved", 5), put("later", 1), move("k", 3)):
             request = b.compose(entry)
-            done = expect(Done, await b.send(request), "a batch")
+            done = expect(Applied, await b.send(request), "a batch")
             stamps.append(done.at)
             b.take(done)
         assert sorted(set(stamps)) == stamps, f"stamps do not increase: {stamps}"
@@ -364,7 +376,7 @@ async def strangers_resume(store: Store) -> None:
         same(await b.total("moved"), 9, "before the stranger")
         peeked = expect(Peeked, await c.send(Peek("stranger")), "a peek")
         resume = Resume(
-            *("stranger", stamps[0], 7, c.session.known, c.session.pace),
+            *("stranger", stamps[0], 7, c.session.known, c.session.periods),
             born=peeked.born,
             first=True,
             moves=(("moved", stamps[2]), ("k", stamps[0])),
@@ -374,8 +386,8 @@ async def strangers_resume(store: Store) -> None:
                 claim("moved", 2, stamps[2]),
             ),
         )
-        done = expect(Done, await c.send(resume), "a resume of a stranger")
-        same(list(done.results), [Before(0, 0), Verdict.MOVED, Before(4, 0)], "its results")
+        done = expect(Applied, await c.send(resume), "a resume of a stranger")
+        same(list(done.results), [Previous(0, 0), Rejection.MOVED, Previous(4, 0)], "its results")
         values = await c.values("old", "moved", "later", "own", "k")
         same(values, [(9, 0), (6, 4), (1, 0), (6, 0), (3, 0)], "after a stranger's resume")
         await b.batch()
@@ -385,7 +397,7 @@ async def strangers_resume(store: Store) -> None:
         late_clear = replace(
             resume, seq=8, known=done.at, cleared=stamps[2], moves=(), claims=resume.claims[2:]
         )
-        expect(Done, await c.send(late_clear), "a resume with a clear")
+        expect(Applied, await c.send(late_clear), "a resume with a clear")
         for client in (b, c):
             await client.batch()
         values = await c.values("old", "moved", "later", "own", "k")
@@ -405,23 +417,23 @@ async def slices_become_one(store: Store) -> None:
             (put("the last", 1),),
         ):
             request = a.compose(*entries)
-            done = expect(Done, await a.send(request), "a batch")
+            done = expect(Applied, await a.send(request), "a batch")
             stamps.append(done.at)
             a.take(done)
         old, epoch, _, last = stamps
         claims = [("was old", last), ("is old", old), ("was young", old), ("is young", last)]
         results = await a.batch(*(claim(key, 1, stamp)._replace(after=6) for key, stamp in claims))
-        same(list(results), [Before(5, 5)] * 4, "claims onto slices")
+        same(list(results), [Previous(5, 5)] * 4, "claims onto slices")
         keys = [key for key, _ in claims]
         same(await a.values(*keys), [(6, 6)] * 4, "after claims onto slices")
         peeked = expect(Peeked, await b.send(Peek("stranger")), "a peek")
         resume = Resume(
-            *("stranger", old, 7, b.session.known, b.session.pace),
+            *("stranger", old, 7, b.session.known, b.session.periods),
             born=peeked.born,
             first=True,
             moves=[(key, epoch) for key in keys],
         )
-        expect(Done, await b.send(resume), "a resume of a stranger")
+        expect(Applied, await b.send(resume), "a resume of a stranger")
         expected = [(0, 0), (0, 0), (0, 0), (6, 0)]
         same(await b.values(*keys), expected, "after a late move of what has become one")
         await a.batch()
@@ -438,13 +450,13 @@ async def epochs_are_told(store: Store) -> None:
         await a.batch(add("k", 1), add("j", 1))
         await b.batch(move("k", 5))
         beat = a.compose()
-        done = expect(Done, await a.send(beat), "a heartbeat")
+        done = expect(Applied, await a.send(beat), "a heartbeat")
         assert done.journal is not None, "the first answer to a batch brings no journal"
         told = dict(done.journal.moves)
         assert told.get("k", 0) > 0, f"a heartbeat does not tell of another's move: {done.journal}"
         same(list(a.take(done).epochs), list(told), "the moves that the instance took in")
         same(set(a.session.slices), {"j"}, "the slices left to the instance")
-        done = expect(Done, await a.send(a.compose()), "a heartbeat")
+        done = expect(Applied, await a.send(a.compose()), "a heartbeat")
         assert done.journal is not None
         same(list(done.journal.moves), [], "moves told to one who knows them")
         a.take(done)
@@ -452,7 +464,7 @@ async def epochs_are_told(store: Store) -> None:
         await b.batch(clear())
         same(await a.values("k", "j"), [(0, 0), (0, 0)], "after a clear")
         same(a.session.slices, {}, "slices after a clear")
-        same(list(await a.batch(add("j", 2))), [Before(0, 0)], "an add after a clear")
+        same(list(await a.batch(add("j", 2))), [Previous(0, 0)], "an add after a clear")
         same(await b.values("k", "j"), [(0, 0), (2, 0)], "after an add")
 
         # The mover of a missing key cannot know who holds a slice of it.
@@ -460,7 +472,7 @@ async def epochs_are_told(store: Store) -> None:
         await b.batch(add("m", -4), add("n", -4))
         same(await b.values("m", "n"), [(0, -4), (0, -4)], "sums of 0")
         await b.batch(move("m"), move("n", 0))
-        same(list(await a.batch(add("m", 1), read("n"))), [Before(0, 0)] * 2, "after the moves")
+        same(list(await a.batch(add("m", 1), read("n"))), [Previous(0, 0)] * 2, "after the moves")
         same(await b.values("m", "n"), [(1, 0), (0, 0)], "an add after a move at 0")
 
 
@@ -472,9 +484,9 @@ async def clears_take_what_is_older(store: Store) -> None:
         request = a.compose(add("both", 5), add("young", 5))
         await a.send(request)
         a.session.lost()
-        news = a.take(expect(Done, await a.send(request), "a batch that was repeated"))
-        expected: list[Result] = [Before(0, 0), Before(0, 0)]
-        same(answers(news.results or ()), answers(expected), "a batch after a clear")
+        update = a.take(expect(Applied, await a.send(request), "a batch that was repeated"))
+        expected: list[Result] = [Previous(0, 0), Previous(0, 0)]
+        same(answers(update.results or ()), answers(expected), "a batch after a clear")
         await a.batch(add("late", 7))
         keys = ("old", "both", "young", "late")
         values = [(0, 0), (5, 5), (5, 5), (7, 7)]
@@ -490,15 +502,15 @@ async def long_journals_come_in_pages(store: Store) -> None:
         for part in (keys[:MAX_ENTRIES], keys[MAX_ENTRIES:]):
             await b.batch(*map(move, part))
         request = a.compose(add("kept", 1), add(keys[-1], 1), read(keys[0]))
-        reply = expect(Done, await a.send(request), "a batch after many moves")
-        expected: list[Result] = [Before(1, 1), Before(0, 0), Before(0, 0)]
+        reply = expect(Applied, await a.send(request), "a batch after many moves")
+        expected: list[Result] = [Previous(1, 1), Previous(0, 0), Previous(0, 0)]
         same(answers(reply.results), answers(expected), "a batch after many moves")
-        news = a.take(reply)
-        moved, pages = set(news.epochs), 1
+        update = a.take(reply)
+        moved, pages = set(update.epochs), 1
         assert keys[-1] in moved, "the move of a key of the batch was not told"
-        while news.backlog and pages < 10:
-            news = a.take(expect(Done, await a.send(a.compose()), "an empty batch"))
-            moved |= news.epochs.keys()
+        while update.backlog and pages < 10:
+            update = a.take(expect(Applied, await a.send(a.compose()), "an empty batch"))
+            moved |= update.epochs.keys()
             pages += 1
         assert pages > 1, "more moves than an answer may hold, and it does not say so"
         assert pages < 10, "no end of moves"
@@ -525,9 +537,9 @@ async def leavers_leave(store: Store) -> None:
         await a.batch(add("k", 5), add("j", 2), add("void", 3))
         await b.batch(add("k", 1), move("void", 30))
         leave = a.compose(put("k", 0), leave=True)
-        first = expect(Done, await a.send(leave), "a last batch")
-        again = expect(Done, await a.send(leave), "a last batch that was repeated")
-        same(list(first.results), [Before(6, 5)], "the answer to a last batch")
+        first = expect(Applied, await a.send(leave), "a last batch")
+        again = expect(Applied, await a.send(leave), "a last batch that was repeated")
+        same(list(first.results), [Previous(6, 5)], "the answer to a last batch")
         # It would be all that is left of the instance, for long; and nobody needs it.
         same(list(again.results), [], "the results in the answer to a repeated last batch")
         a.take(again)

@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import trio
 
-from .._core._conditions import Condition, Eq, Ge, Gt, Lt
-from .._core._values import INT64_MAX, Change, CounterValue
+from .._counters._counter import InstanceAwareCounter
 from .._errors import CounterOverflowError, LimitReachedError
-from .._faces._counter import InstanceAwareCounter
+from .._protocol._conditions import Condition, Eq, Ge, Gt, Lt
+from .._protocol._values import INT64_MAX, Change, CounterValue
 from .._stores._contract import Store
 from ._checks_counters import lax_counter, strict_counter
 from ._driver import fresh, same

@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import trio
 
-from .._core._messages import (
-    Before,
+from .._instance._session import Phase
+from .._protocol._messages import (
+    Applied,
     Conflict,
-    Done,
     Entry,
     Open,
     Opened,
     Peek,
     Peeked,
+    Previous,
+    Rejection,
     Resume,
-    Verdict,
 )
-from .._core._session import Phase
-from .._core._values import INT64_MAX
+from .._protocol._values import INT64_MAX
 from .._stores._contract import Store
 from ._driver import BUDGET, Client, add, claim, expect, forget, fresh, joined, move, put, same
 
@@ -51,7 +51,7 @@ async def the_dead_stop_counting(store: Store) -> None:
         b.compose(*(add(key, 0) for key in ("set", "deleted", "own", "negative", "tight")))
         request = b.session.request()
         assert request is not None
-        done = expect(Done, await b.send(request), "a read")
+        done = expect(Applied, await b.send(request), "a read")
         b.take(done)
         expected = [(100, 100), (1, 1), (1, 1), (0, 0), (INT64_MAX - 5, INT64_MAX)]
         same(list(done.results), expected, "read after a death")
@@ -102,12 +102,12 @@ async def an_answer_is_free_of_the_dead(store: Store) -> None:
         same(done.backlog, True, "a backlog, as slices of the dead are left")
 
 
-async def _step(client: Client, key: str, budget: int) -> Done:
+async def _step(client: Client, key: str, budget: int) -> Applied:
     return await _sent(client, add(key, 0), budget=budget)
 
 
-async def _sent(client: Client, *entries: Entry, budget: int = BUDGET) -> Done:
-    done = expect(Done, await client.send(client.compose(*entries, budget=budget)), "a batch")
+async def _sent(client: Client, *entries: Entry, budget: int = BUDGET) -> Applied:
+    done = expect(Applied, await client.send(client.compose(*entries, budget=budget)), "a batch")
     client.take(done)
     return done
 
@@ -176,7 +176,7 @@ async def the_living_keep_their_ids(store: Store) -> None:
     ):
         await a.batch(add("k", 5))
         await _peeked(b, a, alive=True)
-        newcomer = Client(link, a.name, a.session.pace, refuse=True)
+        newcomer = Client(link, a.name, a.session.periods, refuse=True)
         await newcomer.register()
         same(newcomer.session.phase, Phase.REFUSED, "a newcomer that refuses to take over")
         # It may have looked at the holder while that was taken for dead.
@@ -184,7 +184,7 @@ async def the_living_keep_their_ids(store: Store) -> None:
         same(reply.incarnation, a.session.incarnation, "the incarnation that holds the id")
         same(await a.values("k"), [(5, 5)], "the holder, after it was left alone")
 
-        same(list(await b.batch(forget(a.name))), [Before(0, 1)], "the holder is taken for dead")
+        same(list(await b.batch(forget(a.name))), [Previous(0, 1)], "the holder is taken for dead")
         await _peeked(b, a, alive=False)
         expect(Opened, await b.send(_refusing(a)), "an open that takes the id of one forgotten")
         expect(Conflict, await a.send(a.compose()), "a batch of the one that was forgotten")
@@ -248,12 +248,12 @@ async def old_moves_are_forgotten(store: Store) -> None:
 
         # Who may have missed it cannot be believed any more; who has heard of it can.
         peeked = expect(Peeked, await b.send(Peek("stranger")), "a peek")
-        for number, known, result in ((1, first, Verdict.MOVED), (2, floor, Before(0, 0))):
+        for number, known, result in ((1, first, Rejection.MOVED), (2, floor, Previous(0, 0))):
             resume = Resume(
-                *(f"stranger {number}", first, 7, known, b.session.pace),
+                *(f"stranger {number}", first, 7, known, b.session.periods),
                 born=peeked.born,
                 first=True,
                 claims=(claim("late", 3, first),),
             )
-            done = expect(Done, await b.send(resume), "a resume of a stranger")
+            done = expect(Applied, await b.send(resume), "a resume of a stranger")
             same(list(done.results), [result], "a claim as old as moves that were forgotten")

@@ -7,27 +7,27 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from .._core._conditions import Condition
-from .._core._messages import (
+from .._instance._session import Phase, Session
+from .._instance._session_state import Update
+from .._protocol._conditions import Condition
+from .._protocol._liveness import MICROSECONDS
+from .._protocol._messages import (
     Apply,
-    Before,
-    Declined,
+    ConditionFailed,
     Entry,
     Kind,
     MustResume,
     Open,
-    Pace,
+    Periods,
+    Previous,
+    Query,
+    QueryKind,
+    QueryPage,
+    Rejection,
     Reply,
     Request,
     Result,
-    Survey,
-    Surveyed,
-    Topic,
-    Verdict,
 )
-from .._core._session import Phase, Session
-from .._core._timing import MICROSECONDS
-from .._core._under_way import News
 from .._stores._contract import Link, Store
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -95,7 +95,7 @@ def same(actual: object, expected: object, what: str) -> None:
 
 def answers(results: Sequence[Result]) -> list[object]:
     """Return results in a form in which what was executed differs from what was declined."""
-    return [("declined", *r) if isinstance(r, Declined) else r for r in results]
+    return [("declined", *r) if isinstance(r, ConditionFailed) else r for r in results]
 
 
 def expect(kind: type[ReplyT], reply: Reply, what: str) -> ReplyT:
@@ -112,11 +112,17 @@ class Client:
     """
 
     def __init__(
-        self, link: Link, name: str, pace: Pace, *, inherit: bool = False, refuse: bool = False
+        self,
+        link: Link,
+        name: str,
+        periods: Periods,
+        *,
+        inherit: bool = False,
+        refuse: bool = False,
     ) -> None:
         self.link = link
         self.name = name
-        self.session = Session(name, uuid.uuid4().hex, pace, inherit=inherit, refuse=refuse)
+        self.session = Session(name, uuid.uuid4().hex, periods, inherit=inherit, refuse=refuse)
         self.opened_by: Open | None = None
 
     async def send(self, request: Request) -> Reply:
@@ -132,56 +138,56 @@ class Client:
             self.session.receive(await self.send(request))
 
     def compose(
-        self, *entries: Entry, leave: bool = False, budget: int = BUDGET, whole: bool = False
+        self, *entries: Entry, leave: bool = False, budget: int = BUDGET, atomic: bool = False
     ) -> Apply:
         """Make ``entries`` the outstanding batch and return its request."""
-        self.session.begin(entries, leave=leave, budget=budget, whole=whole)
+        self.session.begin(entries, leave=leave, budget=budget, atomic=atomic)
         request = self.session.request()
         assert isinstance(request, Apply)
         return request
 
-    def take(self, reply: Reply) -> News:
+    def take(self, reply: Reply) -> Update:
         """Let the session have the answer to the outstanding request."""
         return self.session.receive(reply)
 
     async def batch(
-        self, *entries: Entry, budget: int = BUDGET, whole: bool = False
+        self, *entries: Entry, budget: int = BUDGET, atomic: bool = False
     ) -> Sequence[Result]:
         """Have ``entries`` executed, whatever that takes, and return their results."""
-        results: Sequence[Result] = [Verdict.RETRY]
-        while Verdict.RETRY in results:
+        results: Sequence[Result] = [Rejection.RETRY]
+        while Rejection.RETRY in results:
             fenced = self.session.phase is Phase.FENCED
             assert not fenced, f"another instance {self.name!r} seems to have taken over"
             if self.session.idle:
-                self.compose(*entries, budget=budget, whole=whole)
+                self.compose(*entries, budget=budget, atomic=atomic)
             while (request := self.session.request()) is not None:
-                news = self.take(await self.send(request))
-                results = results if news.results is None else news.results
+                update = self.take(await self.send(request))
+                results = results if update.results is None else update.results
         return results[: len(entries)]  # noqa: ASYNC910 - there was something to send
 
     async def values(self, *keys: str, budget: int = BUDGET) -> list[tuple[int, int]]:
         """Read keys in one step: cumulative and own slice of each."""
         results = await self.batch(*map(read, keys), budget=budget)
-        return [(r.cumulative, r.slice) for r in results if isinstance(r, Before)]
+        return [(r.cumulative, r.slice) for r in results if isinstance(r, Previous)]
 
     async def total(self, key: str) -> int:
         """Read one cumulative."""
         return (await self.values(key))[0][0]
 
-    async def survey(self, topic: Topic, key: str = "") -> dict[str, tuple[int, bool]]:
+    async def query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:
         """Read all pages of a survey."""
         rows: dict[str, tuple[int, bool]] = {}
         cursor: str | None = ""
         while cursor is not None:
-            reply = await self.send(Survey(self.name, topic, key, cursor))
-            surveyed = expect(Surveyed, reply, f"a survey of {topic.value}")
+            reply = await self.send(Query(self.name, kind, key, cursor))
+            surveyed = expect(QueryPage, reply, f"a survey of {kind.value}")
             rows |= {name: (number, flag) for name, number, flag in surveyed.rows}
             cursor = surveyed.cursor or None
         return rows  # noqa: ASYNC910 - there is one page at least
 
     async def slices(self, key: str) -> dict[str, int]:
         """Return who contributes what to a key."""
-        rows = await self.survey(Topic.SLICES, key)
+        rows = await self.query(QueryKind.SLICES, key)
         return {name: value for name, (value, _) in rows.items()}
 
     async def skip(self) -> MustResume:
@@ -206,8 +212,8 @@ async def joined(
 ) -> AsyncGenerator[Client]:
     """Return a block with a registered instance, which just stops talking at the end."""
     times = (threshold, threshold / 3 if interval is None else interval, retention)
-    pace = Pace(*(int(seconds * MICROSECONDS) for seconds in times))
+    periods = Periods(*(int(seconds * MICROSECONDS) for seconds in times))
     async with store.link(prefix) as link:
-        client = Client(link, name or fresh("instance"), pace, inherit=inherit)
+        client = Client(link, name or fresh("instance"), periods, inherit=inherit)
         await client.register()
         yield client

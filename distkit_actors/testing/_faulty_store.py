@@ -9,9 +9,9 @@ from typing import Final, Literal, TypeAlias, final
 
 import trio
 
-from .._core._messages import Reply, Request
 from .._errors import StoreError, StoreUnavailableError
-from .._stores._contract import Link, Store, StoreAwayError, Tidings
+from .._protocol._messages import Reply, Request
+from .._stores._contract import Link, Store, StoreAwayError, Subscription
 
 _Fault: TypeAlias = Literal[
     "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away", "answer"
@@ -153,14 +153,14 @@ class FaultyStore(Store):
             yield _FaultyLink(self._network, link, prefix)
 
     @asynccontextmanager
-    async def tidings(self, prefix: str) -> AsyncGenerator[Tidings | None]:
-        """Return faulty tidings of the namespace of ``prefix``; see `Store.tidings`.
+    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription | None]:
+        """Return a faulty subscription of the namespace of ``prefix``; see `Store.subscribe`.
 
         `cut` and refused connections strike them as they do a link, and what holds replies up
-        holds them up too. Tidings on the way when the network is cut are lost.
+        holds them up too. Subscriptions on the way when the network is cut are lost.
         """
-        async with self._inner.tidings(prefix) as tidings:
-            yield _FaultyTidings(self._network, tidings) if tidings else None
+        async with self._inner.subscribe(prefix) as subscription:
+            yield _FaultySubscription(self._network, subscription) if subscription else None
 
     @property
     def requests(self) -> list[Request]:
@@ -399,8 +399,8 @@ class _FaultyLink(Link):
         return reply
 
 
-class _FaultyTidings(Tidings):
-    def __init__(self, network: _Network, inner: Tidings) -> None:
+class _FaultySubscription(Subscription):
+    def __init__(self, network: _Network, inner: Subscription) -> None:
         self._network = network
         self._inner = inner
         self._up = False

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from distkit_actors import FleetLimiter
-from distkit_actors._core._messages import Apply, Request
+from distkit_actors._protocol._messages import Apply, Request
 from tests.behaviour.world import Counter, World
 
 KEY = "seats"

@@ -17,9 +17,17 @@ from distkit_actors import (
     LaxInstanceAwareCounter,
     OutcomeUnknownError,
 )
-from distkit_actors._core._messages import MAX_ENTRIES, Apply, Done, Entry, Kind, Pace, Verdict
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._session import ProtocolError, Session
+from distkit_actors._instance._session import ProtocolError, Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import (
+    MAX_ENTRIES,
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Periods,
+    Rejection,
+)
 from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
 from tests.behaviour.world import (
     MAX,
@@ -45,7 +53,7 @@ def wholes(world: World, counter: Any) -> list[Apply]:
         request
         for request in world.requests(counter)
         if isinstance(request, Apply)
-        and request.whole
+        and request.atomic
         and any(entry.value or entry.kind.value != "+" for entry in request.entries)
     ]
 
@@ -198,20 +206,20 @@ async def test_a_lax_batch_that_the_store_refuses_loses_what_does_not_fit(world:
 
 def test_no_batch_is_begun_that_could_not_be_undone() -> None:
     """What moves an epoch stays, so nothing that may be refused stands with it."""
-    session, namespace = Session("i", "n", Pace(2, 1, 1)), Namespace()
+    session, namespace = Session("i", "n", Periods(2, 1, 1)), Namespace()
     while (request := session.request()) is not None:
         session.receive(namespace.execute(request, 1))
     add, move = Entry(Kind.ADD, "k", 1), Entry(Kind.MOVE, "j", 1)
     forget, clear = Entry(Kind.FORGET, "else", 0), Entry(Kind.CLEAR, "", 0)
     for entries in ([add, move], [move, add]):
         with pytest.raises(ProtocolError, match="either"):
-            session.begin(entries, whole=True)
+            session.begin(entries, atomic=True)
     with pytest.raises(ProtocolError, match="either"):
-        session.begin([add], whole=True, leave=True)
+        session.begin([add], atomic=True, leave=True)
     for entries in ([forget, move], [clear, forget]):
         with pytest.raises(ProtocolError, match="forgets nobody"):
             session.begin(entries)
-    session.begin([move], whole=True)
+    session.begin([move], atomic=True)
 
 
 # ---------------------------------------------------------------------------- many steps
@@ -480,7 +488,7 @@ async def test_a_batch_whose_record_is_lost(world: World, name: str, loss: str) 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
-        async with world.reply_lost(a, lambda r: isinstance(r, Apply) and r.whole):
+        async with world.reply_lost(a, lambda r: isinstance(r, Apply) and r.atomic):
             if loss == "wipe":
                 await world.backend.wipe(world.prefix)
             else:
@@ -508,13 +516,13 @@ async def test_a_batch_in_doubt_may_be_refused_the_second_time(world: World) -> 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
-        async with world.reply_lost(a, lambda r: isinstance(r, Apply) and r.whole):
+        async with world.reply_lost(a, lambda r: isinstance(r, Apply) and r.atomic):
             await world.backend.wipe(world.prefix)
             await b.inc("full", MAX - 2)
     assert [CounterOverflowError] == results
     assert {"k": (0, 0), "full": (MAX - 2, MAX - 2)} == await b.get_all(["k", "full"])
-    done = [reply for _, request, reply in world.tap(a).seen if isinstance(reply, Done)]
-    assert any(Verdict.UNDONE in reply.results for reply in done)
+    done = [reply for _, request, reply in world.tap(a).seen if isinstance(reply, Applied)]
+    assert any(Rejection.UNDONE in reply.results for reply in done)
 
 
 @both_flavours

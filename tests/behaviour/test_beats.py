@@ -10,15 +10,15 @@ import pytest
 import trio
 
 from distkit_actors import StoreError
-from distkit_actors._actor._operations import Inquiry
-from distkit_actors._core._messages import Apply, Request, Resume, Survey, Topic
+from distkit_actors._actor._operations import QueryOperation
+from distkit_actors._protocol._messages import Apply, Query, QueryKind, Request, Resume
 from tests.behaviour.test_cancellation import STEPS, ticks
 from tests.behaviour.world import MIN, Counter, World, each, on_memory, outcome, struck
 
 
 async def ask_a_question(counter: Counter) -> None:
     """Have the store asked what needs no batch."""
-    await counter._actor.ask(Inquiry(Survey(counter.instance_id, Topic.KEYS)))
+    await counter._actor.ask(QueryOperation(Query(counter.instance_id, QueryKind.KEYS)))
 
 
 @on_memory
@@ -37,7 +37,7 @@ async def test_i3_one_who_only_asks_questions_lives(world: World) -> None:
 async def test_i3_a_question_does_not_take_the_place_of_a_beat(world: World) -> None:
     """Where both are due at the same moment."""
     a = await world.strict()
-    a._actor._exchange._beat_due = True
+    a._actor._loop._beat_due = True
     before = len(world.requests(a))
     await ask_a_question(a)
     await world.intervals(0.1)

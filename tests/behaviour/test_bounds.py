@@ -10,31 +10,31 @@ from collections.abc import Callable
 
 import pytest
 
-from distkit_actors._actor._dispatch import FlushTicket
-from distkit_actors._actor._errands import ClearOwnErrand
-from distkit_actors._actor._operations import Barrier, Operation
-from distkit_actors._core import _pacing, _session
-from distkit_actors._core._ledger import Ledger
-from distkit_actors._core._messages import (
+from distkit_actors._actor._dispatch import FlushWaiter
+from distkit_actors._actor._exclusive import ClearOwnSteps
+from distkit_actors._actor._operations import ExclusiveKind, Operation
+from distkit_actors._instance import _pacing, _session
+from distkit_actors._instance._buffered_key import BufferedKey
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._instance._session_state import Update
+from distkit_actors._instance._write_buffer import WriteBuffer
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Before,
-    Done,
     Entry,
     Kind,
-    Pace,
+    Periods,
+    Previous,
+    Rejection,
     Request,
     Resume,
     Slice,
-    Verdict,
 )
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._tally import Tally
-from distkit_actors._core._under_way import News
 from tests.harness.effort import effort
 
 SECOND = 1_000_000
-PACE = Pace(30 * SECOND, 20 * SECOND, 3600 * SECOND)
+PERIODS = Periods(30 * SECOND, 20 * SECOND, 3600 * SECOND)
 #: Keys in one message, here.
 PAGE = 10
 #: Some and more keys.
@@ -57,7 +57,7 @@ class Pair:
     """A session and its store, and how much work the session has had."""
 
     def __init__(self) -> None:
-        self.session = Session("i", "n", PACE)
+        self.session = Session("i", "n", PERIODS)
         self.namespace = Namespace()
         self.now = 1_000 * SECOND
         self.total = 0
@@ -98,14 +98,14 @@ class Pair:
 
     def clear(self) -> None:
         """Have somebody else clear."""
-        other = Session("other", "n", PACE)
+        other = Session("other", "n", PERIODS)
         while (request := other.request()) is not None:
             other.receive(self.namespace.execute(request, self.now))
         other.begin([Entry(Kind.CLEAR, "", 0)])
         request = other.request()
         assert isinstance(request, Apply)
         self.now += 1
-        assert isinstance(self.namespace.execute(request, self.now), Done)
+        assert isinstance(self.namespace.execute(request, self.now), Applied)
 
 
 def compare(work: Callable[[int], Pair]) -> None:
@@ -176,7 +176,7 @@ def test_i11_what_is_inherited_from_after_a_clear_stays() -> None:
     request = pair.session.request()
     assert request is not None
     pair.namespace.execute(request, pair.now + 1)
-    pair.session = Session("i", "heir", PACE, inherit=True)
+    pair.session = Session("i", "heir", PERIODS, inherit=True)
     pair.settle()
     pair.batch(Entry(Kind.ADD, "late", 7))
     values = {key: piece.value for key, piece in pair.session.slices.items()}
@@ -231,19 +231,19 @@ def test_i10_own_slices_are_cleared_in_small_steps() -> None:
     def work(count: int) -> Pair:
         pair = Pair()
         pair.fill(count)
-        errand = ClearOwnErrand(Operation(Barrier.CLEAR_OWN), pair.session)
+        steps = ClearOwnSteps(Operation(ExclusiveKind.CLEAR_OWN), pair.session)
         ended = False
         while not ended:
-            pair.work(lambda: pair.session.begin(errand.step()))
+            pair.work(lambda: pair.session.begin(steps.next_entries()))
             request = pair.session.request()
             assert request is not None
             reply = pair.namespace.execute(request, pair.now)
-            assert isinstance(reply, Done)
+            assert isinstance(reply, Applied)
 
-            def settle(reply: Done = reply) -> None:
+            def settle(reply: Applied = reply) -> None:
                 nonlocal ended
                 pair.session.receive(reply)
-                ended = errand.settle(reply.results)
+                ended = steps.settle(reply.results)
 
             pair.work(settle)
         assert pair.session.slices == {}
@@ -275,7 +275,7 @@ def test_i10_what_is_withheld_costs_other_keys_nothing() -> None:
 
 def test_i12_all_that_is_withheld_has_its_turn() -> None:
     """Those that never fit are not before all others for ever."""
-    session = Session("i", "n", PACE)
+    session = Session("i", "n", PERIODS)
     withhold(session, 3 * PAGE)
     tried: list[str] = []
     for _ in range(3):
@@ -283,7 +283,7 @@ def test_i12_all_that_is_withheld_has_its_turn() -> None:
         assert len(claims) == PAGE
         for claim in claims:
             tried.append(claim.key)
-            session._retried(claim, Verdict.REFUSED, News())
+            session._retried(claim, Rejection.REFUSED, Update())
     assert tried == keys(3 * PAGE)
     assert [claim.key for claim in session.retries()] == keys(PAGE)
 
@@ -291,75 +291,75 @@ def test_i12_all_that_is_withheld_has_its_turn() -> None:
 # ---------------------------------------------------------------------------- lax counters
 
 
-def ledger_of(count: int) -> Ledger:
-    ledger = Ledger(lambda _: None)
+def buffer_of(count: int) -> WriteBuffer:
+    buffer = WriteBuffer(lambda _: None)
     for key in keys(count):
-        ledger.tally(key, 0.0)
-        ledger.read(key, 5, 1, 1.0)
-    return ledger
+        buffer.buffered(key, 0.0)
+        buffer.read(key, 5, 1, 1.0)
+    return buffer
 
 
-def count_on(ledger: Ledger, *names: str) -> None:
+def count_on(buffer: WriteBuffer, *names: str) -> None:
     for key in names:
-        tally = ledger.tally(key, 2.0)
-        tally.delta += 1
-        ledger.touch(tally)
+        buffered = buffer.buffered(key, 2.0)
+        buffered.delta += 1
+        buffer.touch(buffered)
 
 
 @pytest.mark.parametrize("by_us", [False, True])
 def test_i10_a_lax_counter_hears_of_a_clear_in_one_step(by_us: bool) -> None:
     def work(count: int) -> int:
-        ledger = ledger_of(count)
-        count_on(ledger, "key0")
-        spent = effort(lambda: ledger.cleared(lambda _: 0, by_us=by_us, now=3.0))
-        assert ledger.tally("key0", 3.0).value == (1, 1)
+        buffer = buffer_of(count)
+        count_on(buffer, "key0")
+        spent = effort(lambda: buffer.cleared(lambda _: 0, by_us=by_us, now=3.0))
+        assert buffer.buffered("key0", 3.0).value == (1, 1)
         for key in keys(count)[1:]:
-            tally = ledger.tally(key, 3.0)
-            assert tally.known
-            assert tally.value == (0, 0)
-            assert (tally.read_at == 3.0) is by_us
+            buffered = buffer.buffered(key, 3.0)
+            assert buffered.known
+            assert buffered.value == (0, 0)
+            assert (buffered.read_at == 3.0) is by_us
         return spent
 
     assert work(MANY) == work(FEW)
 
 
 def test_i8_what_is_read_after_a_clear_is_younger_than_it() -> None:
-    ledger = ledger_of(4)
-    ledger.cleared(lambda _: 0, by_us=False, now=3.0)
-    ledger.read("key1", 9, 4, 3.0)
-    ledger.moved("key2", 2, 3.0)
-    assert [ledger.tally(key, 3.0).value for key in keys(4)] == [(0, 0), (9, 4), (0, 2), (0, 0)]
+    buffer = buffer_of(4)
+    buffer.cleared(lambda _: 0, by_us=False, now=3.0)
+    buffer.read("key1", 9, 4, 3.0)
+    buffer.moved("key2", 2, 3.0)
+    assert [buffer.buffered(key, 3.0).value for key in keys(4)] == [(0, 0), (9, 4), (0, 2), (0, 0)]
 
 
 def test_i10_keys_that_nobody_looks_at_after_a_clear_are_forgotten() -> None:
-    ledger = ledger_of(4)
-    ledger.cleared(lambda _: 0, by_us=False, now=3.0)
-    ledger.tally("key1", 4.0).used = True
-    ledger.forget_idle(12.0, 10.0)
-    assert ledger.find("key2") is not None
-    ledger.forget_idle(13.5, 10.0)
-    assert ledger.find("key3") is None
-    assert ledger.find("key1") is not None
-    ledger.forget_idle(24.0, 10.0)
-    assert ledger.find("key1") is None
-    ledger = ledger_of(4)
+    buffer = buffer_of(4)
+    buffer.cleared(lambda _: 0, by_us=False, now=3.0)
+    buffer.buffered("key1", 4.0).used = True
+    buffer.forget_idle(12.0, 10.0)
+    assert buffer.find("key2") is not None
+    buffer.forget_idle(13.5, 10.0)
+    assert buffer.find("key3") is None
+    assert buffer.find("key1") is not None
+    buffer.forget_idle(24.0, 10.0)
+    assert buffer.find("key1") is None
+    buffer = buffer_of(4)
     for now in (3.0, 4.0):
-        ledger.cleared(lambda _: 0, by_us=False, now=now)
-    assert ledger.find("key2") is None
+        buffer.cleared(lambda _: 0, by_us=False, now=now)
+    assert buffer.find("key2") is None
 
 
 def test_i10_a_flush_looks_only_at_what_was_sent() -> None:
     def work(count: int) -> int:
-        ledger = ledger_of(count)
-        count_on(ledger, *keys(count))
-        ticket = FlushTicket(ledger.unsettled())
-        ledger.send(PAGE, 2.0, {})
-        sent: list[Tally] = list(ledger._sent)
-        ledger.settle([Before(5, 1)] * PAGE, 3.0)
+        buffer = buffer_of(count)
+        count_on(buffer, *keys(count))
+        ticket = FlushWaiter(buffer.unsettled())
+        buffer.send(PAGE, 2.0, {})
+        sent: list[BufferedKey] = list(buffer._sent)
+        buffer.settle([Previous(5, 1)] * PAGE, 3.0)
         spent = effort(lambda: ticket.settled(sent))
         assert len(ticket.unsettled) == count - PAGE
         return spent
 
     assert work(MANY) == work(FEW)
-    assert isinstance(ledger_of(1)._dirty, OrderedDict)
-    assert isinstance(ledger_of(1)._idle, OrderedDict)
+    assert isinstance(buffer_of(1)._dirty, OrderedDict)
+    assert isinstance(buffer_of(1)._idle, OrderedDict)

@@ -26,7 +26,7 @@ from distkit_actors import (
     OutcomeUnknownError,
     StoreError,
 )
-from distkit_actors._core._messages import Apply, Kind
+from distkit_actors._protocol._messages import Apply, Kind
 from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
 from tests.behaviour.world import (
     MAX,

@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 
 from distkit_actors import LaxInstanceAwareCounter
-from distkit_actors._core._messages import Apply, Done
+from distkit_actors._protocol._messages import Applied, Apply
 from tests.behaviour.world import (
     MAX,
     MIN,
@@ -227,7 +227,7 @@ async def test_h9_the_dead_are_taken_away_in_small_steps(world: World, flavour: 
     steps = [
         (request, reply)
         for _, request, reply in world.tap(b).seen[first:]
-        if isinstance(request, Apply) and isinstance(reply, Done)
+        if isinstance(request, Apply) and isinstance(reply, Applied)
     ]
     assert max(request.budget for request, _ in steps) <= 50
     # A thousand slices, and nobody waited for all of them at once.  (On a busy machine the ghosts

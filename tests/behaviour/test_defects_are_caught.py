@@ -15,15 +15,15 @@ import pytest
 import trio
 
 from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
-from distkit_actors._actor import _exchange
-from distkit_actors._actor._exchange import Exchange
-from distkit_actors._core import _observed, _reaper
-from distkit_actors._core._messages import Apply, Entry, Journal, Kind, Slice
-from distkit_actors._core._namespace import Namespace, _Step
-from distkit_actors._core._registry import Record, Registry, State
-from distkit_actors._core._session import Session
-from distkit_actors._core._tally import Tally
-from distkit_actors._core._timing import Timing
+from distkit_actors._actor import _batch_loop
+from distkit_actors._actor._batch_loop import BatchLoop
+from distkit_actors._instance._buffered_key import BufferedKey
+from distkit_actors._instance._session import Session
+from distkit_actors._namespace import _observed_time, _reaper
+from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._registry import Record, Registry, State
+from distkit_actors._protocol._liveness import LivenessConfig
+from distkit_actors._protocol._messages import Apply, Entry, Journal, Kind, Slice
 from tests.behaviour import test_defects as scenarios
 from tests.behaviour.world import MemoryBackend, World, run_on_mock_clock
 from tests.harness import unique_prefix
@@ -47,7 +47,7 @@ def reaper_without_epochs(patch: Patch) -> None:
 
 def no_blackout_guard(patch: Patch) -> None:
     """H3: silence of all is not noticed."""
-    patch.setattr(_observed, "longest_silence", lambda *_: 2**63)
+    patch.setattr(_observed_time, "longest_silence", lambda *_: 2**63)
 
 
 def unpack_fails(patch: Patch) -> None:
@@ -56,7 +56,7 @@ def unpack_fails(patch: Patch) -> None:
 
     def failing(registry: Registry, *rest: Any) -> Any:
         result = reap(registry, *rest)
-        if any(len(registry.records[body].slices) >= 8000 for body in registry.bodies):
+        if any(len(registry.records[body].slices) >= 8000 for body in registry.reap_queue):
             raise StoreError("too many results to unpack")
         return result
 
@@ -121,25 +121,25 @@ def repeats_count_again(patch: Patch) -> None:
 def reads_dip(patch: Patch) -> None:
     """H8: what is in flight is not part of the local view."""
 
-    def without(tally: Tally) -> tuple[int, int]:
-        if tally.assign is None:
-            return tally.cumulative, tally.own
-        return tally.cumulative + tally.assign - tally.own, tally.assign
+    def without(buffered: BufferedKey) -> tuple[int, int]:
+        if buffered.assign is None:
+            return buffered.cumulative, buffered.own
+        return buffered.cumulative + buffered.assign - buffered.own, buffered.assign
 
-    patch.setattr(Tally, "_without_delta", without)
+    patch.setattr(BufferedKey, "_without_delta", without)
 
 
 def no_last_flush(patch: Patch) -> None:
     """H8: a counter that stops sends nothing more."""
-    has_work = Exchange._has_work
-    patch.setattr(Exchange, "_has_work", lambda task: not task.stopping and has_work(task))
+    has_work = BatchLoop._has_work
+    patch.setattr(BatchLoop, "_has_work", lambda task: not task.stopping and has_work(task))
 
 
 def reaping_without_bounds(patch: Patch) -> None:
     """H9: one step takes all of the dead away."""
-    patch.setattr(_exchange, "_REAPING_BUDGET", 10**9)
-    patch.setattr(_exchange, "_REAPING_BUDGET_OF_A_CROWD", 10**9)
-    patch.setattr(_exchange, "_IDLE_REAPING_BUDGET", 10**9)
+    patch.setattr(_batch_loop, "_REAPING_BUDGET", 10**9)
+    patch.setattr(_batch_loop, "_REAPING_BUDGET_OF_A_CROWD", 10**9)
+    patch.setattr(_batch_loop, "_IDLE_REAPING_BUDGET", 10**9)
 
 
 def reaped_instances_just_go_on(patch: Patch) -> None:
@@ -149,7 +149,7 @@ def reaped_instances_just_go_on(patch: Patch) -> None:
     def mutant(namespace: Namespace, request: Any, now: int) -> Any:
         record = namespace.registry.records.get(request.instance)
         if record and record.state is State.DEAD:
-            namespace.registry.revive(request.instance, record, request.pace)
+            namespace.registry.revive(request.instance, record, request.periods)
         return judge(namespace, request, now)
 
     patch.setattr(Namespace, "_judge", mutant)
@@ -183,16 +183,16 @@ def clear_is_recovered(patch: Patch) -> None:
 
 def fixed_heartbeat(patch: Patch) -> None:
     """H16: a heartbeat every 15 seconds, whatever the threshold."""
-    patch.setattr(Timing, "period", 15.0)
+    patch.setattr(LivenessConfig, "period", 15.0)
 
 
 def first_value_for_ever(patch: Patch) -> None:
     """H17: a lax reader that knows a value does not ask again."""
     refresh = LaxInstanceAwareCounter._refresh
 
-    async def mutant(counter: LaxInstanceAwareCounter, tally: Tally) -> None:
-        if not tally.known:
-            await refresh(counter, tally)
+    async def mutant(counter: LaxInstanceAwareCounter, buffered: BufferedKey) -> None:
+        if not buffered.known:
+            await refresh(counter, buffered)
 
     patch.setattr(LaxInstanceAwareCounter, "_refresh", mutant)
 

@@ -10,7 +10,7 @@ be taken back by anybody, so moves are told no such lies here.
 from __future__ import annotations
 
 import random
-from collections import Counter as Tally
+from collections import Counter as BufferedKey
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -30,14 +30,14 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import (
+from distkit_actors._protocol._messages import (
     Apply,
     Load,
     Open,
     Peek,
+    Query,
     Request,
     Resume,
-    Survey,
     Watch,
 )
 from distkit_actors._stores._contract import StoreAwayError
@@ -49,7 +49,7 @@ ERRORS = (
     StoreAwayError("away"),
     StoreUnavailableError("unknown"),
 )
-KINDS = (Apply, Apply, Apply, Resume, Survey, Watch)
+KINDS = (Apply, Apply, Apply, Resume, Query, Watch)
 THRESHOLD = 3.0
 
 
@@ -63,7 +63,7 @@ class One:
     def __init__(self, counter: InstanceAwareCounter, network: FaultyStore) -> None:
         self.counter = counter
         self.network = network
-        self.own: Tally[str] = Tally()
+        self.own: BufferedKey[str] = BufferedKey()
         self.limiter = FleetLimiter(counter, "tokens", 50)
 
 
@@ -73,13 +73,13 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.errors = 0
-        self.struck: Tally[type[Request]] = Tally()
+        self.struck: BufferedKey[type[Request]] = BufferedKey()
         self.ones: list[One] = []
 
     async def run(self, operations: int) -> None:
         store = MemoryStore()
         async with AsyncExitStack() as stack:
-            witness = await stack.enter_async_context(
+            validator = await stack.enter_async_context(
                 StrictInstanceAwareCounter.open("p", store, dead_instance_threshold=THRESHOLD)
             )
             for kind in (StrictInstanceAwareCounter, LaxInstanceAwareCounter):
@@ -90,8 +90,8 @@ class Story:
                 for one in self.ones:
                     nursery.start_soon(self._operate, one, operations)
                     nursery.start_soon(self._look, one)
-                await self._kill(witness, operations)
-            await self._compare(witness)
+                await self._kill(validator, operations)
+            await self._compare(validator)
 
     async def _operate(self, one: One, operations: int) -> None:
         for _ in range(operations):
@@ -160,13 +160,13 @@ class Story:
             except StoreError:
                 self.errors += 1
 
-    async def _kill(self, witness: InstanceAwareCounter, operations: int) -> None:
+    async def _kill(self, validator: InstanceAwareCounter, operations: int) -> None:
         """Take them for dead now and then, so that they return."""
         for _ in range(operations // 10):
             await trio.sleep(0.5)
-            await witness.forget(self.dice.choice(self.ones).counter.instance_id)
+            await validator.forget(self.dice.choice(self.ones).counter.instance_id)
 
-    async def _compare(self, witness: InstanceAwareCounter) -> None:
+    async def _compare(self, validator: InstanceAwareCounter) -> None:
         for one in self.ones:
             for fault in one.network.requests:
                 self.struck[type(fault)] += 1
@@ -174,15 +174,15 @@ class Story:
         await trio.sleep(2 * THRESHOLD)  # refused releases have been tried again
         for key in (*KEYS, "tokens"):
             kept = {one.counter.instance_id: one.own[key] for one in self.ones if one.own[key]}
-            assert await witness.slices(key) == kept, key
-            assert (await witness.get(key)).cumulative == sum(kept.values())
+            assert await validator.slices(key) == kept, key
+            assert (await validator.get(key)).cumulative == sum(kept.values())
 
 
 @pytest.mark.parametrize("part", range(4))
 async def test_any_error_in_place_of_any_answer_leaves_all_counts_exact(
     part: int, autojump_clock: MockClock
 ) -> None:
-    struck: Tally[type[Request]] = Tally()
+    struck: BufferedKey[type[Request]] = BufferedKey()
     errors = 0
     for seed in range(part, 60, 4):
         random.seed(seed)
@@ -197,7 +197,7 @@ async def test_any_error_in_place_of_any_answer_leaves_all_counts_exact(
         struck += story.struck
         errors += story.errors
     assert errors > 50
-    assert all(struck[kind] for kind in {Apply, Resume, Survey}), struck
+    assert all(struck[kind] for kind in {Apply, Resume, Query}), struck
 
 
 @pytest.mark.parametrize("executed", [True, False], ids=["executed", "not executed"])

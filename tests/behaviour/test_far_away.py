@@ -16,9 +16,9 @@ from distkit_actors import (
     Store,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core import _epochs
-from distkit_actors._core._messages import Reply, Request
-from distkit_actors._core._namespace import Namespace
+from distkit_actors._namespace import _epochs
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link
 
 #: Moves that one answer tells of, here.

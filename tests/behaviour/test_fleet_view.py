@@ -16,7 +16,7 @@ from distkit_actors import (
     InvalidKeyError,
     LaxInstanceAwareCounter,
 )
-from distkit_actors._core._messages import MAX_PURGE, Apply, Kind, Survey
+from distkit_actors._protocol._messages import MAX_PURGE, Apply, Kind, Query
 from tests.behaviour.test_bad_input import BAD_NAMES, Untouched
 from tests.behaviour.world import (
     MAX,
@@ -557,7 +557,7 @@ async def test_a_look_is_repeated_until_it_is_answered(world: World, fault: str)
         ("slices", [a.instance_id]),
         ("keys", ["k"]),
     ):
-        getattr(world.wire(a), fault)(when=lambda request: isinstance(request, Survey))
+        getattr(world.wire(a), fault)(when=lambda request: isinstance(request, Query))
         found = await getattr(a, name)(*VIEWS[name])
         assert expected == [getattr(one, "instance_id", one) for one in found]
 

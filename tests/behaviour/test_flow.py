@@ -125,7 +125,7 @@ async def test_i14_an_inquiry_that_is_never_answered_holds_up_no_beat(world: Wor
     await a.inc("mine", 5)
 
     def is_inquiry(request: object) -> bool:
-        return type(request).__name__ == "Survey"
+        return type(request).__name__ == "Query"
 
     async with trio.open_nursery() as nursery:
         world.wire(a).drop_reply(None, when=is_inquiry)

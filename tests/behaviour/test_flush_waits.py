@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from distkit_actors._core._values import INT64_MAX, INT64_MIN
+from distkit_actors._protocol._values import INT64_MAX, INT64_MIN
 from tests.behaviour.world import World, on_memory
 
 
@@ -14,7 +14,7 @@ async def test_a_flush_ends_when_its_batch_was_sent_again(world: World) -> None:
     """Reaped meanwhile: what was on its way and what was pending go as one."""
     a: Any = await world.lax(flush_interval=1000.0)
     b = await world.strict()
-    await a.inc("witness", 1)
+    await a.inc("validator", 1)
     await a.flush()
     world.wire(a).hold()
     with trio.fail_after(20):
@@ -26,7 +26,7 @@ async def test_a_flush_ends_when_its_batch_was_sent_again(world: World) -> None:
             nursery.start_soon(a.flush)
 
             async def gone() -> bool:
-                return (await b.get("witness")).cumulative == 0
+                return (await b.get("validator")).cumulative == 0
 
             await world.until(gone)
             world.wire(a).release()

@@ -32,9 +32,9 @@ from distkit_actors._actor import _mailbox
 from distkit_actors._actor._actor import Life
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._mailbox import Mailbox
-from distkit_actors._core import _namespace
-from distkit_actors._core._messages import Apply, Done, Entry, Kind, Reply, Slice, Verdict
-from distkit_actors._core._namespace import FOLD_LIMIT, Namespace
+from distkit_actors._namespace import _namespace
+from distkit_actors._namespace._namespace import FOLD_LIMIT, Namespace
+from distkit_actors._protocol._messages import Applied, Apply, Entry, Kind, Rejection, Reply, Slice
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     MAX,
@@ -161,8 +161,8 @@ async def at_once(counter: StrictInstanceAwareCounter, calls: Sequence[Call]) ->
 def note_verdicts(replies: Sequence[Reply]) -> None:
     """Have the statistics tell how many examples come to the limits."""
     for reply in replies:
-        for result in reply.results if isinstance(reply, Done) else ():
-            if isinstance(result, Verdict):
+        for result in reply.results if isinstance(reply, Applied) else ():
+            if isinstance(result, Rejection):
                 event(f"the store says {result.name}")
 
 
@@ -302,9 +302,9 @@ async def test_what_comes_close_to_the_limits_is_sent_one_by_one(
     calls = [("inc", "a", count) for count in (3, 2, 1)]
     assert [model.run(US, *call) for call in calls] == await at_once(a, calls)
     assert sent == [
-        "split" if reply.results == (Verdict.SPLIT,) else entry.value
+        "split" if reply.results == (Rejection.SPLIT,) else entry.value
         for _, request, reply in world.tap(a).seen[first:]
-        if isinstance(request, Apply) and isinstance(reply, Done)
+        if isinstance(request, Apply) and isinstance(reply, Applied)
         for entry in request.entries
     ]
 
@@ -348,14 +348,14 @@ def folds_are_refused_whole(patch: Patch) -> None:
 
     def mutant(*arguments: Any) -> Any:
         result = run(*arguments)
-        return Verdict.REFUSED if result is Verdict.SPLIT else result
+        return Rejection.REFUSED if result is Rejection.SPLIT else result
 
     patch.setattr(Namespace, "_run", mutant)
 
 
 def all_of_a_fold_find_the_same(patch: Patch) -> None:
-    def mutant(dispatch: Dispatch, parcel: Any, before: Any, *rest: Any) -> None:
-        for operation in parcel.operations:
+    def mutant(dispatch: Dispatch, coalesced: Any, before: Any, *rest: Any) -> None:
+        for operation in coalesced.operations:
             operation.done(*before)
 
     patch.setattr(Dispatch, "_deliver", mutant)
@@ -380,11 +380,11 @@ def what_was_split_is_folded_again(patch: Patch) -> None:
 def counts_overtake_the_rest(patch: Patch) -> None:
     pack = Mailbox._pack
 
-    def mutant(mailbox: Mailbox, lanes: Any, key: str, *rest: Any) -> Any:
-        lane = sorted(lanes[key], key=lambda op: op.kind is not Kind.ADD)
-        lanes[key].clear()
-        lanes[key].update(dict.fromkeys(lane))
-        return pack(mailbox, lanes, key, *rest)
+    def mutant(mailbox: Mailbox, queues: Any, key: str, *rest: Any) -> Any:
+        queue = sorted(queues[key], key=lambda op: op.kind is not Kind.ADD)
+        queues[key].clear()
+        queues[key].update(dict.fromkeys(queue))
+        return pack(mailbox, queues, key, *rest)
 
     patch.setattr(Mailbox, "_pack", mutant)
 

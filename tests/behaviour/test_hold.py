@@ -19,7 +19,7 @@ from distkit_actors import (
     LimitReachedError,
     OutcomeUnknownError,
 )
-from distkit_actors._core._messages import MAX_JOURNAL, Apply, Done, Kind
+from distkit_actors._protocol._messages import MAX_JOURNAL, Applied, Apply, Kind
 from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
 from tests.behaviour.test_cancellation import cancelled_after, ticks
 from tests.behaviour.world import (
@@ -464,7 +464,7 @@ async def test_more_moves_than_one_answer_tells(world: World, flavour: Flavour) 
     heard = [
         "k" in dict(reply.journal.moves)
         for _, request, reply in world.tap(a).seen
-        if isinstance(reply, Done) and reply.journal and releases(request)
+        if isinstance(reply, Applied) and reply.journal and releases(request)
     ]
     assert heard == [True]
 

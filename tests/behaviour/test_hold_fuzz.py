@@ -159,7 +159,7 @@ class Fuzz:
             dispatch = counter._actor._dispatch
             assert not dispatch._holds.outstanding()
             assert not dispatch._releases
-            assert not dispatch._postponed
+            assert not dispatch._deferred
 
     def _is_enough(self, cancellations: int) -> bool:
         """Whether so many were cancelled, and some at every moment, and some refused."""

@@ -22,7 +22,7 @@ from distkit_actors import (
     Store,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import Load, Open, Peeked, Reply, Request
+from distkit_actors._protocol._messages import Load, Open, Peeked, Reply, Request
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import Flavour, World, both_flavours, each, on_memory, outcome
 

@@ -19,7 +19,7 @@ from distkit_actors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
-from distkit_actors._core._messages import MAX_ENTRIES, Apply, Done, Kind, Resume
+from distkit_actors._protocol._messages import MAX_ENTRIES, Applied, Apply, Kind, Resume
 from tests.behaviour.world import (
     MAX,
     MIN,
@@ -468,7 +468,7 @@ async def test_i6_a_move_whose_record_is_lost_is_not_repeated(world: World, oper
     executed = [
         request
         for _, request, reply in world.tap(a).seen
-        if _moves(request) and isinstance(reply, Done)
+        if _moves(request) and isinstance(reply, Applied)
     ]
     assert 1 == len(executed)
     assert (3, 3) == await a.set("k", 3)
@@ -710,7 +710,7 @@ async def test_i10_epochs_of_deleted_keys_are_forgotten(world: World) -> None:
     assert await world.backend.footprint(world.prefix) <= before + 100
     await b.get("last")
     assert len(a._actor._session.moves) <= 200
-    assert len(b._ledger.tallies) <= 10
+    assert len(b._buffer.buffered_keys) <= 10
 
 
 @on_memory

@@ -22,7 +22,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import Apply, Entry, Reply, Request
+from distkit_actors._protocol._messages import Apply, Entry, Reply, Request
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_memory
 

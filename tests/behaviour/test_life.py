@@ -26,7 +26,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import Apply
+from distkit_actors._protocol._messages import Apply
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     Flavour,

@@ -23,7 +23,7 @@ from distkit_actors import (
     MemoryStore,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._limits._tokens import COURTESY, LONGEST_PAUSE
+from distkit_actors._limiter._token_lease import COURTESY, LONGEST_PAUSE
 from tests.behaviour.limits import (
     KEY,
     STEPS,

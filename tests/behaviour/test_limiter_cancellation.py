@@ -12,7 +12,7 @@ from distkit_actors import (
     FleetLimiter,
     FleetLimiterStatistics,
 )
-from distkit_actors._limits._tokens import COURTESY
+from distkit_actors._limiter._token_lease import COURTESY
 from tests.behaviour.limits import (
     KEY,
     STEPS,

@@ -17,7 +17,7 @@ from distkit_actors import (
     InstanceConflictError,
     StoreError,
 )
-from distkit_actors._limits._tokens import LONGEST_PAUSE
+from distkit_actors._limiter._token_lease import LONGEST_PAUSE
 from tests.behaviour.limits import (
     KEY,
     asks,

@@ -9,7 +9,7 @@ import trio.testing
 from distkit_actors import (
     FleetLimiter,
 )
-from distkit_actors._limits._tokens import COURTESY, LONGEST_TURN, SHORTEST_TURN
+from distkit_actors._limiter._token_lease import COURTESY, LONGEST_TURN, SHORTEST_TURN
 from tests.behaviour.limits import (
     KEY,
     in_use,

@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from distkit_actors import MemoryStore, StrictInstanceAwareCounter
-from distkit_actors._core._messages import Apply, Kind
+from distkit_actors._protocol._messages import Apply, Kind
 from distkit_actors.testing import FaultyStore
 
 

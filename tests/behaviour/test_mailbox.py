@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from distkit_actors._actor._mailbox import Mailbox
-from distkit_actors._actor._operations import Barrier, Operation
-from distkit_actors._core._messages import Kind
+from distkit_actors._actor._operations import ExclusiveKind, Operation
+from distkit_actors._protocol._messages import Kind
 from tests.harness.effort import effort
 
 #: Stands for the task of a caller who waits.
@@ -24,25 +24,25 @@ class Box:
         self.mailbox = Mailbox(100, lambda: None)
         self.names: dict[Operation, str] = {}
 
-    def put(self, name: str, kind: Kind | Barrier = Kind.ADD, key: str = "k") -> Operation:
+    def put(self, name: str, kind: Kind | ExclusiveKind = Kind.ADD, key: str = "k") -> Operation:
         operation = Operation(kind, key, 1)
         operation.task = CALLER
         self.names[operation] = name
-        self.mailbox.owe(operation)
+        self.mailbox.enqueue_required(operation)
         return operation
 
     def take(self) -> str:
         """Take what may travel now."""
-        if self.mailbox.barrier() is not None:
-            return self.names[self.mailbox.take_barrier()]
+        if self.mailbox.next_exclusive() is not None:
+            return self.names[self.mailbox.take_exclusive()]
         taken = self.mailbox.take(10, {})
         return " ".join(
-            self.names[operation] for parcel in taken for operation in parcel.operations
+            self.names[operation] for coalesced in taken for operation in coalesced.operations
         )
 
 
-@pytest.mark.parametrize("kind", [Kind.ADD, Barrier.CLEAR])
-def test_what_was_taken_along_cannot_withdraw(kind: Kind | Barrier) -> None:
+@pytest.mark.parametrize("kind", [Kind.ADD, ExclusiveKind.CLEAR])
+def test_what_was_taken_along_cannot_withdraw(kind: Kind | ExclusiveKind) -> None:
     box = Box()
     early, late = box.put("early", kind), box.put("late", kind)
     assert early.waits
@@ -89,7 +89,7 @@ def test_what_is_given_back_without_its_caller_is_gone() -> None:
 
 
 def test_what_did_not_fit_in_waits_on() -> None:
-    """A lane of which a part was taken is still a lane."""
+    """A queue of which a part was taken is still a queue."""
     box = Box()
     box.put("one"), box.put("put", Kind.PUT), box.put("two")  # only the first can go
     assert box.take() == "one"
@@ -113,14 +113,14 @@ async def test_who_stands_in_line_can_withdraw(plain: bool) -> None:
     assert second.withdraw()
     assert not second.waits
     for operation in (first, last):
-        (parcel,) = mailbox.take(10, {})
-        assert parcel.operations == [operation]
+        (coalesced,) = mailbox.take(10, {})
+        assert coalesced.operations == [operation]
     assert mailbox.length == 0
 
 
 def test_nothing_that_was_drained_waits() -> None:
     box = Box()
-    box.put("one"), box.put("clear", Barrier.CLEAR), box.put("two")
+    box.put("one"), box.put("clear", ExclusiveKind.CLEAR), box.put("two")
     drained = box.mailbox.drain()
     assert [box.names[operation] for operation in drained] == ["one", "clear", "two"]
     for operation in drained:
@@ -133,9 +133,9 @@ def test_nothing_that_was_drained_waits() -> None:
 
 
 def queued(mailbox: Mailbox) -> int:
-    """Return how many objects it holds, the last lanes not counted."""
-    items = [item for item in mailbox._queue if item is not mailbox._lanes]
-    return len(items) + len(mailbox._lanes) + len(mailbox._line)
+    """Return how many objects it holds, the last queues not counted."""
+    items = [item for item in mailbox._sections if item is not mailbox._queues]
+    return len(items) + len(mailbox._queues) + len(mailbox._line)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -143,18 +143,18 @@ def queued(mailbox: Mailbox) -> int:
 def test_i10_operations_that_were_given_up_leave_nothing_behind(
     backwards: bool, between: bool
 ) -> None:
-    """Barriers and what waits between them, whoever goes first."""
+    """Exclusive operations and what waits between them, whoever goes first."""
     box = Box()
     operations: list[Operation] = []
     for number in range(50):
-        operations.append(box.put("", Barrier.BUNDLE))
+        operations.append(box.put("", ExclusiveKind.ATOMIC_BATCH))
         if between:
             operations.append(box.put("", key=f"k{number % 7}"))
     for operation in reversed(operations) if backwards else operations:
         assert operation.withdraw()
     assert box.mailbox.length == 0
     assert queued(box.mailbox) == 0
-    assert len(box.mailbox._queue) == 1
+    assert len(box.mailbox._sections) == 1
     box.put("late")
     assert box.take() == "late"
 
@@ -163,18 +163,18 @@ def test_i10_a_barrier_that_is_given_up_parts_nobody() -> None:
     """Those behind it join those before it, if they come later."""
     box = Box()
     box.put("early")
-    assert box.put("", Barrier.BUNDLE).withdraw()
+    assert box.put("", ExclusiveKind.ATOMIC_BATCH).withdraw()
     box.put("late")
     assert box.take() == "early late"
 
 
 def test_i10_what_comes_between_barriers_keeps_its_turn() -> None:
     box = Box()
-    gone = [box.put("", Barrier.BUNDLE)]
-    box.put("one"), box.put("clear", Barrier.CLEAR)
-    gone.append(box.put("", Barrier.BUNDLE))
+    gone = [box.put("", ExclusiveKind.ATOMIC_BATCH)]
+    box.put("one"), box.put("clear", ExclusiveKind.CLEAR)
+    gone.append(box.put("", ExclusiveKind.ATOMIC_BATCH))
     box.put("two")
-    gone.append(box.put("", Barrier.BUNDLE))
+    gone.append(box.put("", ExclusiveKind.ATOMIC_BATCH))
     for operation in gone:
         assert operation.withdraw()
     box.put("three")
@@ -183,13 +183,13 @@ def test_i10_what_comes_between_barriers_keeps_its_turn() -> None:
     assert box.mailbox.length == 0
 
 
-@pytest.mark.parametrize("kind", [Kind.ADD, Barrier.BUNDLE])
-def test_i10_giving_up_costs_the_same_however_many_wait(kind: Kind | Barrier) -> None:
+@pytest.mark.parametrize("kind", [Kind.ADD, ExclusiveKind.ATOMIC_BATCH])
+def test_i10_giving_up_costs_the_same_however_many_wait(kind: Kind | ExclusiveKind) -> None:
     """What goes through others in one call of C shows in the types alone."""
     box = Box()
     few = [box.put("", kind, f"k{number}") for number in range(10)]
     alone = effort(few[5].withdraw)
     many = [box.put("", kind, f"k{number}") for number in range(1000)]
     assert effort(many[500].withdraw) <= alone
-    assert isinstance(box.mailbox._queue, OrderedDict)
+    assert isinstance(box.mailbox._sections, OrderedDict)
     assert isinstance(box.mailbox._line, OrderedDict)

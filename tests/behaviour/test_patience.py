@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from distkit_actors import CounterClosedError, MemoryStore, Store, StrictInstanceAwareCounter
-from distkit_actors._core._messages import Apply, Reply, Request
+from distkit_actors._protocol._messages import Apply, Reply, Request
 from distkit_actors._stores._contract import Link
 
 PATIENCE = 2.0
@@ -26,7 +26,7 @@ class SlowStore(Store):
         self.mute = 0  # answers still to be swallowed
         self.asked: list[Request] = []
         self.dropped = 0  # requests that were given up
-        self.hasty = False  # sends what it can at once, and then is cut off
+        self.sent_by_caller = False  # sends what it can at once, and then is cut off
         self.bug: Exception | None = None  # in sending at once
         self.executed: list[Request] = []  # before anybody waited for an answer
         self.doubts: list[bool] = []
@@ -61,8 +61,8 @@ class _SlowLink(Link):
         self._store.doubts.append(self._store.in_doubt())
 
     @property
-    def prompt(self) -> bool:
-        return self._store.hasty
+    def can_send_nowait(self) -> bool:
+        return self._store.sent_by_caller
 
     def begin(self, request: Request) -> None:
         if self._store.bug is not None:
@@ -165,7 +165,7 @@ async def test_what_was_sent_at_once_is_in_doubt_if_the_connection_is_lost(
         store.in_doubt = lambda: counter._actor._session.in_doubt
         for number in range(1, 6):
             assert await counter.inc("k") == (number, number)
-        store.hasty = True
+        store.sent_by_caller = True
         for number in range(6, 20):
             asked, executed = len(store.asked), len(store.executed)
             assert await counter.inc("k") == (number, number)
@@ -212,7 +212,7 @@ async def test_a_bug_in_sending_at_once_ends_the_counter_and_not_only_its_caller
         await nursery.start(run)
         for number in range(1, 6):
             assert await counter.inc("k") == (number, number)
-        store.hasty, store.bug = True, RuntimeError("a bug")
+        store.sent_by_caller, store.bug = True, RuntimeError("a bug")
         with pytest.raises(CounterClosedError, match="a bug"):
             await counter.inc("k")
     assert failed

@@ -23,7 +23,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor._watches import Watcher, Watches
-from distkit_actors._core._messages import Apply, Request, Watch
+from distkit_actors._protocol._messages import Apply, Request, Watch
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import Flavour, World, both_flavours, on_memory
 
@@ -168,7 +168,7 @@ async def test_without_a_watcher_nothing_wakes_up(world: World) -> None:
 
     async def requests_of_a_while() -> int:
         before = len(world.wire(a).requests)
-        await trio.sleep(10 * a._actor._timing.period + 0.01)
+        await trio.sleep(10 * a._actor._liveness.period + 0.01)
         return len(world.wire(a).requests) - before
 
     quiet = await requests_of_a_while()
@@ -250,7 +250,7 @@ async def test_a_store_that_cannot_push_is_polled(autojump_clock: trio.testing.M
 
 @on_memory
 async def test_a_refusal_that_has_passed_costs_nothing_more(world: World) -> None:
-    """Whoever was refused once asks for word of changes again, and need not read all the time."""
+    """Whoever was refused once asks for notice of changes again, and need not read all the time."""
     a, b = await world.strict(), await world.strict()
     wire = world.wire(a)
     wire.refuse(StoreError("out of memory"))
@@ -262,7 +262,7 @@ async def test_a_refusal_that_has_passed_costs_nothing_more(world: World) -> Non
         before = wire.counts["requests"]
         await trio.sleep(10)
         polls = 2 * 10 / 2.0
-        assert wire.counts["requests"] - before <= polls + 10 / a._actor._timing.period + 2
+        assert wire.counts["requests"] - before <= polls + 10 / a._actor._liveness.period + 2
         began = trio.current_time()
         await b.inc("k")
         await until(values, (1, 0))
@@ -321,7 +321,7 @@ async def test_a_watch_left_at_once_leaves_nothing(world: World) -> None:
         async with a.watch("k"), a.watch("j"):
             pass
     before = len(world.wire(a).requests)
-    await trio.sleep(10 * a._actor._timing.period + 0.01)
+    await trio.sleep(10 * a._actor._liveness.period + 0.01)
     assert len(world.wire(a).requests) - before <= 11
     assert not any(isinstance(request, Watch) for request in world.wire(a).requests)
 

@@ -32,9 +32,9 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._core._messages import Reply, Request
-from distkit_actors._core._tally import NEVER
-from distkit_actors._stores._contract import Link, Tidings
+from distkit_actors._instance._buffered_key import NEVER
+from distkit_actors._protocol._messages import Reply, Request
+from distkit_actors._stores._contract import Link, Subscription
 from distkit_actors.testing import FaultyStore
 from tests.harness import unique_prefix
 from tests.harness.pressure import pressure
@@ -53,7 +53,7 @@ _LONGEST_REAL = 300.0
 PATIENCE = 60.0
 
 #: Holds a slice of each instance that is to be silent, so that its end can be seen.
-_WITNESS = "witness-of-"
+_WITNESS = "validator-of-"
 
 AsyncTest = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -106,9 +106,9 @@ class Tap(Store):
         async with self.inner.link(prefix) as link:
             yield _TappedLink(self, link)
 
-    def tidings(self, prefix: str) -> AbstractAsyncContextManager[Tidings | None]:
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
         """Return what the store pushes."""
-        return self.inner.tidings(prefix)
+        return self.inner.subscribe(prefix)
 
 
 class _TappedLink(Link):
@@ -422,14 +422,14 @@ class World:
 
     async def reaped(self, counter: Counter, *, by: Counter) -> None:
         """Wait until the slices of a silent counter are gone, as ``by`` sees it."""
-        witness = _WITNESS + counter.instance_id
+        validator = _WITNESS + counter.instance_id
 
         async def gone() -> bool:
-            return (await self.value(by, witness)).cumulative == 0
+            return (await self.value(by, validator)).cumulative == 0
 
         await self.until(gone)
         for _ in range(3):  # few enough slices for a few steps
-            await self.value(by, witness)
+            await self.value(by, validator)
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait until something is true, looking more often than a heartbeat."""
@@ -476,9 +476,9 @@ class World:
         """Read what is in the store now, through any counter."""
         if isinstance(counter, LaxInstanceAwareCounter):
             await counter.flush()
-            tally = counter._ledger.find(key)
-            if tally is not None:
-                tally.read_at = NEVER  # as if it had been read long ago
+            buffered = counter._buffer.find(key)
+            if buffered is not None:
+                buffered.read_at = NEVER  # as if it had been read long ago
         return await counter.get(key)
 
 

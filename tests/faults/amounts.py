@@ -4,7 +4,7 @@ Names of keys whose counts are negative begin with a minus sign.
 """
 
 from distkit_actors import Eq, Gt, Lt
-from distkit_actors._core._conditions import Condition
+from distkit_actors._protocol._conditions import Condition
 from tests.faults.record import DIGITS, Operation
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from distkit_actors import RedisStore, StrictInstanceAwareCounter
-from distkit_actors._core._session import Session
+from distkit_actors._instance._session import Session
 
 INSTANCES, KEYS, THRESHOLD = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 

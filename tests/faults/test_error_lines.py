@@ -251,7 +251,7 @@ async def test_any_line_while_it_returns_asks_watches_or_leaves(
                     )
                     assert not proxy.armed
                     if line not in REFUSE:
-                        proxy.answer(line, executed=executed, when=of(a, "survey"))
+                        proxy.answer(line, executed=executed, when=of(a, "query"))
                         found = {instance.instance_id for instance in await a.instances()}
                         assert found >= {a.instance_id, other.instance_id}
                         proxy.answer(line, executed=executed, when=of(a, "watch"))

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from distkit_actors import FleetLimiter
-from distkit_actors._limits._tokens import LONGEST_PAUSE
+from distkit_actors._limiter._token_lease import LONGEST_PAUSE
 from tests.faults.fleet import OPEN, SLACK, UNHURRIED, Kind, proxied, settle, strict, until
 from tests.faults.lens import Lens
 from tests.harness.proxy import FaultProxy

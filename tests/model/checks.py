@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._registry import Registry, State
-from distkit_actors._core._values import fits
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._registry import Registry, State
+from distkit_actors._protocol._values import fits
 from tests.model.oracle import Violation
 
 
@@ -20,7 +20,7 @@ def check_store(ns: Namespace) -> None:
                 raise Violation(f"a stamp of {instance} for {key} is ahead of the clock")
             if stamp >= epochs.of(key):
                 sums[key] = sums.get(key, 0) + value
-        body = instance in registry.bodies
+        body = instance in registry.reap_queue
         if body and record.state is State.LIVE:
             raise Violation(f"{instance} is a body and alive")
         if record.slices and record.state is not State.LIVE and not body:
@@ -43,7 +43,7 @@ def check_store(ns: Namespace) -> None:
 
 
 def check_due(registry: Registry, now: int) -> None:
-    if registry.bodies and registry.due > now:
+    if registry.reap_queue and registry.due > now:
         raise Violation("bodies would not be reaped")
     for instance, record in registry.records.items():
         if record.state is State.LIVE and registry.due > record.deadline:

@@ -1,4 +1,4 @@
-"""What is around a session in a counter: mailbox, dispatch and, if it is lax, the ledger.
+"""What is around a session in a counter: mailbox, dispatch and, if it is lax, the write buffer.
 
 They are the product's, driven as the actor and the public classes drive them. Callers are not
 tasks here: who waits for an answer is a mark on the operation.
@@ -15,16 +15,16 @@ import trio
 
 from distkit_actors._actor import _dispatch, _operations
 from distkit_actors._actor._dispatch import Dispatch
-from distkit_actors._actor._errands import BundleErrand
-from distkit_actors._actor._mailbox import Mailbox, Parcel
-from distkit_actors._actor._operations import Bundle, Operation, Release, SpecialOperation
-from distkit_actors._core._holds import Hold
-from distkit_actors._core._ledger import Ledger
-from distkit_actors._core._messages import Entry, Kind
-from distkit_actors._core._session import Session
-from distkit_actors._core._tally import Tally
-from distkit_actors._core._under_way import News
+from distkit_actors._actor._exclusive import AtomicBatchSteps
+from distkit_actors._actor._mailbox import CoalescedEntry, Mailbox
+from distkit_actors._actor._operations import AtomicBatch, Operation, Release, SpecialOperation
 from distkit_actors._errors import StoreError
+from distkit_actors._instance._buffered_key import BufferedKey
+from distkit_actors._instance._holds import Hold
+from distkit_actors._instance._session import Session
+from distkit_actors._instance._session_state import Update
+from distkit_actors._instance._write_buffer import WriteBuffer
+from distkit_actors._protocol._messages import Entry, Kind
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS
@@ -53,36 +53,36 @@ class Desk:
         self.holds: list[Held] = []
         self.asks: list[Operation] = []  # whose callers wait
         self.mailbox = Mailbox(100, lambda: None)
-        self.ledger = Ledger(lambda *_: None) if lax else None
-        self.dispatch = Dispatch(session, self.mailbox, self.ledger)
+        self.buffer = WriteBuffer(lambda *_: None) if lax else None
+        self.dispatch = Dispatch(session, self.mailbox, self.buffer)
 
     # ------------------------------------------------------------------- callers
 
-    def do(self, ops: Sequence[Op], *, whole: bool) -> None:
+    def do(self, ops: Sequence[Op], *, atomic: bool) -> None:
         """Have somebody call an operation; several make a batch."""
-        if whole:
-            self._ask(Bundle([_entry(op) for op in ops]))
+        if atomic:
+            self._ask(AtomicBatch([_entry(op) for op in ops]))
             return
         for op in ops:
-            if self.ledger is not None and is_local(op):
-                self._count(self.ledger, op)
+            if self.buffer is not None and is_local(op):
+                self._count(self.buffer, op)
             else:
                 self._call(op)
 
-    def _count(self, ledger: Ledger, op: Op) -> None:
+    def _count(self, buffer: WriteBuffer, op: Op) -> None:
         """Do as a lax counter does in its memory."""
         kind, key, value = op
-        tally = ledger.tally(key, 0.0)
+        buffered = buffer.buffered(key, 0.0)
         if kind == "put":
-            ledger.replace(tally, value)
+            buffer.replace(buffered, value)
             return
-        tally.delta += value
-        if not tally.dirty:
-            ledger.touch(tally)
+        buffered.delta += value
+        if not buffered.dirty:
+            buffer.touch(buffered)
         if kind == "hold":
             hold = self._hold(key, value)
             hold.entered = True
-            tally.hold(hold)
+            buffered.hold(hold)
 
     def _call(self, op: Op) -> None:
         kind, key, value = op
@@ -91,8 +91,8 @@ class Desk:
             entry = _entry(("add?" if kind == "hold?" else "add", key, value))
         else:
             hold, entry = None, _entry(op)
-        if entry.condition is not None and self.ledger is not None:
-            self._ask(Bundle([entry], hold))
+        if entry.condition is not None and self.buffer is not None:
+            self._ask(AtomicBatch([entry], hold))
         elif entry.condition is None and hold is None:
             self._ask(Operation(entry.kind, key, value))
         else:
@@ -110,7 +110,7 @@ class Desk:
     def _ask(self, operation: Operation) -> None:
         operation.task = _CALLER
         self.asks.append(operation)
-        self.mailbox.owe(operation)
+        self.mailbox.enqueue_required(operation)
 
     def let_go(self, hold: Held) -> None:
         """Leave the block of a hold."""
@@ -133,14 +133,14 @@ class Desk:
     def collect(self, *, beat: bool) -> tuple[list[Entry], bool]:
         """Return the next batch, and whether it is executed as a whole."""
         if beat:
-            self.dispatch.revive()
+            self.dispatch.retry_deferred()
         entries = self.dispatch.collect(0.0, flush=True)
-        return entries, self.dispatch.whole
+        return entries, self.dispatch.atomic
 
-    def settle(self, news: News) -> None:
+    def settle(self, update: Update) -> None:
         """Hand out what an answer says."""
         with _callers():
-            self.dispatch.settle(news, 0.0)
+            self.dispatch.settle(update, 0.0)
         for operation in [each for each in self.asks if each.task is None]:
             self.asks.remove(operation)
             hold = operation.hold
@@ -157,15 +157,15 @@ class Desk:
 
     def in_entry(self, index: int) -> tuple[list[Held], list[Held]]:
         """Return the holds that an entry of the batch begins, and those that it ends."""
-        ledger, dispatch = self.ledger, self.dispatch
+        buffer, dispatch = self.buffer, self.dispatch
         if index < dispatch._counts:
-            assert ledger is not None
-            tally = ledger._sent[index]
-            return _held(tally.flight_holds), _held(tally.flight_back)
+            assert buffer is not None
+            buffered = buffer._sent[index]
+            return _held(buffered.flight_holds), _held(buffered.flight_releases)
         operations = (
-            dispatch._parcels[index - dispatch._counts].operations
-            if dispatch._errand is None
-            else [dispatch._errand.operation]
+            dispatch._coalesced[index - dispatch._counts].operations
+            if dispatch._steps is None
+            else [dispatch._steps.operation]
         )
         return (
             _held([op.hold for op in operations if op.hold is not None]),
@@ -174,9 +174,9 @@ class Desk:
 
     def replaced(self, key: str) -> list[Held]:
         """Return the holds of a lax counter that ended before its own slice was replaced."""
-        if self.ledger is None or key not in self.ledger.tallies:
+        if self.buffer is None or key not in self.buffer.buffered_keys:
             return []
-        later = self.ledger.tallies[key].back
+        later = self.buffer.buffered_keys[key].unsent_releases
         return [h for h in self.holds if h.key == key and h.released and h not in later]
 
     def _tidy(self) -> None:
@@ -192,50 +192,50 @@ class Desk:
     def write(self, out: Freeze) -> None:
         """Write all of it down."""
         landed = set(self.dispatch._holds.outstanding())
-        out.plain += (self.ledger is not None, len(self.holds))
+        out.plain += (self.buffer is not None, len(self.holds))
         for h in self.holds:
             mark = h.key, h.count, h.released, h.void, h.entered, h.counts, h in landed
             out.plain.append(mark)
             out.stamps.append(h.at if h in landed else 0)
         dispatch = self.dispatch
-        errand = dispatch._errand
+        steps = dispatch._steps
         out.plain += (
             [
                 self._plain(item)
                 if isinstance(item, Operation)
-                else [self._plain(op) for lane in item.values() for op in lane]
-                for item in self.mailbox._queue
+                else [self._plain(op) for queue in item.values() for op in queue]
+                for item in self.mailbox._sections
             ],
             dispatch._counts,
             [
-                (plain_entry(parcel.entry), [self._plain(op) for op in parcel.operations])
-                for parcel in dispatch._parcels
+                (plain_entry(coalesced.entry), [self._plain(op) for op in coalesced.operations])
+                for coalesced in dispatch._coalesced
             ],
-            None if errand is None else self._plain(errand.operation),
-            [self.holds.index(release.ends) for release in dispatch._postponed],
+            None if steps is None else self._plain(steps.operation),
+            [self.holds.index(release.ends) for release in dispatch._deferred],
         )
-        if self.ledger is not None:
-            self._write_ledger(self.ledger, out)
+        if self.buffer is not None:
+            self._write_ledger(self.buffer, out)
 
-    def _write_ledger(self, ledger: Ledger, out: Freeze) -> None:
+    def _write_ledger(self, buffer: WriteBuffer, out: Freeze) -> None:
         out.plain.append(
             [
                 (
-                    tally.key,
-                    tally.assign,
-                    tally.delta,
-                    tally.in_flight,
-                    tally.flight_assign,
-                    tally.flight_delta,
-                    *map(self._numbers, _holds_of(tally)),
+                    buffered.key,
+                    buffered.assign,
+                    buffered.delta,
+                    buffered.in_flight,
+                    buffered.flight_assign,
+                    buffered.flight_delta,
+                    *map(self._numbers, _holds_of(buffered)),
                 )
-                for _, tally in sorted(ledger.tallies.items())
+                for _, buffered in sorted(buffer.buffered_keys.items())
             ]
         )
         out.plain += (
-            list(ledger._dirty),
-            [tally.key for tally in ledger._sent],
-            self._numbers(ledger._replaced),
+            list(buffer._dirty),
+            [buffered.key for buffered in buffer._sent],
+            self._numbers(buffer._replaced),
         )
 
     def _numbers(self, holds: Sequence[Hold]) -> list[int]:
@@ -246,9 +246,9 @@ class Desk:
         if isinstance(op, Release):
             return "release", self.holds.index(op.ends), op.folds
         hold = -1 if op.hold is None else self.holds.index(op.hold)
-        if isinstance(op, Bundle):
+        if isinstance(op, AtomicBatch):
             entries = list(map(plain_entry, op.entries))
-            return "bundle", waits, hold, entries, op.behind_counts
+            return "batch", waits, hold, entries, op.behind_counts
         assert isinstance(op.kind, Kind)
         entry = Entry(op.kind, op.key, op.value, condition=op.condition, of_own=op.of_own)
         return "ask", waits, hold, plain_entry(entry), op.folds
@@ -265,7 +265,7 @@ class Desk:
             hold.released, hold.void, hold.entered, hold.counts = released, void, entered, counts
             stamp = next(source.stamps)
             if landed:
-                dispatch._holds.landed(hold, stamp)
+                dispatch._holds.committed(hold, stamp)
         for item in next(plain):
             if isinstance(item, tuple):
                 mailbox._enter(desk._operation(item))
@@ -273,20 +273,20 @@ class Desk:
             for operation in item:
                 mailbox._enter(desk._operation(operation))
         dispatch._counts = next(plain)
-        dispatch._parcels = [
-            Parcel(entry_of(entry), [desk._operation(op) for op in operations])
+        dispatch._coalesced = [
+            CoalescedEntry(entry_of(entry), [desk._operation(op) for op in operations])
             for entry, operations in next(plain)
         ]
-        errand = next(plain)
-        if errand is not None:
-            bundle = desk._operation(errand)
-            assert isinstance(bundle, Bundle)
-            dispatch._errand = BundleErrand(bundle)
+        steps = next(plain)
+        if steps is not None:
+            batch = desk._operation(steps)
+            assert isinstance(batch, AtomicBatch)
+            dispatch._steps = AtomicBatchSteps(batch)
         for number in next(plain):
             release = dispatch._releases[desk.holds[number]] = Release(desk.holds[number])
-            dispatch._postponed.append(release)
-        if desk.ledger is not None:
-            desk._read_ledger(desk.ledger, source)
+            dispatch._deferred.append(release)
+        if desk.buffer is not None:
+            desk._read_ledger(desk.buffer, source)
         return desk
 
     def _operation(self, frozen: Sequence[Any]) -> Operation:  # type: ignore[explicit-any]
@@ -299,9 +299,9 @@ class Desk:
         waits, number, body, flag = rest
         hold = None if number < 0 else self.holds[number]
         operation: Operation
-        if what == "bundle":
-            operation = bundle = Bundle(list(map(entry_of, body)), hold)
-            bundle.behind_counts = flag
+        if what == "batch":
+            operation = batch = AtomicBatch(list(map(entry_of, body)), hold)
+            batch.behind_counts = flag
         else:
             e = entry_of(body)
             if e.condition is None and hold is None:
@@ -316,19 +316,22 @@ class Desk:
             self.asks.append(operation)
         return operation
 
-    def _read_ledger(self, ledger: Ledger, source: Thaw) -> None:
+    def _read_ledger(self, buffer: WriteBuffer, source: Thaw) -> None:
         for row in next(source.plain):
             key, assign, delta, in_flight, flight_assign, flight_delta, *holds = row
-            tally = ledger.tally(key, 0.0)
-            tally.assign, tally.delta, tally.in_flight = assign, delta, in_flight
-            tally.flight_assign, tally.flight_delta = flight_assign, flight_delta
-            tally.fresh, tally.flight_holds, tally.back, tally.flight_back = (
-                tuple(self.holds[number] for number in numbers) for numbers in holds
-            )
+            buffered = buffer.buffered(key, 0.0)
+            buffered.assign, buffered.delta, buffered.in_flight = assign, delta, in_flight
+            buffered.flight_assign, buffered.flight_delta = flight_assign, flight_delta
+            (
+                buffered.unsent_holds,
+                buffered.flight_holds,
+                buffered.unsent_releases,
+                buffered.flight_releases,
+            ) = (tuple(self.holds[number] for number in numbers) for numbers in holds)
         for key in next(source.plain):
-            ledger.touch(ledger.tallies[key])
-        ledger._sent = [ledger.tallies[key] for key in next(source.plain)]
-        ledger._replaced = [self.holds[number] for number in next(source.plain)]
+            buffer.touch(buffer.buffered_keys[key])
+        buffer._sent = [buffer.buffered_keys[key] for key in next(source.plain)]
+        buffer._replaced = [self.holds[number] for number in next(source.plain)]
 
     def copy(self, session: Session) -> Desk:
         """Return an independent copy, around a copy of the session."""
@@ -342,22 +345,22 @@ class _References:
 
     def __init__(self, desk: Desk) -> None:
         dispatch = desk.dispatch
-        waiting = [op for parcel in dispatch._parcels for op in parcel.operations]
-        waiting += [*desk.asks, *dispatch._postponed]
-        for item in desk.mailbox._queue:
+        waiting = [op for coalesced in dispatch._coalesced for op in coalesced.operations]
+        waiting += [*desk.asks, *dispatch._deferred]
+        for item in desk.mailbox._sections:
             if isinstance(item, Operation):
                 waiting.append(item)
             else:
-                waiting += [operation for lane in item.values() for operation in lane]
-        if dispatch._errand is not None:
-            waiting.append(dispatch._errand.operation)
+                waiting += [operation for queue in item.values() for operation in queue]
+        if dispatch._steps is not None:
+            waiting.append(dispatch._steps.operation)
         self.holds: set[Hold] = set(dispatch._holds.outstanding())
         self.holds.update(op.hold for op in waiting if op.hold is not None)
         self.holds.update(op.ends for op in waiting if isinstance(op, Release))
-        if desk.ledger is not None:
-            self.holds.update(desk.ledger._replaced)
-            for tally in desk.ledger.tallies.values():
-                self.holds.update(*_holds_of(tally))
+        if desk.buffer is not None:
+            self.holds.update(desk.buffer._replaced)
+            for buffered in desk.buffer.buffered_keys.values():
+                self.holds.update(*_holds_of(buffered))
 
 
 def is_local(op: Op) -> bool:
@@ -367,7 +370,7 @@ def is_local(op: Op) -> bool:
 
 def op_of(entry: Entry) -> Op:
     """Return what the oracle has to be told of an entry."""
-    kind = {Kind.ADD: "add", Kind.PUT: "put", Kind.MOVE: "move", Kind.CLAIM: "owed"}[entry.kind]
+    kind = {Kind.ADD: "add", Kind.PUT: "put", Kind.MOVE: "move", Kind.CLAIM: "required"}[entry.kind]
     if entry.kind is Kind.ADD and entry.guarded:
         kind = "back"
     return (kind + ("?" if entry.condition is not None else ""), entry.key, entry.value)
@@ -381,8 +384,8 @@ def _entry(op: Op) -> Entry:
 
 
 def _declined(operation: Operation) -> bool:
-    if isinstance(operation, Bundle):
-        return not all(type(result).__name__ == "Before" for result in operation.results)
+    if isinstance(operation, AtomicBatch):
+        return not all(type(result).__name__ == "Previous" for result in operation.results)
     return operation.declined
 
 
@@ -390,8 +393,13 @@ def _held(holds: Sequence[Hold]) -> list[Held]:
     return cast("list[Held]", list(holds))
 
 
-def _holds_of(tally: Tally) -> tuple[tuple[Hold, ...], ...]:
-    return tally.fresh, tally.flight_holds, tally.back, tally.flight_back
+def _holds_of(buffered: BufferedKey) -> tuple[tuple[Hold, ...], ...]:
+    return (
+        buffered.unsent_holds,
+        buffered.flight_holds,
+        buffered.unsent_releases,
+        buffered.flight_releases,
+    )
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distkit_actors._actor._operations import Operation
-from distkit_actors._core._messages import Before, Entry, Kind, Result
-from distkit_actors._core._under_way import News
+from distkit_actors._instance._session_state import Update
+from distkit_actors._protocol._messages import Entry, Kind, Previous, Result
 from tests.model.desk import Desk, Held, op_of
 from tests.model.oracle import Op, Violation, sums
 from tests.model.scope import ADDS
@@ -36,7 +36,7 @@ class Desks(WorldState):
         """A lax counter counts, whatever is under way."""
         actor = self._own(number)
         actor.operations -= 1
-        self.desk(number).do(ops, whole=False)
+        self.desk(number).do(ops, atomic=False)
 
     def let_go(self, number: int, index: int) -> None:
         """Somebody leaves the block of a hold."""
@@ -65,9 +65,9 @@ class Desks(WorldState):
         actor = self.actors[number]
         desk, session = self.desk(number), actor.session
         assert session is not None
-        entries, whole = desk.collect(beat=beat)
-        session.begin(entries or ([] if whole else session.retries()), whole=whole)
-        return tuple(map(op_of, entries)), whole
+        entries, atomic = desk.collect(beat=beat)
+        session.begin(entries or ([] if atomic else session.retries()), atomic=atomic)
+        return tuple(map(op_of, entries)), atomic
 
     # ------------------------------------------------------- what the oracle is told
 
@@ -108,7 +108,7 @@ class Desks(WorldState):
         """Note which additions have been made and taken back by the step that was executed."""
         actor, desk = self.actors[number], self.actors[number].desk
         for index, (entry, result) in enumerate(zip(entries, results, strict=True)):
-            if not isinstance(result, Before):
+            if not isinstance(result, Previous):
                 continue
             if desk is not None:
                 unsure = self.oracle.may_differ(number, entry.key, actor.instance)
@@ -143,9 +143,11 @@ class Desks(WorldState):
         unmoved = {key for key, _ in token.undo}
         for index, (kind, key, value) in enumerate(ops):
             fresh, back = desk.in_entry(index)
-            nothing = kind == "owed" or (kind in ADDS and value == 0)  # as far as anybody can see
+            nothing = kind == "required" or (
+                kind in ADDS and value == 0
+            )  # as far as anybody can see
             for hold in fresh:
-                if nothing or kind.endswith("?") or token.whole:
+                if nothing or kind.endswith("?") or token.atomic:
                     hold.counts = False  # it is executed once more, or not at all
                 elif not token.was_executed(index):
                     hold.counts = True
@@ -168,13 +170,13 @@ class Desks(WorldState):
         for hold in desk.in_entry(index)[0]:
             hold.counts = None if waits else False
 
-    def hand_out(self, number: int, news: News) -> None:
+    def hand_out(self, number: int, update: Update) -> None:
         """Let a desk see to what an answer says, and compare with the oracle."""
         actor = self.actors[number]
         desk = actor.desk
         if desk is None or actor.session is None:
             return
-        desk.settle(news)
+        desk.settle(update)
         for hold in desk.holds:
             excused = self.oracle.may_differ(number, hold.key, actor.instance)
             if hold.void and hold.counts is True and not excused:

@@ -7,26 +7,26 @@ from dataclasses import replace
 from itertools import compress, zip_longest
 from typing import Final
 
-from distkit_actors._core._messages import (
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._instance._session_state import Update
+from distkit_actors._namespace._registry import State
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Before,
-    Declined,
-    Done,
+    ConditionFailed,
     Entry,
     Kind,
     MustResume,
     Open,
     Opened,
+    Previous,
+    Rejection,
     Reply,
     Request,
     Result,
     Resume,
-    Verdict,
 )
-from distkit_actors._core._registry import State
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._under_way import News
-from distkit_actors._core._values import fits
+from distkit_actors._protocol._values import fits
 from tests.model.checks import check_due
 from tests.model.desks import Desks
 from tests.model.freeze import RETENTION, THRESHOLD, UNHEARD, said
@@ -50,7 +50,7 @@ class Exchange(Desks):
         number: int,
         ops: tuple[Op, ...] | None,
         leave: bool,
-        whole: bool,
+        atomic: bool,
         outcome: str,
         budget: int,
     ) -> None:
@@ -59,7 +59,7 @@ class Exchange(Desks):
         session = actor.session
         assert session is not None
         if ops is not None:
-            self._begin(number, ops, leave=leave, whole=whole)
+            self._begin(number, ops, leave=leave, atomic=atomic)
         request = session.request()
         if request is None:
             raise Violation(f"nothing to send in {session.phase}")
@@ -110,23 +110,23 @@ class Exchange(Desks):
         if actor.desk is not None:
             actor.desk.refused()
 
-    def _begin(self, number: int, ops: tuple[Op, ...], *, leave: bool, whole: bool) -> None:
+    def _begin(self, number: int, ops: tuple[Op, ...], *, leave: bool, atomic: bool) -> None:
         """Make operations the outstanding batch; without any it is a beat."""
         actor = self.actors[number]
         session = actor.session
         assert session is not None
         if actor.desk is None:
-            begin(session, ops, leave=leave, whole=whole)
+            begin(session, ops, leave=leave, atomic=atomic)
             if (ops or leave) and not actor.todo and not actor.leaving:
                 actor.operations -= 1
         else:
             if ops:
                 actor.operations -= 1
-                actor.desk.do(ops, whole=whole)
-            ops, whole = self.take_along(number, beat=not ops)
+                actor.desk.do(ops, atomic=atomic)
+            ops, atomic = self.take_along(number, beat=not ops)
         if ops or leave:
             gone = self.oracle.lossy or actor.instance not in self.ns.registry.records
-            actor.token = Token(ops, leave, whole, excused=gone)
+            actor.token = Token(ops, leave, atomic, excused=gone)
             actor.todo, actor.leaving = (), False
 
     def arrive(self, index: int, budget: int) -> None:
@@ -197,7 +197,7 @@ class Exchange(Desks):
                     withheld=withheld,
                 )
         token = self.actors[number].token
-        if token is not None and isinstance(reply, Done) and reply.journal is not None:
+        if token is not None and isinstance(reply, Applied) and reply.journal is not None:
             if isinstance(request, Apply) and current and not token.applied:
                 self._applied(number, token, request, reply)
             elif isinstance(request, Resume) and token.folded:
@@ -220,7 +220,7 @@ class Exchange(Desks):
         holders = {
             instance
             for instance, record in registry.records.items()
-            if record.state is State.LIVE or instance in registry.bodies
+            if record.state is State.LIVE or instance in registry.reap_queue
         }
         self.oracle.collected(
             {
@@ -244,7 +244,7 @@ class Exchange(Desks):
 
     # --------------------------------------------------------- what the oracle is told
 
-    def _applied(self, number: int, token: Token, request: Apply, reply: Done) -> None:
+    def _applied(self, number: int, token: Token, request: Apply, reply: Applied) -> None:
         """The store says for the first time that a token's operations were executed."""
         oracle, actor = self.oracle, self.actors[number]
         waiting = {key for key, _ in actor.session.withheld} if actor.session else set()
@@ -252,16 +252,16 @@ class Exchange(Desks):
             key in waiting or oracle.may_differ(number, key, actor.instance)
             for _, key, _ in token.ops
         ]
-        refused = [result is Verdict.REFUSED for result in reply.results]
+        refused = [result is Rejection.REFUSED for result in reply.results]
         for op in compress(token.ops, refused):
             self._check_refusal(op, actor.instance)
         _check_results(token, reply.results)
         ops = [
-            _effect(op) if isinstance(result, Before) else ("add", op[1], 0)
+            _effect(op) if isinstance(result, Previous) else ("add", op[1], 0)
             for op, result in zip(token.ops, reply.results, strict=True)
         ]
         free = [
-            each if isinstance(result, Before) else {0}
+            each if isinstance(result, Previous) else {0}
             for each, result in zip(self.free_of_holds(number, ops), reply.results, strict=True)
         ]
         touched = [op[1] for op, each in zip(ops, free, strict=True) if op[2] or each != {0}]
@@ -274,19 +274,19 @@ class Exchange(Desks):
         for (_, key, _), own, excuse, result in zip(
             ops, before, excused, reply.results, strict=True
         ):
-            if result is Verdict.REFUSED:
+            if result is Rejection.REFUSED:
                 answers.append(None)
                 continue
             answers.append(said(result))
-            if isinstance(result, Verdict):
+            if isinstance(result, Rejection):
                 continue
             if excuse:
-                self.tally.exempt += 1
+                self.comparisons.exempt += 1
             else:
-                self.tally.compared += 1
+                self.comparisons.compared += 1
                 if key and result.slice != own:
                     raise Violation(f"own slice of {key} was {own}, the answer says {result.slice}")
-        if len(answers) == 1 and not isinstance(reply.results[0], Verdict):
+        if len(answers) == 1 and not isinstance(reply.results[0], Rejection):
             self._check_sum(ops[0], reply.results[0])
         token.applied, token.answers = True, tuple(answers)
         moved: set[str] = set()
@@ -329,7 +329,7 @@ class Exchange(Desks):
         if moves or (fits(own + more) and fits(total + more)):
             raise Violation(f"{say([op])} was refused, with {own} in {total}")
 
-    def _check_sum(self, op: Op, answer: Before | Declined) -> None:
+    def _check_sum(self, op: Op, answer: Previous | ConditionFailed) -> None:
         """The cumulative after the step is what the caller will be told."""
         kind, key, value = op
         cumulative, own = answer
@@ -352,25 +352,25 @@ class Exchange(Desks):
         actor = self.actors[number]
         session, token = actor.session, actor.token
         assert session is not None
-        news = session.receive(reply)
-        if isinstance(reply, Done) and reply.journal:
+        update = session.receive(reply)
+        if isinstance(reply, Applied) and reply.journal:
             self.oracle.heard(number)
         if isinstance(reply, MustResume) and token is not None:
             if token.leave:
                 self._leave_refused(number, session)
                 return
-            if news.results is None and session.phase is Phase.RESUME and not token.folded:
+            if update.results is None and session.phase is Phase.RESUME and not token.folded:
                 self._folded(number, token)
         if session.phase is Phase.FENCED:
-            self._fenced(number, news, token)
+            self._fenced(number, update, token)
         elif session.phase is Phase.REFUSED:
             self._refused(number)
         elif session.phase is Phase.LEFT:
             self.oracle.left(actor.instance)
             self._end(number, "left")
-        elif news.results is not None and token is not None:
-            self._finish(number, token, news.results)
-        self.hand_out(number, news)
+        elif update.results is not None and token is not None:
+            self._finish(number, token, update.results)
+        self.hand_out(number, update)
 
     def _leave_refused(self, number: int, session: Session) -> None:
         actor = self.actors[number]
@@ -394,7 +394,7 @@ class Exchange(Desks):
                 # As good as never executed.
                 undo = [pair for pair in token.undo if pair[0] == op[1]]
                 self.oracle.undo(actor.instance, undo, free=free[index] == {0})
-            elif result is Verdict.REFUSED or op[0] in ("move", "clear") or not is_write(op):
+            elif result is Rejection.REFUSED or op[0] in ("move", "clear") or not is_write(op):
                 pass  # if the own slice does not fit, then whatever the store held
             else:
                 self.oracle.doubt(number, actor.instance, [op[1]], self.held(number))
@@ -405,13 +405,13 @@ class Exchange(Desks):
         token.folded = True
         self._disown_copies(number)
 
-    def _fenced(self, number: int, news: News, token: Token | None) -> None:
+    def _fenced(self, number: int, update: Update, token: Token | None) -> None:
         actor = self.actors[number]
         if self.oracle.owner[actor.instance] == number:
             raise Violation(f"{actor.instance}{number} was fenced, but nobody took its id over")
         if token is not None and token.applied and not token.folded:
-            for op, result in zip(token.ops, news.results or (), strict=False):
-                if result is Verdict.RETRY and is_write(op) and not self.oracle.lossy:
+            for op, result in zip(token.ops, update.results or (), strict=False):
+                if result is Rejection.RETRY and is_write(op) and not self.oracle.lossy:
                     raise Violation(f"{say([op])} took effect, its caller is told it did not")
         self._end(number, "fenced")
 
@@ -429,37 +429,37 @@ class Exchange(Desks):
         todo = []
         for index, (op, result) in enumerate(zip(token.ops, results, strict=True)):
             key = op[1]
-            if result is Verdict.RETRY:
+            if result is Rejection.RETRY:
                 if token.applied and not token.folded:
                     raise Violation(f"{say([op])} took effect and is to be sent again")
                 if token.folded and is_write(op) and not _is_decided_anew(token, op):
                     raise Violation(f"{say([op])} is part of the slice and to be sent again")
                 todo.append(op)
-            elif result is Verdict.UNKNOWN:
+            elif result is Rejection.UNKNOWN:
                 if not token.excused:
                     raise Violation(f"{say([op])}: its outcome was not unknown")
                 oracle.unsure(actor.instance, _effect(op), self.scope.keys)
                 self.lose_holds(number, index, key)
-            elif result is Verdict.REFUSED:
+            elif result is Rejection.REFUSED:
                 told = token.applied and token.answers[index] is None
                 if not (abs(op[2]) >= LARGE if token.folded else told):
                     raise Violation(f"{say([op])} was not refused")
-            elif token.folded and isinstance(result, Before):
+            elif token.folded and isinstance(result, Previous):
                 own = result.slice + op[2] if op[0] in ADDS else op[2]
                 expected = token.answers[index]
                 if expected is None:
-                    self.tally.exempt += 1
+                    self.comparisons.exempt += 1
                 elif own != expected[1]:
                     raise Violation(f"the answer says that the own slice of {key} is {own}")
                 else:
-                    self.tally.compared += 1
+                    self.comparisons.compared += 1
             elif not token.applied:
                 raise Violation(f"{say([op])} is answered but did not take effect")
             elif token.answers[index] != said(result):
                 raise Violation(f"{say([op])} is answered {result}, was {token.answers[index]}")
         self._forget_token(number)
         if actor.desk is None:
-            actor.todo, actor.whole = tuple(todo), token.whole
+            actor.todo, actor.atomic = tuple(todo), token.atomic
 
     def _forget_token(self, number: int) -> None:
         self.actors[number].token = None
@@ -480,14 +480,16 @@ class Exchange(Desks):
         self._forget_token(number)
 
 
-def begin(session: Session, ops: Iterable[Op], *, leave: bool = False, whole: bool = False) -> None:
+def begin(
+    session: Session, ops: Iterable[Op], *, leave: bool = False, atomic: bool = False
+) -> None:
     """Begin a batch, in the words of the package; a beat tries again what did not fit."""
     entries = []
     for kind, key, value in ops:
         condition, of_own = CONDITIONS.get(kind, (None, False))
         effect = _KINDS[_effect((kind, key, value))[0]]
         entries.append(Entry(effect, key, value, condition=condition, of_own=of_own))
-    session.begin(entries if entries or leave else session.retries(), leave=leave, whole=whole)
+    session.begin(entries if entries or leave else session.retries(), leave=leave, atomic=atomic)
 
 
 def _effect(op: Op) -> Op:
@@ -498,21 +500,21 @@ def _effect(op: Op) -> Op:
 
 def _is_decided_anew(token: Token, op: Op) -> bool:
     """Tell whether an operation of unknown fate is sent again instead of being folded (P20)."""
-    return op[0] in ("add?", "put?", "owed") or (token.whole and op[0] in ("add", "put"))
+    return op[0] in ("add?", "put?", "required") or (token.atomic and op[0] in ("add", "put"))
 
 
 def _check_results(token: Token, results: Sequence[Result]) -> None:
     """Nothing took effect against its condition, or in half a batch."""
     for op, result in zip(token.ops, results, strict=True):
-        if op[0] in CONDITIONS and not isinstance(result, Verdict):
+        if op[0] in CONDITIONS and not isinstance(result, Rejection):
             condition, of_own = CONDITIONS[op[0]]
             holds = condition.holds(result.slice if of_own else result.cumulative)
-            if holds is not isinstance(result, Before):
+            if holds is not isinstance(result, Previous):
                 raise Violation(f"{say([op])} was answered {result}")
-        elif isinstance(result, Declined):
+        elif isinstance(result, ConditionFailed):
             raise Violation(f"{say([op])} has no condition, and was answered {result}")
-    refused = Verdict.REFUSED in results
+    refused = Rejection.REFUSED in results
     for result in results:
-        wrong = token.whole and refused and result not in (Verdict.REFUSED, Verdict.UNDONE)
-        if wrong or (result is Verdict.UNDONE and not (token.whole and refused)):
+        wrong = token.atomic and refused and result not in (Rejection.REFUSED, Rejection.UNDONE)
+        if wrong or (result is Rejection.UNDONE and not (token.atomic and refused)):
             raise Violation(f"a batch of all or none was answered {results}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from tests.model import timed
-from tests.model.oracle import Tally
+from tests.model.oracle import Comparisons
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
 from tests.model.scopes_of_holds import LONG_OF_HOLDS, SHORT_OF_HOLDS
@@ -26,14 +26,15 @@ class Report:
     states: int = 0
     ends: int = 0
     seconds: float = 0.0
-    tally: Tally = field(default_factory=Tally)
+    comparisons: Comparisons = field(default_factory=Comparisons)
     complete: bool = False
     violation: str = ""
     history: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return one line, or more if something is wrong."""
-        share = f"{self.tally.share:>5.2f} % of {self.tally.compared + self.tally.exempt} exempt"
+        done = self.comparisons
+        share = f"{done.share:>5.2f} % of {done.compared + done.exempt} exempt"
         line = (
             f"{self.scope.name:<66} {self.states:>8} states {self.ends:>7} ends"
             f" {self.seconds:>7.1f} s  {share}"
@@ -53,7 +54,7 @@ def explore(scope: Scope, *, most_states: int = 10**9, most_seconds: float = 1e9
 def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
     report = Report(scope)
     start = time.process_time()
-    first = World.begin(scope, report.tally).freeze()
+    first = World.begin(scope, report.comparisons).freeze()
     parents: dict[bytes, tuple[bytes, str]] = {_digest(first): (b"", "")}
     ended: set[bytes] = set()
     queue = deque([first])
@@ -62,7 +63,7 @@ def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
             break
         key = queue.popleft()
         digest = _digest(key)
-        world = World.thaw(key, scope, report.tally)
+        world = World.thaw(key, scope, report.comparisons)
         step = ""
         try:
             core = _digest(world.freeze_core())
@@ -70,7 +71,7 @@ def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
                 ended.add(core)
                 for order in _orders(len(world.actors)):
                     step = f"then all beat, in the order {order}"
-                    World.thaw(key, scope, report.tally).settle(order)
+                    World.thaw(key, scope, report.comparisons).settle(order)
             step = ""
             for label, new in world.successors():
                 key = new.freeze()

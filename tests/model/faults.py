@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from distkit_actors._core._namespace import Namespace
+from distkit_actors._namespace._namespace import Namespace
 from tests.model.exchange import Exchange
 from tests.model.freeze import UNHEARD
 from tests.model.parts import Actor, Snapshot

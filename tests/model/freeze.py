@@ -14,36 +14,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
-from distkit_actors._core._conditions import Eq, Ge, Gt, Le, Lt, Ne
-from distkit_actors._core._epochs import Epochs
-from distkit_actors._core._messages import (
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._instance._session_state import Batch, Resumption, Withheld
+from distkit_actors._namespace._epochs import Epochs
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Heard
+from distkit_actors._namespace._registry import Record, State
+from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Before,
-    Declined,
-    Done,
+    ConditionFailed,
     Entry,
     Kind,
     Load,
     Open,
-    Pace,
     Peek,
+    Periods,
+    Previous,
+    Rejection,
     Request,
     Result,
     Resume,
     Slice,
-    Verdict,
 )
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._observed import Heard
-from distkit_actors._core._registry import Record, State
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._under_way import Batch, Resumption, Withheld
 
 #: So long that nobody dies of old age between two actions.
 THRESHOLD: Final = 2**40
 #: Forgetting takes an action of its own, too.
 RETENTION: Final = 2**45
-PACE: Final = Pace(THRESHOLD, THRESHOLD // 3, RETENTION)
+PERIODS: Final = Periods(THRESHOLD, THRESHOLD // 3, RETENTION)
 #: Before everything, and longer ago than the threshold.
 LONG_AGO: Final = -2 * THRESHOLD
 UNHEARD: Final = Heard(LONG_AGO, 0)
@@ -53,7 +53,7 @@ NOT_LATE: Final = THRESHOLD // 8
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
 _PHASES = {phase.value: phase for phase in Phase}
-_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_VERDICTS = {verdict.value: verdict for verdict in Rejection}
 _CONDITIONS = {kind.sign: kind for kind in (Eq, Ne, Lt, Le, Gt, Ge)}
 
 
@@ -113,7 +113,7 @@ class Freeze:
         self.pairs(epochs.moved)
         self.plain.append(sorted(epochs.late))
         self.stamps += [epochs.late[key] for key in sorted(epochs.late)]
-        self.plain += (sorted(registry.sums.items()), list(registry.bodies))
+        self.plain += (sorted(registry.sums.items()), list(registry.reap_queue))
         self.plain += (list(registry.expiring), sorted(registry.records))
         for instance in sorted(registry.records):
             record = registry.records[instance]
@@ -129,7 +129,7 @@ class Freeze:
             self.seq(instance, record.seq)
             self.slices(record.slices)
 
-    def done(self, reply: Done) -> None:
+    def done(self, reply: Applied) -> None:
         """Write a stored answer."""
         self.stamps.append(reply.at if reply.results else 0)  # else nobody reads it
         self.plain += (list(map(said, reply.results)), reply.again)
@@ -153,7 +153,7 @@ class Freeze:
         if s._batch is None:
             self.plain.append(None)
         else:
-            self.plain += (1, s._batch.doubt, s._batch.leave, s._batch.whole)
+            self.plain += (1, s._batch.doubt, s._batch.leave, s._batch.atomic)
             self.entries(s._batch.entries)
         work = s._resumption
         if work is None:
@@ -171,7 +171,7 @@ class Freeze:
         """Write a request that is still under way."""
         match request:
             case Apply():
-                self.plain += ("A", request.instance, request.leave, request.whole)
+                self.plain += ("A", request.instance, request.leave, request.atomic)
                 self.stamps += (request.incarnation, request.known)
                 self.seq(request.instance, request.seq)
                 self.seq(request.instance, request.follows)
@@ -210,9 +210,9 @@ def plain_entry(entry: Entry) -> tuple[object, ...]:
 
 def said(result: Result) -> str | tuple[object, ...]:
     """Return a result as a plain value: a verdict is a string, and so begins what is declined."""
-    if isinstance(result, Verdict):
+    if isinstance(result, Rejection):
         return result.value
-    return tuple(result) if isinstance(result, Before) else ("?", *result)
+    return tuple(result) if isinstance(result, Previous) else ("?", *result)
 
 
 def _close_up(seqs: Sequence[int]) -> dict[int, int]:
@@ -271,20 +271,20 @@ class Thaw:
         epochs.moved = self.pairs()
         epochs.late = self.pairs()
         registry.sums = dict(next(plain))
-        registry.bodies = dict.fromkeys(next(plain), 0)
+        registry.reap_queue = dict.fromkeys(next(plain), 0)
         registry.expiring = dict.fromkeys(next(plain), RETENTION)
         registry.observed.last = now
-        anybody = bool(registry.bodies)
+        anybody = bool(registry.reap_queue)
         for instance in next(plain):
             nonce, inherited, state, overdue = next(plain), next(plain), next(plain), next(plain)
             swept = next(plain)
-            record = Record(next(stamps), nonce, PACE, next(stamps))
+            record = Record(next(stamps), nonce, PERIODS, next(stamps))
             record.swept = epochs.cleared if swept else -1
             record.inherited = inherited
             record.state = _STATES[state]
             if record.state is State.LIVE:
-                registry.observed.join(PACE)
-                registry.observed.paces[PACE[:2]].ended = LONG_AGO
+                registry.observed.join(PERIODS)
+                registry.observed.by_periods[PERIODS[:2]].ended = LONG_AGO
             record.reply = self.done()
             record.seq = next(self.seqs)
             record.slices = self.slices()
@@ -295,15 +295,15 @@ class Thaw:
         registry.due = 0 if anybody else THRESHOLD
         return ns
 
-    def done(self) -> Done:
+    def done(self) -> Applied:
         """Read a stored answer."""
         at, results = next(self.stamps), next(self.plain)
-        return Done(at, tuple(map(_result, results)), again=next(self.plain))
+        return Applied(at, tuple(map(_result, results)), again=next(self.plain))
 
     def session(self) -> Session:
         """Read the instance's half."""
         stamps, plain = self.stamps, self.plain
-        s = Session(next(plain), next(plain), PACE, inherit=next(plain), refuse=next(plain))
+        s = Session(next(plain), next(plain), PERIODS, inherit=next(plain), refuse=next(plain))
         s.phase, s._attempt, s._cursor = _PHASES[next(plain)], next(plain), next(plain)
         s.incarnation, s.known, s.cleared = next(stamps), next(stamps), next(stamps)
         s.seq, s.used = next(self.seqs), next(self.seqs)
@@ -313,8 +313,8 @@ class Thaw:
         s.moves = OrderedDict(self.pairs())
         s._unheard, s._told_at = set(next(plain)), next(stamps)
         if next(plain):
-            doubt, leave, whole = next(plain), next(plain), next(plain)
-            s._batch = Batch(self.entries(), 0, leave, whole)
+            doubt, leave, atomic = next(plain), next(plain), next(plain)
+            s._batch = Batch(self.entries(), 0, leave, atomic)
             s._batch.doubt = doubt
         if next(plain):
             work = s._resumption = Resumption()
@@ -334,7 +334,7 @@ class Thaw:
         kind, instance = next(plain), next(plain)
         match kind:
             case "A":
-                leave, whole = next(plain), next(plain)
+                leave, atomic = next(plain), next(plain)
                 incarnation, known = next(stamps), next(stamps)
                 seq, before, entries = next(self.seqs), next(self.seqs), self.entries()
                 return Apply(
@@ -342,10 +342,10 @@ class Thaw:
                     incarnation,
                     seq,
                     known,
-                    PACE,
+                    PERIODS,
                     entries,
                     leave,
-                    whole=whole,
+                    atomic=atomic,
                     before=before,
                 )
             case "R":
@@ -357,7 +357,7 @@ class Thaw:
                     incarnation,
                     seq,
                     known,
-                    PACE,
+                    PERIODS,
                     born,
                     first,
                     cleared,
@@ -366,7 +366,7 @@ class Thaw:
                 )
             case "O":
                 nonce, inherit, refuse = next(plain), next(plain), next(plain)
-                return Open(instance, nonce, next(stamps), next(stamps), inherit, PACE, refuse)
+                return Open(instance, nonce, next(stamps), next(stamps), inherit, PERIODS, refuse)
             case "L":
                 return Load(instance, next(stamps), next(plain))
             case _:
@@ -392,7 +392,7 @@ def entry_of(plain: Sequence[Any], stamp: int = 0) -> Entry:  # type: ignore[exp
 def _result(frozen: str | Sequence[Any]) -> Result:  # type: ignore[explicit-any]
     if isinstance(frozen, str):
         return _VERDICTS[frozen]
-    return Declined(*frozen[1:]) if frozen[0] == "?" else Before(*frozen)
+    return ConditionFailed(*frozen[1:]) if frozen[0] == "?" else Previous(*frozen)
 
 
 # ------------------------------------------------------------------------------- copies
@@ -404,10 +404,10 @@ def copy_namespace(old: Namespace) -> Namespace:
     new.born, new.clock = old.born, old.clock
     a, b = old.registry, new.registry
     b.epochs = copy_epochs(a.epochs)
-    b.sums, b.bodies, b.expiring = a.sums.copy(), a.bodies.copy(), a.expiring.copy()
+    b.sums, b.reap_queue, b.expiring = a.sums.copy(), a.reap_queue.copy(), a.expiring.copy()
     b.due, b.observed = a.due, deepcopy(a.observed)
     for instance, record in a.records.items():
-        twin = Record(record.incarnation, record.nonce, record.pace, record.hold)
+        twin = Record(record.incarnation, record.nonce, record.periods, record.hold)
         twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
         twin.state, twin.heard, twin.deadline = record.state, record.heard, record.deadline
         twin.slices, twin.swept = record.slices.copy(), record.swept
@@ -432,7 +432,7 @@ def copy_session(old: Session) -> Session:
     new._unheard = old._unheard.copy()
     if old._batch:
         batch = old._batch
-        new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.whole)
+        new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.atomic)
         new._batch.doubt = batch.doubt
     if old._resumption:
         a, b = old._resumption, Resumption()

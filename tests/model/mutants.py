@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
-from distkit_actors._core import _observed
-from distkit_actors._core._epochs import Epochs
-from distkit_actors._core._messages import (
+from distkit_actors._instance._session import Session
+from distkit_actors._instance._session_state import Batch, Resumption, Update
+from distkit_actors._namespace import _observed_time
+from distkit_actors._namespace._epochs import Epochs
+from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._registry import Record, Registry, State
+from distkit_actors._protocol._messages import (
     Apply,
     Conflict,
     Entry,
@@ -24,17 +28,13 @@ from distkit_actors._core._messages import (
     Opened,
     Peek,
     Peeked,
+    Rejection,
     Reply,
     Request,
     Result,
     Resume,
     Stale,
-    Verdict,
 )
-from distkit_actors._core._namespace import Namespace, _Step
-from distkit_actors._core._registry import Record, Registry, State
-from distkit_actors._core._session import Session
-from distkit_actors._core._under_way import Batch, News, Resumption
 from tests.model.scope import Scope
 
 #: What to replace: owner, name of the attribute, what to put there.
@@ -126,7 +126,7 @@ def _only_positive() -> Sequence[Patch]:
 
 def _forget_at_reaping() -> Sequence[Patch]:
     def release(self: Registry, instance: str, record: Record, now: int) -> None:
-        self.bodies.pop(instance, None)
+        self.reap_queue.pop(instance, None)
         del self.records[instance]
 
     return [(Registry, "release", release)]
@@ -142,7 +142,7 @@ def _reap_without_epochs() -> Sequence[Patch]:
 def _run_doubtful_again() -> Sequence[Patch]:
     must_resume = Session._must_resume
 
-    def changed(self: Session, recorded: int | None, batch: Batch) -> News:
+    def changed(self: Session, recorded: int | None, batch: Batch) -> Update:
         batch.doubt = False
         return must_resume(self, recorded, batch)
 
@@ -187,7 +187,7 @@ def _no_before() -> Sequence[Patch]:
 def _withdrawn_casts_doubt() -> Sequence[Patch]:
     must_resume = Session._must_resume
 
-    def changed(self: Session, recorded: int | None, batch: Batch) -> News:
+    def changed(self: Session, recorded: int | None, batch: Batch) -> Update:
         if recorded is not None and recorded > self.seq:
             recorded = None
         return must_resume(self, recorded, batch)
@@ -243,7 +243,7 @@ def _no_floor() -> Sequence[Patch]:
 
 
 def _no_blackout() -> Sequence[Patch]:
-    return [(_observed, "longest_silence", lambda threshold, interval: 2**63)]
+    return [(_observed_time, "longest_silence", lambda threshold, interval: 2**63)]
 
 
 def _resume_anywhere() -> Sequence[Patch]:
@@ -321,7 +321,7 @@ def _claims_ignore_epochs() -> Sequence[Patch]:
 
     def changed(self: Namespace, step: _Step, entry: Entry) -> Result:
         result = run(self, step, entry)
-        if result is Verdict.MOVED:
+        if result is Rejection.MOVED:
             self.registry.add(entry.key, entry.value)
             self._write(step.record, entry.key, entry.value, self.registry.epochs.of(entry.key))
         return result

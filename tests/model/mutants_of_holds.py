@@ -6,13 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from distkit_actors._actor._dispatch import Dispatch
-from distkit_actors._core._epochs import Epochs
-from distkit_actors._core._holds import Hold, Holds
-from distkit_actors._core._messages import Apply, Before, Done, Entry, Kind, Result, Verdict
-from distkit_actors._core._namespace import Namespace, _Step
-from distkit_actors._core._registry import Record
-from distkit_actors._core._session import Session
-from distkit_actors._core._under_way import News
+from distkit_actors._instance._holds import Hold, Holds
+from distkit_actors._instance._session import Session
+from distkit_actors._instance._session_state import Update
+from distkit_actors._namespace._epochs import Epochs
+from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._registry import Record
+from distkit_actors._protocol._messages import (
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Previous,
+    Rejection,
+    Result,
+)
 from tests.model.mutants import Mutant, Patch, _scope
 
 
@@ -37,9 +45,9 @@ def _guard_without_clears() -> Sequence[Patch]:
 def _deaf_while_resuming() -> Sequence[Patch]:
     resumed = Session._resumed
 
-    def changed(self: Session, reply: Done) -> News:
-        news = resumed(self, reply)
-        return News(news.results, news.at)
+    def changed(self: Session, reply: Applied) -> Update:
+        update = resumed(self, reply)
+        return Update(update.results, update.at)
 
     return [(Session, "_resumed", changed)]
 
@@ -47,12 +55,12 @@ def _deaf_while_resuming() -> Sequence[Patch]:
 def _deaf_between_the_parts() -> Sequence[Patch]:
     resumed = Session._resumed
 
-    def changed(self: Session, reply: Done) -> News:
-        news = resumed(self, reply)
-        news.gone = {}
+    def changed(self: Session, reply: Applied) -> Update:
+        update = resumed(self, reply)
+        update.gone = {}
         if self._resumption is not None:
             self._resumption.gone.clear()
-        return news
+        return update
 
     return [(Session, "_resumed", changed)]
 
@@ -77,7 +85,7 @@ def _own_moves_forgotten() -> Sequence[Patch]:
 
 def _kept_for_nobody() -> Sequence[Patch]:
     def changed(self: Dispatch, hold: Hold, at: int, operation: object) -> None:
-        self._holds.landed(hold, at)
+        self._holds.committed(hold, at)
 
     return [(Dispatch, "_begin", changed)]
 
@@ -113,29 +121,31 @@ def _half_a_batch() -> Sequence[Patch]:
     run_all = Namespace._run_all
 
     def changed(self: Namespace, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
-        if not (isinstance(step.request, Apply) and step.request.whole):
+        if not (isinstance(step.request, Apply) and step.request.atomic):
             return run_all(self, step, entries)
-        results = run_all(self, step._replace(request=step.request._replace(whole=False)), entries)
-        if Verdict.REFUSED not in results:
+        results = run_all(self, step._replace(request=step.request._replace(atomic=False)), entries)
+        if Rejection.REFUSED not in results:
             return results
-        return tuple(r if r is Verdict.REFUSED else Verdict.UNDONE for r in results)
+        return tuple(r if r is Rejection.REFUSED else Rejection.UNDONE for r in results)
 
     return [(Namespace, "_run_all", changed)]
 
 
 def _filed_under_the_step() -> Sequence[Patch]:
-    return [(Dispatch, "_stamp", lambda self, key, news: news.at)]
+    return [(Dispatch, "_stamp", lambda self, key, update: update.at)]
 
 
 def _young_claims() -> Sequence[Patch]:
     """What becomes one takes the stamp of the slice that is there."""
     add = Namespace._add
 
-    def changed(self: Namespace, record: Record, entry: Entry, stamp: int, *rest: Before) -> Result:
+    def changed(
+        self: Namespace, record: Record, entry: Entry, stamp: int, *rest: Previous
+    ) -> Result:
         own = record.slices.get(entry.key)
         return add(self, record, entry, own.stamp if own else stamp, *rest)
 
-    def merge(self: Session, key: str, stamp: int, news: News) -> None:
+    def merge(self: Session, key: str, stamp: int, update: Update) -> None:
         pass
 
     return [(Namespace, "_add", changed), (Session, "_merge", merge)]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 from unittest import mock
 
-from distkit_actors._core import _observed
-from distkit_actors._core._messages import Apply, Pace, Resume
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._observed import Heard, Observed
-from distkit_actors._core._registry import Record
+from distkit_actors._namespace import _observed_time
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Heard, Observed
+from distkit_actors._namespace._registry import Record
+from distkit_actors._protocol._messages import Apply, Periods, Resume
 from tests.model.mutants import Patch, Rule
 from tests.model.timed import Grid, alike
 
@@ -33,35 +33,35 @@ def _gap(observed: Observed, now: int) -> int:
     return observed.steady(now) - observed.last
 
 
-def _watched(observed: Observed, now: int, pace: Pace | None, heard: Heard | None) -> bool:
+def _watched(observed: Observed, now: int, periods: Periods | None, heard: Heard | None) -> bool:
     at = max(observed.last, observed.steady(now))
-    return bool(pace and heard and at - heard.at <= _observed.longest_silence(*pace[:2]))
+    return bool(periods and heard and at - heard.at <= _observed_time.longest_silence(*periods[:2]))
 
 
 def _no_blackout() -> Sequence[Patch]:
-    return [(_observed, "longest_silence", lambda threshold, interval: 2**63)]
+    return [(_observed_time, "longest_silence", lambda threshold, interval: 2**63)]
 
 
 def _newcomers_have_been_there() -> Sequence[Patch]:
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
-        paces = self.paces
-        if pace is None:
-            self.paces = {}
-        _hear(self, now, pace, heard)
-        self.paces = paces
+        by_periods = self.by_periods
+        if periods is None:
+            self.by_periods = {}
+        _hear(self, now, periods, heard)
+        self.by_periods = by_periods
 
     return [(Observed, "hear", hear)]
 
 
 def _a_fresh_threshold_each_time() -> Sequence[Patch]:
-    def judge(self: Observed, pace: Pace, heard: Heard, steady: int) -> tuple[int, Heard]:
-        left, heard = _judge(self, pace, heard, steady)
-        blackouts = self.paces[pace[:2]]
+    def judge(self: Observed, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
+        left, heard = _judge(self, periods, heard, steady)
+        blackouts = self.by_periods[periods[:2]]
         if left <= 0 and blackouts.ended > heard.graced:
             heard = Heard(heard.at, blackouts.lost, blackouts.ended)
-            left = pace.threshold - (steady - heard.graced)
+            left = periods.threshold - (steady - heard.graced)
         return left, heard
 
     return [(Observed, "judge", judge)]
@@ -71,13 +71,15 @@ def _judged_by_one_pace(which: Callable[[Iterable[int]], int]) -> Patch:
     """Return a patch by which a gap is a blackout for all or for nobody."""
 
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
-        if _watched(self, now, pace, heard) and which is min:
-            return _hear(self, now, pace, heard)
-        silence = which(_observed.longest_silence(*each) for each in self.paces or [(2, 1)])
-        with mock.patch.object(_observed, "longest_silence", return_value=silence):
-            return _hear(self, now, pace, heard)
+        if _watched(self, now, periods, heard) and which is min:
+            return _hear(self, now, periods, heard)
+        silence = which(
+            _observed_time.longest_silence(*each) for each in self.by_periods or [(2, 1)]
+        )
+        with mock.patch.object(_observed_time, "longest_silence", return_value=silence):
+            return _hear(self, now, periods, heard)
 
     return Observed, "hear", hear
 
@@ -92,20 +94,20 @@ def _judged_by_the_fastest() -> Sequence[Patch]:
 
 def _usual_for_one_is_no_blackout_for_all() -> Sequence[Patch]:
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
-        paces = self.paces
-        if _watched(self, now, pace, heard):
-            self.paces = {}
-        _hear(self, now, pace, heard)
-        self.paces = paces
+        by_periods = self.by_periods
+        if _watched(self, now, periods, heard):
+            self.by_periods = {}
+        _hear(self, now, periods, heard)
+        self.by_periods = by_periods
 
     return [(Observed, "hear", hear)]
 
 
 def _nobody_watches() -> Sequence[Patch]:
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
         _hear(self, now)
 
@@ -114,20 +116,20 @@ def _nobody_watches() -> Sequence[Patch]:
 
 def _jumps_back_are_not_taken_down() -> Sequence[Patch]:
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
         if _gap(self, now) >= 0:
-            _hear(self, now, pace, heard)
+            _hear(self, now, periods, heard)
 
     return [(Observed, "hear", hear)]
 
 
 def _time_runs_backward() -> Sequence[Patch]:
     def hear(
-        self: Observed, now: int, pace: Pace | None = None, heard: Heard | None = None
+        self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
         self.last = min(self.last, self.steady(now))
-        _hear(self, now, pace, heard)
+        _hear(self, now, periods, heard)
 
     return [(Observed, "hear", hear)]
 
@@ -139,7 +141,7 @@ def _recent_before_the_jump() -> Sequence[Patch]:
         self: Namespace, record: Record, request: Apply | Resume, now: int
     ) -> tuple[bool, int]:
         silent = self.registry.observed.steady(now) - record.heard.at
-        if 0 <= silent < request.pace.threshold >> 6:
+        if 0 <= silent < request.periods.threshold >> 6:
             return False, 0
         return refresh(self, record, request, now)
 

@@ -35,7 +35,7 @@ class Violation(AssertionError):  # noqa: N818  # it is no error, it is what is 
 
 
 @dataclass(slots=True)
-class Tally:
+class Comparisons:
     """How many values were compared with the oracle's, and how many were excused."""
 
     compared: int = 0
@@ -358,17 +358,17 @@ class Oracle:
         instance: str,
         slices: Mapping[str, int],
         keys: Iterable[str],
-        tally: Tally,
+        comparisons: Comparisons,
         held: Mapping[str, Sequence[int]],
         conceivable: Conceivable,
     ) -> None:
         """Check all slices of one instance; ``held`` is what may be in them for now."""
         for key in keys:
             if self.excuses(key, instance):
-                tally.exempt += 1
+                comparisons.exempt += 1
                 self._check_excused(instance, key, slices, held, conceivable)
                 continue
-            tally.compared += 1
+            comparisons.compared += 1
             if (key, instance) in self.partly:
                 self.copy()._narrow(key, instance, slices.get(key, 0), held.get(key, ()))
                 continue
@@ -395,7 +395,7 @@ class Oracle:
         self,
         alive: Mapping[str, tuple[int, Mapping[str, int]]],
         keys: Iterable[str],
-        tally: Tally,
+        comparisons: Comparisons,
         conceivable: Conceivable,
     ) -> None:
         """Check everything at the end of a history."""
@@ -403,9 +403,9 @@ class Oracle:
         self._excuse_orphans({actor for actor, _ in alive.values()}, self._names(alive))
         for instance, (actor, slices) in alive.items():
             if self.owner[instance] == actor:
-                self.compare(instance, slices, keys, tally, {}, conceivable)
+                self.compare(instance, slices, keys, comparisons, {}, conceivable)
             elif self.lossy:
-                tally.exempt += len(keys)  # see `healed`
+                comparisons.exempt += len(keys)  # see `healed`
                 for key in keys:
                     self._check_excused(instance, key, slices, {}, conceivable)
             else:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from distkit_actors._core._messages import Reply, Request
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._session import Session
+from distkit_actors._instance._session import Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import Reply, Request
 from tests.model.desk import Desk
-from tests.model.freeze import PACE
+from tests.model.freeze import PERIODS
 from tests.model.oracle import Op
 from tests.model.scope import ADDS
 
@@ -24,7 +24,7 @@ class Token:
 
     ops: tuple[Op, ...] = ()
     leave: bool = False
-    whole: bool = False
+    atomic: bool = False
     applied: bool = False
     folded: bool = False
     excused: bool = False  # the store lost its record, so their fate may be unknown
@@ -42,7 +42,7 @@ class Token:
         return (
             self.ops,
             self.leave,
-            self.whole,
+            self.atomic,
             self.applied,
             self.folded,
             self.excused,
@@ -60,7 +60,7 @@ class Actor:
     operations: int
     status: str = "running"
     todo: tuple[Op, ...] = ()  # to be sent again before anything else
-    whole: bool = False  # all or none
+    atomic: bool = False  # all or none
     leaving: bool = False
     token: Token | None = None
     desk: Desk | None = None  # the rest of its counter, if that is part of the scope
@@ -95,4 +95,4 @@ def say(ops: Iterable[Op]) -> str:
 
 def brief(message: Request | Reply) -> str:
     text = str(message)
-    return text.replace(f", pace={PACE}", "").replace("Kind.", "")
+    return text.replace(f", pace={PERIODS}", "").replace("Kind.", "")

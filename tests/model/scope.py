@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from unittest import mock
 
-from distkit_actors._core import _epochs, _session
-from distkit_actors._core._conditions import Eq, Gt
+from distkit_actors._instance import _session
+from distkit_actors._namespace import _epochs
+from distkit_actors._protocol._conditions import Eq, Gt
 from tests.model.oracle import Op
 
 #: By the kind of an operation that has one: its condition, and whether that is about the own slice.
@@ -18,9 +19,9 @@ CONDITIONS: Final = {
     "move?": (Gt(0), False),
     "put?": (Eq(0), True),
 }
-#: What adds to the own slice; "back" is the end of a hold, and so is "owed", where the slice that
-#: it was added to is not the own one any more.
-ADDS: Final = ("add", "add?", "back", "owed")
+#: What adds to the own slice; "back" is the end of a hold, and so is "required", where the slice
+#: that it was added to is not the own one any more.
+ADDS: Final = ("add", "add?", "back", "required")
 
 #: Slices that one step may take away where nothing is to be left half done.
 PLENTY: Final = 50

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Self
 
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._session import Session
+from distkit_actors._instance._session import Session
+from distkit_actors._namespace._namespace import Namespace
 from tests.model.desk import Desk
-from tests.model.freeze import PACE, Freeze, Thaw, copy_namespace, copy_session
-from tests.model.oracle import Oracle, Tally
+from tests.model.freeze import PERIODS, Freeze, Thaw, copy_namespace, copy_session
+from tests.model.oracle import Comparisons, Oracle
 from tests.model.parts import Actor, Copy, Snapshot, Token
 from tests.model.scope import Scope
 
@@ -19,6 +19,7 @@ class WorldState:
 
     __slots__ = (
         "actors",
+        "comparisons",
         "faults",
         "mail",
         "now",
@@ -27,7 +28,6 @@ class WorldState:
         "peak",
         "scope",
         "snapshot",
-        "tally",
         "total",
     )
 
@@ -41,7 +41,7 @@ class WorldState:
     now: int
     peak: int
     scope: Scope
-    tally: Tally
+    comparisons: Comparisons
 
     def copy(self) -> Self:
         """Return a copy that shares what the next action replaces before it changes it."""
@@ -49,7 +49,7 @@ class WorldState:
         new.ns, new.actors, new.mail = self.ns, self.actors.copy(), self.mail
         new.snapshot, new.oracle, new.faults = self.snapshot, self.oracle, self.faults
         new.total, new.now, new.peak = self.total, self.now, self.peak
-        new.scope, new.tally = self.scope, self.tally
+        new.scope, new.comparisons = self.scope, self.comparisons
         return new
 
     # ----------------------------------------------------------------- freezing
@@ -84,7 +84,7 @@ class WorldState:
                 actor.instance,
                 actor.status,
                 actor.todo,
-                actor.whole,
+                actor.atomic,
                 actor.leaving,
                 None if actor.token is None else actor.token.frozen(),
                 actor.desk is not None,
@@ -96,10 +96,10 @@ class WorldState:
         return out
 
     @classmethod
-    def thaw(cls, key: bytes, scope: Scope, tally: Tally) -> Self:
+    def thaw(cls, key: bytes, scope: Scope, comparisons: Comparisons) -> Self:
         """Undo `freeze`."""
         new = cls()
-        new.scope, new.tally = scope, tally
+        new.scope, new.comparisons = scope, comparisons
         source = Thaw(key)
         plain = source.plain
         now = next(source.stamps)
@@ -109,10 +109,10 @@ class WorldState:
         new.oracle = Oracle.thaw(next(plain))
         new.actors = []
         for _ in range(next(plain)):
-            instance, status, todo, whole = next(plain), next(plain), next(plain), next(plain)
+            instance, status, todo, atomic = next(plain), next(plain), next(plain), next(plain)
             leaving, token, has_desk = next(plain), next(plain), next(plain)
             session = source.session() if status == "running" else None
-            actor = Actor(instance, session, 0, status, todo, whole, leaving)
+            actor = Actor(instance, session, 0, status, todo, atomic, leaving)
             actor.token = None if token is None else Token(*token)
             if has_desk and session is not None:
                 actor.desk = Desk.read(source, session)
@@ -158,7 +158,7 @@ class WorldState:
 
     def _add_actor(self, instance: str, *, inherit: bool, refuse: bool = False) -> None:
         nonce = f"n{len(self.actors)}"
-        session = Session(instance, nonce, PACE, inherit=inherit, refuse=refuse)
+        session = Session(instance, nonce, PERIODS, inherit=inherit, refuse=refuse)
         actor = Actor(instance, session, self.scope.operations)
         kind = (*self.scope.desks, *"---")["ABC".index(instance)]
         if kind != "-":

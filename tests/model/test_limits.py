@@ -7,7 +7,7 @@ import pytest
 
 from tests.model.conceivable import conceivable
 from tests.model.explore import explore
-from tests.model.oracle import EVERYONE, Oracle, Tally, Violation
+from tests.model.oracle import EVERYONE, Comparisons, Oracle, Violation
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
 from tests.model.scopes_of_holds import LONG_OF_HOLDS, SHORT_OF_HOLDS
@@ -48,6 +48,6 @@ def test_a_limit_does_not_excuse_what_nobody_counted() -> None:
     oracle = Oracle()
     oracle.excused.add(("a", EVERYONE))
     for value in (*may_be, 5, 15):  # 5 is held
-        oracle.compare("B", {"a": value}, ["a"], Tally(), {"a": [5]}, lambda *_: may_be)
+        oracle.compare("B", {"a": value}, ["a"], Comparisons(), {"a": [5]}, lambda *_: may_be)
     with pytest.raises(Violation, match="which nobody can have counted"):
-        oracle.compare("B", {"a": 40}, ["a"], Tally(), {"a": [5]}, lambda *_: may_be)
+        oracle.compare("B", {"a": 40}, ["a"], Comparisons(), {"a": [5]}, lambda *_: may_be)

@@ -22,7 +22,7 @@ def test_no_history_breaks_a_promise(scope: Scope) -> None:
     print(report)
     assert not report.violation, report
     assert report.complete
-    assert report.tally.compared > 4 * report.tally.exempt
+    assert report.comparisons.compared > 4 * report.comparisons.exempt
 
 
 @pytest.mark.parametrize("mutant", [*MUTANTS, *MUTANTS_OF_HOLDS], ids=lambda mutant: mutant.name)

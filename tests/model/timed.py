@@ -22,12 +22,12 @@ from functools import cached_property
 from itertools import permutations
 from typing import Final, NamedTuple, TypeAlias
 
-from distkit_actors._core._messages import Apply, Done, Open, Opened, Pace, Slice
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._observed import Blackouts, Heard
-from distkit_actors._core._registry import Record, State
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._timing import MICROSECONDS, Timing
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Blackouts, Heard
+from distkit_actors._namespace._registry import Record, State
+from distkit_actors._protocol._liveness import MICROSECONDS, LivenessConfig
+from distkit_actors._protocol._messages import Applied, Apply, Open, Opened, Periods, Slice
 from tests.model.oracle import Violation
 
 #: Some time long after the beginning.
@@ -47,16 +47,16 @@ class Rhythm:
     """The periods of one instance, in ticks of a second."""
 
     def __init__(self, threshold: int, interval: int) -> None:
-        timing = Timing.of(threshold, interval)
+        liveness = LivenessConfig.of(threshold, interval)
         self.threshold, self.interval = threshold, interval
-        self.pace: Pace = timing.pace
-        self.period = round(timing.period)  # between two beats
-        if self.period * MICROSECONDS != int(timing.period * MICROSECONDS + 0.5):
-            raise ValueError(f"beats every {timing.period} are off the grid")
+        self.periods: Periods = liveness.periods
+        self.period = round(liveness.period)  # between two beats
+        if self.period * MICROSECONDS != int(liveness.period * MICROSECONDS + 0.5):
+            raise ValueError(f"beats every {liveness.period} are off the grid")
         #: Silence that is taken for no blackout, half-way between what must differ.
         self.silence = (self.period + threshold - interval) / 2
         #: Nobody is silent for longer in observed time without being dead, in microseconds.
-        self.longest = 2 * self.pace.threshold
+        self.longest = 2 * self.periods.threshold
         #: Nor is it then, in ticks, though others were held up and did not judge.
         self.bound = 2 * threshold + 3 * interval
 
@@ -75,7 +75,7 @@ class Rhythm:
 class Grid:
     """What is explored together."""
 
-    paces: tuple[tuple[int, int], ...]
+    by_periods: tuple[tuple[int, int], ...]
     """Threshold and interval of each instance, in ticks of a second."""
     job: tuple[int, int] | None = None
     """Those of the jobs, if there are any."""
@@ -84,7 +84,7 @@ class Grid:
 
     def __str__(self) -> str:
         """Return what a report calls it."""
-        words = ["instances of", *map("{0[0]}/{0[1]}".format, self.paces)]
+        words = ["instances of", *map("{0[0]}/{0[1]}".format, self.by_periods)]
         if self.job:
             words += ["jobs of", f"{self.job[0]}/{self.job[1]}"]
         if self.jumps:
@@ -94,7 +94,7 @@ class Grid:
     @cached_property
     def rhythms(self) -> tuple[Rhythm, ...]:
         """One for each instance."""
-        return tuple(Rhythm(*pace) for pace in self.paces)
+        return tuple(Rhythm(*periods) for periods in self.by_periods)
 
     @cached_property
     def visitor(self) -> Rhythm:
@@ -105,7 +105,7 @@ class Grid:
     @cached_property
     def distinct(self) -> tuple[tuple[int, int], ...]:
         """The paces as the store tells them apart."""
-        return tuple(dict.fromkeys(rhythm.pace[:2] for rhythm in self.rhythms))
+        return tuple(dict.fromkeys(rhythm.periods[:2] for rhythm in self.rhythms))
 
     @cached_property
     def horizons(self) -> tuple[int, ...]:
@@ -224,9 +224,9 @@ class _Track:
 
 def first_of(grid: Grid) -> Timed:
     """Return where everybody has just been heard."""
-    count = len(grid.paces)
+    count = len(grid.by_periods)
     ones = tuple(
-        One(watched=(True,) * count, fresh=own.threshold, deadline=own.pace.threshold)
+        One(watched=(True,) * count, fresh=own.threshold, deadline=own.periods.threshold)
         for own in grid.rhythms
     )
     return Timed(ones, 0, False, 1, 0, (_NOW,) * len(grid.distinct))
@@ -315,11 +315,11 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
             judge.unsteady = False
             judge.watched = (True,) * len(tracks)
             judge.fresh = judge.rhythm.threshold
-            _beat(ns, sign, judge.rhythm.pace, now)
+            _beat(ns, sign, judge.rhythm.periods, now)
             judge.live = True
         else:
             in_time = True
-            _work(ns, sign, grid.visitor.pace, now)
+            _work(ns, sign, grid.visitor.periods, now)
         _check(ns, tracks, in_time=in_time)
         if sign == _COMES or (state.guest and _LEAVES in moment.signs):
             _check_guest(ns)
@@ -362,16 +362,18 @@ def _check_guest(ns: Namespace) -> None:
         raise Violation("a job was heard in the last tick and declared dead")
 
 
-def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
+def _beat(ns: Namespace, number: int, periods: Periods, now: int) -> None:
     name, incarnation = str(number), number + 1
     record = ns.registry.records[name]
     if record.state is State.LIVE:
         seq = record.seq
-        reply = ns.execute(Apply(name, incarnation, seq + 1, 0, pace, budget=50, before=seq), now)
-        if not isinstance(reply, Done):
+        reply = ns.execute(
+            Apply(name, incarnation, seq + 1, 0, periods, budget=50, before=seq), now
+        )
+        if not isinstance(reply, Applied):
             raise Violation(f"{number} beats and is answered {reply}")
     else:
-        session = Session(name, "", pace)
+        session = Session(name, "", periods)
         session.phase, session.incarnation = Phase.LIVE, incarnation
         session.seq = session.used = 1
         session.slices["k"] = _PIECE
@@ -382,20 +384,20 @@ def _beat(ns: Namespace, number: int, pace: Pace, now: int) -> None:
         raise Violation(f"{number} beats and is not alive")
 
 
-def _work(ns: Namespace, sign: str, pace: Pace, now: int) -> None:
+def _work(ns: Namespace, sign: str, periods: Periods, now: int) -> None:
     """Have a job heard that has nothing to count."""
     if sign == _LEAVES:
         record = ns.registry.records["job"]
         incarnation, seq = record.incarnation, record.seq
     else:
-        opened = ns.execute(Open("job", "nonce", 0, 1, inherit=False, pace=pace), now)
+        opened = ns.execute(Open("job", "nonce", 0, 1, inherit=False, periods=periods), now)
         assert isinstance(opened, Opened)
         incarnation, seq = opened.incarnation, 0
     leave = sign != _COMES
     reply = ns.execute(
-        Apply("job", incarnation, seq + 1, 0, pace, leave=leave, budget=50, before=seq), now
+        Apply("job", incarnation, seq + 1, 0, periods, leave=leave, budget=50, before=seq), now
     )
-    if not isinstance(reply, Done):
+    if not isinstance(reply, Applied):
         raise Violation(f"a job is answered {reply}")
 
 
@@ -403,12 +405,12 @@ def _thaw(state: Timed, grid: Grid) -> Namespace:
     ns = Namespace()
     registry = ns.registry
     ns.born, ns.clock, registry.observed.last = 1, _NOW - state.last, _NOW - state.last
-    paces = registry.observed.paces
-    for pace, ended in zip(grid.distinct, state.ended, strict=True):
-        paces[pace] = Blackouts(_LOST, _NOW - ended)
+    by_periods = registry.observed.by_periods
+    for periods, ended in zip(grid.distinct, state.ended, strict=True):
+        by_periods[periods] = Blackouts(_LOST, _NOW - ended)
     for number, one in enumerate(state.ones):
-        pace = grid.rhythms[number].pace
-        record = registry.records[str(number)] = Record(number + 1, "", pace, 0)
+        periods = grid.rhythms[number].periods
+        record = registry.records[str(number)] = Record(number + 1, "", periods, 0)
         record.seq = 1
         record.deadline = _NOW + one.deadline
         if one.graced:
@@ -416,21 +418,23 @@ def _thaw(state: Timed, grid: Grid) -> Namespace:
         else:
             record.heard = Heard(_NOW - one.heard, _LOST - (one.heard - one.silent))
         if one.live:
-            paces[pace[:2]].living += 1
+            by_periods[periods[:2]].living += 1
             record.slices["k"] = _PIECE
             registry.add("k", 1)
         else:
             record.state = State.DEAD
             registry.expiring[str(number)] = 2 * _NOW
     if state.guest:
-        pace = grid.visitor.pace
-        record = registry.records["job"] = Record(len(state.ones) + 1, "", pace, 0)
+        periods = grid.visitor.periods
+        record = registry.records["job"] = Record(len(state.ones) + 1, "", periods, 0)
         record.seq = 1
-        record.heard = Heard(_NOW - state.last, paces.setdefault(pace[:2], Blackouts()).lost)
-        record.deadline = record.heard.at + pace.threshold
-        paces[pace[:2]].living += 1
-    for key in [key for key, blackouts in paces.items() if not blackouts.living]:
-        del paces[key]
+        record.heard = Heard(
+            _NOW - state.last, by_periods.setdefault(periods[:2], Blackouts()).lost
+        )
+        record.deadline = record.heard.at + periods.threshold
+        by_periods[periods[:2]].living += 1
+    for key in [key for key, blackouts in by_periods.items() if not blackouts.living]:
+        del by_periods[key]
     return ns
 
 
@@ -448,11 +452,11 @@ def _freeze(ns: Namespace, tracks: list[_Track], state: Timed, now: int, grid: G
             frozen.append(One(min(track.age, rhythm.period), live=False))
             continue
         record = ns.registry.records[str(number)]
-        heard, blackouts = record.heard, observed.paces[rhythm.pace[:2]]
+        heard, blackouts = record.heard, observed.by_periods[rhythm.periods[:2]]
         silent = observed.last - (heard.graced or heard.at) - (blackouts.lost - heard.lost)
-        ago = min(observed.last - heard.at, max(rhythm.pace.threshold, silent))
+        ago = min(observed.last - heard.at, max(rhythm.periods.threshold, silent))
         if not heard.graced and blackouts.ended > heard.at:
-            ended[rhythm.pace[:2]] = steady - blackouts.ended
+            ended[rhythm.periods[:2]] = steady - blackouts.ended
         frozen.append(
             One(
                 min(track.age, grid.horizons[number]),

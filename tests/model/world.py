@@ -15,18 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Self, TypeAlias
 
-from distkit_actors._core._messages import Apply, Request
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._registry import State
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._values import fits
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._registry import State
+from distkit_actors._protocol._messages import Apply, Request
+from distkit_actors._protocol._values import fits
 from tests.model.checks import check_store
 from tests.model.conceivable import conceivable
 from tests.model.desk import is_local
 from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
 from tests.model.freeze import UNHEARD
-from tests.model.oracle import Op, Oracle, Tally, Violation
+from tests.model.oracle import Comparisons, Op, Oracle, Violation
 from tests.model.parts import Actor, brief, say
 from tests.model.scope import PLENTY, Scope, menu_of, parse
 
@@ -51,10 +51,10 @@ class World(Faults):
     __slots__ = ()
 
     @classmethod
-    def begin(cls, scope: Scope, tally: Tally) -> Self:
+    def begin(cls, scope: Scope, comparisons: Comparisons) -> Self:
         """Return the first state."""
         new = cls()
-        new.scope, new.tally = scope, tally
+        new.scope, new.comparisons = scope, comparisons
         new.ns, new.actors, new.mail, new.snapshot = Namespace(), [], [], None
         new.oracle = Oracle()
         new.faults, new.total, new.now = dict(scope.faults), scope.total, 1
@@ -109,7 +109,7 @@ class World(Faults):
                 choices.append((f"{who} leaves again", (), True, False))
             elif actor.todo:
                 again = f"{who} again {say(actor.todo)}"
-                choices.append((again, actor.todo, False, actor.whole))
+                choices.append((again, actor.todo, False, actor.atomic))
             elif actor.operations:
                 for item in self._menu(actor):
                     if item == "leave":
@@ -119,8 +119,8 @@ class World(Faults):
                         choices.append((f"{who} {item}", ops, False, "&" in item))
             if self.scope.beats or (actor.desk is not None and actor.desk.has_work):
                 choices.append((f"{who} beats", (), False, False))
-        for what, ops, leave, whole in choices:
-            send = partial(World.send, number=number, ops=ops, leave=leave, whole=whole)
+        for what, ops, leave, atomic in choices:
+            send = partial(World.send, number=number, ops=ops, leave=leave, atomic=atomic)
             for budget in self._budgets_of(number, ops):
                 said = what + _budgeted(budget)
                 yield said, partial(send, outcome="ok", budget=budget)
@@ -145,7 +145,7 @@ class World(Faults):
                 yield f"{who} leaves a block", partial(World.let_go, number=number, index=index)
         for index, _ in waiting_for_hold(desk):
             yield f"{who}: a caller goes", partial(World.give_up, number=number, index=index)
-        if desk.ledger is not None and actor.operations and not actor.session.idle:
+        if desk.buffer is not None and actor.operations and not actor.session.idle:
             for item in self._menu(actor):
                 ops = parse(item, number)
                 if all(map(is_local, ops)) and "&" not in item:
@@ -174,7 +174,7 @@ class World(Faults):
             record.state is State.LIVE and record.deadline <= 0 and instance != caller
             for instance, record in registry.records.items()
         )
-        if not overdue and not registry.bodies:
+        if not overdue and not registry.reap_queue:
             return self.scope.budgets[-1:]
         return self.scope.budgets
 
@@ -242,11 +242,13 @@ class World(Faults):
                 waiting = {key for key, _ in s.withheld}
                 keys = [key for key in self.scope.keys if key not in waiting]
                 counted, held = self._counted(s.instance), self.may_hold(number)
-                self.oracle.compare(s.instance, counted, keys, self.tally, held, self._conceivable)
+                self.oracle.compare(
+                    s.instance, counted, keys, self.comparisons, held, self._conceivable
+                )
 
     def _try_healed(self) -> bool:
         registry = self.ns.registry
-        if registry.bodies:
+        if registry.reap_queue:
             return False
         alive: dict[str, tuple[int, dict[str, int]]] = {}
         held: dict[str, dict[str, list[int]]] = {}
@@ -296,7 +298,7 @@ class World(Faults):
                 self.let_all_go(number)
                 if actor.session is not None and actor.session.idle:
                     log.append(f"{actor.instance}{number} beats")
-                    self._begin(number, (), leave=False, whole=False)
+                    self._begin(number, (), leave=False, atomic=False)
                 self._drive(number, log)
             key = self.freeze_core()
             if key == seen:
@@ -355,9 +357,9 @@ class World(Faults):
                 counts = piece.stamp >= registry.epochs.of(key)
                 if not counts or fits(registry.total(key) - piece.value):
                     raise Violation(f"{piece.value} of {instance}, which is dead, was not reaped")
-            if instance in registry.bodies and not record.slices:
+            if instance in registry.reap_queue and not record.slices:
                 raise Violation(f"the body of {instance} was not released")
-        self.oracle.finish(alive, self.scope.keys, self.tally, self._conceivable)
+        self.oracle.finish(alive, self.scope.keys, self.comparisons, self._conceivable)
 
     def _conceivable(self, instance: str, key: str) -> frozenset[int]:
         actors = tuple(n for n, actor in enumerate(self.actors) if actor.instance == instance)

@@ -14,21 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from distkit_actors._core._messages import (
+from distkit_actors._instance._pacing import Pacing
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._registry import State
+from distkit_actors._protocol._liveness import MICROSECONDS, LivenessConfig
+from distkit_actors._protocol._messages import (
     MAX_ENTRIES,
     Apply,
     Entry,
     Kind,
+    Rejection,
     Reply,
     Request,
     Resume,
-    Verdict,
 )
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._pacing import Pacing
-from distkit_actors._core._registry import State
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._timing import MICROSECONDS, Timing
 
 #: When a simulation begins; a store's clock is no small number.
 _EPOCH = 1_000_000.0
@@ -96,8 +96,8 @@ class Simulation:
         self._order = count()
         self._queue: deque[tuple[Request, Callable[[Reply], None]]] = deque()
         self._busy = False
-        timing = Timing.of(threshold, None)
-        self.fleet = [Instance(self, str(n), timing, keys) for n in range(instances)]
+        liveness = LivenessConfig.of(threshold, None)
+        self.fleet = [Instance(self, str(n), liveness, keys) for n in range(instances)]
 
     def run(self, seconds: float) -> Seen:
         """Let everybody start at once, and go on until ``seconds`` have passed."""
@@ -162,12 +162,12 @@ class Simulation:
 class Instance:
     """One session, and when it sends what."""
 
-    def __init__(self, sim: Simulation, name: str, timing: Timing, keys: int) -> None:
+    def __init__(self, sim: Simulation, name: str, liveness: LivenessConfig, keys: int) -> None:
         self.keys = [f"k{n}" for n in range(keys)]
         self._sim = sim
-        self._timing = timing
-        self._session = Session(name, f"nonce {name}", timing.pace)
-        self._pacing = Pacing(timing.threshold)
+        self._liveness = liveness
+        self._session = Session(name, f"nonce {name}", liveness.periods)
+        self._pacing = Pacing(liveness.threshold)
         self._wanted = deque(
             [Entry(Kind.ADD, key, 1) for key in self.keys[start : start + MAX_ENTRIES]]
             for start in range(0, keys, MAX_ENTRIES)
@@ -186,14 +186,14 @@ class Instance:
         if session.idle:
             if self._wanted:
                 self._batch = self._wanted.popleft()
-                session.begin(self._batch, budget=12, whole=True)
-            elif self._sim.now >= self._heard + self._timing.period:
+                session.begin(self._batch, budget=12, atomic=True)
+            elif self._sim.now >= self._heard + self._liveness.period:
                 self._batch = []
                 session.begin((), budget=48)
             else:
                 if not self._sleeps:
                     self._sleeps = True
-                    rest = self._heard + self._timing.period - self._sim.now
+                    rest = self._heard + self._liveness.period - self._sim.now
                     self._sim.later(rest + 1e-6, self._wake)
                 return
         self._sent_at = self._sim.now
@@ -233,9 +233,9 @@ class Instance:
         sent_at, self._sent_at = self._sent_at, None
         self._heard = sent_at
         self._pacing.answered(sim.now - sent_at)
-        news = session.receive(reply)
-        if news.results is not None and self._batch:
-            if Verdict.RETRY in news.results:
+        update = session.receive(reply)
+        if update.results is not None and self._batch:
+            if Rejection.RETRY in update.results:
                 self._wanted.appendleft(self._batch)
             elif not self._wanted:
                 sim.seen.done = sim.now - _EPOCH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._observed import Observed
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Observed
 from tests.simulation.fleet import Policy, Seen, Simulation
 
 #: Instances, keys of each, and their threshold: the work takes longer than that.

@@ -38,7 +38,7 @@ class Lives(History):
             self.movers = {key: who for key, who in self.movers.items() if who != name}
             if name in self.names:
                 self._explain(answers, disturbed=True)
-                self._let_go(name, inherited=inherit)
+                self._end_holds(name, inherited=inherit)
                 kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
                 for key in self.model.values():
                     if not inherit or not kept:
@@ -95,7 +95,7 @@ class Lives(History):
             sure = not failure and (left or member.on_exit == "linger")
             answers.update(self._given_up(member, APPLIED if sure else MAYBE))
             self._explain(answers, disturbed=True)
-            self._let_go(member.name)
+            self._end_holds(member.name)
             self.stopped.append(member)
             await self.judge()
 
@@ -122,12 +122,12 @@ class Lives(History):
             answers.update(self._given_up(member, MAYBE))
             self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
             if not superseded:  # else all that has its name is another's by now
-                self._let_go(member.name)
+                self._end_holds(member.name)
             await self.judge()
 
         self.run(run)
 
-    def _let_go(self, name: str, *, inherited: bool = False) -> None:
+    def _end_holds(self, name: str, *, inherited: bool = False) -> None:
         """Nobody is left to end its holds, or to tell the store of moves that it has lost (L2)."""
         for each, key in self.model.items():
             untold = self.untold.get(each) == name and name in self.meter.lost

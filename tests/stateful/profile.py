@@ -10,7 +10,7 @@ import hypothesis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from distkit_actors._actor import _exchange
+from distkit_actors._actor import _batch_loop
 from tests.stateful.machine import Histories
 
 
@@ -25,7 +25,7 @@ def run_histories(machine: type[Histories], *, default: int) -> None:
     seed = int(os.environ.get("DISTKIT_SEED", random.SystemRandom().randrange(2**32)))
     print(f"{machine.__name__}: {count} histories of {steps} steps; DISTKIT_SEED={seed}")
     # A lone operation is sent by its caller sooner than usual, as few here come one by one (P38).
-    with mock.patch.object(_exchange, "_LONE", 2):
+    with mock.patch.object(_batch_loop, "_SOLO_STREAK", 2):
         run_state_machine_as_test(
             hypothesis.seed(seed)(machine),
             settings=settings(

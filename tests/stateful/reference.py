@@ -272,8 +272,8 @@ def _outcomes(
     else:
         after, holding = _counted(op, slices, held)
         new = after[op.who]
-        whole = LOW <= op.count <= HIGH and LOW <= new <= HIGH
-        fit = {t for t in totals if whole and LOW <= t - own + new <= HIGH}
+        atomic = LOW <= op.count <= HIGH and LOW <= new <= HIGH
+        fit = {t for t in totals if atomic and LOW <= t - own + new <= HIGH}
         if fit:
             shown = own if op.kind == "remove" else new
             values = {_told(op, (t, own), (t - own + new, shown)) for t in fit}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distkit_actors import MemoryStore, Store
-from distkit_actors._core._registry import State
+from distkit_actors._namespace._registry import State
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
 from tests.stateful.profile import run_histories

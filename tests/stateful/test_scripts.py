@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from distkit_actors._core._namespace import Namespace
+from distkit_actors._namespace._namespace import Namespace
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
 from tests.stateful.reference import Unexplained

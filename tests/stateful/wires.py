@@ -15,20 +15,20 @@ from typing import TypeVar
 import trio
 
 from distkit_actors import Store
-from distkit_actors._core._messages import (
+from distkit_actors._errors import StoreError, StoreUnavailableError
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Before,
-    Done,
     Kind,
     MustResume,
     Open,
     Opened,
+    Previous,
     Reply,
     Request,
     Resume,
 )
-from distkit_actors._errors import StoreError, StoreUnavailableError
-from distkit_actors._stores._contract import Link, Tidings
+from distkit_actors._stores._contract import Link, Subscription
 
 T = TypeVar("T")
 
@@ -69,10 +69,10 @@ class Meter(Store):
             yield _Wire(link, self._enter, self._exit)
 
     @asynccontextmanager
-    async def tidings(self, prefix: str) -> AsyncIterator[Tidings | None]:
-        """Return tidings that are busy while they connect, and not while they wait."""
-        async with self._busy_at_the_end(self._inner.tidings(prefix)) as tidings:
-            yield None if tidings is None else _Ear(tidings, self._enter, self._exit)
+    async def subscribe(self, prefix: str) -> AsyncIterator[Subscription | None]:
+        """Return subscriptions that are busy while they connect, and not while they wait."""
+        async with self._busy_at_the_end(self._inner.subscribe(prefix)) as subscription:
+            yield None if subscription is None else _Ear(subscription, self._enter, self._exit)
 
     @asynccontextmanager
     async def _busy_at_the_end(self, block: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
@@ -135,7 +135,7 @@ class Meter(Store):
         match request, reply:
             case Open(), Opened():
                 self._executed(request.instance)
-            case ((Apply() | Resume()), Done()) if reply.journal is not None:
+            case ((Apply() | Resume()), Applied()) if reply.journal is not None:
                 self._executed(request.instance)
                 self._forgotten(request, reply)
                 if isinstance(request, Apply) and request.leave:
@@ -178,11 +178,11 @@ class Meter(Store):
         else:
             self._again.discard(who)
 
-    def _forgotten(self, request: Apply | Resume, reply: Done) -> None:
+    def _forgotten(self, request: Apply | Resume, reply: Applied) -> None:
         """Take in whom somebody had taken for dead before time."""
         entries = request.entries if isinstance(request, Apply) else ()
         for entry, result in zip(entries, reply.results, strict=False):
-            if entry.kind is Kind.FORGET and isinstance(result, Before):
+            if entry.kind is Kind.FORGET and isinstance(result, Previous):
                 self._sure_until[entry.key] = -math.inf
                 if not result.cumulative:  # how many of its slices are left
                     self._absent.add(entry.key)
@@ -215,9 +215,9 @@ class Tap(Store):
         async with self._inner.link(prefix) as link:
             yield _Wire(link, self._enter, self._exit)
 
-    def tidings(self, prefix: str) -> AbstractAsyncContextManager[Tidings | None]:
-        """Return tidings as they come."""
-        return self._inner.tidings(prefix)
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
+        """Return subscriptions as they come."""
+        return self._inner.subscribe(prefix)
 
     def _enter(self, request: Request | None = None) -> None:
         self._watch()
@@ -228,12 +228,12 @@ class Tap(Store):
         self._watch()
         self.waiting = False
         match request, reply:
-            case Apply(), Done():
+            case Apply(), Applied():
                 self.settled = True
                 self.answers += 1
                 if reply.journal is not None:
                     self.heard = max(self.heard, self._began)
-            case (Apply() | Resume(), StoreUnavailableError() | Done() | MustResume() | None):
+            case (Apply() | Resume(), StoreUnavailableError() | Applied() | MustResume() | None):
                 self.settled = False
             case _:
                 pass
@@ -275,16 +275,16 @@ class _Wire(Link):
         return self._inner.connected
 
     @property
-    def prompt(self) -> bool:
+    def can_send_nowait(self) -> bool:
         return self.connected
 
     def begin(self, request: Request) -> None:
         """Nothing goes without waiting, and yet it is made up and has its place (P38)."""
 
 
-class _Ear(Tidings):
+class _Ear(Subscription):
     def __init__(
-        self, inner: Tidings, enter: Callable[[], None], leave: Callable[[], None]
+        self, inner: Subscription, enter: Callable[[], None], leave: Callable[[], None]
     ) -> None:
         self._inner = inner
         self._enter = enter

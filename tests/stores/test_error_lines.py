@@ -5,7 +5,7 @@ import pytest
 from distkit_actors._errors import StoreError, StoreUnavailableError
 from distkit_actors._stores._connection import ErrorReplyError
 from distkit_actors._stores._contract import StoreAwayError
-from distkit_actors._stores._refusals import ends_connection, mapped
+from distkit_actors._stores._reply_errors import ends_connection, to_store_error
 
 SHA = "8a0fb08db314c4790d614aa9142ad772cd1fccdc"
 OLD = f"ERR Error running script (call to f_{SHA}): @user_script:1: "
@@ -78,7 +78,7 @@ UNKNOWN = (
 def test_what_is_known_to_be_refused_raises_what_to_do(line: str) -> None:
     reply = ErrorReplyError.read(line)
     assert reply.code == REFUSED[line]
-    error = mapped(reply)
+    error = to_store_error(reply)
     assert not isinstance(error, StoreUnavailableError)
     assert str(error).startswith("the store refuses: ")
     assert str(error).endswith(f"({reply.code}: {line})")
@@ -88,7 +88,7 @@ def test_what_is_known_to_be_refused_raises_what_to_do(line: str) -> None:
 def test_what_is_known_to_come_from_one_who_cannot_serve_now_is_away(line: str) -> None:
     reply = ErrorReplyError.read(line)
     assert reply.code == AWAY[line]
-    error = mapped(reply)
+    error = to_store_error(reply)
     assert isinstance(error, StoreAwayError)
     assert line in str(error)
 
@@ -96,7 +96,7 @@ def test_what_is_known_to_come_from_one_who_cannot_serve_now_is_away(line: str) 
 @pytest.mark.parametrize("line", UNKNOWN)
 def test_anything_else_leaves_the_outcome_open_and_ends_the_connection(line: str) -> None:
     reply = ErrorReplyError.read(line)
-    error = mapped(reply)
+    error = to_store_error(reply)
     assert isinstance(error, StoreUnavailableError)
     assert not isinstance(error, StoreAwayError)
     assert str(error).endswith(f": {line}")
@@ -122,6 +122,6 @@ def test_one_who_has_the_wrong_role_is_left_at_once_and_one_who_is_busy_after_a_
 
 def test_advice_may_be_special() -> None:
     reply = ErrorReplyError.read("NOPERM no channel")
-    error = mapped(reply, {"NOPERM": "grant it a channel"})
+    error = to_store_error(reply, {"NOPERM": "grant it a channel"})
     assert type(error) is StoreError
     assert "grant it a channel" in str(error)

@@ -11,8 +11,8 @@ import trio
 
 from distkit_actors import MemoryStore, RedisStore, StoreError, StrictInstanceAwareCounter
 from distkit_actors._actor import _actor
-from distkit_actors._core._messages import Reply, Request
 from distkit_actors._errors import StoreUnavailableError
+from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link, Store
 from tests.faults.fleet import until
 from tests.harness.server import RedisServer

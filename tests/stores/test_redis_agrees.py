@@ -12,26 +12,26 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distkit_actors._core import _epochs
-from distkit_actors._core._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
-from distkit_actors._core._messages import (
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace import _epochs
+from distkit_actors._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Done,
     Entry,
     Kind,
     Load,
     Open,
-    Pace,
     Peek,
+    Periods,
+    Query,
+    QueryKind,
     Reply,
     Request,
     Resume,
-    Survey,
-    Topic,
     Watch,
 )
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._core._values import fits
+from distkit_actors._protocol._values import fits
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
@@ -46,9 +46,9 @@ from .twin import (
 
 SECOND = 1_000_000
 # Redis' own clock must not reach the retention while a history runs.
-PACE = Pace(threshold=3 * SECOND, interval=SECOND, retention=60 * SECOND)
+PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=60 * SECOND)
 #: Of some instances: one is dead when others have hardly begun to wait.
-OTHER_PACES = [Pace(SECOND, SECOND // 2, 60 * SECOND), Pace(9 * SECOND, SECOND, 60 * SECOND)]
+OTHER_PACES = [Periods(SECOND, SECOND // 2, 60 * SECOND), Periods(9 * SECOND, SECOND, 60 * SECOND)]
 HOUR = 3600 * SECOND
 KEYS = ["a", "ключ", "}{x", "🦆 @,;|\n\x00", "1"]
 INSTANCES = ["i0", "i1", "и:2{}", "i3"]
@@ -104,9 +104,9 @@ def some_id(rnd: random.Random, twin: Twin) -> str:
     return rnd.choice([*twin.namespace.registry.records, *INSTANCES, rnd.choice(ODD_IDS)])
 
 
-def some_survey(rnd: random.Random) -> Survey:
-    topic = rnd.choice(list(Topic))
-    return Survey(rnd.choice(INSTANCES), topic, rnd.choice(KEYS) if topic is Topic.SLICES else "")
+def some_survey(rnd: random.Random) -> Query:
+    kind = rnd.choice(list(QueryKind))
+    return Query(rnd.choice(INSTANCES), kind, rnd.choice(KEYS) if kind is QueryKind.SLICES else "")
 
 
 class History:
@@ -119,7 +119,7 @@ class History:
         self.values = SMALL if self.random.random() < 0.5 else SMALL + LARGE
         # Nearly nothing but adds, nearly all by one instance, close together: the quick way.
         self.calm = self.random.random() < 0.5
-        self.paces = [PACE, *OTHER_PACES] if self.random.random() < 0.5 else [PACE]
+        self.by_periods = [PERIODS, *OTHER_PACES] if self.random.random() < 0.5 else [PERIODS]
         self.sessions = [self._session(instance) for instance in INSTANCES[:3]]
         self.late: list[Request] = []
         self.snapshots: list[Snapshot] = []
@@ -127,9 +127,9 @@ class History:
 
     def _session(self, instance: str) -> Session:
         nonce = f"n{self.random.getrandbits(32)}"
-        pace = self.random.choice(self.paces)
+        periods = self.random.choice(self.by_periods)
         inherit, refuse = self.random.random() < 0.5, self.random.random() < 0.3
-        return Session(instance, nonce, pace, inherit=inherit, refuse=refuse)
+        return Session(instance, nonce, periods, inherit=inherit, refuse=refuse)
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -179,13 +179,13 @@ class History:
 
     def _pass_time(self) -> None:
         self.latest = max(self.latest, self.twin.now)
-        long = [PACE.threshold // 100, SECOND, PACE.threshold + 1, PACE.retention // 2]
+        long = [PERIODS.threshold // 100, SECOND, PERIODS.threshold + 1, PERIODS.retention // 2]
         if self.chance(0.95 if self.calm else 0.7):
             self.twin.now += self.random.choice([0, 1, 10, 1000])
         else:
             self.twin.now += self.random.choice(long)
         if self.chance(0.01):
-            self.twin.now += PACE.retention + 1
+            self.twin.now += PERIODS.retention + 1
         if self.chance(0.02):  # the clock is put back, or forward
             jumps = [-5, -SECOND // 100, -SECOND, -HOUR, SECOND, 2 * SECOND, HOUR]
             self.twin.now += self.random.choice(jumps)
@@ -194,7 +194,7 @@ class History:
             for record in registry.records.values():
                 if self.chance(0.5):
                     heard = record.heard.at - registry.observed.shift
-                    self.twin.now = heard + self.random.choice([0, 1, PACE.threshold // 100])
+                    self.twin.now = heard + self.random.choice([0, 1, PERIODS.threshold // 100])
                     break
 
     def _disaster(self) -> None:
@@ -216,20 +216,22 @@ class History:
             ]
 
     def _begin(self, session: Session) -> None:
-        whole = self.chance(0.15)
+        atomic = self.chance(0.15)
         kinds = [Kind.ADD] * 4 + [Kind.PUT, Kind.MOVE]
         if self.calm and self.chance(0.9):
             kinds = [Kind.ADD]
-        elif whole:
+        elif atomic:
             kinds = self.random.choice([[Kind.MOVE], [Kind.ADD, Kind.PUT]])
         entries = []
-        if not whole and not self.calm and self.chance(0.05):
+        if not atomic and not self.calm and self.chance(0.05):
             entries.append(Entry(Kind.CLEAR, "", 0))
         for key in KEYS:
             if self.chance(0.4):
                 kind = self.random.choice(kinds)
                 value = self.random.choice(self.values)
-                folded = not whole and kind is Kind.ADD and abs(value) < 10**18 and self.chance(0.3)
+                folded = (
+                    not atomic and kind is Kind.ADD and abs(value) < 10**18 and self.chance(0.3)
+                )
                 entry = Entry(kind, key, value, folded=folded)
                 entries.append(
                     perhaps_conditional(
@@ -238,15 +240,15 @@ class History:
                 )
         if self.chance(0.1):
             self.random.shuffle(entries)
-        if not whole and self.chance(0.02 if self.calm else 0.1) and not moves(entries):
+        if not atomic and self.chance(0.02 if self.calm else 0.1) and not moves(entries):
             entries.append(Entry(Kind.FORGET, some_id(self.random, self.twin), 0))
         if session.withheld and self.chance(0.3):
-            entries, whole = session.retries(), False
+            entries, atomic = session.retries(), False
         session.begin(
             entries,
-            leave=not whole and self.chance(0.03),
+            leave=not atomic and self.chance(0.03),
             budget=self.random.choice(self.budgets),
-            whole=whole,
+            atomic=atomic,
         )
 
 
@@ -279,7 +281,7 @@ class Vigil(History):
             for _ in range(7):
                 if not awake.idle or awake.phase in ENDED:
                     break  # not the one to do it, or no longer
-                self.twin.now += PACE.threshold // 6
+                self.twin.now += PERIODS.threshold // 6
                 awake.begin([], budget=0)
                 while (request := awake.request()) is not None:
                     awake.receive(self.twin.execute(request))
@@ -373,14 +375,14 @@ class Fuzz:
         incarnation += rnd.choice([0] * 8 + [-1, 1])
         seq = (record.seq if record else 0) + rnd.choice([1] * 8 + [0, -1, 2])
         born = namespace.born + rnd.choice([0] * 8 + [1])
-        paces = [
-            PACE,
-            Pace(SECOND, SECOND // 3, 40 * SECOND),
-            Pace(SECOND, SECOND // 2, 40 * SECOND),
-            *([record.pace] * 6 if record else []),
+        by_periods = [
+            PERIODS,
+            Periods(SECOND, SECOND // 3, 40 * SECOND),
+            Periods(SECOND, SECOND // 2, 40 * SECOND),
+            *([record.periods] * 6 if record else []),
         ]
-        pace = rnd.choice(paces)
-        choices = ["peek", "open", "load", "watch", "survey", *["apply"] * 6, *["resume"] * 4]
+        periods = rnd.choice(by_periods)
+        choices = ["peek", "open", "load", "watch", "query", *["apply"] * 6, *["resume"] * 4]
         match rnd.choice(choices):
             case "peek":
                 return Peek(instance)
@@ -391,13 +393,13 @@ class Fuzz:
                 expected = record.incarnation if record and rnd.random() < 0.9 else 0
                 nonce = f"n{self.nonce}"
                 inherit, refuse = rnd.random() < 0.5, rnd.random() < 0.5
-                return Open(instance, nonce, expected, born, inherit, pace, refuse)
+                return Open(instance, nonce, expected, born, inherit, periods, refuse)
             case "load":
                 return Load(instance, incarnation, "")
-            case "survey":
+            case "query":
                 return some_survey(rnd)
             case "apply":
-                entries, whole = self.batch(instance)
+                entries, atomic = self.batch(instance)
                 known = [record.hold if record else 0, namespace.registry.epochs.latest]
                 before = rnd.choice([None] * 6 + [seq - 2, seq - 3, record.seq if record else 0])
                 return Apply(
@@ -405,11 +407,11 @@ class Fuzz:
                     incarnation,
                     seq,
                     rnd.choice([*known, self.stamp()]),
-                    pace,
+                    periods,
                     entries,
-                    not whole and rnd.random() < 0.05,
+                    not atomic and rnd.random() < 0.05,
                     rnd.choice([0, 1000]),
-                    whole,
+                    atomic,
                     None if before is None else min(before, seq - 1),
                 )
             case _:
@@ -419,7 +421,7 @@ class Fuzz:
                     incarnation,
                     seq,
                     self.stamp(),
-                    pace,
+                    periods,
                     born,
                     rnd.random() < 0.6,
                     self.stamp() if rnd.random() < 0.2 else 0,
@@ -452,14 +454,14 @@ def test_moves_that_are_told_later_are_judged_equally(
     for seed in range(100, 160):
         twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
         twin.lua.scripts = with_short_journals(short)
-        fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PACE)
+        fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PERIODS)
         for _ in range(150):
             twin.now += fuzz.random.choice([0, 1, 1000, 1000])
             while (request := mover.request()) is not None:
                 mover.receive(twin.execute(request))
             reply = twin.execute(fuzz.request())
             latest = twin.namespace.registry.epochs.latest
-            if isinstance(reply, Done) and reply.journal is not None:
+            if isinstance(reply, Applied) and reply.journal is not None:
                 behind += reply.journal.latest < latest
             some = fuzz.random.sample(KEYS, fuzz.random.choice([0, 1, short - 1]))
             mover.begin([Entry(Kind.MOVE, key, 1) for key in some])
@@ -510,22 +512,22 @@ class Crowd(History):
     """A history in which many die, but nothing is so old that it may be forgotten."""
 
     def _pass_time(self) -> None:
-        self.twin.now += self.random.choice([0, 1, 1000, 1000, PACE.threshold // 8])
+        self.twin.now += self.random.choice([0, 1, 1000, 1000, PERIODS.threshold // 8])
 
     def _disaster(self) -> None:
         pass
 
     def settle(self) -> None:
         """Let everybody die but a newcomer, who clears up."""
-        self.twin.now += PACE.threshold + 1
-        undertaker = Session("undertaker", "n", PACE)
+        self.twin.now += PERIODS.threshold + 1
+        undertaker = Session("undertaker", "n", PERIODS)
         for _ in range(300):
             if undertaker.idle:
                 undertaker.begin([], budget=3)
             request = undertaker.request()
             assert request is not None
             undertaker.receive(self.twin.execute(request))
-            self.twin.now += PACE.threshold // 100
+            self.twin.now += PERIODS.threshold // 100
 
 
 @histories
@@ -538,7 +540,7 @@ def test_small_budgets_end_in_the_same_state(client: redis.Redis, seed: int, ste
         crowd.step()
     crowd.settle()
     expected, actual = dump_namespace(twin.namespace), twin.lua.dump()
-    assert expected["bodies"] == []
+    assert expected["reap_queue"] == []
     for state in (expected, actual):
         del state["space"][":due"]  # says when the last body was gone
         for record in state["records"].values():

@@ -10,25 +10,25 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from distkit_actors._core._messages import (
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._protocol._messages import (
     MAX_PURGE,
+    Applied,
     Apply,
-    Before,
-    Done,
     Entry,
     Kind,
     Open,
     Opened,
-    Pace,
     Peek,
     Peeked,
+    Periods,
+    Previous,
+    Rejection,
     Reply,
     Request,
     Resume,
-    Verdict,
 )
-from distkit_actors._core._session import Phase, Session
-from distkit_actors._stores._wire import Names
+from distkit_actors._stores._wire import KeyNames
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
@@ -36,7 +36,7 @@ from .test_redis_agrees import History
 from .twin import LuaStore, Twin, connect
 
 SECOND = 1_000_000
-PACE = Pace(threshold=3 * SECOND, interval=SECOND, retention=600 * SECOND)
+PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=600 * SECOND)
 START = 1_700_000_000 * SECOND
 
 
@@ -66,8 +66,8 @@ def store(client: redis.Redis) -> Iterator[LuaStore]:
     store.wipe()
 
 
-def session_of(instance: str, pace: Pace = PACE, *, inherit: bool = False) -> Session:
-    return Session(instance, "nonce", pace, inherit=inherit)
+def session_of(instance: str, periods: Periods = PERIODS, *, inherit: bool = False) -> Session:
+    return Session(instance, "nonce", periods, inherit=inherit)
 
 
 def settle(store: Twin | LuaStore, session: Session) -> list[Reply]:
@@ -79,11 +79,11 @@ def settle(store: Twin | LuaStore, session: Session) -> list[Reply]:
     return replies
 
 
-def run(store: Twin | LuaStore, session: Session, *entries: Entry, **options: Any) -> Done:
+def run(store: Twin | LuaStore, session: Session, *entries: Entry, **options: Any) -> Applied:
     settle(store, session)
     session.begin(entries, **options)
     last = settle(store, session)[-1]
-    assert isinstance(last, Done)
+    assert isinstance(last, Applied)
     return last
 
 
@@ -121,12 +121,12 @@ def test_a_body_of_8500_slices_goes_in_bounded_steps(twin: Twin) -> None:
         assert sums - twin.lua.client.hlen(twin.lua.base + b"n") <= 100
         heir.receive(reply)
         steps += 1
-        assert isinstance(reply, Done)
+        assert isinstance(reply, Applied)
         if reply.backlog:
             heir.begin([], budget=100)
     assert steps in (85, 86)
     assert twin.lua.dump()["sums"] == {"key1": 5}
-    assert twin.lua.dump()["bodies"] == []
+    assert twin.lua.dump()["reap_queue"] == []
 
 
 def test_a_returning_instance_with_8500_slices_replaces_them_all(twin: Twin) -> None:
@@ -135,15 +135,15 @@ def test_a_returning_instance_with_8500_slices_replaces_them_all(twin: Twin) -> 
     record = twin.namespace.registry.records["i"]
     again = 0
     # As after a rollback: the store has slices of which the instance knows nothing.
-    request = Resume("i", session.incarnation, 99, 0, PACE, twin.namespace.born, first=True)
+    request = Resume("i", session.incarnation, 99, 0, PERIODS, twin.namespace.born, first=True)
     while True:
         # Not compared in between: which thousand goes first is not the same.
         expected = twin.namespace.execute(request, twin.now)
         actual = twin.lua.execute(request, twin.now)
         assert actual == expected
-        assert isinstance(actual, Done)
+        assert isinstance(actual, Applied)
         request = Resume(
-            "i", session.incarnation, request.seq + 1, 0, PACE, twin.namespace.born, first=True
+            "i", session.incarnation, request.seq + 1, 0, PERIODS, twin.namespace.born, first=True
         )
         if not actual.again:
             break
@@ -163,15 +163,15 @@ def test_10000_moves_are_told_in_pages(twin: Twin) -> None:
         twin.now += 1000
     other.begin([add("key1"), add("key9999")])
     (first,) = settle(twin, other)
-    assert isinstance(first, Done)
-    assert first.results == (Before(2, 0), Before(2, 0))
+    assert isinstance(first, Applied)
+    assert first.results == (Previous(2, 0), Previous(2, 0))
     assert first.journal is not None
     assert len(first.journal.moves) == 700 + 1
     answers = [first]
     while answers[-1].backlog:
         other.begin([])
         (reply,) = settle(twin, other)
-        assert isinstance(reply, Done)
+        assert isinstance(reply, Applied)
         answers.append(reply)
     assert len(answers) == 14
     assert set(other.slices) == {"key1", "key9999"}
@@ -250,10 +250,10 @@ def test_i10_little_is_left_of_who_has_left(twin: Twin) -> None:
     request = leaver.request()
     assert request is not None
     first = twin.execute(request)
-    assert isinstance(first, Done)
-    assert first.results == tuple(Before(1, 1) for _ in keys)
+    assert isinstance(first, Applied)
+    assert first.results == tuple(Previous(1, 1) for _ in keys)
     again = twin.execute(request)
-    assert again == Done(first.at, ())
+    assert again == Applied(first.at, ())
     left = twin.lua.client.hgetall(twin.lua.hash_of("leaver"))
     assert sum(len(field) + len(value) for field, value in left.items()) < 400
     leaver.receive(again)
@@ -277,7 +277,7 @@ def test_a_step_of_1000_moves_is_never_torn(twin: Twin) -> None:
 
 def test_a_large_instance_is_inherited_in_pages(twin: Twin) -> None:
     fill(twin, session_of("i"), Kind.ADD, names(8500), 3)
-    heir = Session("i", "other nonce", PACE, inherit=True)
+    heir = Session("i", "other nonce", PERIODS, inherit=True)
     while (request := heir.request()) is not None:
         # Not compared: the pages are cut differently.
         heir.receive(twin.lua.execute(request, twin.now))
@@ -306,7 +306,7 @@ def test_many_die_at_once_but_few_in_one_step(twin: Twin) -> None:
         twin.now += SECOND
         run(twin, last)
     for left in (8, 4, 1):
-        assert run(twin, last, add("a", 0), budget=100).results[0] == Before(left, 1)
+        assert run(twin, last, add("a", 0), budget=100).results[0] == Previous(left, 1)
         twin.compare()
     assert not run(twin, last, budget=100).backlog
     twin.compare()
@@ -342,16 +342,16 @@ def test_leftovers_that_do_not_fit_become_a_body_of_their_own(twin: Twin) -> Non
     run(twin, early, add("a", -1), add("b", 1))
     run(twin, other, add("a", 2**63 - 1))
     run(twin, session_of("third"), add("a", 1))
-    late = Session("i", "other nonce", PACE)
+    late = Session("i", "other nonce", PERIODS)
     run(twin, late, add("b", 5))
     twin.compare()
-    (orphan,) = twin.lua.dump()["bodies"]
+    (orphan,) = twin.lua.dump()["reap_queue"]
     assert orphan.startswith("i:")
     assert twin.lua.dump()["holds"].keys() == {orphan, "i", "other", "third"}
     assert run(twin, other, budget=100).stuck == 1
     run(twin, other, add("a", -50))
     run(twin, other, budget=100)
-    assert twin.lua.dump()["bodies"] == []
+    assert twin.lua.dump()["reap_queue"] == []
     assert twin.lua.dump()["sums"] == {"a": 2**63 - 50, "b": 5}
     twin.compare()
 
@@ -363,24 +363,24 @@ def test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner(twin: Twin) 
     run(twin, big, add("a", 2**63 - 1), add("b", 2**63 - 1))
     run(twin, small, add("a", 5), add("b", 5), add("c", 1))
     born, epoch = twin.namespace.born, twin.now - 1
-    mover = Resume("mover", twin.now, 1, 0, PACE, born, True, 0, [("a", epoch), ("b", epoch)])
+    mover = Resume("mover", twin.now, 1, 0, PERIODS, born, True, 0, [("a", epoch), ("b", epoch)])
     twin.execute(mover)
     twin.compare()
     twin.check_sums()
-    assert twin.lua.dump()["bodies"] == ["small"]
+    assert twin.lua.dump()["reap_queue"] == ["small"]
     run(twin, small, add("c"))  # it comes back, and keeps to itself what does not fit
     assert small.withheld
     twin.compare()
     # A part that is not the first, of an instance with slices of its own.
     run(twin, big, add("d", 1))
     part = Resume(
-        "big", big.incarnation, big.seq + 1, 0, PACE, born, False, 0, [("d", twin.now + 9)]
+        "big", big.incarnation, big.seq + 1, 0, PERIODS, born, False, 0, [("d", twin.now + 9)]
     )
     twin.execute(part)
     claim = Entry(Kind.CLAIM, "d", 3, 3, stamp=twin.now + 9)
     moves = [("d", twin.now + 10)]
     twin.execute(
-        Resume("big", big.incarnation, big.seq + 2, 0, PACE, born, False, 0, moves, [claim])
+        Resume("big", big.incarnation, big.seq + 2, 0, PERIODS, born, False, 0, moves, [claim])
     )
     twin.compare()
     twin.check_sums()
@@ -390,9 +390,9 @@ def test_stamps_of_the_future_are_never_given_out_again(twin: Twin) -> None:
     session = session_of("i")
     run(twin, session, add("a", 1))
     born, future = twin.namespace.born, twin.now + 10 * SECOND
-    twin.execute(Resume("late", twin.now, 1, 0, PACE, born, True, future))
+    twin.execute(Resume("late", twin.now, 1, 0, PERIODS, born, True, future))
     twin.compare()
-    twin.execute(Resume("late", twin.now, 2, 0, PACE, born, False, future, [("a", future + 5)]))
+    twin.execute(Resume("late", twin.now, 2, 0, PERIODS, born, False, future, [("a", future + 5)]))
     twin.compare()
     run(twin, session)  # it must return first
     run(twin, session, add("a", 2))
@@ -419,7 +419,7 @@ def test_replacing_a_slice_is_judged_by_the_final_sum(
     own = session.slices["a"].value if "a" in session.slices else 0
     (result,) = run(twin, session, Entry(Kind.PUT, "a", new)).results
     fits = BOTTOM <= others + new <= TOP
-    assert (result is Verdict.REFUSED) == (not fits)
+    assert (result is Rejection.REFUSED) == (not fits)
     kept = new if fits else own
     assert twin.lua.dump()["sums"].get("a", 0) == others + kept
     twin.compare()
@@ -455,8 +455,8 @@ def test_hashes_are_hash_tables_from_the_start(store: LuaStore) -> None:
 
 
 def test_an_instance_that_left_is_forgotten(store: LuaStore) -> None:
-    pace = Pace(3 * SECOND, SECOND, retention=SECOND // 5)
-    session = session_of("i", pace)
+    periods = Periods(3 * SECOND, SECOND, retention=SECOND // 5)
+    session = session_of("i", periods)
     run(store, session, *map(add, names(100)))
     run(store, session, *(Entry(Kind.PUT, key, 0) for key in names(100)))
     run(store, session, leave=True)
@@ -469,8 +469,8 @@ def test_an_instance_that_left_is_forgotten(store: LuaStore) -> None:
 
 
 def test_a_revived_record_does_not_expire(store: LuaStore) -> None:
-    pace = Pace(SECOND // 10, SECOND // 30, retention=SECOND // 2)
-    early, late = session_of("early", pace), session_of("late")
+    periods = Periods(SECOND // 10, SECOND // 30, retention=SECOND // 2)
+    early, late = session_of("early", periods), session_of("late")
     run(store, late)
     run(store, early)
     for _ in range(2):  # it has a fresh threshold after the first pause, in which nobody was heard
@@ -503,7 +503,7 @@ def situations(store: LuaStore) -> dict[str, Request]:
     inc, seq, born = session.incarnation, session.seq + 1, session._born
 
     def apply(*entries: Entry, **options: Any) -> Apply:
-        return Apply("i", inc, seq, 0, PACE, entries, **options)
+        return Apply("i", inc, seq, 0, PERIODS, entries, **options)
 
     def claim(key: str, value: int, stamp: int) -> Entry:
         return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
@@ -521,12 +521,12 @@ def situations(store: LuaStore) -> dict[str, Request]:
         "leave": apply(leave=True),
         "reap": apply(budget=100),
         "resume": Resume(
-            "i", inc, seq, 0, PACE, born, True, 0, [("c", START)], [claim("a", 1, START)]
+            "i", inc, seq, 0, PERIODS, born, True, 0, [("c", START)], [claim("a", 1, START)]
         ),
-        "late clear": Resume("i", inc, seq, 0, PACE, born, True, START * 2),
-        "take over": Open("i", "other", inc, born, True, PACE),
-        "start afresh": Open("i", "other", inc, born, False, PACE),
-        "newcomer": Open("new", "nonce", 0, born, True, PACE),
+        "late clear": Resume("i", inc, seq, 0, PERIODS, born, True, START * 2),
+        "take over": Open("i", "other", inc, born, True, PERIODS),
+        "start afresh": Open("i", "other", inc, born, False, PERIODS),
+        "newcomer": Open("new", "nonce", 0, born, True, PERIODS),
         "first": Peek("new"),
     }
 
@@ -567,7 +567,7 @@ def test_out_of_memory_nothing_is_changed(own_client: redis.Redis, kind: str) ->
     store = LuaStore(own_client, unique_prefix())
     request = situations(store)[kind]
     # Reaping has something to do.
-    now = START + PACE.threshold + 1
+    now = START + PERIODS.threshold + 1
     own_client.hset(store.base + b"n", ":last", now - 1)
     before = everything(own_client)
     own_client.config_set("maxmemory", 1)
@@ -575,7 +575,7 @@ def test_out_of_memory_nothing_is_changed(own_client: redis.Redis, kind: str) ->
         store.execute(request, now)
     assert everything(own_client) == before
     own_client.config_set("maxmemory", 0)
-    assert isinstance(store.execute(request, now), (Done, Opened, Peeked))
+    assert isinstance(store.execute(request, now), (Applied, Opened, Peeked))
     assert (everything(own_client) == before) == isinstance(request, Peek)
 
 
@@ -601,7 +601,7 @@ PREFIXES = ["a", "}", "a}b", "a}c", "{a}", "{", "}}", "ü}", "p.", "a b\n"]
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_all_names_of_a_prefix_share_a_slot(prefix: str) -> None:
-    keys = [*Names(prefix).keys("i"), *Names(prefix).keys("}{:x")]
+    keys = [*KeyNames(prefix).keys("i"), *KeyNames(prefix).keys("}{:x")]
     assert len({key_slot(key) for key in keys}) == 1
 
 

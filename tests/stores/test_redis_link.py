@@ -15,19 +15,19 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from distkit_actors._core._messages import (
+from distkit_actors._errors import StoreError, StoreUnavailableError
+from distkit_actors._instance._session import Session
+from distkit_actors._protocol._messages import (
+    Applied,
     Apply,
-    Done,
     Entry,
     Kind,
     Load,
     Loaded,
-    Pace,
     Peek,
     Peeked,
+    Periods,
 )
-from distkit_actors._core._session import Session
-from distkit_actors._errors import StoreError, StoreUnavailableError
 from distkit_actors._stores import _redis
 from distkit_actors._stores._contract import Link, StoreAwayError
 from distkit_actors._stores._memory import MemoryStore
@@ -37,7 +37,7 @@ from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 
-PACE = Pace(3_000_000, 1_000_000, 600_000_000)
+PERIODS = Periods(3_000_000, 1_000_000, 600_000_000)
 
 
 @pytest.fixture(autouse=True, params=["trio", "asyncio"])
@@ -54,19 +54,19 @@ async def linked(store: RedisStore, prefix: str) -> AsyncIterator[Link]:
 
 
 async def opened(link: Link, instance: str = "i") -> Session:
-    session = Session(instance, "nonce", PACE)
+    session = Session(instance, "nonce", PERIODS)
     while (request := session.request()) is not None:
         session.receive(await link.exchange(request))
     return session
 
 
-async def add(link: Link, session: Session, key: str, value: int) -> Done:
+async def add(link: Link, session: Session, key: str, value: int) -> Applied:
     session.begin([Entry(Kind.ADD, key, value)])
     request = session.request()
     assert request is not None
     reply = await link.exchange(request)
     session.receive(reply)
-    assert isinstance(reply, Done)
+    assert isinstance(reply, Applied)
     return reply
 
 
@@ -146,7 +146,7 @@ async def test_a_page_cursor_is_not_used_on_another_connection(
                 session.incarnation,
                 2,
                 0,
-                PACE,
+                PERIODS,
                 [Entry(Kind.ADD, f"x{n}", 1) for n in range(1000)],
             )
         )
@@ -610,7 +610,7 @@ async def begun(link: Link, session: Session) -> Apply:
     session.begin([Entry(Kind.ADD, "k", 1)])
     request = session.request()
     assert isinstance(request, Apply)
-    if link.prompt:
+    if link.can_send_nowait:
         link.begin(request)
     return request
 
@@ -627,10 +627,10 @@ async def test_what_was_begun_is_executed_once(
             await trio.sleep(0.01)
             if lost:
                 await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
-                assert not link.prompt
+                assert not link.can_send_nowait
                 await link.connect()
             reply = await link.exchange(request)
-            assert isinstance(reply, Done)
+            assert isinstance(reply, Applied)
             assert reply.results == ((number, number),)
             session.receive(reply)
 
@@ -640,22 +640,22 @@ async def test_beginning_on_a_broken_connection_fails_only_when_it_is_asked_for(
 ) -> None:
     async with linked(RedisStore(redis_url), fresh_prefix) as link:
         session = await opened(link)
-        prompt = link.prompt
-        if prompt:
+        can_send_nowait = link.can_send_nowait
+        if can_send_nowait:
             stream = link._connection._stream  # type: ignore[attr-defined]  # it is Redis'
             stream._socket.shutdown(socket.SHUT_RDWR)
         request = await begun(link, session)
-        if prompt:
+        if can_send_nowait:
             with pytest.raises(StoreUnavailableError):
                 await link.exchange(request)
             await link.connect()
         reply = await link.exchange(request)
-        assert isinstance(reply, Done)
+        assert isinstance(reply, Applied)
         assert reply.results == ((0, 0),)
 
 
 async def test_over_the_bridge_nothing_is_sent_at_once(redis_url: str, fresh_prefix: str) -> None:
     store = RedisStore(redis_url)
     async with linked(store, fresh_prefix) as link:
-        assert link.prompt == (store._transport == "trio")
-    assert not link.prompt
+        assert link.can_send_nowait == (store._transport == "trio")
+    assert not link.can_send_nowait

@@ -13,21 +13,21 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from distkit_actors._core._messages import (
-    Done,
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Blackouts, Heard
+from distkit_actors._namespace._registry import State
+from distkit_actors._protocol._messages import (
+    Applied,
     Loaded,
-    Pace,
+    Periods,
+    Query,
+    QueryPage,
     Reply,
     Request,
-    Survey,
-    Surveyed,
     Watch,
 )
-from distkit_actors._core._namespace import Namespace
-from distkit_actors._core._observed import Blackouts, Heard
-from distkit_actors._core._registry import State
 from distkit_actors._stores._scripts import Script, load_scripts
-from distkit_actors._stores._wire import Names, decode, encode
+from distkit_actors._stores._wire import KeyNames, decode, encode
 
 # What the scripts keep in a hash beside keys.
 SPACE_FIELDS = {
@@ -107,7 +107,7 @@ class LuaStore:
 
     def __init__(self, client: redis.Redis, prefix: str, scripts: Scripts | None = None) -> None:
         self.client = client
-        self.names = Names(prefix)
+        self.names = KeyNames(prefix)
         self.base = f"dk:{{p.{prefix}}}:".encode()
         self.scripts = scripts or load_scripts()
 
@@ -148,13 +148,13 @@ class LuaStore:
                 records[key.removeprefix(prefix).decode()] = self._record(key)
         return {
             "space": space,
-            "paces": _paces(namespace.get(":paces", "")),
+            "by_periods": _paces(namespace.get(":paces", "")),
             "sums": sums,
             "moved": self._scores(b"m"),
             "late": {k: int(v) for k, v in self._texts(b"l").items()},
             "deadlines": self._scores(b"a"),
             "holds": self._scores(b"h"),
-            "bodies": list(self._scores(b"d")),
+            "reap_queue": list(self._scores(b"d")),
             "records": records,
         }
 
@@ -174,7 +174,7 @@ class LuaStore:
             "seq": int(fields[":seq"]),
             "reply": done,
             "state": fields[":state"],
-            "pace": Pace(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),
+            "periods": Periods(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),
             "heard": Heard(int(fields[":beat"]), int(fields[":lost"]), int(fields[":graced"])),
             "hold": int(fields[":hold"]),
             "swept": int(fields[":swept"]),
@@ -192,11 +192,11 @@ class LuaStore:
 
 
 def _paces(text: str) -> dict[tuple[int, int], Blackouts]:
-    paces = {}
-    for pace in filter(None, text.split(";")):
-        threshold, interval, *numbers = map(int, pace.split(","))
-        paces[threshold, interval] = Blackouts(*numbers)
-    return paces
+    by_periods = {}
+    for periods in filter(None, text.split(";")):
+        threshold, interval, *numbers = map(int, periods.split(","))
+        by_periods[threshold, interval] = Blackouts(*numbers)
+    return by_periods
 
 
 def dump_namespace(namespace: Namespace) -> dict[str, Any]:
@@ -213,13 +213,13 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
             ":shift": registry.observed.shift,
             ":watch": namespace.watched,
         },
-        "paces": registry.observed.paces,
+        "by_periods": registry.observed.by_periods,
         "sums": registry.sums,
         "moved": epochs.moved,
         "late": epochs.late,
         "deadlines": {i: r.deadline for i, r in registry.records.items() if r.state is State.LIVE},
         "holds": {i: record.hold for i, record in registry.holders()},
-        "bodies": list(registry.bodies),
+        "reap_queue": list(registry.reap_queue),
         "records": {
             instance: {
                 "incarnation": record.incarnation,
@@ -228,7 +228,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
                 "seq": record.seq,
                 "reply": record.reply,
                 "state": record.state.value,
-                "pace": record.pace,
+                "periods": record.periods,
                 "heard": record.heard,
                 "hold": record.hold,
                 "swept": record.swept,
@@ -242,16 +242,16 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
 
 def kinds(reply: Reply) -> list[type]:
     """Of which kind each result is: as tuples, what was executed equals what was declined."""
-    return [type(result) for result in reply.results] if isinstance(reply, Done) else []
+    return [type(result) for result in reply.results] if isinstance(reply, Applied) else []
 
 
 def normalised(reply: Reply) -> Reply:
     """A reply without the order that does not matter: of moves in one step, of slices and rows."""
     if isinstance(reply, Loaded):
         return replace(reply, slices=sorted(reply.slices))
-    if isinstance(reply, Surveyed):
+    if isinstance(reply, QueryPage):
         return replace(reply, rows=sorted(set(reply.rows)))
-    if isinstance(reply, Done) and reply.journal is not None:
+    if isinstance(reply, Applied) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
         return reply._replace(journal=reply.journal._replace(moves=moves))
     return reply
@@ -303,18 +303,18 @@ class Twin:
         sums = self.namespace.registry.sums.copy()
         expected = self.namespace.execute(request, self.now)
         actual = self.lua.execute(request, self.now)
-        if isinstance(request, Survey):
+        if isinstance(request, Query):
             actual = self._all_pages(request, actual)
         assert normalised(actual) == normalised(expected), request
         assert kinds(actual) == kinds(expected), request
         self._note(sums)
         return expected
 
-    def _all_pages(self, request: Survey, page: Reply) -> Reply:
+    def _all_pages(self, request: Query, page: Reply) -> Reply:
         """Read the pages behind a first one; the reference has but one."""
         rows: list[tuple[str, int, bool]] = []
         while True:
-            assert isinstance(page, Surveyed)
+            assert isinstance(page, QueryPage)
             rows += page.rows
             if not page.cursor:
                 return replace(page, rows=rows)

@@ -9,29 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distkit_actors._core._messages import Pace
-from distkit_actors._core._observed import Heard, Observed, longest_silence
-from distkit_actors._core._timing import Timing
+from distkit_actors._namespace._observed_time import Heard, Observed, longest_silence
+from distkit_actors._protocol._liveness import LivenessConfig
+from distkit_actors._protocol._messages import Periods
 
 SECOND: Final = 1_000_000
 HOUR: Final = 3600 * SECOND
 START: Final = 1_700_000_000 * SECOND
-PACE: Final = Pace(30 * SECOND, 10 * SECOND, HOUR)
-SHORT: Final = Pace(SECOND, SECOND // 3, HOUR)
-PACES: Final = (PACE, SHORT, Pace(30 * SECOND, 15 * SECOND, HOUR), Pace(10 * SECOND, SECOND, HOUR))
+PERIODS: Final = Periods(30 * SECOND, 10 * SECOND, HOUR)
+SHORT: Final = Periods(SECOND, SECOND // 3, HOUR)
+PACES: Final = (
+    PERIODS,
+    SHORT,
+    Periods(30 * SECOND, 15 * SECOND, HOUR),
+    Periods(10 * SECOND, SECOND, HOUR),
+)
 
 
-def period(pace: Pace) -> int:
+def period(periods: Periods) -> int:
     """The longest pause between two signs of life that are written down."""
-    timing = Timing(pace.threshold / SECOND, pace.interval / SECOND)
-    return int(timing.period * SECOND) + (pace.threshold >> 6)
+    liveness = LivenessConfig(periods.threshold / SECOND, periods.interval / SECOND)
+    return int(liveness.period * SECOND) + (periods.threshold >> 6)
 
 
 @dataclass
 class One:
     """One instance, and its silence by the definition of observed time."""
 
-    pace: Pace
+    periods: Periods
     heard: Heard
     silent: int = 0
     """Steady time since it was heard."""
@@ -46,7 +51,7 @@ class One:
 
     def expect(self) -> bool:
         """Return whether it lives; called at every sign of life of anybody."""
-        if self.observed - self.start < self.pace.threshold:
+        if self.observed - self.start < self.periods.threshold:
             return True
         if self.graced or self.blackout is None:
             return False
@@ -64,26 +69,26 @@ class Fleet:
     """When anybody was heard last, by the clock."""
     instances: dict[str, One] = field(default_factory=dict)
 
-    def hear(self, name: str, pace: Pace = PACE) -> list[str]:
+    def hear(self, name: str, periods: Periods = PERIODS) -> list[str]:
         """Have an instance heard, and return who is found dead then."""
         one = self.instances.get(name)
         if one is None or not one.alive:
             self._pass(None)
             self.observed.hear(self.now)
-            self.observed.join(pace)
-            one = One(pace, Heard(0, 0))
+            self.observed.join(periods)
+            one = One(periods, Heard(0, 0))
         else:
             self._pass(one)
-            self.observed.hear(self.now, one.pace, one.heard)
+            self.observed.hear(self.now, one.periods, one.heard)
         self.last = self.now
-        self.instances[name] = One(one.pace, self.observed.sign(one.pace))
+        self.instances[name] = One(one.periods, self.observed.sign(one.periods))
         return [other for other in self.instances if other != name and self._judge(other)]
 
     def _pass(self, by: One | None) -> None:
         gap = max(0, self.now - self.last)
-        watched = by is not None and by.silent + gap <= longest_silence(*by.pace[:2])
+        watched = by is not None and by.silent + gap <= longest_silence(*by.periods[:2])
         for one in self.instances.values():
-            threshold, interval, _ = one.pace
+            threshold, interval, _ = one.periods
             blackout = gap > longest_silence(threshold, interval)
             one.silent += gap
             one.observed += min(gap, interval) if blackout and not watched else gap
@@ -94,18 +99,20 @@ class Fleet:
         one = self.instances[name]
         if not one.alive:
             return False
-        left, one.heard = self.observed.judge(one.pace, one.heard, self.observed.steady(self.now))
+        left, one.heard = self.observed.judge(
+            one.periods, one.heard, self.observed.steady(self.now)
+        )
         one.alive = one.expect()
         assert (left > 0) == one.alive
         if not one.alive:
-            self.observed.part(one.pace)
+            self.observed.part(one.periods)
         return not one.alive
 
     def leave(self, name: str) -> None:
         """Have an instance leave."""
         one = self.instances.pop(name)
         if one.alive:
-            self.observed.part(one.pace)
+            self.observed.part(one.periods)
 
     def living(self) -> set[str]:
         """Who counts as alive."""
@@ -125,12 +132,12 @@ def test_steady_time_is_the_clock_until_that_jumps_back() -> None:
     assert observed.steady(START - HOUR + 7) == START + 12
 
 
-@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize("periods", PACES)
 def test_a_pause_between_beats_is_no_blackout_and_what_may_not_pass_unnoticed_is(
-    pace: Pace,
+    periods: Periods,
 ) -> None:
-    silence = longest_silence(*pace[:2])
-    assert period(pace) <= silence < pace.threshold - pace.interval
+    silence = longest_silence(*periods[:2])
+    assert period(periods) <= silence < periods.threshold - periods.interval
 
 
 @given(st.integers(2, 10**13), st.data())
@@ -207,15 +214,15 @@ def test_a_jump_back_counts_as_nothing() -> None:
 
 def test_paces_are_forgotten_with_the_last_of_them() -> None:
     fleet = Fleet()
-    for name, pace in (("a", PACE), ("b", PACE), ("c", SHORT)):
-        fleet.hear(name, pace)
-    assert {pace: b.living for pace, b in fleet.observed.paces.items()} == {
-        PACE[:2]: 2,
+    for name, periods in (("a", PERIODS), ("b", PERIODS), ("c", SHORT)):
+        fleet.hear(name, periods)
+    assert {periods: b.living for periods, b in fleet.observed.by_periods.items()} == {
+        PERIODS[:2]: 2,
         SHORT[:2]: 1,
     }
     for name in ("a", "b", "c"):
         fleet.leave(name)
-    assert fleet.observed.paces == {}
+    assert fleet.observed.by_periods == {}
 
 
 def test_one_who_comes_often_keeps_nobody() -> None:
@@ -247,8 +254,8 @@ def test_who_beats_often_survives_a_pause_that_one_who_beats_rarely_does_not_not
 ) -> None:
     """The store was away, or its clock has jumped; and the slow one is the first to be heard."""
     fleet = Fleet()
-    for name, pace in (("a", PACE), ("b", SHORT), ("c", SHORT)):
-        fleet.hear(name, pace)
+    for name, periods in (("a", PERIODS), ("b", SHORT), ("c", SHORT)):
+        fleet.hear(name, periods)
     fleet.now += pause
     assert not fleet.hear("a")
     fleet.now += SECOND // 3
@@ -262,7 +269,7 @@ def test_who_looks_after_a_blackout_or_a_jump_sees_nobody_dead_who_may_live() ->
         fleet.hear(name)
     observed, later = fleet.observed, observed_at(fleet, HOUR)
     for watched in (False, True):
-        assert observed.lives(PACE, fleet.instances["b"].heard, later, watched=watched)
+        assert observed.lives(PERIODS, fleet.instances["b"].heard, later, watched=watched)
     fleet.now += HOUR
     assert not fleet.hear("a")
     for _ in range(3):  # nor is one seen alive who has had its fresh threshold
@@ -281,7 +288,7 @@ def test_who_has_had_its_fresh_threshold_is_seen_dead_when_it_would_be_found_so(
     for silence, lives in ((0, True), (SECOND - 1, True), (SECOND, False), (HOUR, False)):
         heard = fleet.instances["b"].heard
         at = observed_at(fleet, silence)
-        assert fleet.observed.lives(PACE, heard, at, watched=False) == lives
+        assert fleet.observed.lives(PERIODS, heard, at, watched=False) == lives
 
 
 def observed_at(fleet: Fleet, later: int) -> int:
@@ -299,11 +306,11 @@ often = settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_nobody_who_beats_in_time_is_dead(data: st.DataObject) -> None:
     """Whatever the others do, and with a jump of the clock of any size in each interval."""
-    paces = data.draw(st.lists(st.sampled_from(PACES), min_size=1, max_size=3))
+    by_periods = data.draw(st.lists(st.sampled_from(PACES), min_size=1, max_size=3))
     if data.draw(st.booleans()):
-        paces = paces[:1]
+        by_periods = by_periods[:1]
     names = [f"i{number}" for number in range(data.draw(st.integers(1, 3)))]
-    pace_of = {name: data.draw(st.sampled_from(paces)) for name in names}
+    pace_of = {name: data.draw(st.sampled_from(by_periods)) for name in names}
     jumps = st.one_of(st.integers(-2 * HOUR, 2 * HOUR), st.integers(-SECOND, 30 * SECOND))
     fleet, real, heard, jumped = Fleet(), 0, dict.fromkeys(names, 0), -HOUR
     for name in names:
@@ -313,12 +320,12 @@ def test_nobody_who_beats_in_time_is_dead(data: st.DataObject) -> None:
         step = data.draw(st.integers(0, due - real))
         real += step
         fleet.now += step
-        if real - jumped > max(map(period, paces)) and data.draw(st.booleans()):
+        if real - jumped > max(map(period, by_periods)) and data.draw(st.booleans()):
             jumped = real
             fleet.now += data.draw(jumps)
         late = [name for name in names if heard[name] + period(pace_of[name]) <= real]
         name = data.draw(st.sampled_from(late or [*names, "guest"]))
-        assert not fleet.hear(name, pace_of.get(name, paces[0]))
+        assert not fleet.hear(name, pace_of.get(name, by_periods[0]))
         if name == "guest":
             fleet.leave(name)
         else:
@@ -332,29 +339,31 @@ def test_whoever_is_silent_is_gone_within_the_bound(data: st.DataObject) -> None
 
     The second one may begin as late as one is heard who beats more rarely.
     """
-    paces = data.draw(st.lists(st.sampled_from(PACES), min_size=1, max_size=3))
+    by_periods = data.draw(st.lists(st.sampled_from(PACES), min_size=1, max_size=3))
     gaps = st.one_of(
         st.integers(0, HOUR),
         st.sampled_from([-HOUR, -SECOND, HOUR]),
-        st.sampled_from([longest_silence(*p[:2]) + more for p in paces for more in (0, 1)]),
-        st.sampled_from([p.threshold - p.interval + more for p in paces for more in (0, 1)]),
+        st.sampled_from([longest_silence(*p[:2]) + more for p in by_periods for more in (0, 1)]),
+        st.sampled_from([p.threshold - p.interval + more for p in by_periods for more in (0, 1)]),
     )
     fleet = Fleet()
-    fleet.hear("gone", paces[0])
+    fleet.hear("gone", by_periods[0])
     gone = fleet.instances["gone"]
-    threshold, interval, _ = gone.pace
-    bound = 2 * threshold + max(interval, *(longest_silence(*pace[:2]) for pace in paces))
+    threshold, interval, _ = gone.periods
+    bound = 2 * threshold + max(
+        interval, *(longest_silence(*periods[:2]) for periods in by_periods)
+    )
     for _ in range(data.draw(st.integers(0, 40))):
         fleet.now += data.draw(gaps)
-        name, pace = data.draw(st.sampled_from(list(zip("abc", paces, strict=False))))
-        fleet.hear(name, pace)
+        name, periods = data.draw(st.sampled_from(list(zip("abc", by_periods, strict=False))))
+        fleet.hear(name, periods)
         if data.draw(st.booleans()):
             fleet.leave(name)
         assert not gone.alive or gone.observed < bound
         assert gone.alive or gone.observed >= threshold
     while gone.alive:
         fleet.now += interval
-        fleet.hear("z", paces[0])
+        fleet.hear("z", by_periods[0])
         assert not gone.alive or gone.observed < bound
 
 
@@ -362,19 +371,19 @@ def test_whoever_is_silent_is_gone_within_the_bound(data: st.DataObject) -> None
 @given(st.data())
 def test_after_a_blackout_whoever_is_back_in_time_lives(data: st.DataObject) -> None:
     """Of any length, again and again; and whoever was silent before it has had its time."""
-    pace = data.draw(st.sampled_from(PACES))
+    periods = data.draw(st.sampled_from(PACES))
     names = [f"i{number}" for number in range(data.draw(st.integers(1, 4)))]
     fleet = Fleet()
     for name in names:
-        fleet.hear(name, pace)
+        fleet.hear(name, periods)
     for _ in range(data.draw(st.integers(1, 5))):
-        fleet.now += data.draw(st.integers(pace.threshold - pace.interval + 1, HOUR))
+        fleet.now += data.draw(st.integers(periods.threshold - periods.interval + 1, HOUR))
         order = data.draw(st.permutations(names))
-        back = sorted(data.draw(st.integers(0, pace.threshold - 1)) for _ in order[1:])
+        back = sorted(data.draw(st.integers(0, periods.threshold - 1)) for _ in order[1:])
         ended = fleet.now
-        assert not fleet.hear(order[0], pace)
+        assert not fleet.hear(order[0], periods)
         for name, at in zip(order[1:], back, strict=True):
             while fleet.now < ended + at:  # meanwhile the first one beats
-                fleet.now = min(fleet.now + period(pace), ended + at)
-                assert not fleet.hear(order[0], pace)
-            assert not fleet.hear(name, pace)
+                fleet.now = min(fleet.now + period(periods), ended + at)
+                assert not fleet.hear(order[0], periods)
+            assert not fleet.hear(name, periods)

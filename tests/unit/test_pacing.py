@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distkit_actors._core._messages import MAX_ENTRIES
-from distkit_actors._core._pacing import Pacing
+from distkit_actors._instance._pacing import Pacing
+from distkit_actors._protocol._messages import MAX_ENTRIES
 
 THRESHOLD = 30.0
 FIRST = 2.0
@@ -59,14 +59,14 @@ def test_a_long_way_to_the_store_makes_no_small_pieces() -> None:
 
 @pytest.mark.parametrize("threshold", [0.1, 1.0, 30.0, 3600.0])
 @given(
-    news=st.lists(st.floats(min_value=0, max_value=1e6) | st.none(), max_size=50),
+    update=st.lists(st.floats(min_value=0, max_value=1e6) | st.none(), max_size=50),
     first=st.floats(min_value=0.01, max_value=100),
 )
 def test_patience_and_pieces_keep_within_their_bounds(
-    threshold: float, news: list[float | None], first: float
+    threshold: float, update: list[float | None], first: float
 ) -> None:
     pacing = Pacing(threshold)
-    for waited in news:
+    for waited in update:
         if waited is None:
             pacing.unanswered()
         else:

@@ -1,0 +1,206 @@
+"""Operations that travel alone, each in as many steps as it needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+
+from .._errors import CounterOverflowError
+from .._instance._holds import Holds
+from .._instance._session import Session
+from .._instance._write_buffer import WriteBuffer
+from .._protocol._messages import Entry, Kind, Previous, Rejection, Result
+from ._operations import AtomicBatch, ExclusiveKind, Operation
+from ._outcomes import after, overflow, unknown
+
+
+class ExclusiveSteps(ABC):
+    """An exclusive operation on its way."""
+
+    #: Pending lax counts of every key are void if it succeeds (P30, immediate operations).
+    stages = False
+    #: Its entries are executed all or none.
+    atomic = False
+    #: A step of it has been executed, so that its end is owed, whether or not somebody waits.
+    begun = False
+    #: Why it failed.
+    error: Exception | None = None
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    @abstractmethod
+    def next_entries(self) -> list[Entry]:
+        """Return the entries to send next."""
+
+    @abstractmethod
+    def settle(self, results: Sequence[Result]) -> bool:
+        """Take in what became of them; True when there is nothing more to send."""
+
+    def update_view(self, buffer: WriteBuffer, now: float) -> None:  # noqa: B027 - some have nothing to tell
+        """Tell a lax counter what it found in its last step."""
+
+    def end_holds(self, holds: Holds, at: int) -> None:  # noqa: B027 - most make none void
+        """End the holds whose additions it made void."""
+
+
+class ClearSteps(ExclusiveSteps):
+    """`clear`: one entry, for every instance."""
+
+    stages = True
+
+    def next_entries(self) -> list[Entry]:
+        """See `ExclusiveSteps.next_entries`."""
+        return [Entry(Kind.CLEAR, "", 0)]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.settle`."""
+        if results[0] is Rejection.UNKNOWN:
+            self.error = unknown()
+        return True
+
+    def update_view(self, buffer: WriteBuffer, now: float) -> None:
+        """See `ExclusiveSteps.update_view`."""
+        buffer.cleared(lambda _: 0, by_us=True, now=now)
+
+    def end_holds(self, holds: Holds, at: int) -> None:
+        """See `ExclusiveSteps.end_holds`."""
+        holds.cleared(at)
+
+
+class ClearOwnSteps(ExclusiveSteps):
+    """`clear_on_instance`: up to a thousand keys in a step (I10, bounds)."""
+
+    stages = True
+
+    def __init__(self, operation: Operation, session: Session) -> None:
+        super().__init__(operation)
+        self._session = session
+        self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
+        self._refused: list[str] = []
+        self._tried: set[str] = set()
+        self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
+        self._step: list[str] = []
+
+    def next_entries(self) -> list[Entry]:
+        """See `ExclusiveSteps.next_entries`."""
+        self._step = []
+        while len(self._step) < self._session.piece and self._any_left():
+            self._step.append(self._left.popleft())
+        return [Entry(Kind.PUT, key, 0) for key in self._step]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.settle`."""
+        self._removed = {}
+        for key, result in zip(self._step, results, strict=False):
+            self.begun = True
+            self._tried.add(key)
+            if isinstance(result, Previous):
+                self._removed[key] = result.cumulative - result.slice
+            elif result is Rejection.REFUSED:
+                self._refused.append(key)
+        if self._refused:
+            self.error = _stuck(self._refused)
+        return not self._any_left()
+
+    def update_view(self, buffer: WriteBuffer, now: float) -> None:
+        """See `ExclusiveSteps.update_view`."""
+        for key, cumulative in self._removed.items():
+            buffer.read(key, cumulative, 0, now)
+
+    def _any_left(self) -> bool:
+        """Return whether a key is left that has something, and see to it that it comes first.
+
+        All keys are looked at once, and then those that are left, as a return to the store in
+        between may have changed which they are.
+        """
+        slices, withheld = self._session.slices, self._session.withheld
+        while True:
+            while self._left:
+                key = self._left[0]
+                if key not in self._tried and (key in slices or key in withheld.keys):
+                    return True
+                self._left.popleft()
+            keys = dict.fromkeys(chain(slices, withheld.keys))
+            self._left.extend([k for k in keys if k not in self._tried] if self._tried else keys)
+            if not self._left:
+                return False
+
+
+class AtomicBatchSteps(ExclusiveSteps):
+    """Several keys in one step, all or none (P34, all or none)."""
+
+    atomic = True
+
+    def __init__(self, batch: AtomicBatch) -> None:
+        super().__init__(batch)
+        self.batch = batch
+
+    def next_entries(self) -> list[Entry]:
+        """See `ExclusiveSteps.next_entries`."""
+        return list(self.batch.entries)
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.settle`."""
+        if Rejection.REFUSED in results:
+            pairs = zip(self.batch.entries, results, strict=True)
+            self.error = overflow([e.key for e, result in pairs if result is Rejection.REFUSED])
+        elif Rejection.UNKNOWN in results:
+            self.error = unknown()
+        else:
+            self.batch.results = results
+        return True
+
+    def update_view(self, buffer: WriteBuffer, now: float) -> None:
+        """See `ExclusiveSteps.update_view`."""
+        for entry, result in zip(self.batch.entries, self.batch.results, strict=False):
+            if not isinstance(result, Rejection):
+                buffer.read(entry.key, *after(entry, result), now)
+
+    def end_holds(self, holds: Holds, at: int) -> None:
+        """See `ExclusiveSteps.end_holds`."""
+        pairs = zip(self.batch.entries, self.batch.results, strict=False)
+        moved = (
+            e.key for e, result in pairs if e.kind is Kind.MOVE and isinstance(result, Previous)
+        )
+        holds.moved(dict.fromkeys(moved, at), {})
+
+
+class ForgetSteps(ExclusiveSteps):
+    """`forget`: a thousand slices in a step."""
+
+    def next_entries(self) -> list[Entry]:
+        """See `ExclusiveSteps.next_entries`."""
+        return [Entry(Kind.FORGET, self.operation.key, 0)]
+
+    def settle(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.settle`."""
+        self.begun = True
+        match results[0]:
+            case Previous(left, gone):
+                return not (left and gone)
+            case _:
+                return True
+
+
+def steps_for(operation: Operation, session: Session) -> ExclusiveSteps:
+    """Return what carries an exclusive operation out."""
+    match operation.kind:
+        case ExclusiveKind.CLEAR:
+            return ClearSteps(operation)
+        case ExclusiveKind.CLEAR_OWN:
+            return ClearOwnSteps(operation, session)
+        case ExclusiveKind.FORGET:
+            return ForgetSteps(operation)
+        case _:
+            assert isinstance(operation, AtomicBatch)
+            return AtomicBatchSteps(operation)
+
+
+def _stuck(keys: Sequence[str]) -> Exception:
+    return CounterOverflowError(
+        f"{len(keys)} slices could not be removed, because the cumulative would leave the signed "
+        f"64-bit range; all others were: {', '.join(keys[:10])}"
+    )

@@ -1,0 +1,448 @@
+"""What strict and lax counters have in common: their options, their life, their operations."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypedDict, Unpack, cast
+
+import trio
+
+from .._actor._actor import Actor, Life
+from .._actor._batch_loop import OnExit
+from .._actor._operations import ExclusiveKind
+from .._actor._statistics import CounterStatistics
+from .._errors import CounterClosedError, InstanceConflictError
+from .._instance._session import Session
+from .._protocol._liveness import LivenessConfig
+from .._protocol._messages import Kind
+from .._protocol._values import CounterValue, checked_count, checked_id, checked_name
+from .._stores._contract import Store
+from .._stores._urls import open_store
+from ._batches import BatchMixin
+from ._conditional import ConditionalMixin
+from ._fleet import FleetMixin
+from ._handle import BoundCounter
+from ._hold import HoldMixin
+from ._watching import WatchMixin
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+OnConflict: TypeAlias = Literal["take_over", "refuse"]
+
+
+class CounterOptions(TypedDict, total=False):
+    """The options of `InstanceAwareCounter`, for `InstanceAwareCounter.open`."""
+
+    instance_id: str | None
+    dead_instance_threshold: float
+    heartbeat_interval: float | None
+    mailbox_size: int
+    on_exit: OnExit
+    inherit: bool
+    exit_grace: float
+    on_conflict: OnConflict
+
+
+class InstanceAwareCounter(
+    BatchMixin, ConditionalMixin, FleetMixin, HoldMixin, WatchMixin, trio.abc.AsyncResource
+):
+    """A family of counters, one for each key, shared with every instance of the same prefix.
+
+    This instance owns a *slice* of each key; the *cumulative* value is the sum of the
+    slices of all live instances. Generic code can take this class and work with
+    `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter` alike; both may be used with
+    one prefix at the same time, and count together.
+
+    A counter works while its `run` does::
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(counter.run)
+            await counter.inc("connections")
+
+    or as a block, ``async with StrictInstanceAwareCounter.open("my_app", url) as counter:``.
+
+    Args:
+        prefix: Names the family; the same rules as for keys.
+        store: A `Store`, or the URL of one, see `open_store`.
+        instance_id: Names this instance; by default a fresh UUID4, drawn when it starts. Give
+            one only to a process that can be told from every other that may run at the same
+            time, and that a successor is to take over from: a host name and a slot of its own,
+            say. Never one to several workers (``"web"``, an environment variable that all of
+            them inherit): each that starts would end the one before. See ``on_conflict``.
+        dead_instance_threshold: Seconds of silence after which the others drop this
+            instance's slices. All instances of a prefix should use the same.
+        heartbeat_interval: Seconds between signs of life; a third of the threshold by
+            default, at most half of it.
+        mailbox_size: How many operations may wait for the store; beyond it they wait in
+            line for a place.
+        on_exit: ``"leave"`` takes the slices away at a clean stop; ``"linger"`` lets them
+            count until the threshold has passed, for a successor with the same id and
+            ``inherit=True``.
+        inherit: Continue the counts of a predecessor with the same ``instance_id``, which must
+            be given, if its slices still count and nobody has begun to take them away; by
+            default they go at once.
+        exit_grace: Seconds that a stop may take for what is not sent yet and for leaving,
+            even under cancellation. Blocks inside each other stop one after the other, each with
+            a grace of its own; counters that run in one nursery stop at the same time.
+        on_conflict: What to do if another counter has the ``instance_id`` when this one starts.
+            ``"take_over"`` ends the other one, whose `run` then raises `InstanceConflictError`.
+            ``"refuse"`` raises it here and leaves the other one alone, if that is alive: if it
+            was heard within its threshold, so one that crashed or lingers is refused for so long.
+
+    Raises:
+        InvalidKeyError: The prefix cannot be one.
+        TypeError: ``store`` is neither a `Store` nor a URL.
+        ValueError: Periods that do not fit together, a bad URL, or ``inherit`` without an
+            ``instance_id``.
+
+    Every operation is a checkpoint. None takes a timeout: put a cancel scope around it.
+    Cancelled before it was sent, a strict operation never happens; on its way, it happens
+    exactly once or not at all. Cancelling disturbs neither the connection nor
+    anybody else's operation. ``docs/semantics.md`` has the table.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        store: Store | str,
+        *,
+        instance_id: str | None = None,
+        dead_instance_threshold: float = 30.0,
+        heartbeat_interval: float | None = None,
+        mailbox_size: int = 10_000,
+        on_exit: OnExit = "leave",
+        inherit: bool = False,
+        exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
+        _flush_interval: float | None = None,
+    ) -> None:
+        self._prefix = checked_name(prefix, "prefix")
+        # Else it is drawn at the start, as the nonce always is: what is made now may be copied.
+        name = "" if instance_id is None else checked_id(instance_id)
+        if inherit and not name:
+            raise ValueError(
+                "inherit=True needs an instance_id: that of the predecessor whose counts go on"
+            )
+        if on_conflict not in ("take_over", "refuse"):
+            raise ValueError(f"on_conflict must be 'take_over' or 'refuse', not {on_conflict!r}")
+        if on_exit not in ("leave", "linger"):
+            raise ValueError(f"on_exit must be 'leave' or 'linger', not {on_exit!r}")
+        if not exit_grace >= 0:
+            raise ValueError(f"exit_grace must be seconds, not {exit_grace}")
+        liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
+        self._actor = Actor(
+            _checked_store(store),
+            self._prefix,
+            Session(name, "", liveness.periods, inherit=inherit, refuse=on_conflict == "refuse"),
+            liveness,
+            mailbox_size=mailbox_size,
+            on_exit=on_exit,
+            exit_grace=exit_grace,
+            flush_interval=_flush_interval,
+        )
+
+    # ---------------------------------------------------------------------- life
+
+    async def run(
+        self,
+        *,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,  # pyright: ignore[reportArgumentType] - trips over Self
+    ) -> None:
+        """Live: register, beat, carry operations to the store, and leave when stopped.
+
+        Start it with ``await nursery.start(counter.run)``, which returns the counter,
+        registered and ready. It ends after `aclose`, or when it is cancelled: then too
+        what is not sent yet is sent, and the slices are taken away, for at most
+        ``exit_grace`` seconds. A checkpoint. A store that goes away later does not
+        end it.
+
+        Here the counter becomes somebody: its id, if none was given, is drawn now. One that was
+        made before the process was forked is another instance in each process. One that runs
+        is closed in a process that is forked from its own.
+
+        Raises:
+            StoreUnavailableError: At start, the store cannot be reached. At the end,
+                something could not be sent in time; how much is in the message.
+            StoreError: At start, the store refuses us.
+            InstanceConflictError: Another counter has taken the ``instance_id`` over, which is
+                noticed with the next heartbeat, and ends this one: what it counts is void. At
+                start: a living one has the id, and ``on_conflict`` is ``"refuse"``.
+            CounterClosedError: This counter was run or closed before.
+            RuntimeError: Not called in a task of trio.
+        """
+        await self._actor.run(lambda: task_status.started(self))
+
+    @classmethod
+    def open(
+        cls, prefix: str, store: Store | str, **options: Unpack[CounterOptions]
+    ) -> AbstractAsyncContextManager[Self]:
+        """Return a block that runs a new counter; it takes what the constructor takes.
+
+        Entering it registers the counter, leaving it stops the counter as `aclose` does;
+        both are checkpoints. The nursery inside stays out of sight: a failed start and an
+        exception of the body come out as they are, not in a group. If another counter takes the
+        ``instance_id`` over, the body is cancelled and `InstanceConflictError` comes out. A
+        body's exception wins over this and over a stop that fails; what `run` raises is then in
+        its notes. Cancelled, the block is left within ``exit_grace`` seconds, and a stop that
+        fails comes out instead of the cancellation. Raises what the constructor and `run` raise.
+        """
+        return cls(prefix, store, **options)._running()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncGenerator[Self]:
+        self._actor.check_task()
+        raised: BaseException | None = None  # by the body, or by what cancels it
+        hidden: BaseException | None = None  # by the nursery that nobody knows of
+        body, end = trio.CancelScope(), _End()
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    with body:
+                        try:
+                            await nursery.start(self._host, body, end)
+                            if end.error is None:
+                                yield self
+                        except Exception as error:  # noqa: BLE001 - raised below, as it is
+                            raised = error
+                except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+                    raised = error
+                self._actor.stop()
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+            hidden = error
+        if raised is None or _sole(raised) is None:
+            # The end of the counter is told in place of a cancellation.
+            raised = (hidden and _sole(hidden)) or end.error or raised or hidden
+        elif not end.known_to(raised):
+            raised.add_note(f"the counter has ended with an error, too: {end.error}")
+        if raised is not None:
+            raise raised
+
+    async def _host(  # noqa: ASYNC114, ASYNC910 - only `_running` starts it; `run` is a checkpoint
+        self, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Do as `run`; an error ends the body, which hears of it from `_running`."""
+        started = False
+
+        def start() -> None:
+            nonlocal started
+            started = True
+            task_status.started()
+
+        try:
+            await self._actor.run(start)
+        except BaseException as error:  # noqa: ASYNC103 - raised by `_running`
+            end.error = _sole(error)
+            if end.error is None:
+                raise
+            body.cancel()
+            if not started:
+                task_status.started()
+
+    async def aclose(self) -> None:
+        """Stop gracefully: finish what waits, flush, leave. Idempotent, from any task.
+
+        A checkpoint. Later operations get `CounterClosedError`. When cancelled, the stop
+        goes on in `run`. A counter that was never started is closed at once.
+
+        Raises:
+            StoreUnavailableError: Something could not be sent within ``exit_grace`` seconds.
+                Only calls that wait for the end get it; later ones return.
+            InstanceConflictError: Another counter has taken over, and something that was counted
+                and not acknowledged is void; the same callers.
+            RuntimeError: Not called in a task of trio, or in another thread.
+        """
+        await self._actor.close()
+
+    async def __aenter__(self) -> Self:  # noqa: ASYNC910 - there is nothing to wait for
+        """Return the counter, which `aclose` ends with the block; it must run already.
+
+        Not a checkpoint. Raises RuntimeError before the start: to run a counter for as long as
+        a block lasts is what `open` does.
+        """
+        if self._actor.life is Life.NEW:
+            raise RuntimeError(
+                f"this counter does not run: use `async with {type(self).__name__}.open(…)`, or "
+                "start its run in a nursery"
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the counter."""
+        await self.aclose()
+
+    # --------------------------------------------------------------------- looks
+
+    @property
+    def prefix(self) -> str:
+        """The name of the family."""
+        return self._prefix
+
+    @property
+    def instance_id(self) -> str:
+        """The name of this instance.
+
+        Raises CounterClosedError as long as it is not drawn: before the start, if none was given.
+        """
+        name = self._actor.instance_id
+        if name is None:
+            raise CounterClosedError(
+                "the instance_id is drawn at the start, and the counter is not started: give it "
+                "one if it must be known before"
+            )
+        return name
+
+    def statistics(self) -> CounterStatistics:
+        """Return how things stand: at any time in a counter's life, from any thread.
+
+        Before `trio.run`, too, and after it. Not a checkpoint.
+        """
+        return self._actor.statistics()
+
+    def __repr__(self) -> str:
+        """Show name and state; see `CounterStatistics.state`."""
+        name = self._actor.instance_id
+        instance = "" if name is None else f" of instance {name!r}"
+        return f"<{type(self).__name__} {self._prefix!r}{instance}, {self._actor.state}>"
+
+    # ---------------------------------------------------------------- operations
+
+    def bind(self, key: str) -> BoundCounter:
+        """Return a handle with every operation on ``key``, without the key.
+
+        Not a checkpoint. Works before the counter runs. Raises `InvalidKeyError`.
+        """
+        return BoundCounter(self, checked_name(key))
+
+    @abstractmethod
+    async def inc(self, key: str, count: int = 1) -> CounterValue:
+        """Add ``count`` to this instance's slice; return the value after.
+
+        A checkpoint.
+
+        Raises:
+            InvalidKeyError: Not a key; nothing was changed. So for every operation.
+            TypeError: ``count`` is no int; nothing was changed. So for every operation.
+            CounterOverflowError: The slice or the cumulative would leave int64; nothing was
+                changed.
+            StoreError: The store refuses; nothing was changed. So for every operation.
+            OutcomeUnknownError: See there; so for every operation.
+            InstanceConflictError: Another counter has taken over; so for every operation.
+            CounterClosedError: The counter is not running; so for every operation.
+        """
+
+    @abstractmethod
+    async def get(self, key: str) -> CounterValue:
+        """Return the current value; ``(0, 0)`` for a key that nobody counts.
+
+        A checkpoint; cancelling it leaves nothing behind.
+        """
+
+    @abstractmethod
+    async def set_on_instance(self, key: str, count: int) -> CounterValue:
+        """Make this instance's slice ``count`` and leave the others'; return the value after.
+
+        A checkpoint. The epoch does not move. Raises what `inc` raises.
+        """
+
+    async def dec(self, key: str, count: int = 1) -> CounterValue:
+        """Take ``count`` from this instance's slice; return the value after.
+
+        The same as `inc` of ``-count``, so that −2**63 overflows by itself.
+        """
+        return await self.inc(key, -checked_count(count))
+
+    async def set(self, key: str, count: int) -> CounterValue:
+        """Move the epoch: the slices of all instances go, and this one's becomes ``count``.
+
+        No older slice of the key counts ever again, also if ``count`` is 0. Returns
+        ``(count, count)``. A checkpoint; cancelled on its way, it happens once or not at all.
+        Raises what `inc` raises, but never for overflow of the cumulative.
+
+        Raises:
+            OutcomeUnknownError: The store lost its record before it could answer; a `set`
+                is not repeated, because that would wipe counts made since.
+        """
+        await self._ask(Kind.MOVE, checked_name(key), checked_count(count))
+        return CounterValue(count, count)
+
+    async def delete(self, key: str) -> CounterValue:
+        """Move the epoch: the slices of all instances go. Return the value before.
+
+        A key that nobody counts has its epoch moved too. A checkpoint; cancelled and
+        failing as `set`.
+        """
+        return CounterValue(*await self._ask(Kind.MOVE, checked_name(key)))
+
+    async def delete_on_instance(self, key: str) -> CounterValue:
+        """Remove this instance's slice; return the cumulative after and the slice removed.
+
+        A checkpoint. A slice from an older epoch counts as 0. Raises what `inc` raises.
+        """
+        cumulative, removed = await self._ask(Kind.PUT, checked_name(key))
+        return CounterValue(cumulative - removed, removed)
+
+    async def clear(self) -> None:
+        """Delete every key, for every instance, in one step.
+
+        A checkpoint; cancelled and failing as `set`.
+        """
+        await self._ask(ExclusiveKind.CLEAR)
+
+    async def clear_on_instance(self) -> None:
+        """Remove this instance's slices of every key.
+
+        In steps of a thousand keys, with no other operation of this instance in between
+        (I10). A checkpoint; cancelled in the midst, it goes on to its end unheard. Raises
+        what `inc` raises.
+
+        Raises:
+            CounterOverflowError: The cumulative of some keys would leave int64 without this
+                instance's slice; those slices stay, all others are gone.
+        """
+        await self._ask(ExclusiveKind.CLEAR_OWN)
+
+
+class _End:
+    """How a counter's `run` has ended, where somebody else raises it."""
+
+    error: BaseException | None = None
+
+    def known_to(self, raised: BaseException) -> bool:
+        """Whether what the body raised says it."""
+        conflict = isinstance(self.error, InstanceConflictError)
+        return (
+            self.error is None
+            or self.error is raised
+            or (conflict and isinstance(raised, InstanceConflictError))
+        )
+
+
+def _checked_store(store: object) -> Store:
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise TypeError(
+            "store must be a Store, such as RedisStore(url) or MemoryStore(), or a URL, such as "
+            f"'redis://localhost', not {type(store).__name__}"
+        )
+    return store
+
+
+def _sole(error: BaseException) -> BaseException | None:
+    """Take groups off a single exception, and cancellations out of them; None if that is all."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None if isinstance(error, trio.Cancelled) else error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    _, rest = group.split(trio.Cancelled)
+    if rest is None:
+        return None
+    return _sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest

@@ -1,0 +1,91 @@
+"""Looking at a whole namespace, and at those who share it."""
+
+from __future__ import annotations
+
+from .._actor._operations import AtomicBatch, ExclusiveKind, Operation, QueryOperation
+from .._protocol._messages import Query, QueryKind, QueryPage
+from .._protocol._values import InstanceInfo, checked_id, checked_name
+from ._base import CounterBase
+
+_MICROSECONDS = 1_000_000
+
+
+class FleetMixin(CounterBase):
+    """What the store knows beside values. These ask it, on lax counters too."""
+
+    async def instances(self) -> list[InstanceInfo]:
+        """Return the instances that live, and the dead whose slices still count, by id.
+
+        Read in steps of some hundred, so one that joins or leaves meanwhile may be missing or
+        not. A checkpoint; cancelling it leaves nothing behind. Raises what
+        `InstanceAwareCounter.get` raises.
+        """
+        rows = await self._query(QueryKind.INSTANCES)
+        return [
+            InstanceInfo(instance_id, age / _MICROSECONDS, alive)
+            for instance_id, (age, alive) in sorted(rows.items())
+        ]
+
+    async def slices(self, key: str) -> dict[str, int]:
+        """Return who contributes what to a key's cumulative, ``{instance_id: slice}``.
+
+        The slices of the dead are among them until they have been taken away. See `instances`
+        for the rest.
+        """
+        checked_name(key)
+        await self._catch_up()
+        rows = await self._query(QueryKind.SLICES, key)
+        slices = {instance_id: value for instance_id, (value, _) in rows.items()}
+        me = self._actor.instance_id or ""
+        slices[me] = self._own_slice(key, slices.get(me, 0))
+        return {instance_id: value for instance_id, value in slices.items() if value}
+
+    async def keys(self) -> list[str]:
+        """Return the keys whose cumulative is not 0, and those this instance has a slice of.
+
+        Sorted. A key whose slices, none of them this instance's, cancel each other out is not
+        among them. See `instances` for the rest.
+        """
+        await self._catch_up()
+        rows = await self._query(QueryKind.KEYS)
+        return sorted(rows.keys() | self._own_keys())
+
+    async def forget(self, instance_id: str) -> None:
+        """Take an instance for dead and its slices away, now, without waiting for its threshold.
+
+        For one that hangs but still beats, or whose threshold is long. If it lives, it comes
+        back with its slices when it next reaches the store; stop it for good by stopping
+        its process. An id that nobody has is no error. In steps of a thousand keys. A
+        checkpoint; cancelled in the midst, it goes on to its end unheard. Raises what
+        `InstanceAwareCounter.get` raises.
+
+        Raises:
+            ValueError: It is this counter's own id: use `InstanceAwareCounter.aclose`, or
+                `InstanceAwareCounter.clear_on_instance`.
+        """
+        if instance_id == self._actor.instance_id:
+            raise ValueError("a counter cannot forget itself: use aclose or clear_on_instance")
+        await self._actor.ask(Operation(ExclusiveKind.FORGET, checked_id(instance_id)))
+
+    async def _catch_up(self) -> None:
+        """Hear of others' moves, and return if we were taken for dead: a survey does neither."""
+        await self._actor.ask(AtomicBatch(()))
+
+    async def _query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:
+        rows: dict[str, tuple[int, bool]] = {}
+        cursor = ""
+        while True:
+            query = QueryOperation(Query(self._actor.instance_id or "", kind, key, cursor))
+            await self._actor.ask(query)
+            assert isinstance(query.reply, QueryPage)
+            rows |= {name: (number, flag) for name, number, flag in query.reply.rows}
+            cursor = query.reply.cursor
+            if not cursor:
+                return rows
+
+    def _own_slice(self, key: str, stored: int) -> int:  # noqa: ARG002 - lax counters have more
+        """Return this instance's slice as its own reads show it (I8, own reads)."""
+        return stored
+
+    def _own_keys(self) -> set[str]:
+        return self._actor.own_keys()

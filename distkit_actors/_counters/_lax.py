@@ -1,0 +1,433 @@
+"""The counter that counts in memory and tells the store a little later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from typing import Self, Unpack, final
+
+import trio
+
+from .._actor._batch_loop import OnExit
+from .._actor._operations import Operation
+from .._errors import CounterOverflowError, StoreError
+from .._instance._buffered_key import BufferedKey
+from .._instance._holds import Hold
+from .._instance._write_buffer import WriteBuffer
+from .._protocol._conditions import Condition
+from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry, Kind, Previous
+from .._protocol._values import CounterValue, checked_count, checked_name, fits
+from .._stores._contract import Store
+from ._batches import checked_counts, checked_names, values_after
+from ._counter import CounterOptions, InstanceAwareCounter, OnConflict
+from ._handle import BoundCounter
+
+#: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
+_PATIENCE = 10
+
+
+class LaxOptions(CounterOptions, total=False):
+    """The options of `LaxInstanceAwareCounter`, for `LaxInstanceAwareCounter.open`."""
+
+    flush_interval: float
+    allowed_lag: float
+
+
+@final
+class LaxInstanceAwareCounter(InstanceAwareCounter):
+    """`inc`, `dec`, `get` and `set_on_instance` answer from memory; a flush follows.
+
+    The local view of a key is the store's last word plus what was counted here since. A
+    flush sends everything pending as one batch, every ``flush_interval`` seconds while
+    there is something to send. Nothing pending is forgotten before the store has
+    acknowledged it, so counting goes on through an outage, and nothing is lost or doubled
+    by it. `set`, `delete`, `delete_on_instance`, `clear` and `clear_on_instance` act
+    at once, behind the counts made before them, and wait for the store.
+
+    Every ``async`` operation is a checkpoint. A cancelled `inc`, `dec` or
+    `set_on_instance` has counted nothing; for the operations that act at once see
+    `InstanceAwareCounter`.
+
+    Args:
+        prefix: See `InstanceAwareCounter`, as for all options not named here.
+        store: The same.
+        instance_id: The same.
+        dead_instance_threshold: The same.
+        heartbeat_interval: The same.
+        mailbox_size: The same.
+        on_exit: The same.
+        inherit: The same.
+        exit_grace: The same.
+        on_conflict: The same.
+        flush_interval: Seconds between a first count and the flush that carries it.
+        allowed_lag: Seconds for which the store's last word on a key may serve `get`;
+            a read that must ask the store waits ten times as long, or as long as the store's
+            answers take if that is longer.
+
+    Raises:
+        InvalidKeyError: The prefix cannot be one.
+        ValueError: Periods that do not fit together, or a bad URL.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        store: Store | str,
+        *,
+        instance_id: str | None = None,
+        dead_instance_threshold: float = 30.0,
+        heartbeat_interval: float | None = None,
+        mailbox_size: int = 10_000,
+        on_exit: OnExit = "leave",
+        inherit: bool = False,
+        exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
+        flush_interval: float = 0.02,
+        allowed_lag: float = 0.02,
+    ) -> None:
+        if not 0 < flush_interval < float("inf"):
+            raise ValueError(f"flush_interval must be positive seconds, not {flush_interval}")
+        if not 0 < allowed_lag < float("inf"):
+            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
+        super().__init__(
+            prefix,
+            store,
+            instance_id=instance_id,
+            dead_instance_threshold=dead_instance_threshold,
+            heartbeat_interval=heartbeat_interval,
+            mailbox_size=mailbox_size,
+            on_exit=on_exit,
+            inherit=inherit,
+            exit_grace=exit_grace,
+            on_conflict=on_conflict,
+            _flush_interval=flush_interval,
+        )
+        self._allowed_lag = allowed_lag
+        buffer = self._actor.buffer
+        assert buffer is not None
+        self._buffer: WriteBuffer = buffer
+
+    @classmethod
+    def open(  # pyright: ignore[reportIncompatibleMethodOverride] - it takes more
+        cls, prefix: str, store: Store | str, **options: Unpack[LaxOptions]
+    ) -> AbstractAsyncContextManager[Self]:
+        """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
+
+        Leaving it flushes.
+        """
+        return cls(prefix, store, **options)._running()
+
+    def bind(self, key: str) -> BoundLaxCounter:
+        """Return a handle with every operation on ``key``, without the key.
+
+        Not a checkpoint. Works before the counter runs. Raises `InvalidKeyError`. Its
+        `BoundLaxCounter.inc_nowait` is faster than `inc_nowait`.
+        """
+        return BoundLaxCounter(self, checked_name(key))
+
+    # ------------------------------------------------------------------ hot path
+
+    def inc_nowait(self, key: str, count: int = 1) -> None:
+        """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
+
+        Works on a key never used before, and while the store is away. What the store has to
+        refuse later, because of what others count, is raised by `flush`.
+
+        From another thread use ``trio.from_thread.run_sync(counter.inc_nowait, key)``. To call it
+        there directly is a mistake, and mostly raises RuntimeError. Not always: a thread is not
+        told from another where this thread has counted on the key since the last flush, because
+        that alone would take a third as long as counting; a count may then get lost.
+
+        Raises:
+            RuntimeError: Called in another thread, as far as that is noticed.
+            InvalidKeyError: Not a key; nothing was changed.
+            TypeError: ``count`` is no int; nothing was changed.
+            CounterOverflowError: The slice or the cumulative, as far as known here, would
+                leave int64; nothing was changed.
+            InstanceConflictError: Another counter has taken over; nothing was changed.
+            CounterClosedError: The counter is not running; nothing was changed.
+        """
+        try:
+            buffered = self._buffer.buffered_keys.get(key)
+        except TypeError:  # not hashable, so no key: `_buffered` says so
+            buffered = None
+        if buffered is not None and type(count) is int:
+            delta = buffered.delta + count
+            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - chained it is slower
+                buffered.delta = delta
+                return
+        self._add(self._buffered(key), checked_count(count))
+
+    def dec_nowait(self, key: str, count: int = 1) -> None:
+        """Take ``count`` from this instance's slice, in memory; see `inc_nowait`."""
+        self.inc_nowait(key, -checked_count(count))
+
+    def get_nowait(self, key: str) -> CounterValue:
+        """Return the local view, however old. Not a checkpoint.
+
+        It contains everything counted here.
+
+        Raises:
+            trio.WouldBlock: The key has never been read from the store: what others count is not
+                known, whatever was counted here. ``await counter.get(key)`` reads it.
+            InvalidKeyError: Not a key.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        buffered = self._buffered(key)
+        if not buffered.known:
+            raise trio.WouldBlock(
+                f"the store has not said yet what others count on {key!r}, so that only the own "
+                "slice is known: `await counter.get(key)` asks it"
+            )
+        buffered.used = True
+        return buffered.value
+
+    def _buffered(self, key: str) -> BufferedKey:
+        self._actor.check_open()
+        return self._buffer.buffered(checked_name(key), self._actor.now())
+
+    def _add(self, buffered: BufferedKey, count: int) -> None:
+        delta = buffered.delta + count
+        self._check(buffered, delta, count)
+        buffered.delta = delta
+        if not buffered.dirty:
+            self._buffer.touch(buffered)
+
+    def _check(self, buffered: BufferedKey, delta: int, count: int) -> None:
+        if not buffered.admits(delta):
+            raise CounterOverflowError(
+                f"{count} more on {buffered.key!r} would take the slice or the cumulative out of "
+                "the signed 64-bit range; nothing was changed"
+            )
+
+    def _replace(self, buffered: BufferedKey, count: int) -> None:
+        self._check_replacing(buffered, count)
+        self._buffer.replace(buffered, count)
+
+    def _check_replacing(self, buffered: BufferedKey, count: int) -> None:
+        cumulative, own = buffered.value
+        if not fits(cumulative - own + count):
+            raise CounterOverflowError(
+                f"{count} on {buffered.key!r} would take the cumulative out of the signed 64-bit "
+                "range; nothing was changed"
+            )
+
+    # ---------------------------------------------------------------- operations
+
+    async def inc(self, key: str, count: int = 1) -> CounterValue:
+        """Add ``count`` to this instance's slice, in memory; return the local view after.
+
+        The first one of a key reads the store before, as `get` does. A checkpoint; when
+        cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        """
+        count = checked_count(count)
+        await self._actor.wait_open()
+        buffered = self._buffered(key)
+        if buffered.known or buffered.asked:
+            await trio.lowlevel.checkpoint()
+        else:
+            buffered.asked = True
+            await self._refresh(buffered)
+        await self._actor.wait_open()
+        buffered = self._buffered(key)
+        self._add(buffered, count)
+        return buffered.value
+
+    async def get(self, key: str) -> CounterValue:
+        """Return the local view, at most ``allowed_lag`` seconds old if the store is there.
+
+        A value that is older is read from the store first, waiting for it ten times
+        ``allowed_lag``, or as long as answers take of late if that is longer. For a key never
+        read it waits until the store has answered, or is known to be away. After that the answer
+        is what is known here, which is 0 for a key never read. It contains everything counted
+        here, and never dips while a flush is on its way. A checkpoint; cancelling it leaves
+        nothing behind.
+
+        Raises:
+            InvalidKeyError: Not a key.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        await self._actor.wait_open()
+        buffered = self._buffered(key)
+        if trio.current_time() - buffered.read_at <= self._allowed_lag:
+            await trio.lowlevel.checkpoint()
+        else:
+            found = await self._refresh(buffered)
+            if found and self._buffer.find(key) is not buffered:
+                return CounterValue(*found)  # it was forgotten while we waited
+            buffered = self._buffered(key)
+        return buffered.value
+
+    async def set_on_instance(self, key: str, count: int) -> CounterValue:
+        """Make this instance's slice ``count``, in memory; return the local view after.
+
+        A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
+        """
+        count = checked_count(count)
+        checked_name(key)
+        self._actor.check_task()
+        await trio.lowlevel.checkpoint()
+        await self._actor.wait_open()
+        buffered = self._buffered(key)
+        self._replace(buffered, count)
+        return buffered.value
+
+    async def inc_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
+        """Add to this instance's slices of several keys, in memory: all or none.
+
+        Keys that were never read are read from the store before, as `inc` does. A checkpoint;
+        when cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        """
+        wanted = checked_counts(counts)
+        await self._know(wanted)
+        buffered_keys = [(self._buffered(key), count) for key, count in wanted.items()]
+        for buffered, count in buffered_keys:
+            self._check(buffered, buffered.delta + count, count)
+        for buffered, count in buffered_keys:
+            self._add(buffered, count)
+        return {buffered.key: buffered.value for buffered, _ in buffered_keys}
+
+    async def set_all_on_instance(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
+        """Replace this instance's slices of several keys, in memory: all or none.
+
+        A checkpoint; when cancelled, nothing was changed. Raises what `inc_nowait` raises.
+        """
+        wanted = checked_counts(counts)
+        self._actor.check_task()
+        await trio.lowlevel.checkpoint()
+        await self._actor.wait_open()
+        buffered_keys = [(self._buffered(key), count) for key, count in wanted.items()]
+        for buffered, count in buffered_keys:
+            self._check_replacing(buffered, count)
+        for buffered, count in buffered_keys:
+            self._replace(buffered, count)
+        return {buffered.key: buffered.value for buffered, _ in buffered_keys}
+
+    async def get_all(self, keys: Iterable[str]) -> dict[str, CounterValue]:
+        """Return the local views of several keys, as `get` does that of one.
+
+        If one of them is too old, all that are are read from the store, up to 1000 in one
+        step. A checkpoint; cancelling it leaves nothing behind. Raises what `get` raises, and
+        `TypeError` for a single string.
+        """
+        wanted = checked_names(keys)
+        await self._actor.wait_open()
+        now = trio.current_time()
+        old = [key for key in wanted if now - self._buffered(key).read_at > self._allowed_lag]
+        found = await self._read(old)
+        return {key: self._view(key, found) for key in wanted}
+
+    async def _know(self, keys: Iterable[str]) -> None:
+        """Read keys that nobody has asked the store for. A checkpoint."""
+        await self._actor.wait_open()
+        new = [self._buffered(key) for key in keys]
+        new = [buffered for buffered in new if not (buffered.known or buffered.asked)]
+        for buffered in new:
+            buffered.asked = True
+        await self._read([buffered.key for buffered in new])
+        await self._actor.wait_open()
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
+        entries = [Entry(Kind.ADD, key, 0) for key in keys]
+        found: Sequence[Previous | ConditionFailed] = ()
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with self._reading(keys), suppress(StoreError):
+            found = await self._in_steps(entries)
+        return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
+
+    def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
+        buffered = self._buffer.find(key)
+        if buffered is None or not buffered.known:  # perhaps forgotten while we waited
+            return found.get(key) or self._buffered(key).value
+        return buffered.value
+
+    # ---------------------------------------------------------------------- holds
+
+    async def _enter_hold(self, hold: Hold, condition: Condition | None) -> CounterValue | None:
+        if condition is not None:
+            return await self._enter_alone(hold, condition)
+        await self.inc(hold.key, 0)
+        buffered = self._buffered(hold.key)
+        self._add(buffered, hold.count)
+        buffered.hold(hold)
+        return buffered.value
+
+    def _own_slice(self, key: str, stored: int) -> int:
+        buffered = self._buffer.find(key)
+        if buffered is None:
+            return stored
+        replaced = buffered.assign is not None or buffered.flight_assign is not None
+        counted = buffered.value.instance_count
+        return counted if buffered.known or replaced else stored + counted
+
+    def _own_keys(self) -> set[str]:
+        buffered_keys = self._buffer.buffered_keys.values()
+        counted = {buffered.key for buffered in buffered_keys if buffered.value.instance_count}
+        return super()._own_keys() | counted
+
+    async def flush(self) -> None:
+        """Wait until all that was counted before the call is in the store. A checkpoint.
+
+        It does not wait for ``flush_interval``. When cancelled, the counts stay pending, and
+        are sent as ever.
+
+        Raises:
+            CounterOverflowError: The store had to refuse counts, now or since the last
+                flush; they are lost.
+            StoreError: The store refuses; the counts stay pending.
+            InstanceConflictError: Another counter has taken over; the counts are void.
+            CounterClosedError: The counter is not running; what a stop could not send is
+                lost, and said by `run` and `aclose`.
+        """
+        await self._actor.flush()
+
+    async def _refresh(self, buffered: BufferedKey) -> tuple[int, int] | None:
+        """Ask the store for its word on a key, and go without it after a while."""
+        found: tuple[int, int] | None = None
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with self._reading([buffered.key]), suppress(StoreError):
+            found = await self._actor.ask(Operation(Kind.ADD, buffered.key))
+        return found  # noqa: ASYNC910 - `ask` is a checkpoint, refused or not
+
+    def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a block that is given up when it has taken too long to read ``keys``."""
+        buffered_keys = self._buffer.buffered_keys
+        known = all(key in buffered_keys and buffered_keys[key].known for key in keys)
+        steps = -(-len(keys) // MAX_ENTRIES)
+        return self._actor.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)
+
+
+@final
+class BoundLaxCounter(BoundCounter):
+    """Every operation of a lax counter on one key, without the key. Made by ``counter.bind``."""
+
+    __slots__ = ("_buffer", "_buffered", "_lax")
+
+    def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
+        super().__init__(counter, key)
+        self._lax = counter
+        self._buffer = counter._buffer  # pyright: ignore[reportPrivateUsage] - for speed
+        self._buffered = BufferedKey(key)
+        self._buffered.invalidate()
+
+    def inc_nowait(self, count: int = 1) -> None:
+        """See `LaxInstanceAwareCounter.inc_nowait`."""
+        if type(count) is int:
+            buffered = self._buffered
+            delta = buffered.delta + count
+            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - ditto
+                buffered.delta = delta
+                return
+        self._lax.inc_nowait(self.key, count)
+        self._buffered = self._lax._buffered(self.key)  # pyright: ignore[reportPrivateUsage] - ditto
+
+    def dec_nowait(self, count: int = 1) -> None:
+        """See `LaxInstanceAwareCounter.dec_nowait`."""
+        self.inc_nowait(-checked_count(count))
+
+    def get_nowait(self) -> CounterValue:
+        """See `LaxInstanceAwareCounter.get_nowait`."""
+        return self._lax.get_nowait(self.key)

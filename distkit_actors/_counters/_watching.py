@@ -1,0 +1,87 @@
+"""Following a value."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from .._errors import CounterClosedError
+from .._protocol._conditions import Condition, checked_condition
+from .._protocol._values import CounterValue, checked_name
+from ._base import CounterBase
+
+
+class WatchMixin(CounterBase):
+    """Values as they come."""
+
+    def watch(
+        self, key: str, *, allowed_lag: float = 0.02
+    ) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[CounterValue]]:
+        """Return a block that gives a channel of the values of ``key``.
+
+        ::
+
+            async with counter.watch("connections") as values:
+                async for value in values:
+                    ...
+
+        The current value comes first, then each other one, whoever made it: own doing or
+        others', death and return included. The latest wins: a reader that is slow misses what
+        was in between. `RedisStore` and `MemoryStore` push notice of changes, which are then
+        read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
+        of their own. A store that cannot push is read that
+        often; and whatever word got lost, the key is read every two seconds. While the
+        store is away no values come. On a lax counter the values are those that
+        `InstanceAwareCounter.get` would give; reading them takes what is pending on the key along.
+
+        All watches of one counter share one more connection to the store. Entering and leaving
+        the block do not wait for the store; entering is a checkpoint. The channel's ``receive``
+        raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``, and
+        `InstanceConflictError` when another counter takes over. One task receives from a channel:
+        a second one gets `trio.BusyResourceError`, as each would miss what the other takes.
+
+        Raises:
+            InvalidKeyError: Not a key.
+            ValueError: ``allowed_lag`` is not a positive number of seconds.
+            CounterClosedError: On entry: the counter is not running.
+            InstanceConflictError: On entry: another counter has taken over.
+        """
+        checked_name(key)
+        if not 0 < allowed_lag < float("inf"):
+            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
+        return self._watch(key, allowed_lag)
+
+    @asynccontextmanager
+    async def _watch(
+        self, key: str, lag: float
+    ) -> AsyncGenerator[trio.abc.ReceiveChannel[CounterValue]]:
+        self._actor.check_task()
+        await trio.lowlevel.checkpoint()
+        await self._actor.wait_open()
+        watcher = self._actor.watches.join(key, lag)
+        try:
+            yield watcher
+        finally:
+            watcher.close()
+
+    async def wait_until(self, key: str, condition: Condition) -> CounterValue:
+        """Wait until the cumulative of ``key`` satisfies ``condition``; return the value then.
+
+        ``await counter.wait_until("jobs", Eq(0))``. It may have changed again by the time this
+        returns, and what was true for less than a moment may be missed; see `watch`. A
+        checkpoint; cancelling it leaves nothing behind.
+
+        Raises:
+            TypeError: ``condition`` is no condition.
+            InvalidKeyError: Not a key.
+            CounterClosedError: The counter is not running, or stopped meanwhile.
+            InstanceConflictError: Another counter has taken over.
+        """
+        checked_condition(condition)
+        async with self.watch(key) as values:
+            async for value in values:
+                if condition.holds(value.cumulative):
+                    return value
+        raise CounterClosedError("the counter was stopped before the condition held")

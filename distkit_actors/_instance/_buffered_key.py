@@ -1,0 +1,248 @@
+"""One key of a lax counter: what the store last said, what is on its way, what is pending.
+
+::
+
+    value = base + in flight + pending
+
+Counting adds to the pending layer; a flush moves pending to in flight; the answer moves
+in flight into the base, or back to pending. Each of these is done in one piece, so a
+reader between any two of them sees the same value (I8, own reads).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._protocol._messages import Entry, Kind, Slice
+from .._protocol._values import INT64_MAX, INT64_MIN, CounterValue, fits
+from ._holds import Hold
+
+#: "Never", as an instant before every other.
+NEVER: Final = float("-inf")
+
+#: Counting is quick up to this much pending: CPython compares numbers below 2**30 without a call.
+#: Beyond it each count takes the closer look, as it does while the store is away for long.
+_NEAR: Final = 2**30 - 1
+
+
+class BufferedKey:
+    """One key of a lax counter. ``assign`` stands for "replace by this, then add"."""
+
+    __slots__ = (
+        "acknowledged",
+        "asked",
+        "assign",
+        "cumulative",
+        "delta",
+        "dirty",
+        "flight_assign",
+        "flight_delta",
+        "flight_holds",
+        "flight_number",
+        "flight_releases",
+        "high",
+        "in_flight",
+        "key",
+        "known",
+        "low",
+        "own",
+        "read_at",
+        "sent",
+        "unsent_holds",
+        "unsent_releases",
+        "used",
+    )
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.cumulative = 0  # the store's last word
+        self.own = 0
+        self.asked = False  # somebody has waited for the store's word once
+        self.known = False  # the store has said something of this key
+        self.read_at = NEVER  # since when it has said nothing else, as far as we know
+        self.in_flight = False
+        self.flight_assign: int | None = None
+        self.flight_delta = 0
+        self.assign: int | None = None
+        self.delta = 0
+        # Everything pending that is put in flight gets a number (0: only a part of it was), so
+        # that one who waits knows when all that was pending once has been acknowledged.
+        self.sent = 0
+        self.flight_number = 0
+        self.acknowledged = 0
+        # ``delta`` has them in it: additions of holds that are not sent yet, and those on
+        # their way; additions in the store that are to be taken back, and those being so.
+        self.unsent_holds: tuple[Hold, ...] = ()
+        self.flight_holds: tuple[Hold, ...] = ()
+        self.unsent_releases: tuple[Hold, ...] = ()
+        self.flight_releases: tuple[Hold, ...] = ()
+        self.used = False  # somebody has looked at it since it became idle
+        self.dirty = False  # something is pending, and the write buffer knows it
+        self.low, self.high = 1, 0  # the least and the most ``delta`` may be, see `rebound`
+
+    @property
+    def value(self) -> CounterValue:
+        """The local view."""
+        cumulative, own = self._without_delta()
+        return CounterValue(cumulative + self.delta, own + self.delta)
+
+    def _without_delta(self) -> tuple[int, int]:
+        cumulative, own = self.cumulative, self.own
+        if self.flight_assign is not None:
+            cumulative += self.flight_assign - own
+            own = self.flight_assign
+        cumulative += self.flight_delta
+        own += self.flight_delta
+        if self.assign is not None:
+            cumulative += self.assign - own
+            own = self.assign
+        return cumulative, own
+
+    def admits(self, delta: int) -> bool:
+        """Tell whether the view stays in int64 with ``delta`` pending."""
+        cumulative, own = self._without_delta()
+        return fits(cumulative + delta) and fits(own + delta)
+
+    def update_bounds(self) -> None:
+        """Work out how far ``delta`` may go without a closer look (`admits`).
+
+        Done whenever another layer changes, so that counting is one comparison. Between
+        these bounds a count is an int64 itself, whatever ``delta`` was before. The first count
+        after a flush takes the closer look, because the write buffer has to hear of it.
+        """
+        if not self.dirty:
+            self.invalidate()
+            return
+        cumulative, own = self._without_delta()
+        self.low = max(-_NEAR, INT64_MIN - min(cumulative, own))
+        self.high = min(_NEAR, INT64_MAX - max(cumulative, own))
+
+    def replace(self, value: int) -> None:
+        """Make the own slice ``value``, whatever it was."""
+        self.assign = value
+        self.delta = 0
+        self.unsent_releases = ()  # replaced with all the rest
+        self.update_bounds()
+
+    def invalidate(self) -> None:
+        """Let nothing be counted here any more: whoever holds this must look its key up again."""
+        self.low, self.high = 1, 0
+
+    def base(self, cumulative: int, own: int, read_at: float) -> None:
+        """Take the store's word; until then the base is 0, and others know that it says nothing."""
+        self.known = self.known or read_at != NEVER
+        self.cumulative = cumulative
+        self.own = own
+        self.read_at = read_at
+        self.update_bounds()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to send."""
+        return bool(
+            self.assign is not None or self.delta or self.unsent_holds or self.unsent_releases
+        )
+
+    def send(self, own: Slice | None) -> Entry | None:
+        """Put what is pending in flight; None if that is nothing. ``own``: the slice in the store.
+
+        What is taken back from another slice makes the own one a part of that (P36).
+        """
+        if not self.pending:
+            self.sent += 1
+            self.acknowledged = self.sent
+            return None
+        other = self._of_another(own) if self.unsent_releases else ()
+        later = 0
+        if other and self.assign is not None:
+            # It is taken from what is put, and not in the same step.
+            later = -sum(hold.count for hold in other)
+        # Two layers together may exceed what one entry can carry: the rest waits.
+        amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)
+        if self.assign is not None:
+            amount = self.delta - later
+        self.in_flight = True
+        self.flight_assign, self.assign = self.assign, None
+        self.flight_delta = amount
+        self.delta -= amount
+        self.flight_holds, self.unsent_holds = self.unsent_holds, ()
+        self.flight_releases, self.unsent_releases = self.unsent_releases, ()
+        if self.flight_assign is not None and other:
+            self.flight_releases = tuple(hold for hold in self.flight_releases if hold not in other)
+            self.unsent_releases = other
+        self._number()
+        guarded = bool(self.flight_releases)
+        if self.flight_assign is not None:
+            return Entry(Kind.PUT, self.key, self.flight_assign + amount, guarded=guarded)
+        if other:
+            stamp = min(hold.at for hold in other)
+            return Entry(Kind.CLAIM, self.key, amount, stamp=stamp, guarded=True)
+        return Entry(Kind.ADD, self.key, amount, guarded=guarded)
+
+    def _of_another(self, own: Slice | None) -> tuple[Hold, ...]:
+        """Return what is to be taken back from slices that are gone, or not in the store."""
+        stamp = None if own is None else own.stamp
+        return tuple(hold for hold in self.unsent_releases if hold.at != stamp)
+
+    def _number(self) -> None:
+        self.flight_number = 0
+        if not self.pending:
+            self.sent += 1
+            self.flight_number = self.sent
+
+    def stage(self) -> None:
+        """Put what is pending in flight without sending it."""
+        self.sent += 1
+        self.flight_number = self.sent
+        self.in_flight = True
+        self.flight_assign, self.assign = self.assign, None
+        self.flight_delta, self.delta = self.delta, 0
+        self.flight_holds, self.unsent_holds = self.unsent_holds, ()
+        self.flight_releases, self.unsent_releases = self.unsent_releases, ()
+
+    def acknowledge(self) -> None:
+        """Forget what was in flight: it is in the base now, or void."""
+        self.acknowledged = max(self.acknowledged, self.flight_number)
+        self._empty()
+
+    def _empty(self) -> None:
+        self.in_flight = False
+        self.flight_assign = None
+        self.flight_delta = 0
+        self.flight_holds = self.flight_releases = ()
+
+    def take_back(self) -> None:
+        """Make what was in flight pending again."""
+        if self.assign is None:
+            self.assign = self.flight_assign
+            self.delta += self.flight_delta
+            self.unsent_releases = (*self.flight_releases, *self.unsent_releases)
+        self.unsent_holds = (*self.flight_holds, *self.unsent_holds)
+        # What was taken back before it was ever added has cancelled out.
+        never = set(self.unsent_holds) & set(self.unsent_releases)
+        self.unsent_holds = tuple(hold for hold in self.unsent_holds if hold not in never)
+        self.unsent_releases = tuple(hold for hold in self.unsent_releases if hold not in never)
+        for hold in self.unsent_releases:
+            if hold.void:
+                self.void(hold)
+        self._empty()
+
+    def hold(self, hold: Hold) -> None:
+        """Note that what was just added is to be taken back one day."""
+        self.unsent_holds = (*self.unsent_holds, hold)
+
+    def give_back(self, hold: Hold) -> None:
+        """Take an addition back: at once if it is not sent yet, else with the next flush."""
+        if hold in self.unsent_holds:
+            self.unsent_holds = tuple(other for other in self.unsent_holds if other is not hold)
+        else:
+            self.unsent_releases = (*self.unsent_releases, hold)
+        self.delta -= hold.count
+
+    def void(self, hold: Hold) -> None:
+        """There is nothing to take back any more."""
+        if hold in self.unsent_releases:
+            self.unsent_releases = tuple(
+                other for other in self.unsent_releases if other is not hold
+            )
+            self.delta += hold.count

@@ -1,0 +1,77 @@
+"""Additions that somebody will take back, and whether there still is something to take (P36).
+
+A hold's addition is void once the epoch of its key has moved: then its end takes nothing
+back. Which moves are later is judged by the slice that it was added to (P8), so a hold goes by
+the stamp of that, and shares its fate. The store knows of a move first; until this instance has
+heard of it, a *guarded* entry keeps a release from being executed after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+
+class Hold:
+    """One addition to the own slice that is to be taken back."""
+
+    __slots__ = ("at", "count", "key", "released", "void")
+
+    def __init__(self, key: str, count: int) -> None:
+        self.key = key
+        self.count = count
+        self.at = 0  # stamp of the slice that it was added to, once that is known
+        self.released = False  # its end has begun
+        self.void = False  # there is nothing to take back any more
+
+
+class Holds:
+    """The holds of one instance whose additions are in the store."""
+
+    def __init__(self, on_void: Callable[[Hold], None]) -> None:
+        self._on_void = on_void
+        self._by_key: dict[str, dict[Hold, None]] = {}
+
+    def committed(self, hold: Hold, at: int) -> None:
+        """The addition has been made, to a slice with the stamp ``at``."""
+        hold.at = at
+        self._by_key.setdefault(hold.key, {})[hold] = None
+
+    def released(self, hold: Hold) -> None:
+        """It has been taken back."""
+        holds = self._by_key.get(hold.key)
+        if holds is not None and holds.pop(hold, self) is None and not holds:
+            del self._by_key[hold.key]
+
+    def outstanding(self) -> list[Hold]:
+        """Return all that have not ended."""
+        return [hold for holds in self._by_key.values() for hold in holds]
+
+    def merged(self, key: str, younger: int, older: int) -> None:
+        """Slices with these stamps have become one, which is as old as the older one."""
+        for hold in self._by_key.get(key, ()):
+            if hold.at == younger:
+                hold.at = older
+
+    def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> None:
+        """Take in moves: to these epochs, and those that took slices with these stamps."""
+        for key in dropped.keys() & self._by_key.keys():
+            self._older(key, dropped[key] + 1)
+        for key in epochs.keys() & self._by_key.keys():
+            self._older(key, epochs[key])
+
+    def cleared(self, stamp: int) -> None:
+        """Take in a clear at ``stamp``."""
+        for key in list(self._by_key):
+            self._older(key, stamp)
+
+    def _older(self, key: str, epoch: int) -> None:
+        holds = self._by_key[key]
+        for hold in [hold for hold in holds if hold.at < epoch]:
+            del holds[hold]
+            self._void(hold)
+        if not holds:
+            del self._by_key[key]
+
+    def _void(self, hold: Hold) -> None:
+        hold.void = True
+        self._on_void(hold)

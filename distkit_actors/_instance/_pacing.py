@@ -1,0 +1,63 @@
+"""How long to wait for an answer, and how much to ask at once: less of a server that is slow.
+
+A server that has too much to do answers late. Who then sends everything again, or asks for a
+lot at once, adds to what it has to do. So patience grows with each answer that does not come,
+and bulk is cut into smaller pieces while answers are slow (P42, overload).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._protocol._messages import MAX_ENTRIES
+
+#: Longest patience, as a share of the threshold: what went astray in an outage is asked again
+#: in good time after it.
+_MOST_PATIENCE: Final = 1 / 3
+#: By how much the fastest answer is forgotten with each one, as the way may have become longer.
+_FORGETTING: Final = 1.01
+#: Fewest entries in one piece of bulk.
+_LEAST: Final = 16
+#: Answers are slow from this share of the threshold on: then pieces are halved …
+_SLOW: Final = 1 / 16
+#: … and quick up to this share: then they double.
+_QUICK: Final = 1 / 64
+
+
+class Pacing:
+    """What one instance has learnt of how quick its store is. Times are seconds.
+
+    Args:
+        threshold: The instance's threshold.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.piece = MAX_ENTRIES  # how many entries one request of bulk may have
+        self._most = threshold * _MOST_PATIENCE
+        self._slow = threshold * _SLOW
+        self._quick = threshold * _QUICK
+        self._unanswered = 0  # requests in a row that had no answer in time
+        self._fastest = float("inf")  # what an answer takes at the least, by and by forgotten
+
+    def patience(self, first: float) -> float:
+        """Return how long to wait for the next answer; ``first`` is for a store that is quick."""
+        return max(first, min(first * 2.0**self._unanswered, self._most))
+
+    def answered(self, waited: float) -> None:
+        """Take in that an answer came ``waited`` seconds after its request was first sent."""
+        self._fastest = min(waited, _FORGETTING * self._fastest)
+        queued = waited - self._fastest  # a long way to the store is no sign of too much work
+        if queued > self._slow:
+            self.piece = max(_LEAST, self.piece // 2)
+        elif queued <= self._quick:
+            self._unanswered = 0
+            self.piece = min(MAX_ENTRIES, 2 * self.piece)
+
+    def unanswered(self) -> None:
+        """Take in that no answer came in time: the store is slow, or away."""
+        self._unanswered = min(self._unanswered + 1, 30)
+        self.piece = max(_LEAST, self.piece // 2)
+
+    def share(self, amount: int) -> int:
+        """Return as much of ``amount`` as `piece` is of a full request."""
+        return amount * self.piece // MAX_ENTRIES

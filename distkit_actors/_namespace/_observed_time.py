@@ -1,0 +1,137 @@
+"""Which silence counts: time as the instances of a namespace have observed it (P40, observed time).
+
+The store's clock may jump, and a silence proves nothing while nobody could be heard. So two
+things are made of the clock, from the gaps between the signs of life of anybody:
+
+* *Steady time* is the clock without its jumps back: a negative gap counts as nothing.
+* *Observed time* is steady time in which a gap that was a *blackout* counts as one heartbeat
+  interval at most. What is a blackout depends on the pace of the instance that is judged.
+
+All times are in microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .._protocol._messages import Periods
+
+
+def longest_silence(threshold: int, interval: int) -> int:
+    """Return the longest gap that is no blackout, for instances of this pace.
+
+    It lies half-way between the period of their beats and the longest silence of everybody
+    that may pass unnoticed, which is ``threshold - interval`` (I5, P24).
+    """
+    unnoticed = threshold - interval
+    period = min(interval, unnoticed * 9 // 10)
+    return (period + unnoticed) // 2
+
+
+class Heard(NamedTuple):
+    """When an instance was heard last, by the times of its namespace."""
+
+    at: int
+    """In steady time."""
+    lost: int
+    """What blackouts had taken from observed time by then."""
+    graced: int = 0
+    """When the blackout ended after which it has had its fresh threshold; 0: it had none."""
+
+
+@dataclass(slots=True)
+class Blackouts:
+    """What those of one pace have not observed."""
+
+    lost: int = 0
+    """Steady time that was not observed: all of it together."""
+    ended: int = 0
+    """When the last blackout ended, in steady time."""
+    living: int = 0
+    """How many instances of this pace live."""
+
+
+class Observed:
+    """The times of one namespace."""
+
+    __slots__ = ("by_periods", "last", "shift")
+
+    def __init__(self) -> None:
+        self.shift = 0  # by how much the store's clock has jumped back, all in all
+        self.last = 0  # the last sign of life of anybody, in steady time
+        self.by_periods: dict[tuple[int, int], Blackouts] = {}  # by threshold and interval
+
+    def steady(self, now: int) -> int:
+        """Return the steady time; before `last` if the clock has jumped back since."""
+        return now + self.shift
+
+    def join(self, periods: Periods) -> None:
+        """Count one more living instance of this pace."""
+        self.by_periods.setdefault(periods[:2], Blackouts()).living += 1
+
+    def part(self, periods: Periods) -> None:
+        """Count one living instance less; what nobody needs any more is forgotten."""
+        blackouts = self.by_periods[periods[:2]]
+        blackouts.living -= 1
+        if not blackouts.living:
+            del self.by_periods[periods[:2]]
+
+    def hear(self, now: int, periods: Periods | None = None, heard: Heard | None = None) -> None:
+        """Take down a sign of life: of one that has lived since ``heard``, or of a newcomer."""
+        gap = self.steady(now) - self.last
+        if gap < 0:
+            self.shift -= gap
+            return
+        self.last += gap
+        # Who has beaten at its usual pace has been here all the time. So what is a usual gap for
+        # it was observed: else it would put off the death of all who beat faster, again and again.
+        # They get their fresh threshold, as nobody could be heard perhaps.
+        watched = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
+        for (threshold, interval), blackouts in self.by_periods.items():
+            if gap > longest_silence(threshold, interval):
+                blackouts.ended = self.last
+                if not watched:
+                    blackouts.lost += gap - min(gap, interval)
+
+    def sign(self, periods: Periods) -> Heard:
+        """Return what to remember of one who has just been heard."""
+        return Heard(self.last, self.by_periods[periods[:2]].lost)
+
+    def lateness(self, periods: Periods, heard: Heard) -> int:
+        """Return for how long one was held up that was last heard so, and is heard just now.
+
+        An instance sends a sign of life once in each period of its beats. If it is heard later
+        than that by far, its request stood in a queue, or it slept.
+        """
+        silent = self.last - heard.at - (self.by_periods[periods[:2]].lost - heard.lost)
+        return max(0, silent - longest_silence(*periods[:2]))
+
+    def judge(self, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
+        """Return how long a living instance may still be silent; if it is 0 or less, it is dead.
+
+        Who has been silent for too long gets one fresh threshold if there was a blackout in it,
+        and no other before it is heard again (I5). That changes what is remembered of it, which
+        is returned, too.
+        """
+        blackouts = self.by_periods[periods[:2]]
+        start = heard.graced or heard.at
+        left = periods.threshold - (steady - start) + (blackouts.lost - heard.lost)
+        if left <= 0 and not heard.graced and blackouts.ended > heard.at:
+            heard = Heard(heard.at, blackouts.lost, blackouts.ended)
+            left = periods.threshold - (steady - heard.graced)
+        return left, heard
+
+    def lives(self, periods: Periods, heard: Heard, steady: int, *, watched: bool) -> bool:
+        """Return whether a living instance would be found alive if somebody were heard just now.
+
+        ``watched``: that one would have beaten at its usual pace.
+        """
+        threshold, interval, _ = periods
+        gap = steady - self.last
+        if gap > longest_silence(threshold, interval):
+            if not heard.graced:
+                return True
+            if not watched:
+                steady -= gap - min(gap, interval)
+        return self.judge(periods, heard, steady)[0] > 0

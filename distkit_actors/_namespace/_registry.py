@@ -1,0 +1,218 @@
+"""The instances a store knows, their slices, and the sums over them.
+
+A record lives in three places at most: among the `records`; as a *body* while it is dead
+or left and still has slices; and as *expiring* once it has none. Sums are kept with the
+slices, so that reading one is a look-up (P9, exact sums).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+
+from .._protocol._messages import MAX_CHANGED, MAX_PURGE, Applied, Periods, Slice
+from .._protocol._values import fits
+from ._epochs import Epochs
+from ._observed_time import Heard, Observed, longest_silence
+
+#: "Never", as an instant.
+FOREVER = 2**63
+
+
+class State(enum.Enum):
+    """Whether an instance's slices count until further notice."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    LEFT = "left"
+
+
+class Record:
+    """What the store knows of one instance: its session (P14) and its slices."""
+
+    __slots__ = (
+        "deadline",
+        "heard",
+        "hold",
+        "incarnation",
+        "inherited",
+        "nonce",
+        "periods",
+        "reply",
+        "seq",
+        "slices",
+        "state",
+        "swept",
+    )
+
+    def __init__(self, incarnation: int, nonce: str, periods: Periods, hold: int) -> None:
+        self.incarnation = incarnation
+        self.nonce = nonce
+        self.inherited = False  # it took its predecessor's slices over
+        self.seq = 0
+        self.reply = Applied(0, ())
+        self.state = State.LIVE
+        self.periods = periods
+        self.heard = Heard(0, 0)  # its last sign of life that was written down
+        self.deadline = 0  # not dead before this instant of steady time
+        self.hold = hold  # journal stamp up to which it has no stale slice, here or at home
+        self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
+        self.swept = 0  # no slice here is older than the clears up to this stamp
+
+
+class Registry:
+    """Records, slices and sums of one namespace."""
+
+    def __init__(self) -> None:
+        self.epochs = Epochs()
+        self.observed = Observed()
+        self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
+        self.records: dict[str, Record] = {}
+        self.reap_queue: dict[str, int] = {}  # {instance: when it became a body}, oldest first
+        # {instance without slices: when to forget it}
+        self.expiring: dict[str, int] = OrderedDict()
+        self.due = 0  # no instance has a deadline before this instant of steady time
+        self.watched = False  # whether it is noted what a request changes (P37, notifications)
+        self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
+
+    def total(self, key: str) -> int:
+        """Return the cumulative of ``key``."""
+        return self.sums.get(key, 0)
+
+    def add(self, key: str, amount: int) -> bool:
+        """Add to a sum, unless it would leave int64 (P4, no partial effect)."""
+        total = self.sums.get(key, 0) + amount
+        if not fits(total):
+            return False
+        if total:
+            self.sums[key] = total
+        else:
+            self.sums.pop(key, None)
+        if amount:
+            self.note(key)
+        return True
+
+    def put(self, key: str, total: int) -> None:
+        """Make a sum what it was before."""
+        self.add(key, total - self.total(key))
+
+    def forget_sums(self) -> None:
+        """Remove every sum."""
+        self.sums.clear()
+        if self.watched:
+            self.changed = None
+
+    def note(self, key: str) -> None:
+        """Note that the values of ``key`` may have changed, if somebody wants to know (P37)."""
+        if self.watched and self.changed is not None:
+            self.changed.add(key)
+            if len(self.changed) > MAX_CHANGED:
+                self.changed = None
+
+    def take_away(self, record: Record, key: str) -> bool:
+        """Remove a slice; False if it counts and the sum without it would leave int64 (I12)."""
+        value, stamp = record.slices[key]
+        if stamp >= self.epochs.of(key) and not self.add(key, -value):
+            return False
+        del record.slices[key]
+        return True
+
+    def revive(self, instance: str, record: Record, periods: Periods) -> None:
+        """Count ``instance``, which has just been heard, among the living."""
+        old = self.records.get(instance)
+        self.observed.join(periods)
+        if old and old.state is State.LIVE:
+            self.observed.part(old.periods)
+        self.records[instance] = record
+        record.state, record.periods = State.LIVE, periods
+        self.reap_queue.pop(instance, None)
+        self.expiring.pop(instance, None)
+        self.beat(record)
+        self.due = min(self.due, record.deadline)
+
+    def beat(self, record: Record) -> None:
+        """Write down the sign of life that has just been observed."""
+        record.heard = self.observed.sign(record.periods)
+        record.deadline = record.heard.at + record.periods.threshold
+
+    def judge(self, record: Record, steady: int) -> bool:
+        """Return whether a living instance is still alive; its deadline is then set anew."""
+        left, heard = self.observed.judge(record.periods, record.heard, steady)
+        if left > 0:
+            record.heard, record.deadline = heard, steady + left
+        return left > 0
+
+    def alive(self, record: Record, now: int) -> bool:
+        """Return whether an instance counts as alive; changes nothing."""
+        steady = self.observed.steady(now)
+        if record.state is not State.LIVE:
+            return False
+        return self.observed.judge(record.periods, record.heard, steady)[0] > 0
+
+    def seen_alive(self, record: Record, now: int, asker: Record | None) -> bool:
+        """Return whether ``asker`` would find an instance alive, if it were heard now.
+
+        Changes nothing. Whoever asks is there: a blackout up to now, or a jump of the clock,
+        proves nothing.
+        """
+        steady = self.observed.steady(now)
+        if record.state is not State.LIVE:
+            return False
+        watched = False
+        if asker and asker.state is State.LIVE:
+            silent = steady - asker.heard.at
+            if steady >= self.observed.last and silent < asker.periods.threshold >> 6:
+                return self.alive(record, now)  # it would not be written down
+            watched = silent <= longest_silence(*asker.periods[:2])
+        return self.observed.lives(record.periods, record.heard, steady, watched=watched)
+
+    def mark_dead(self, instance: str, record: Record, state: State, now: int) -> None:
+        """Take ``instance`` from among the living; its slices wait to be reaped."""
+        if record.state is State.LIVE:
+            self.observed.part(record.periods)
+        record.state = state
+        if record.slices:
+            self.reap_queue[instance] = now
+            self.due = 0
+        else:
+            self.release(instance, record, now)
+
+    def release(self, instance: str, record: Record, now: int) -> None:
+        """Start the retention of a record whose slices are gone (P14, remembered answers)."""
+        self.reap_queue.pop(instance, None)
+        self.expiring[instance] = now + record.periods.retention
+
+    def purge(self, instance: str, record: Record, at: int, now: int) -> bool:
+        """Remove up to `MAX_PURGE` slices of a record that starts afresh (P18, empty ground).
+
+        One that cannot leave its sum yet goes to a body of its own, so that the instance
+        has nothing left here that it does not know of (I12). Returns whether there is such
+        a body; it is named by the stamp ``at``, which is then used.
+        """
+        orphans: dict[str, Slice] = {}
+        for key in list(islice(record.slices, MAX_PURGE)):
+            piece = record.slices[key]
+            if not self.take_away(record, key):
+                orphans[key] = piece
+                del record.slices[key]
+        if orphans:
+            orphan = Record(0, "", record.periods, record.hold)
+            orphan.slices, orphan.state = orphans, State.DEAD
+            name = f"{instance}:{at}"
+            self.records[name] = orphan
+            self.mark_dead(name, orphan, State.DEAD, now)
+        return bool(orphans)
+
+    def holders(self) -> Iterator[tuple[str, Record]]:
+        """Every instance that may have slices: the living and the bodies."""
+        for instance, record in self.records.items():
+            if record.state is State.LIVE or instance in self.reap_queue:
+                yield instance, record
+
+    def expire(self, now: int) -> None:
+        """Forget a few of the records whose retention is over."""
+        for instance in list(islice(self.expiring, 4)):
+            if self.expiring[instance] <= now:
+                del self.expiring[instance], self.records[instance]

@@ -1,0 +1,41 @@
+-- Gives a page of the slices that count of an instance that inherits them (P25, opening).
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 the time, or '' for the server's (µs); 2 instance, 3 incarnation
+--       4 cursor: '' for the first page, else what the page before said
+-- Reply {loaded, cursor or '' at the end, key, value@stamp, …}; a slice may come twice
+--       {resume, '', born}  {conflict, incarnation}    as in apply.lua
+--@include base
+--@include space
+--@include sums
+
+take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+local held = call('HMGET', I, ':inc', ':state')
+if held[1] and tonumber(ARGV[3]) < tonumber(held[1]) then
+  return {'conflict', held[1]}
+elseif held[1] ~= ARGV[3] or held[2] ~= 'live' then
+  -- Also where an older incarnation has come back after a data loss (P26, fencing).
+  local born = birth()
+  save_space()
+  return {'resume', '', born}
+end
+
+local page = call('HSCAN', I, ARGV[4] == '' and '0' or ARGV[4], 'COUNT', 2 * PURGE)
+local keys, pieces = {}, {}
+for index = 1, #page[2], 2 do
+  local key = page[2][index]
+  if string.sub(key, 1, 1) ~= ':' then
+    keys[#keys + 1] = key
+    pieces[#pieces + 1] = page[2][index + 1]
+  end
+end
+local epochs = epochs_of(keys)
+local reply = {'loaded', page[1] == '0' and '' or page[1]}
+for index, key in ipairs(keys) do
+  local _, stamp = parse(pieces[index])
+  if stamp >= epochs[key] then
+    reply[#reply + 1] = key
+    reply[#reply + 1] = pieces[index]
+  end
+end
+return reply

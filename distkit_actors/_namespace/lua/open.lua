@@ -1,0 +1,52 @@
+-- Takes an instance id over from the incarnation that was seen there, and from no other: a
+-- late copy of an old request fences nobody (P25, opening).
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 the time, or '' for the server's (µs); 2 instance
+--       3 nonce: names this attempt; the same one gets the same answer
+--       4 expected incarnation, 0 for none; 5 born: the namespace that was seen
+--       6 '1' to inherit the slices of a living predecessor, else '0'
+--       7 threshold, 8 interval, 9 retention (µs)
+--       10 '1' to take it over from nobody who is alive, else '0'
+-- Reply {opened, incarnation, known, inherited, leftovers}    the last two 0 or 1
+--       {conflict, incarnation}                               not executed; look again
+--@include base
+--@include space
+--@include observed
+--@include sums
+--@include registry
+
+local function opened(inc, known, inherited)
+  local leftovers = inherited == '0' and has_slices(I) and '1' or '0'
+  return {'opened', inc, known, inherited, leftovers}
+end
+
+take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int',
+  ':swept')
+local holder = old[1] or '0'
+if old[2] == ARGV[3] then
+  return opened(holder, old[4], old[5])
+elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) then
+  return {'conflict', holder}
+elseif ARGV[10] == '1' and old[1] and is_alive(instance) then
+  return {'conflict', holder}
+end
+
+hear()
+local pace = {thr = tonumber(ARGV[7]), int = tonumber(ARGV[8]), ret = tonumber(ARGV[9])}
+local lives = old[3] == 'live'
+local lost = join(pace.thr, pace.int, lives and old[6], old[7])
+local at = math.max(space.clock + 1, now)
+space.clock = at
+local inherited = ARGV[6] == '1' and lives and '1' or '0'
+local hold = inherited == '1' and tonumber(old[4]) or space.latest
+write_record(I, at, ARGV[3], inherited, 'live', pace, hold, space.last, lost,
+  tonumber(old[8] or space.clear))
+revive(pace.thr, hold)
+if inherited == '0' then
+  purge(at, pace, hold)
+end
+save_space()
+announce()
+return opened(text(at), text(hold), inherited)

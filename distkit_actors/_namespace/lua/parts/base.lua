@@ -1,0 +1,68 @@
+-- Names, time and numbers: what every script begins with.
+--
+-- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot:
+--   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
+--   2 m  zset  {key = stamp at which the store learned of the key's last epoch move}
+--   3 l  hash  {key = epoch, where it is older than that stamp}
+--   4 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
+--   5 h  zset  {instance = its hold}, the living and the bodies
+--   6 d  zset  {body = its place in the queue}: dead or left, and still with slices
+--   7 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
+-- The hashes of bodies are named by what stands in d: they are the only undeclared names.
+--
+-- No value of a counter ever becomes a Lua number, which is a double (P2). Only instants
+-- and stamps (microseconds, exact below 2^53), seqs and sizes do.
+local N, M, L, A, H, D, I = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local call = redis.call
+-- Where changes are announced (P37, notifications); not a key.
+local CHANNEL = string.sub(N, 1, -2) .. 'c'
+
+-- Most words in one variadic call, and in one unpack (P5). Even, as some come in pairs.
+local CHUNK = 500
+-- Makes Redis keep a hash as a hash table from the start: a short one it keeps as a list,
+-- which it scans from end to end for each field (P5b, hash tables).
+local PAD = string.rep('.', 65)
+-- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
+-- :lost :graced :swept :pad. All are always there, so any more are slices. A key has no ':'.
+local OWN_FIELDS = 15
+local PURGE = 500
+
+-- The instance that asks, and the store's time in microseconds.
+local instance = ARGV[2]
+local now
+if ARGV[1] == '' then
+  local time = call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+else
+  now = tonumber(ARGV[1])  -- in tests only
+end
+
+-- A number in full: tostring would give an instant as 1.79e+15.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The hash of an instance.
+local function hash_of(name)
+  return string.sub(N, 1, -2) .. 'i:' .. name
+end
+
+-- Calls a command with any number of words and returns its replies in one list.
+local function spread(command, name, words)
+  local count = #words
+  if count == 0 then
+    return {}
+  elseif count <= CHUNK then
+    return call(command, name, unpack(words))
+  end
+  local replies = {}
+  for first = 1, count, CHUNK do
+    local part = call(command, name, unpack(words, first, math.min(first + CHUNK - 1, count)))
+    if type(part) == 'table' then
+      for index = 1, #part do
+        replies[#replies + 1] = part[index]
+      end
+    end
+  end
+  return replies
+end

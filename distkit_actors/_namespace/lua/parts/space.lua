@@ -1,0 +1,65 @@
+-- The namespace's own fields, in n beside the sums:
+--   :born   when it was made: a store that lost it makes another (P17, resume)
+--   :clock  last stamp used, or a later sign of life of anybody (P6, one clock)
+--   :clear  stamp of the last clear: a lower bound for every key's epoch (P7, key epochs)
+--   :floor  largest journal stamp that was forgotten (P11, forgetting moves)
+--   :latest largest journal stamp ever given out
+--   :due    no instance has a deadline before this instant of steady time (P23, reaper)
+--   :watch  until when changes are announced (P37, notifications)
+--   :shift, :last, :paces   see parts/observed.lua (P40, observed time)
+-- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
+local SPACE = {
+  'born', 'clock', 'clear', 'floor', 'latest', 'due', 'watch', 'shift', 'last', 'paces',
+}
+local SPACE_FIELDS = {
+  ':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift', ':last', ':paces',
+}
+local space, saved = {}, {}
+
+local function take_space(values)
+  for index, field in ipairs(SPACE) do
+    local value = values[index] or ''
+    if field ~= 'paces' then  -- the only one that is no number
+      value = tonumber(values[index] or 0)
+    end
+    space[field], saved[field] = value, value
+  end
+end
+
+-- Writes the fields that changed, or all.
+local function save_space(all)
+  local words = {}
+  if all or saved.born ~= space.born then
+    words[1], words[2] = ':pad', PAD
+  end
+  for index, field in ipairs(SPACE) do
+    if all or saved[field] ~= space[field] then
+      words[#words + 1] = SPACE_FIELDS[index]
+      words[#words + 1] = field == 'paces' and space.paces or text(space[field])
+      saved[field] = space[field]
+    end
+  end
+  if #words > 0 then
+    call('HSET', N, unpack(words))
+  end
+end
+
+-- The first write of a step must be one that Redis refuses when it is out of memory: after
+-- a first write it refuses nothing more, and before it nothing has happened. So this goes
+-- ahead of a write that would be let through.
+local guarded = false
+local function guard()
+  if not guarded then
+    guarded = true
+    call('HSET', N, ':pad', PAD)
+  end
+end
+
+-- When this namespace was made, which is now if it holds nothing yet.
+local function birth()
+  if space.born == 0 then
+    space.clock = math.max(space.clock + 1, now)
+    space.born = space.clock
+  end
+  return text(space.born)
+end

@@ -1,0 +1,153 @@
+-- Takes in one part of what an instance knows and the store should know of it (P17 … P22).
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 … 8 as in apply.lua
+--       9 born: the namespace it answers to, 10 '1' if this is the first part, else '0'
+--      11 stamp of the instance's own last clear
+--      12 how many own moves follow, each as two words: key, epoch
+--       … four words for each claim: ^, key, value@stamp, after
+-- Reply as apply.lua. With again = 1 it only removed what was left of the instance here, of
+-- which there is more.
+--@include compare
+--@include base
+--@include space
+--@include observed
+--@include sums
+--@include registry
+local MOVES = tonumber(ARGV[12])
+local FIRST = 13 + 2 * MOVES
+local BEFORE = tonumber(ARGV[4]) - 1
+local restarts = ARGV[10] == '1'
+local function answers_us()
+  return tonumber(ARGV[9]) == space.born
+end
+--@include step
+
+-- Every instance that may have slices.
+local function holders()
+  return call('ZRANGE', H, 0, -1)
+end
+
+-- Starts again from a clear that the store had lost: everybody else must re-assert against
+-- it (P22, late moves). O(instances).
+local function clear_late(cleared)
+  space.clear = cleared
+  space.latest = math.max(space.latest, cleared)
+  space.clock = math.max(space.clock, cleared)
+  forget_sums()
+  for _, name in ipairs(holders()) do
+    local hash = hash_of(name)
+    if hash == I then
+      sweep_own(cleared)
+    else
+      sweep(hash, cleared)
+      if unlist(name, hash) then
+        call('HSET', hash, ':state', 'dead')
+      end
+      release(name, hash)
+    end
+  end
+end
+
+-- Removes what lost moves had made void; younger slices survive (P22). O(instances × moves).
+local function move_late(late, at)
+  local names, moved = holders(), {}
+  for _, move in ipairs(late) do
+    moved[#moved + 1] = move.key
+  end
+  local pieces = {}
+  for _, name in ipairs(names) do
+    pieces[name] = spread('HMGET', hash_of(name), moved)
+  end
+  local counted_from = epochs_of(moved)
+  for index, move in ipairs(late) do
+    local key = move.key
+    set_sum(key, '0')
+    for _, name in ipairs(names) do
+      local piece = pieces[name][index]
+      if piece then
+        local value, stamp = parse(piece)
+        if stamp >= counted_from[key] then
+          if stamp < move.epoch then
+            call('HDEL', hash_of(name), key)
+          elseif not add(key, value) then
+            -- It waits with its owner until it fits (I12, overflow): the owner must re-assert it.
+            call('HDEL', hash_of(name), key)
+            if call('ZSCORE', A, name) then
+              bury(name, 'dead')
+            end
+          end
+        end
+      end
+    end
+    call('ZADD', M, text(at), key)
+    call('HSET', L, key, text(move.epoch))
+    space.latest = at
+    space.clock = math.max(space.clock, at, move.epoch)
+    if own[key] then
+      own[key] = call('HGET', I, key)
+    end
+  end
+end
+
+-- Takes in what the store had lost, before any claim. Returns true if leftovers remain.
+local function reassert(at)
+  if restarts then
+    local more, orphaned = purge(at, pace, record.hold)
+    if orphaned then
+      space.clock = math.max(space.clock, at)
+    end
+    if more then
+      return true
+    end
+    own = {}
+  end
+  local cleared = tonumber(ARGV[11])
+  if cleared > space.clear then
+    clear_late(cleared)
+  end
+  local moved, late = {}, {}
+  for index = 1, MOVES do
+    moved[index] = ARGV[11 + 2 * index]
+  end
+  local epochs = epochs_of(moved)
+  for index, key in ipairs(moved) do
+    local epoch = tonumber(ARGV[12 + 2 * index])
+    if epoch > epochs[key] and epoch > space.floor then
+      late[#late + 1] = {key = key, epoch = epoch}
+    end
+  end
+  if #late > 0 then
+    move_late(late, at)
+  end
+  return false
+end
+
+read()
+local refusal = judge()
+if refusal then
+  save_space()
+  return refusal
+end
+
+local refreshed = touch()
+local at = math.max(space.clock + 1, now)
+local moves, more = catch_up()
+local latest = space.latest
+local again = reassert(at)
+local answer = text(at)
+if again then
+  answer = answer .. '|1|'
+else
+  answer = answer .. '|0|' .. run_all(at, {}, false)
+end
+write_field(':seq', ARGV[4])
+write_field(':reply', answer)
+write_all(at)
+local moved_now = space.latest ~= latest and #keys or 0
+if refreshed or moved_now > 0 then
+  forget_moves(moved_now)
+end
+save_space()
+announce()
+return with_journal({'done', answer, more and '1' or '0', '0'}, moves, more or space.latest)

@@ -1,0 +1,67 @@
+"""How often to beat, and how long to be remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ._messages import Periods
+
+MICROSECONDS: Final = 1_000_000
+
+#: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.
+MIN_RETENTION: Final = 3600.0  # seconds
+RETENTION_THRESHOLDS: Final = 20
+
+#: The store counts in microseconds, and writes a sign of life down once in a 64th of the threshold.
+MIN_THRESHOLD: Final = 0.001  # seconds
+#: Stamps and instants, retentions among them, must stay below 2**53 microseconds.
+MAX_THRESHOLD: Final = 100_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessConfig:
+    """The periods of one counter, in seconds, checked against each other."""
+
+    threshold: float
+    interval: float
+
+    @classmethod
+    def of(cls, threshold: float, interval: float | None) -> LivenessConfig:
+        """Return checked periods; ``interval`` defaults to a third of ``threshold``.
+
+        A beat every third of the threshold survives one lost beat (H16).
+        """
+        if not MIN_THRESHOLD <= threshold <= MAX_THRESHOLD:
+            raise ValueError(
+                f"dead_instance_threshold must be {MIN_THRESHOLD:g} to {MAX_THRESHOLD:g} seconds, "
+                f"not {threshold}"
+            )
+        if interval is None:
+            interval = threshold / 3
+        if not 0 < interval <= threshold / 2:
+            raise ValueError(
+                "heartbeat_interval must be positive seconds and at most half of "
+                f"dead_instance_threshold ({threshold / 2}), not {interval}"
+            )
+        return cls(threshold, interval)
+
+    @property
+    def period(self) -> float:
+        """Seconds between two beats: the interval, or a little less where that is long.
+
+        A silence of ``threshold - interval`` must not pass for normal (I5, blackout); an interval
+        near half the threshold leaves no room between the two.
+        """
+        return min(self.interval, 0.9 * (self.threshold - self.interval))
+
+    @property
+    def backoff_cap(self) -> float:
+        """Longest pause between two tries to reconnect: a fresh threshold is not slept through."""
+        return self.interval / 2
+
+    @property
+    def periods(self) -> Periods:
+        """What the store has to know of it."""
+        retention = max(MIN_RETENTION, RETENTION_THRESHOLDS * self.threshold)
+        return Periods(*(int(t * MICROSECONDS) for t in (self.threshold, self.interval, retention)))

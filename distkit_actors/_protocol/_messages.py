@@ -1,0 +1,338 @@
+"""What an instance and a store say to each other (``docs/protocol.md``, section 3).
+
+All are immutable values. Times are microseconds of the store's clock, "stamps" are
+instants of the namespace's own, always increasing clock (P6, one clock).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from ._conditions import Condition
+
+#: Most entries, claims or own moves in one message (P5, bounded steps).
+MAX_ENTRIES: Final = 1000
+#: Most journal entries in one reply (P5, bounded steps).
+MAX_JOURNAL: Final = 1000
+#: Most slices that one step takes away from its own instance (P18, empty ground).
+MAX_PURGE: Final = 500
+#: Most keys that one announcement names; of more it says that any may have changed (P37).
+MAX_CHANGED: Final = 100
+#: Bound on what a folded entry adds, and on the values it is added to (P13): two such
+#: together stay inside int64, whatever the order of the operations in the fold.
+FOLD_LIMIT: Final = 10**18
+#: Most own moves in one part of a resume: each costs the store a look at every instance (P22).
+MAX_MOVES: Final = 100
+
+
+class Kind(enum.Enum):
+    """What one entry of a batch does; the value is its name on the wire."""
+
+    __hash__ = object.__hash__  # that of enum is not in C, and kinds are looked up for each entry
+
+    ADD = "+"
+    """Add to the own slice; 0 only reads."""
+    PUT = "="
+    """Replace the own slice; 0 removes it."""
+    MOVE = "!"
+    """Move the epoch: every slice of the key goes, then the own slice is set; 0 for none."""
+    CLEAR = "*"
+    """Move the epoch of every key at once."""
+    CLAIM = "^"
+    """Re-assert a slice with the stamp it was created at (P19, claims)."""
+    FORGET = "-"
+    """Count the instance that stands for the key among the dead, and take its slices away. In
+    no batch that moves an epoch."""
+
+
+class Entry(NamedTuple):
+    """One operation, or several folded into one (P13, values before), of a batch."""
+
+    kind: Kind
+    key: str
+    value: int
+    after: int | None = None
+    """ADD and CLAIM: own slice afterwards if the store holds what the instance believes;
+    None where that would leave int64, so that it must be refused."""
+    folded: bool = False
+    """ADD: stands for several operations, so the store may answer `Rejection.SPLIT`."""
+    stamp: int = 0
+    """CLAIM: when the slice was created. A slice that is there already becomes one with it, and
+    as old as the older one."""
+    condition: Condition | None = None
+    """ADD, PUT and MOVE: take effect only where this holds (P35, conditions)."""
+    of_own: bool = False
+    """The condition is about the own slice, not about the cumulative."""
+    guarded: bool = False
+    """ADD, PUT and CLAIM: takes back what was added before (P36), so not where the key's epoch has
+    moved since, as far as the instance does not know: then the store answers `Rejection.MOVED`."""
+
+
+class Previous(NamedTuple):
+    """Values before the entry ran; the instance replays its operations on them (P13)."""
+
+    cumulative: int
+    slice: int
+
+
+class ConditionFailed(NamedTuple):
+    """The condition does not hold for these values; nothing changed (P35, conditions)."""
+
+    cumulative: int
+    slice: int
+
+
+class Rejection(enum.Enum):
+    """Why an entry has no values."""
+
+    REFUSED = "!"
+    """Would leave int64; nothing changed (P4, no partial effect)."""
+    SPLIT = "/"
+    """Too close to the limit for a folded entry; nothing changed, send one by one (P13)."""
+    MOVED = "~"
+    """A claim older than the key's epoch is void (P19, P21); so is what is guarded (P36)."""
+    UNDONE = "-"
+    """Would have gone well, but another entry was refused, and they stand or fall together."""
+    RETRY = "retry"
+    """Never applied; the instance may send it again. Not on the wire."""
+    UNKNOWN = "unknown"
+    """Nobody can know whether it was applied. Not on the wire (P20, doubtful batch)."""
+
+
+Result: TypeAlias = Previous | ConditionFailed | Rejection
+
+
+class Slice(NamedTuple):
+    """An instance's contribution to a key: a non-zero value and the stamp of its creation."""
+
+    value: int
+    stamp: int
+
+
+class Periods(NamedTuple):
+    """The times an instance lives by, in microseconds."""
+
+    threshold: int
+    """Silent for longer than this, it is dead (I3, death)."""
+    interval: int
+    """Between two of its heartbeats; tells a blackout from a pause (P24, blackout)."""
+    retention: int
+    """How long its record outlives it (P14, remembered answers)."""
+
+
+# --------------------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Which incarnation holds this id, in which namespace?"""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set (P25)."""
+
+    instance: str
+    nonce: str
+    expected: int
+    born: int
+    inherit: bool
+    periods: Periods
+    refuse: bool = False
+    """Only if nobody who holds the id is alive: else nothing is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Give a page of the slices that count, for an instance that inherits them."""
+
+    instance: str
+    incarnation: int
+    cursor: str
+
+
+class Apply(NamedTuple):
+    """A batch. With no entries it is a heartbeat."""
+
+    instance: str
+    incarnation: int
+    seq: int
+    known: int
+    """Journal stamp up to which the instance knows others' moves (P10, learning moves)."""
+    periods: Periods
+    entries: Sequence[Entry] = ()
+    leave: bool = False
+    budget: int = 0
+    """How many slices of the dead this step may take away (P23, reaper)."""
+    atomic: bool = False
+    """ADD and PUT entries are executed all, or none where one is refused (P34, all or none)."""
+    before: int | None = None
+    """The seq that must be the recorded one, as it was the last to be acknowledged (P39); None:
+    the number before ``seq``."""
+
+    @property
+    def follows(self) -> int:
+        """The seq that must be the recorded one."""
+        return self.seq - 1 if self.before is None else self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """One part of telling the store again what it should know of this instance (P17–P22)."""
+
+    instance: str
+    incarnation: int
+    seq: int
+    known: int
+    periods: Periods
+    born: int
+    """The namespace it answers to: a late copy means nothing to a successor (P17, resume)."""
+    first: bool
+    """Forget what is left of this instance; later parts go on from there."""
+    cleared: int = 0
+    """Stamp of the last clear of anybody that the instance knows of."""
+    moves: Sequence[tuple[str, int]] = ()
+    """Own epoch moves: key, epoch."""
+    claims: Sequence[Entry] = ()
+
+    @property
+    def follows(self) -> int:
+        """The seq that must be the recorded one, unless this is a first part."""
+        return self.seq - 1
+
+
+class QueryKind(enum.Enum):
+    """What a `Query` is about; the value is its name on the wire."""
+
+    INSTANCES = "instances"
+    """Who lives, and whose slices still wait to be taken away."""
+    SLICES = "slices"
+    """Whose slices a key's cumulative is the sum of."""
+    KEYS = "keys"
+    """Which keys have a cumulative that is not 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Give a page of what the namespace holds. Changes nothing."""
+
+    instance: str
+    kind: QueryKind
+    key: str = ""
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Announce changes from now on, until ``lease`` microseconds from now (P37, notifications)."""
+
+    instance: str
+    lease: int
+
+
+Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch
+
+# ---------------------------------------------------------------------------- replies
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The incarnation that holds the id (0 for none), and when the namespace was born."""
+
+    incarnation: int
+    born: int
+    alive: bool = False
+    """It counts as alive: it is not taken for dead, and was heard within its threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The id is taken. ``incarnation`` is new, or the one this nonce got before."""
+
+    incarnation: int
+    known: int
+    inherited: bool
+    """There may be slices to `Load`."""
+    leftovers: bool
+    """There are slices of a predecessor left, to be purged by a `Resume`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A page of slices; an empty cursor ends it."""
+
+    cursor: str
+    slices: Sequence[tuple[str, int, int]]
+
+
+class Journal(NamedTuple):
+    """What happened to epochs: others' moves the instance may not know (P10, learning moves)."""
+
+    cleared: int
+    floor: int
+    latest: int
+    """Stamp up to which the receiver knows everything once it has read this."""
+    moves: Sequence[tuple[str, int]] = ()
+    """Key and epoch, oldest first; where not all fit, those of the batch's own keys as well."""
+
+
+class Applied(NamedTuple):
+    """Executed, now or by an earlier copy: then there is no journal, and of a leave no results."""
+
+    at: int
+    results: Sequence[Result]
+    journal: Journal | None = None
+    backlog: bool = False
+    """Ask again soon: bodies of the dead still wait, and this step made progress on them (P23),
+    or there are more moves to be told of (P10, learning moves)."""
+    stuck: int = 0
+    """Slices of the dead that this step could not take away without leaving int64 (I12)."""
+    again: bool = False
+    """Leftovers remain: this first part of a `Resume` only purged, send it again (P18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MustResume:
+    """Not executed: the store does not know the instance, or knows something else (P15, P39)."""
+
+    recorded: int | None
+    """Last seq it has, None if no record at all."""
+    born: int
+    """When this namespace was made; a `Resume` must repeat it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Not executed: another incarnation holds the id now, or one that is alive and stays."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Not executed: a late copy; nobody waits for this answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPage:
+    """A page of a survey; an empty cursor ends it. A name may come twice."""
+
+    cursor: str
+    rows: Sequence[tuple[str, int, bool]]
+    """INSTANCES: id, microseconds since its last sign of life, whether it counts as alive.
+    SLICES: id, value, True. KEYS: key, cumulative, True."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What changes from now on is announced, until the lease is over."""
+
+
+Reply: TypeAlias = (
+    QueryPage | Watched | Peeked | Opened | Loaded | Applied | MustResume | Conflict | Stale
+)

@@ -1,0 +1,78 @@
+"""Word of changes from a Redis server: its own publish and subscribe."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from .._errors import StoreError
+from ._connection import Answer, Connection, ErrorReplyError
+from ._contract import Subscription
+from ._reply_errors import to_store_error
+
+_ADVICE: Final = {
+    "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
+    "channels &dk:*",
+}
+
+
+class RedisSubscription(Subscription):
+    """A subscription to a namespace's channel.
+
+    Channels know no databases: what is announced in another one of the same server is heard
+    here too. It makes us read, and no more.
+    """
+
+    def __init__(self, connection: Connection, channel: bytes) -> None:
+        self._connection = connection
+        self._channel = channel
+
+    async def connect(self) -> None:
+        """Subscribe; see `Subscription.connect`."""
+        if self._connection.connected:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._connection.connect()
+            await self._subscribe()
+        except ErrorReplyError as error:
+            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise to_store_error(error, _ADVICE) from None
+        except StoreError:
+            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise
+
+    async def _subscribe(self) -> None:
+        # First what `receive` may send, so that a missing right shows now and not in a silence.
+        await self._connection.call(b"PING")
+        answer = await self._connection.call(b"SUBSCRIBE", self._channel)
+        if answer != [b"subscribe", self._channel, 1]:
+            raise StoreError("the store answers a subscription as no Redis server does")
+
+    async def wait(self) -> frozenset[str] | None:
+        """Wait for the next changes; see `Subscription.wait`."""
+        while True:
+            try:
+                messages = await self._connection.receive()
+            except ErrorReplyError as error:
+                await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+                raise to_store_error(error, _ADVICE) from None
+            changed = _keys(messages)
+            if changed is None or changed:
+                return changed
+
+
+def _keys(messages: list[Answer]) -> frozenset[str] | None:
+    """Return the keys that messages name, None for any; none if they are signs of life."""
+    keys: set[str] = set()
+    for message in messages:
+        match message:
+            case [b"message", _, b"*"]:
+                return None
+            case [b"message", _, bytes() as payload]:
+                # Others may publish there too, and then not always UTF-8.
+                keys.update(payload.decode(errors="replace").split(":"))
+            case _:
+                pass
+    return frozenset(keys)

@@ -1,0 +1,211 @@
+"""Looks at every reply of a store under test, before a counter does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from .._protocol._messages import (
+    MAX_JOURNAL,
+    Applied,
+    Apply,
+    ConditionFailed,
+    Conflict,
+    Entry,
+    Journal,
+    Kind,
+    Load,
+    Loaded,
+    MustResume,
+    Open,
+    Opened,
+    Peek,
+    Peeked,
+    Previous,
+    Query,
+    QueryPage,
+    Rejection,
+    Reply,
+    Request,
+    Resume,
+    Stale,
+    Watch,
+    Watched,
+)
+from .._protocol._values import fits
+from .._stores._contract import Link, Store, Subscription
+
+#: What may answer what.
+_ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
+    Peek: (Peeked,),
+    Open: (Opened, Conflict),
+    Load: (Loaded, MustResume, Conflict),
+    Apply: (Applied, MustResume, Conflict, Stale),
+    Resume: (Applied, MustResume, Conflict, Stale),
+    Query: (QueryPage,),
+    Watch: (Watched,),
+}
+
+#: Far more exchanges than any check needs. A store and a counter that misunderstand each
+#: other may talk for ever, and on a mock clock no timeout would end it.
+_MANY: Final = 5000
+
+
+class ReplyValidator(Store):
+    """A store that fails the check as soon as a reply is malformed."""
+
+    def __init__(self, store: Store) -> None:
+        self.complaint: str | None = None
+        self._store = store
+        self._exchanges = 0
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+        """Return a link whose replies are looked at."""
+        async with self._store.link(prefix) as link:
+            yield _ValidatedLink(self, link)
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
+        """Return the subscription of the store itself; there is nothing to look at."""
+        return self._store.subscribe(prefix)
+
+    def judge(self, request: Request, reply: Reply) -> None:
+        """Raise if ``reply`` is no possible answer to ``request``, or the last of too many."""
+        self._exchanges += 1
+        complaint = _complaint(request, reply)
+        if self._exchanges > _MANY:
+            complaint = f"no end after {_MANY} requests; the last was {request}"
+        if complaint:
+            self.complaint = complaint
+            raise AssertionError(complaint)
+
+
+class _ValidatedLink(Link):
+    def __init__(self, validator: ReplyValidator, link: Link) -> None:
+        self._witness = validator
+        self._link = link
+
+    async def connect(self) -> None:
+        await self._link.connect()
+
+    async def exchange(self, request: Request) -> Reply:
+        reply = await self._link.exchange(request)
+        self._witness.judge(request, reply)
+        return reply
+
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
+
+def _complaint(request: Request, reply: Reply) -> str | None:
+    what: str | None = None
+    if type(reply) not in _ANSWERS[type(request)]:
+        return f"{type(request).__name__} was answered by {reply!r}"
+    match reply:
+        case Applied():
+            entries = request.claims if isinstance(request, Resume) else ()
+            if isinstance(request, Apply) and (reply.results or not request.leave):
+                entries = request.entries
+            what = (
+                _results_complaint(entries, reply)
+                or _whole_complaint(isinstance(request, Apply) and request.atomic, reply)
+                or _numbers_complaint(at=reply.at, stuck=reply.stuck)
+                or (_journal_complaint(reply.journal, len(entries)) if reply.journal else None)
+            )
+        case Loaded():
+            what = next(
+                (
+                    f"{value!r} as a slice of {key!r}"
+                    for key, value, stamp in reply.slices
+                    if not _is_int64(value) or type(key) is not str or type(stamp) is not int
+                ),
+                None,
+            )
+        case QueryPage():
+            what = next(
+                (
+                    f"{row!r} as a row"
+                    for row in reply.rows
+                    if not _is_int64(row[1]) or type(row[0]) is not str or type(row[2]) is not bool
+                ),
+                None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
+            )
+        case Peeked():
+            numbers = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
+            what = numbers or _flag_complaint(reply.alive, "alive")
+        case Opened():
+            what = _numbers_complaint(incarnation=reply.incarnation, known=reply.known)
+        case MustResume():
+            what = _numbers_complaint(recorded=reply.recorded or 0, born=reply.born)
+        case Conflict():
+            what = _numbers_complaint(incarnation=reply.incarnation)
+        case Stale() | Watched():
+            pass
+    return f"{what}, in {reply!r}" if what else None
+
+
+def _is_int64(value: object) -> bool:
+    return type(value) is int and fits(value)
+
+
+def _flag_complaint(flag: object, name: str) -> str | None:
+    return None if type(flag) is bool else f"{flag!r} as {name}"
+
+
+def _numbers_complaint(**numbers: object) -> str | None:
+    for name, number in numbers.items():
+        if type(number) is not int or number < 0:
+            return f"{number!r} as {name}"
+    return None
+
+
+def _journal_complaint(journal: Journal, entries: int) -> str | None:
+    most = MAX_JOURNAL + entries  # one for the key of each
+    if len(journal.moves) > most:
+        return f"{len(journal.moves)} moves at once, of {most} at most"
+    for key, epoch in journal.moves:
+        if type(key) is not str or type(epoch) is not int:
+            return f"{epoch!r} as the epoch of {key!r}"
+    return _numbers_complaint(cleared=journal.cleared, floor=journal.floor, latest=journal.latest)
+
+
+def _results_complaint(entries: Sequence[Entry], reply: Applied) -> str | None:
+    if reply.again:
+        return None if not reply.results else "results of what is to be sent again"
+    if len(reply.results) != len(entries):
+        return f"{len(reply.results)} results for {len(entries)} entries"
+    for entry, result in zip(entries, reply.results, strict=True):
+        match result:
+            case Previous():
+                right = _is_int64(result.cumulative) and _is_int64(result.slice)
+            case ConditionFailed():
+                condition = entry.condition
+                values = (result.cumulative, result.slice)
+                right = condition is not None and not condition.holds(values[entry.of_own])
+                right = right and all(map(_is_int64, values))
+            case Rejection.REFUSED:
+                right = entry.kind in (Kind.ADD, Kind.PUT, Kind.CLAIM, Kind.FORGET)
+            case Rejection.SPLIT:
+                right = entry.folded
+            case Rejection.MOVED:
+                right = entry.kind is Kind.CLAIM or entry.guarded
+            case Rejection.UNDONE:
+                right = entry.kind in (Kind.ADD, Kind.PUT)
+            case _:
+                right = False
+        if not right:
+            return f"{result!r} for {entry}"
+    return None
+
+
+def _whole_complaint(atomic: bool, reply: Applied) -> str | None:
+    """A batch that is executed all or none is refused all or none."""
+    results = reply.results
+    undone, refused = Rejection.UNDONE in results, Rejection.REFUSED in results
+    if undone and not (atomic and refused):
+        return "something is undone, and nothing was refused that it stood with"
+    if atomic and refused and not {Rejection.UNDONE, Rejection.REFUSED}.issuperset(results):
+        return "something was executed of what was refused as a whole"
+    return None

@@ -1,0 +1,459 @@
+"""Stores that break one rule of whole batches, conditions, guards, forgetting or surveys.
+
+Each is named with the check that is there to find it, and found by that check alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._registry import Record, State
+from distkit_actors._protocol._messages import (
+    MAX_PURGE,
+    Applied,
+    Apply,
+    ConditionFailed,
+    Conflict,
+    Entry,
+    Kind,
+    Open,
+    Opened,
+    Peek,
+    Peeked,
+    Previous,
+    Query,
+    QueryKind,
+    QueryPage,
+    Rejection,
+    Reply,
+    Request,
+    Result,
+)
+from tests.conformance.mutants import Changed
+
+# --------------------------------------------------------------------------------- whole
+
+
+class IgnoresWhole(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return request._replace(atomic=False)
+
+
+class KeepsSlicesOfWhatIsUndone(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            if result is Rejection.UNDONE and entry.kind is Kind.ADD:
+                own = step.record.slices.get(entry.key)
+                value = entry.value + (own.value if own else 0)
+                self._write(step.record, entry.key, value, own.stamp if own else step.at)
+        return results
+
+
+class KeepsSumsOfWhatIsUndone(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            if result is Rejection.UNDONE and entry.kind is Kind.ADD:
+                self.registry.add(entry.key, entry.value)
+        return results
+
+
+class MakesWhatIsUndoneAnew(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        results = super()._run_all(step, entries)
+        for entry, result in zip(entries, results, strict=True):
+            own = step.record.slices.get(entry.key)
+            if result is Rejection.UNDONE and own is not None:
+                self._write(step.record, entry.key, own.value, step.at)
+        return results
+
+
+class UndoesWhereOneIsDeclined(Namespace):
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        result = super()._unless(step, entry)
+        atomic = isinstance(step.request, Apply) and step.request.atomic
+        return Rejection.REFUSED if atomic and isinstance(result, ConditionFailed) else result
+
+
+# ---------------------------------------------------------------------------- conditions
+
+
+class IgnoresConditions(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return request._replace(entries=[e._replace(condition=None) for e in request.entries])
+
+
+class LooksAtTheOtherValue(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        entries = [entry._replace(of_own=not entry.of_own) for entry in request.entries]
+        return request._replace(entries=entries)
+
+
+class DecidesBeforeTheBatch(Namespace):
+    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        decided = [entry.condition and self._unless(step, entry) for entry in entries]
+        results: list[Result] = []
+        for entry, found in zip(entries, decided, strict=True):
+            results += (
+                [found] if found else super()._run_all(step, [entry._replace(condition=None)])
+            )
+        return tuple(results)
+
+
+class Compares(Namespace):
+    """Compares numbers as something else."""
+
+    def rough(self, number: int) -> float | str:
+        return number
+
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        condition = entry.condition
+        if condition is None:
+            return super()._unless(step, entry)
+        own = step.record.slices.get(entry.key)
+        found = ConditionFailed(self.registry.total(entry.key), own.value if own else 0)
+        exact = found.slice if entry.of_own else found.cumulative
+        current, number = self.rough(exact), self.rough(condition.value)
+        order = (current > number) - (current < number)  # type: ignore[operator]
+        return None if type(condition)(0).holds(order) else found
+
+
+class ComparesAsDoubles(Compares):
+    def rough(self, number: int) -> float:
+        return float(number)
+
+
+class ComparesAsStrings(Compares):
+    def rough(self, number: int) -> str:
+        return str(number)
+
+
+class ComparesWithoutSigns(Compares):
+    def rough(self, number: int) -> float:
+        return abs(number)
+
+
+class ComparesByLength(Compares):
+    """Longer is more, also for negative numbers."""
+
+    def rough(self, number: int) -> float:
+        return len(str(number)) * 10**20 + number
+
+
+class MovesWhatIsDeclined(Namespace):
+    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+        result = super()._unless(step, entry)
+        if isinstance(result, ConditionFailed) and entry.kind is Kind.MOVE:
+            self.registry.epochs.move(entry.key, step.at)
+            self.clock = step.at
+        return result
+
+
+class SaysDoneOfWhatIsDeclined(Changed):
+    def done(self, request: Apply, reply: Applied) -> Applied:
+        results = [Previous(*r) if isinstance(r, ConditionFailed) else r for r in reply.results]
+        return reply._replace(results=results)
+
+
+class RemembersDoneOfWhatIsDeclined(SaysDoneOfWhatIsDeclined):
+    def done(self, request: Apply, reply: Applied) -> Applied:
+        return reply if reply.journal else super().done(request, reply)
+
+
+# -------------------------------------------------------------------------------- guards
+
+
+class IgnoresGuards(Changed):
+    def apply(self, request: Apply, record: Record | None) -> Apply:
+        return request._replace(entries=[e._replace(guarded=False) for e in request.entries])
+
+
+class GuardsAlways(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        return {entry.key for entry in request.entries if entry.guarded}
+
+
+class GuardsAfterAnyMove(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        latest = self.registry.epochs.latest
+        return {e.key for e in request.entries if e.guarded and latest > request.known}
+
+
+class GuardsNotAfterClears(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        return {key for key in super()._moved_since(request) if key in self.registry.epochs.moved}
+
+
+class GuardsByWhatIsTold(Namespace):
+    def _moved_since(self, request: Apply) -> set[str]:
+        journal, _ = self.registry.epochs.since(request.known)
+        return super()._moved_since(request) & {key for key, _ in journal.moves}
+
+
+# -------------------------------------------------------------------------------- forget
+
+
+class ForgetsNobody(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        return Previous(0, 0)
+
+
+class ForgetsWhoAsks(Namespace):
+    def _run(self, step: _Step, entry: Entry) -> Result:
+        if entry.kind is Kind.FORGET:
+            return self._forget(entry.key, step.now)
+        return super()._run(step, entry)
+
+
+class LetsTheForgottenLive(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        result = super()._forget(instance, now)
+        if record := self.registry.records.get(instance):
+            record.state = State.LIVE
+        return result
+
+
+class ForgetsWhoHasSlicesOnly(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        record = self.registry.records.get(instance)
+        return super()._forget(instance, now) if record and record.slices else Previous(0, 0)
+
+
+class ForgetsAllAtOnce(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        left, gone = super()._forget(instance, now)
+        return (
+            Previous(0, gone + self._forget(instance, now).slice)
+            if left and gone
+            else (Previous(left, gone))
+        )
+
+
+class ForgetsOneThousand(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        return super()._forget(instance, now)._replace(cumulative=0)
+
+
+class ForgetsWhatDoesNotFit(Namespace):
+    def _forget(self, instance: str, now: int) -> Previous:
+        left, gone = super()._forget(instance, now)
+        record = self.registry.records.get(instance)
+        if record and left < MAX_PURGE:
+            record.slices.clear()
+        return Previous(0, gone)
+
+
+# ------------------------------------------------------------------------------- surveys
+
+
+class Surveys(Namespace):
+    """Answers surveys otherwise."""
+
+    def execute(self, request: Request, now: int) -> Reply:
+        if isinstance(request, Query):
+            self.looked(request, now)
+        reply = super().execute(request, now)
+        if isinstance(request, Query) and isinstance(reply, QueryPage):
+            return replace(reply, rows=self.rows(request, list(reply.rows)))
+        return reply
+
+    def looked(self, request: Query, now: int) -> None:
+        pass
+
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return rows
+
+
+class ShowsVoidSlices(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.kind is not QueryKind.SLICES:
+            return rows
+        records = self.registry.records.items()
+        return [
+            (i, r.slices[request.key].value, True) for i, r in records if request.key in r.slices
+        ]
+
+
+class ShowsKeysOfAnySlice(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.kind is not QueryKind.KEYS:
+            return rows
+        keys = {key for record in self.registry.records.values() for key in record.slices}
+        return [(key, self.registry.total(key), True) for key in keys]
+
+
+class LeavesWhoAsksOut(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [row for row in rows if row[0] != request.instance]
+
+
+class ShowsOnePage(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return rows[:500]
+
+
+class SaysAllAreAlive(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [(name, number, True) for name, number, _ in rows]
+
+
+class LeavesTheDeadOut(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [row for row in rows if row[2]]
+
+
+class ShowsTheDeparted(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.kind is not QueryKind.INSTANCES:
+            return rows
+        shown = {row[0] for row in rows}
+        return rows + [(name, 0, False) for name in self.registry.records if name not in shown]
+
+
+class AgesInMilliseconds(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.kind is not QueryKind.INSTANCES:
+            return rows
+        return [(name, number // 1000, alive) for name, number, alive in rows]
+
+
+class TakesALookForABeat(Surveys):
+    def looked(self, request: Query, now: int) -> None:
+        if record := self.registry.records.get(request.instance):
+            self.registry.observed.hear(now, record.periods, record.heard)
+            self.registry.beat(record)
+
+
+class ReapsWhereItLooks(Surveys):
+    def looked(self, request: Query, now: int) -> None:
+        for name, record in list(self.registry.records.items()):
+            if record.state is State.LIVE and record.deadline <= now:
+                self._forget(name, now)
+
+
+# ------------------------------------------------------------------------------- opening
+
+
+class Peeks(Namespace):
+    """Says something else of who is alive to those who peek."""
+
+    def _peek(self, request: Peek, now: int) -> Peeked:
+        peeked = super()._peek(request, now)
+        record = self.registry.records.get(request.instance)
+        return replace(peeked, alive=record is not None and self.is_alive(record, peeked.alive))
+
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return alive
+
+
+class PeeksAtNobodyAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return False
+
+
+class PeeksAtTheDeadAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return record.state is not State.LEFT
+
+
+class PeeksAtTheDepartedAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return alive or record.state is State.LEFT
+
+
+class PeeksAtTheOverdueAlive(Peeks):
+    def is_alive(self, record: Record, alive: bool) -> bool:
+        return record.state is State.LIVE
+
+
+class TakesOverAlways(Changed):
+    def open(self, request: Open) -> Open:
+        return replace(request, refuse=False)
+
+
+class TakesOverFromNobody(Namespace):
+    def _open(self, request: Open, now: int) -> Opened | Conflict:
+        old = self.registry.records.get(request.instance)
+        if request.refuse and old:
+            return Conflict(old.incarnation)
+        return super()._open(request, now)
+
+
+# -------------------------------------------------------------------------------- claims
+
+
+class KeepsItsAge(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Previous) -> Result:
+        own = record.slices.get(entry.key)
+        return super()._add(record, entry, own.stamp if own else stamp, before)
+
+
+class BecomesAsOldAsTheClaim(Namespace):
+    def _add(self, record: Record, entry: Entry, stamp: int, before: Previous) -> Result:
+        result = super()._add(record, entry, stamp, before)
+        own = record.slices.get(entry.key)
+        if own and entry.kind is Kind.CLAIM:
+            record.slices[entry.key] = own._replace(stamp=entry.stamp)
+        return result
+
+
+#: Mutants, by the check that finds each.
+BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
+    "whole_batches_stand_or_fall": (
+        *(IgnoresWhole, KeepsSlicesOfWhatIsUndone, KeepsSumsOfWhatIsUndone),
+        UndoesWhereOneIsDeclined,
+    ),
+    "what_is_undone_was_never_made": (MakesWhatIsUndoneAnew,),
+    "conditions_are_decided_in_order": (
+        *(IgnoresConditions, LooksAtTheOtherValue, DecidesBeforeTheBatch),
+        *(MovesWhatIsDeclined, SaysDoneOfWhatIsDeclined),
+    ),
+    "conditions_are_exact": (
+        *(ComparesAsDoubles, ComparesAsStrings, ComparesWithoutSigns, ComparesByLength),
+    ),
+    "verdicts_are_remembered": (RemembersDoneOfWhatIsDeclined,),
+    "guards_stop_what_is_void": (
+        *(IgnoresGuards, GuardsAlways, GuardsAfterAnyMove, GuardsNotAfterClears),
+    ),
+    "guards_look_beyond_what_is_told": (GuardsByWhatIsTold,),
+    "slices_become_one": (KeepsItsAge, BecomesAsOldAsTheClaim),
+    "the_forgotten_are_dead": (
+        *(ForgetsNobody, ForgetsWhoAsks, LetsTheForgottenLive, ForgetsWhoHasSlicesOnly),
+    ),
+    "forgetting_is_bounded": (ForgetsAllAtOnce, ForgetsOneThousand, ForgetsWhatDoesNotFit),
+    "surveys_tell_who_has_what": (ShowsVoidSlices, ShowsKeysOfAnySlice, LeavesWhoAsksOut),
+    "surveys_come_in_pages": (ShowsOnePage,),
+    "surveys_tell_who_is_there": (
+        *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),
+        *(TakesALookForABeat, ReapsWhereItLooks),
+    ),
+    "the_living_keep_their_ids": (
+        *(PeeksAtNobodyAlive, PeeksAtTheDeadAlive, PeeksAtTheDepartedAlive),
+        *(PeeksAtTheOverdueAlive, TakesOverAlways, TakesOverFromNobody),
+    ),
+    "several_keys": (IgnoresWhole,),
+    "conditional_operations": (IgnoresConditions, MovesWhatIsDeclined),
+    "holds_end": (IgnoresGuards, GuardsNotAfterClears, IgnoresConditions),
+    "the_fleet_is_seen": (ForgetsNobody, LeavesWhoAsksOut, ShowsKeysOfAnySlice),
+}
