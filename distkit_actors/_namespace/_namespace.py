@@ -241,7 +241,7 @@ class Namespace:
         if steady >= observed.last and steady - heard.at < request.periods.threshold >> 6:
             return False, 0
         observed.hear(now, periods, heard)
-        late = observed.lateness(periods, heard)
+        late = observed.note_lateness(periods, heard)
         self.registry.beat(record)
         self.clock = max(self.clock, now)
         return True, late

@@ -149,6 +149,17 @@ async def a_blackout_kills_nobody(store: Store) -> None:
         same(list(await a.batch(add("k", 1))), [(6, 5)], "back again")
 
 
+async def a_newcomer_that_ends_a_blackout_kills_nobody(store: Store) -> None:
+    """If all were silent, the others have a fresh threshold from the first newcomer on, too."""
+    prefix = fresh()
+    async with joined(store, prefix, threshold=_SHORT) as a:
+        await a.batch(add("k", 5))
+        await trio.sleep(_WAIT)
+        async with joined(store, prefix, threshold=_SHORT) as b:
+            same(await b.values("k"), [(5, 0)], "read by a newcomer")
+            same(await a.values("k"), [(5, 5)], "read by the one who was silent")
+
+
 async def the_departed_are_forgotten(store: Store) -> None:
     """A record outlives its instance by the retention, and not for ever."""
     prefix = fresh()

@@ -162,6 +162,8 @@ class One(NamedTuple):
     observed: int = 0  # of this silence
     jumped: int = 0  # whether the clock has jumped since it was heard, and which way
     unsteady: bool = False  # a blackout was ended since by one who had not beaten without a pause
+    overtaken: bool = False  # another one was heard since that was late (P42)
+    excused: bool = False  # so it lived, though it was overdue when the blackout began
     # What the store knows, in microseconds.
     heard: int = 0  # ago, as far as it matters
     silent: int = 0  # observed since then, or since a blackout ended after which it has had time
@@ -200,17 +202,20 @@ class _Track:
     observed: int
     jumped: int
     unsteady: bool
+    overtaken: bool
+    excused: bool
     live: bool
 
     def gap(self, quiet: int, gap: int, *, steady: bool) -> None:
         """Take a gap into account that lasted ``quiet``, and ``gap`` by the store's clock."""
         rhythm = self.rhythm
         self.unsteady |= gap > rhythm.silence and not steady
+        overdue = self.overtaken and self.observed >= rhythm.threshold
         self.observed += min(gap, rhythm.interval) if gap > rhythm.silence else max(gap, 0)
         if quiet > rhythm.threshold - rhythm.interval:
             # A jump back hides it: the store cannot know that it gave no time.
             self.blackouts = min(2, self.blackouts + 1) if gap > rhythm.silence else 2
-            self.fresh = 0
+            self.fresh, self.excused = 0, overdue
         elif max(gap, quiet) > rhythm.silence:
             self.blackouts = min(2, self.blackouts + 1)
 
@@ -296,6 +301,8 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
             one.observed,
             one.jumped or direction,
             one.unsteady,
+            one.overtaken,
+            one.excused,
             one.live,
         )
         for number, one in enumerate(state.ones)
@@ -311,8 +318,11 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
             judge = tracks[sign]
             # One that was held up judges nobody by its own lateness (P42).
             in_time = judge.age <= judge.rhythm.silence and not judge.jumped
+            for track in tracks:
+                too_long = judge.age > track.rhythm.silence or bool(judge.jumped)
+                track.overtaken |= not in_time and too_long
             judge.age = judge.blackouts = judge.observed = judge.jumped = 0
-            judge.unsteady = False
+            judge.unsteady = judge.overtaken = judge.excused = False
             judge.watched = (True,) * len(tracks)
             judge.fresh = judge.rhythm.threshold
             _beat(ns, sign, judge.rhythm.periods, now)
@@ -353,7 +363,7 @@ def _check(ns: Namespace, tracks: list[_Track], *, in_time: bool) -> None:
         track.live = False
         if track.age < track.safe:
             raise Violation(f"{number} was heard {track.age} ticks ago and declared dead")
-        if track.fresh < track.safe and track.blackouts == 1:
+        if track.fresh < track.safe and track.blackouts == 1 and not track.excused:
             raise Violation(f"{number} died {track.fresh} ticks after a blackout")
 
 
@@ -466,6 +476,8 @@ def _freeze(ns: Namespace, tracks: list[_Track], state: Timed, now: int, grid: G
                 min(track.observed, rhythm.bound),
                 track.jumped,
                 track.unsteady,
+                track.overtaken,
+                track.excused,
                 ago + last,
                 silent + last,
                 bool(heard.graced),

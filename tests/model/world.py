@@ -25,7 +25,7 @@ from tests.model.conceivable import conceivable
 from tests.model.desk import is_local
 from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
-from tests.model.freeze import UNHEARD
+from tests.model.freeze import LONG_AGO, UNHEARD
 from tests.model.oracle import Comparisons, Op, Oracle, Violation
 from tests.model.parts import Actor, brief, say
 from tests.model.scope import PLENTY, Scope, menu_of, parse
@@ -288,6 +288,8 @@ class World(Faults):
             self._own(number)
         seen = b""
         for _ in range(ROUNDS):
+            for blackouts in self.ns.registry.observed.by_periods.values():
+                blackouts.ended = LONG_AGO  # and nobody was late: time has passed
             running = {a.instance for a in self.actors if a.session is not None}
             for instance, record in self.ns.registry.records.items():
                 if instance not in running and record.state is State.LIVE:

@@ -1,7 +1,10 @@
-"""Sessions against a server that has one queue and takes its time.
+"""Sessions against a server that serves everybody in turn and takes its time.
 
 The sessions, the namespace and what an instance learns of its store's speed are the package's
-own. The queue, the network and when an actor sends are modelled here, as simply as they can be.
+own. The server's turns, the network and when an actor sends are modelled here, as simply as they
+can be. As Redis does, the server reads in each turn one piece from every connection that has
+something for it: so a long request needs several turns, and short ones that were sent later
+overtake it.
 Time is virtual, so a run says the same on every machine.
 """
 
@@ -32,6 +35,8 @@ from distkit_actors._protocol._messages import (
 
 #: When a simulation begins; a store's clock is no small number.
 _EPOCH = 1_000_000.0
+#: How many entries there are in 16 KiB, which is what Redis reads from a connection in one turn.
+_PER_PIECE = 400
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Costs:
     entry: float = 8e-6
     repeated: float = 1.5e-6
     """For an entry of a request that is answered from the record: it is read, and no more."""
+    piece: float = 10e-6
+    """For a piece of a request that is read, whether or not it is the last."""
     trip: float = 200e-6
     reconnect: float = 1e-3
 
@@ -83,26 +90,29 @@ class Simulation:
         policy: Policy | None = None,
         costs: Costs | None = None,
         patience: float = 2.0,
+        spread: float = 0.01,
         seed: int = 0,
     ) -> None:
         self.now = _EPOCH
         self.policy = policy or Policy()
         self.costs = costs or Costs()
         self.first_patience = patience
+        self.spread = spread
         self.seen = Seen()
         self.random = random.Random(seed)
         self.namespace = Namespace()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._queue: deque[tuple[Request, Callable[[Reply], None]]] = deque()
+        self._arrived: deque[_Arrived] = deque()  # what the server has not read to its end
+        self._turn: deque[_Arrived] = deque()  # of those, what it still reads of in this turn
         self._busy = False
         liveness = LivenessConfig.of(threshold, None)
         self.fleet = [Instance(self, str(n), liveness, keys) for n in range(instances)]
 
     def run(self, seconds: float) -> Seen:
-        """Let everybody start at once, and go on until ``seconds`` have passed."""
+        """Let everybody start within ``spread``, and go on until ``seconds`` have passed."""
         for instance in self.fleet:
-            self.later(self.random.random() * 0.01, instance.go_on)
+            self.later(self.random.random() * self.spread, instance.go_on)
         end = self.now + seconds
         while self._events and self._events[0][0] <= end:
             self.now, _, event = heapq.heappop(self._events)
@@ -124,13 +134,29 @@ class Simulation:
 
     def arrive(self, request: Request, answer: Callable[[Reply], None]) -> None:
         """Queue a request, which will be served even if nobody waits for it any more."""
-        self._queue.append((request, answer))
+        self._arrived.append(_Arrived(request, answer, 1 + len(_entries(request)) // _PER_PIECE))
         if not self._busy:
             self._busy = True
-            self._serve()
+            self._read()
 
-    def _serve(self) -> None:
-        request, answer = self._queue.popleft()
+    def _read(self) -> None:
+        """Read one piece of what is next in this turn, and serve it if that was the last."""
+        self._turn = self._turn or self._arrived.copy()
+        arrived = self._turn.popleft()
+        arrived.pieces -= 1
+        seconds = self.costs.piece
+        if not arrived.pieces:
+            self._arrived.remove(arrived)
+            seconds += self._serve(arrived.request, arrived.answer)
+        self.later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._busy = bool(self._arrived)
+        if self._busy:
+            self._read()
+
+    def _serve(self, request: Request, answer: Callable[[Reply], None]) -> float:
+        """Execute a request; return how long that takes."""
         registry = self.namespace.registry
         before = {name for name, r in registry.records.items() if r.state is State.LIVE}
         record = registry.records.get(request.instance)
@@ -139,24 +165,28 @@ class Simulation:
         for name in before:
             if registry.records[name].state is State.DEAD:
                 self.seen.deaths.append(self.now - _EPOCH)
-        entries: Sequence[object] = ()
-        if isinstance(request, Apply):
-            entries = request.entries
-        elif isinstance(request, Resume):
-            entries = request.claims
         executed = isinstance(request, Apply | Resume) and request.seq > seq
         each = self.costs.entry if executed else self.costs.repeated
-        seconds = self.costs.request + each * len(entries)
+        seconds = self.costs.request + each * len(_entries(request))
         self.seen.served += seconds
+        self.later(seconds + self.costs.trip / 2, lambda: answer(reply))
+        return seconds
 
-        def done() -> None:
-            self.later(self.costs.trip / 2, lambda: answer(reply))
-            if self._queue:
-                self._serve()
-            else:
-                self._busy = False
 
-        self.later(seconds, done)
+@dataclass(eq=False)
+class _Arrived:
+    """A request that the server has not read to its end."""
+
+    request: Request
+    answer: Callable[[Reply], None]
+    pieces: int
+    """How many pieces are still to be read."""
+
+
+def _entries(request: Request) -> Sequence[object]:
+    if isinstance(request, Apply):
+        return request.entries
+    return request.claims if isinstance(request, Resume) else ()
 
 
 class Instance:

@@ -8,12 +8,21 @@ from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Observed
 from tests.simulation.fleet import Policy, Seen, Simulation
 
-#: Instances, keys of each, and their threshold: the work takes longer than that.
-CROWDS = [(100, 600, 0.3), (60, 1200, 0.5), (150, 400, 0.45)]
+#: Instances, keys of each, their threshold, and in how much time they all start: the work takes
+#: longer than the threshold, and a batch is longer than what is read at once.
+CROWDS = [
+    (100, 600, 0.3, 0.01),
+    (60, 1200, 0.5, 0.01),
+    (150, 400, 0.45, 0.01),
+    (100, 1000, 0.3, 0.01),
+    (100, 1000, 0.3, 0.1),
+]
 
 
-def simulate(instances: int, keys: int, threshold: float, policy: Policy | None = None) -> Seen:
-    simulation = Simulation(instances, keys, threshold, policy=policy, patience=0.2)
+def simulate(
+    instances: int, keys: int, threshold: float, spread: float, policy: Policy | None = None
+) -> Seen:
+    simulation = Simulation(instances, keys, threshold, policy=policy, patience=0.2, spread=spread)
     work = instances * keys * simulation.costs.entry
     assert work > 0.9 * threshold
     seen = simulation.run(4 * work)
@@ -22,11 +31,11 @@ def simulate(instances: int, keys: int, threshold: float, policy: Policy | None 
     return seen
 
 
-@pytest.mark.parametrize(("instances", "keys", "threshold"), CROWDS)
+@pytest.mark.parametrize(("instances", "keys", "threshold", "spread"), CROWDS)
 def test_i14_a_crowd_that_starts_at_once_gets_through(
-    instances: int, keys: int, threshold: float
+    instances: int, keys: int, threshold: float, spread: float
 ) -> None:
-    seen = simulate(instances, keys, threshold)
+    seen = simulate(instances, keys, threshold, spread)
     assert seen.exact
     assert not seen.deaths
     assert seen.done < 3 * seen.work
@@ -38,6 +47,14 @@ def test_whoever_judges_though_it_was_held_up_itself_reaps_the_living(
     """The simulation sees the defect that it is there for."""
     monkeypatch.setattr(Observed, "lateness", lambda *_: 0)
     assert simulate(*CROWDS[0]).deaths
+
+
+def test_whoever_judges_though_others_were_held_up_reaps_the_living(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Short requests overtake long ones, so whoever is in time may judge one who was before it."""
+    monkeypatch.setattr(Observed, "note_lateness", Observed.lateness)
+    assert simulate(*CROWDS[-1]).deaths
 
 
 def test_a_repeat_that_is_no_sign_of_life_has_the_living_reaped(

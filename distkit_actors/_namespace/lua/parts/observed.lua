@@ -72,6 +72,23 @@ local function hear(thr, int, beat)
   end
 end
 
+-- Returns for how long one was held up that lives by this pace, has been silent for `silent`, and is
+-- heard just now. Others may have been held up, too, and nobody knows for how long: so it is like
+-- the end of a blackout for all paces by which such a silence is too long (P42).
+local function note_lateness(thr, int, silent)
+  local late = silent - longest_silence(thr, int)
+  if late <= 0 then
+    return 0
+  end
+  for _, pace in ipairs(read_paces()) do
+    if silent > longest_silence(pace.thr, pace.int) then
+      pace.ended = space.last
+    end
+  end
+  write_paces()
+  return late
+end
+
 -- Counts one living instance of this pace less; what nobody needs any more is forgotten.
 local function part(thr, int)
   local gone = pace_of(thr, int)

@@ -64,7 +64,7 @@ local function refresh()
     write_field(':graced', '0')
   end
   space.clock = math.max(space.clock, now)
-  return true, math.max(0, silent - longest_silence(record.thr, record.int))
+  return true, note_lateness(record.thr, record.int, silent)
 end
 
 -- The answer to a request that must not be executed, or nil.
