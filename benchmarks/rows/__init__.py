@@ -20,6 +20,7 @@ GROUPS: Final = {
     "script": "what the server works for a batch",
     "growth": "what grows with the namespace",
     "bounds": "what takes long with very many keys",
+    "crowd": "a fleet that starts at once",
     "memory": "what a key and an instance weigh",
     "idle": "what an idle counter costs",
     "fleet": "many instances that only live",
