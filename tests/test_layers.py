@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor", "_actor._operations", "_actor._availability", "_actor._statistics"),
     ("_actor._mailbox",),
     ("_actor._outcomes",),
-    ("_actor._exclusive",),
+    ("_actor._exclusive", "_actor._flush_waiters"),
     ("_actor._dispatch", "_actor._watches"),
     ("_actor._request_loop",),
     ("_actor._batch_loop",),

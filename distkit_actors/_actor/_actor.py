@@ -225,11 +225,11 @@ class Actor:
             await trio.lowlevel.checkpoint()
         else:
             self._loop.flush(urgent=True)
-            waiter = self._dispatch.waiter(unsettled)
+            waiter = self._dispatch.flush_waiters.add(unsettled)
             try:
                 await waiter.event.wait()
             finally:
-                self._dispatch.drop(waiter)
+                self._dispatch.flush_waiters.remove(waiter)
             if waiter.error is not None:
                 raise waiter.error
         refused, self.buffer.refused = self.buffer.refused, {}

@@ -7,12 +7,9 @@ when it knows what became of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-
-import trio
+from collections.abc import Callable, Sequence
 
 from .._errors import OutcomeUnknownError
-from .._instance._buffered_key import BufferedKey
 from .._instance._holds import Hold, Holds
 from .._instance._session import Session
 from .._instance._session_state import Update
@@ -28,6 +25,7 @@ from .._protocol._messages import (
     Result,
 )
 from ._exclusive import ExclusiveSteps, steps_for
+from ._flush_waiters import FlushWaiters
 from ._mailbox import CoalescedEntry, Mailbox
 from ._operations import (
     AtomicBatch,
@@ -40,22 +38,6 @@ from ._operations import (
 from ._outcomes import after, copy_of, overflow, unknown
 
 logger = logging.getLogger("distkit_actors")
-
-
-class FlushWaiter:
-    """Somebody waits until everything counted so far is in the store."""
-
-    def __init__(self, unsettled: dict[BufferedKey, int]) -> None:
-        self.unsettled = unsettled
-        self.event = trio.Event()
-        self.error: Exception | None = None
-
-    def settled(self, buffered_keys: Iterable[BufferedKey]) -> bool:
-        """Look whether these have been acknowledged; True when nothing is missing at all."""
-        for buffered in buffered_keys:
-            if buffered.acknowledged >= self.unsettled.get(buffered, buffered.acknowledged + 1):
-                del self.unsettled[buffered]
-        return not self.unsettled
 
 
 class Dispatch:
@@ -71,7 +53,7 @@ class Dispatch:
         self._steps: ExclusiveSteps | None = None
         self._query: QueryOperation | None = None
         self._asking = False  # it is the turn of the query
-        self._flush_waiters: list[FlushWaiter] = []
+        self.flush_waiters = FlushWaiters()
         self._holds = Holds(self._on_void)
         self._releases: dict[Hold, Release] = {}  # that wait, or are on their way
         self._deferred: list[Release] = []  # that the store had to refuse
@@ -108,7 +90,7 @@ class Dispatch:
         room = most - len(entries) if flush else 0
         counts, nothing = self.buffer.send(room, now, self.session.slices, first=touched)
         self._counts = len(counts)
-        self._notify_flushed(nothing)
+        self.flush_waiters.notify(self.buffer, nothing)
         if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
             # What is not executed yet must not be overtaken by what came after it (P30).
             entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
@@ -158,7 +140,7 @@ class Dispatch:
         room = self.session.piece if flush else 0
         counts, nothing = self.buffer.send(room, now, self.session.slices, first=keys)
         self._counts = len(counts)
-        self._notify_flushed(nothing)
+        self.flush_waiters.notify(self.buffer, nothing)
         return counts
 
     # ----------------------------------------------------------------- queries
@@ -279,7 +261,8 @@ class Dispatch:
         for hold in settled.deferred:
             release = self._releases[hold] = Release(hold)
             self._deferred.append(release)
-        self._notify_flushed(settled.keys)
+        if self.buffer is not None:
+            self.flush_waiters.notify(self.buffer, settled.keys)
 
     def _counts_are_back(self) -> None:
         """Counts that were to go ahead of an atomic batch are pending again."""
@@ -458,14 +441,14 @@ class Dispatch:
             taken.append(self.mailbox.take_exclusive())
         self._fail([op for op in taken if not op.required], lambda: copy_of(error))
         self._deferred += [op for op in taken if isinstance(op, Release)]
-        self._fail_tickets(error)
+        self.flush_waiters.fail(error)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give everybody who waits and was not taken along an error."""
         waiting = self.mailbox.drain()
         self._fail([op for op in waiting if not op.required], lambda: copy_of(error))
         self._deferred += [op for op in waiting if isinstance(op, Release)]
-        self._fail_tickets(error)
+        self.flush_waiters.fail(error)
 
     def abandon(self, waiting: Exception, taken: Exception) -> int:
         """Nothing will be sent any more; return how many writes were taken along in vain."""
@@ -495,30 +478,3 @@ class Dispatch:
     def _fail(self, operations: Sequence[Operation], error: Callable[[], Exception]) -> None:
         for operation in operations:
             operation.fail(error())
-
-    # --------------------------------------------------------------------- flush
-
-    def waiter(self, unsettled: dict[BufferedKey, int]) -> FlushWaiter:
-        """Return a ticket that ends when ``unsettled`` is settled."""
-        waiter = FlushWaiter(unsettled)
-        self._flush_waiters.append(waiter)
-        return waiter
-
-    def drop(self, waiter: FlushWaiter) -> None:
-        """Forget a ticket whose holder has gone."""
-        if waiter in self._flush_waiters:
-            self._flush_waiters.remove(waiter)
-
-    def _notify_flushed(self, settled: Sequence[str]) -> None:
-        if settled and self._flush_waiters and self.buffer is not None:
-            buffered_keys = [self.buffer.buffered_keys[key] for key in settled]
-            done = [waiter for waiter in self._flush_waiters if waiter.settled(buffered_keys)]
-            for waiter in done:
-                self._flush_waiters.remove(waiter)
-                waiter.event.set()
-
-    def _fail_tickets(self, error: Exception) -> None:
-        tickets, self._flush_waiters = self._flush_waiters, []
-        for waiter in tickets:
-            waiter.error = copy_of(error)
-            waiter.event.set()

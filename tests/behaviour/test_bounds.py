@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from distkit_actors._actor._dispatch import FlushWaiter
 from distkit_actors._actor._exclusive import ClearOwnSteps
+from distkit_actors._actor._flush_waiters import FlushWaiter
 from distkit_actors._actor._operations import ExclusiveKind, Operation
 from distkit_actors._instance import _pacing, _session
 from distkit_actors._instance._buffered_key import BufferedKey
@@ -352,12 +352,12 @@ def test_i10_a_flush_looks_only_at_what_was_sent() -> None:
     def work(count: int) -> int:
         buffer = buffer_of(count)
         count_on(buffer, *keys(count))
-        ticket = FlushWaiter(buffer.unsettled())
+        waiter = FlushWaiter(buffer.unsettled())
         buffer.send(PAGE, 2.0, {})
         sent: list[BufferedKey] = list(buffer._sent)
         buffer.settle([Previous(5, 1)] * PAGE, 3.0)
-        spent = effort(lambda: ticket.settled(sent))
-        assert len(ticket.unsettled) == count - PAGE
+        spent = effort(lambda: waiter.settled(sent))
+        assert len(waiter.unsettled) == count - PAGE
         return spent
 
     assert work(MANY) == work(FEW)
