@@ -221,7 +221,9 @@ class Dispatch:
             elif result is Rejection.REFUSED:
                 self._refuse(coalesced.operations)
             elif result is Rejection.UNKNOWN:
-                self._leave_unknown(coalesced.operations, update)
+                # What only reads has done nothing that anybody must know of: it reads again.
+                again += [op for op in coalesced.operations if not op.writes]
+                self._leave_unknown([op for op in coalesced.operations if op.writes], update)
             else:
                 for operation in coalesced.operations:
                     operation.folds = operation.folds and result is not Rejection.SPLIT
@@ -324,7 +326,7 @@ class Dispatch:
                 self._released(operation)
             operation.fail(unknown())
 
-    # -------------------------------------------------------------------- errands
+    # ------------------------------------------------------- exclusive operations
 
     def _settle_steps(
         self, steps: ExclusiveSteps, results: Sequence[Result], update: Update, now: float

@@ -9,6 +9,7 @@ here each invariant has its plainest scenarios, in both stores.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import trio
@@ -445,6 +446,29 @@ async def test_i6_an_unanswered_batch_outlives_its_senders_death(
     await world.settle()
     await world.sees(b, "k", 110, 100)
     assert (110, 10) == await world.value(a, "k")
+
+
+async def test_i6_a_read_is_read_again_where_nobody_knows_what_became_of_its_batch(
+    world: World,
+) -> None:
+    """It travels with a count on the same key, of which the store has lost the record."""
+    a = await world.strict()
+    b = await world.strict()
+    await a.inc("k", 1)
+    results: dict[str, object] = {}
+
+    async def call(name: str, operation: Any) -> None:
+        results[name] = await outcome(operation)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, "inc", each(a.inc, "k", 10))
+        nursery.start_soon(call, "get", each(a.get, "k"))
+        async with world.reply_lost(a, _counts):
+            await world.backend.wipe(world.prefix)
+            await b.set("k", 100)
+    together = [e for r in world.requests(a) if isinstance(r, Apply) for e in r.entries if e.folded]
+    assert [10] == list({entry.value for entry in together})
+    assert {"inc": OutcomeUnknownError, "get": (100, 0)} == results
 
 
 @pytest.mark.parametrize("operation", ["set", "delete", "clear"])
