@@ -2,11 +2,11 @@
 
 ::
 
-    callers --> mailbox --+
-                          +--> batch loop --> link --> store
-    lax counts --> ledger-+        ^   ^
-                     |             |   |
-                     +--> flush task   heartbeat task
+    callers --> mailbox ---------+
+                                 +--> batch loop --> link --> store
+    lax counts --> write buffer -+        ^   ^
+                     |                    |   |
+                     +------> flush task -+   heartbeat task
 
 Only the batch loop talks to the store, one batch at a time; what arrives meanwhile
 goes together in the next one. It lives in a shielded scope, the *lifeline*, because a

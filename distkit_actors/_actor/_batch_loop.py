@@ -73,9 +73,7 @@ class BatchLoop:
         self._on_superseded = superseded
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
         self._solo_streak = 0  # batches of one operation each, in a row
-        self._sent_by_caller = (
-            False  # the outstanding batch was sent for one operation, by its caller
-        )
+        self._sent_by_caller = False  # the outstanding batch, which is for one operation
         self._solo_link: Link | None = None  # on which the next operation is sent by its caller
         self._failure: Exception | None = None  # of that, for the task to die of
         self._flush_quota = 0  # keys that the flush that is due has still to send
@@ -215,7 +213,7 @@ class BatchLoop:
             await self.requests.inspect(link)
 
     def _make_up(self, now: float) -> None:
-        """Make up a batch, or a question, if there is none yet (P41, turns)."""
+        """Make up a batch, or a query, if there is none yet (P41, turns)."""
         dispatch = self._dispatch
         if not self._session.idle:
             return  # it has been interrupted, and goes on
@@ -244,7 +242,7 @@ class BatchLoop:
         if dispatch.buffer is not None:
             self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
         if entries is None:
-            return  # it became a question, which is no sign of life
+            return  # it became a query, which is no sign of life
         self._beat_due = False
         budget = _IDLE_REAPING_BUDGET
         if entries:

@@ -68,7 +68,7 @@ class FleetMixin(CounterBase):
         await self._actor.ask(Operation(ExclusiveKind.FORGET, checked_id(instance_id)))
 
     async def _catch_up(self) -> None:
-        """Hear of others' moves, and return if we were taken for dead: a survey does neither."""
+        """Hear of others' moves, and return if we were taken for dead: a query does neither."""
         await self._actor.ask(AtomicBatch(()))
 
     async def _query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:

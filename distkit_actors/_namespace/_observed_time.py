@@ -98,31 +98,24 @@ class Observed:
         """Return what to remember of one who has just been heard."""
         return Heard(self.last, self.by_periods[periods[:2]].lost)
 
-    def lateness(self, periods: Periods, heard: Heard) -> int:
+    def note_lateness(self, periods: Periods, heard: Heard) -> int:
         """Return for how long one was held up that was last heard so, and is heard just now.
 
         An instance sends a sign of life once in each period of its beats. If it is heard later
         than that by far, its request stood in a queue, or it slept.
+
+        Others may have been held up, too, and nobody knows for how long: a server reads long
+        requests in pieces, so that short ones overtake them. So it is like the end of a blackout,
+        of which nothing is taken from observed time: who has been silent for too long by now gets
+        one fresh threshold. That is for all periods by which such a silence is too long.
         """
-        return max(0, self._silence(periods, heard) - longest_silence(*periods[:2]))
-
-    def _silence(self, periods: Periods, heard: Heard) -> int:
-        return self.last - heard.at - (self.by_periods[periods[:2]].lost - heard.lost)
-
-    def note_lateness(self, periods: Periods, heard: Heard) -> int:
-        """Return the lateness, and remember that others may have been held up, too.
-
-        How long the others were held up is not known: a server reads long requests in pieces, so
-        that short ones overtake them. So it is like the end of a blackout, of which nothing is
-        taken from observed time: who has been silent for too long by now gets one fresh threshold.
-        That is for all periods by which such a silence is too long.
-        """
-        late = self.lateness(periods, heard)
-        if late:
-            silence = self._silence(periods, heard)
-            for (threshold, interval), blackouts in self.by_periods.items():
-                if silence > longest_silence(threshold, interval):
-                    blackouts.ended = self.last
+        silence = self.last - heard.at - (self.by_periods[periods[:2]].lost - heard.lost)
+        late = silence - longest_silence(*periods[:2])
+        if late <= 0:
+            return 0
+        for (threshold, interval), blackouts in self.by_periods.items():
+            if silence > longest_silence(threshold, interval):
+                blackouts.ended = self.last
         return late
 
     def judge(self, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:

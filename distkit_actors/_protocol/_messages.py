@@ -320,7 +320,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class QueryPage:
-    """A page of a survey; an empty cursor ends it. A name may come twice."""
+    """A page of what was asked for; an empty cursor ends it. A name may come twice."""
 
     cursor: str
     rows: Sequence[tuple[str, int, bool]]

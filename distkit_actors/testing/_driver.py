@@ -175,14 +175,14 @@ class Client:
         return (await self.values(key))[0][0]
 
     async def query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:
-        """Read all pages of a survey."""
+        """Read all pages of a query."""
         rows: dict[str, tuple[int, bool]] = {}
         cursor: str | None = ""
         while cursor is not None:
             reply = await self.send(Query(self.name, kind, key, cursor))
-            surveyed = expect(QueryPage, reply, f"a survey of {kind.value}")
-            rows |= {name: (number, flag) for name, number, flag in surveyed.rows}
-            cursor = surveyed.cursor or None
+            page = expect(QueryPage, reply, f"a query for {kind.value}")
+            rows |= {name: (number, flag) for name, number, flag in page.rows}
+            cursor = page.cursor or None
         return rows  # noqa: ASYNC910 - there is one page at least
 
     async def slices(self, key: str) -> dict[str, int]:

@@ -38,7 +38,7 @@ def server(clock: JumpingClock) -> Iterator[RedisServer]:
         yield server
 
 
-class ReplyValidator:
+class Onlooker:
     """Looks all the time whether everybody counts who lives, and nobody is seen dead."""
 
     def __init__(self, counter: StrictInstanceAwareCounter, living: set[str]) -> None:
@@ -100,23 +100,23 @@ async def test_a_clock_that_jumps_kills_nobody_who_lives_and_keeps_no_dead(
         for counter in living:
             await counter.inc("here", 1)
         await relaxed.flush()
-        validator = ReplyValidator(quick, {counter.instance_id for counter in living})
+        onlooker = Onlooker(quick, {counter.instance_id for counter in living})
         spinners = [Spinner(partial(counter.inc, "load"), TASKS) for counter in living]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(validator.look)
+            nursery.start_soon(onlooker.look)
             for spinner in spinners:
                 nursery.start_soon(spinner.run)
             for jump in jumps:
                 async with WorkerProcess(server.url, fresh_prefix, threshold=threshold) as doomed:
                     await doomed.call("inc", key="doomed", count=5)
-                    await until(lambda: validator.doomed == 5, PATIENCE)
+                    await until(lambda: onlooker.doomed == 5, PATIENCE)
                     doomed.kill()
                     clock.jump(jump)
                     before = [spinner.done for spinner in spinners]
-                    took = await until(lambda: validator.doomed == 0, bound + SLACK * pressure())
+                    took = await until(lambda: onlooker.doomed == 0, bound + SLACK * pressure())
                 print(f"jump of {jump:+} s: the dead were gone after {took:.2f} s of {bound:.2f} s")
                 assert all(s.done > done for s, done in zip(spinners, before, strict=True))
-            for each in (validator, *spinners):
+            for each in (onlooker, *spinners):
                 each.stop()
         await relaxed.flush()
         done = [spinner.done for spinner in spinners]

@@ -22,7 +22,7 @@ Do one of these:
   * set CC to the path of one."""
 
 
-class ClockLibraryMissing(RuntimeError):  # noqa: N818 (it is no fault of the program)
+class ClockLibraryMissing(RuntimeError):  # noqa: N818 - it is no fault of the program
     """The library could not be made; the message says what to install."""
 
 

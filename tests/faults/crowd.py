@@ -27,11 +27,11 @@ class Returns:
         self.count = 0
         original = Session._must_resume
 
-        def counting(session: Session, *rest: Any) -> Any:  # type: ignore[explicit-any]
+        def counting(session: Session, *rest: Any) -> Any:  # type: ignore[explicit-any]  # any result
             self.count += 1
             return original(session, *rest)
 
-        Session._must_resume = counting  # type: ignore[method-assign]
+        Session._must_resume = counting  # type: ignore[method-assign]  # counts what it is
 
 
 async def main() -> None:

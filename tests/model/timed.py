@@ -60,15 +60,16 @@ class Rhythm:
         #: Nor is it then, in ticks, though others were held up and did not judge.
         self.bound = 2 * threshold + 3 * interval
 
-    def patience(self, watcher: Rhythm, *, jumped: bool, unsteady: bool) -> int:
+    def patience(self, watcher: Rhythm, *, jumped: bool, unsteady: bool, overtaken: bool) -> int:
         """Return the age at which it must be dead if this one has beaten without a pause."""
-        if watcher.period <= self.silence and not jumped:
-            return self.threshold + watcher.period
         if watcher.period > self.silence and unsteady:
             # Others end the pauses of the watcher: each counts as an interval at least.
             return -(-self.bound // self.interval) * watcher.period
-        # The pauses of the watcher are blackouts for it, or the jump was: a fresh threshold.
-        return 2 * (self.threshold + watcher.period) + (watcher.period if jumped else 0)
+        if watcher.period > self.silence or jumped or overtaken:
+            # The pauses of the watcher are blackouts for it, or the jump was, or another one was
+            # late: a fresh threshold.
+            return 2 * (self.threshold + watcher.period) + (watcher.period if jumped else 0)
+        return self.threshold + watcher.period
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Grid:
         return tuple(
             1
             + max(
-                own.patience(other, jumped=bool(self.jumps), unsteady=unsteady)
+                own.patience(other, jumped=bool(self.jumps), unsteady=unsteady, overtaken=True)
                 for other in self.rhythms
                 for unsteady in (False, True)
             )
@@ -340,7 +341,10 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
         track.watched = tuple(w and s for w, s in zip(track.watched, regular, strict=True))
         for other, watched in enumerate(track.watched):
             if watched and track.age >= track.rhythm.patience(
-                rhythms[other], jumped=bool(track.jumped), unsteady=track.unsteady
+                rhythms[other],
+                jumped=bool(track.jumped),
+                unsteady=track.unsteady,
+                overtaken=track.overtaken,
             ):
                 raise Violation(f"{number} was heard {track.age} ticks ago and is not dead")
     total = sum(record.state is State.LIVE for record in registry.records.values())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._namespace._observed_time import Observed
+from distkit_actors._namespace._observed_time import Heard, Observed
+from distkit_actors._protocol._messages import Periods
 from tests.simulation.fleet import Policy, Seen, Simulation
 
 #: Instances, keys of each, their threshold, and in how much time they all start: the work takes
@@ -45,7 +46,7 @@ def test_whoever_judges_though_it_was_held_up_itself_reaps_the_living(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The simulation sees the defect that it is there for."""
-    monkeypatch.setattr(Observed, "lateness", lambda *_: 0)
+    monkeypatch.setattr(Observed, "note_lateness", lambda *_: 0)
     assert simulate(*CROWDS[0]).deaths
 
 
@@ -53,7 +54,16 @@ def test_whoever_judges_though_others_were_held_up_reaps_the_living(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Short requests overtake long ones, so whoever is in time may judge one who was before it."""
-    monkeypatch.setattr(Observed, "note_lateness", Observed.lateness)
+    note = Observed.note_lateness
+
+    def forgetful(observed: Observed, periods: Periods, heard: Heard) -> int:
+        ended = {key: blackouts.ended for key, blackouts in observed.by_periods.items()}
+        late = note(observed, periods, heard)
+        for key, instant in ended.items():
+            observed.by_periods[key].ended = instant
+        return late
+
+    monkeypatch.setattr(Observed, "note_lateness", forgetful)
     assert simulate(*CROWDS[-1]).deaths
 
 

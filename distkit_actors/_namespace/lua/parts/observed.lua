@@ -72,8 +72,8 @@ local function hear(thr, int, beat)
   end
 end
 
--- Returns for how long one was held up that lives by this pace, has been silent for `silent`, and is
--- heard just now. Others may have been held up, too, and nobody knows for how long: so it is like
+-- Returns for how long one was held up that lives by this pace, has been silent for `silent`, and
+-- is heard just now. Others may have been held up, too, and nobody knows for how long: so it is like
 -- the end of a blackout for all paces by which such a silence is too long (P42).
 local function note_lateness(thr, int, silent)
   local late = silent - longest_silence(thr, int)
@@ -125,9 +125,9 @@ end
 -- What `judge` has to know of a living instance.
 local JUDGED = {':thr', ':int', ':beat', ':lost', ':graced'}
 
--- Returns how long it may still be silent at the instant `at`; if it is 0 or less, it is dead. Who has been silent for
--- too long gets one fresh threshold if there was a blackout in it, and no other before it is
--- heard again (I5, blackout): then also what is now :lost and :graced.
+-- Returns how long it may still be silent at the instant `at`; if it is 0 or less, it is dead.
+-- Who has been silent for too long gets one fresh threshold if there was a blackout in it, and no
+-- other before it is heard again (I5, blackout): then also what is now :lost and :graced.
 local function judge_silence(known, at)
   local thr, beat = known[1] + 0, known[3] + 0
   local lost, graced = known[4] + 0, known[5] + 0
@@ -139,9 +139,10 @@ local function judge_silence(known, at)
   return left
 end
 
+local asking  -- what is known of the one who asks, once it was read
+
 -- Tells whether `asker`, who is there, would find a living instance alive, if it were heard now: a
 -- blackout up to now, or a jump of the clock, proves nothing.
-local asking  -- what is known of it
 local function is_seen_alive(known, asker)
   asking = asking or call('HMGET', hash_of(asker), ':state', ':beat', ':thr', ':int')
   local thr, int, at, watched = known[1] + 0, known[2] + 0, steady(), false
