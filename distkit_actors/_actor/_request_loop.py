@@ -16,7 +16,7 @@ from .._instance._pacing import Pacing
 from .._instance._session import Phase, Session
 from .._instance._session_state import Update
 from .._protocol._messages import Applied, Reply, Request
-from .._stores._contract import Link, StoreAwayError
+from .._stores._contract import Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
 from ._dispatch import Dispatch
 
@@ -63,22 +63,39 @@ class RequestLoop:
 
     async def register(self, link: Link) -> None:
         """Take the id; any trouble fails the start, but a store that is merely slow."""
-        await link.connect()
+        await self._connect_to_start(link)
         self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
         self.connections = 1
         self.connected = True
+        patience = link.patience
         while (request := self._session.request()) is not None:
-            self._session.receive(await self._ask_to_start(link, request))
+            reply, patience = await self._ask_to_start(link, request, patience)
+            self._session.receive(reply)
         self.heard_at = trio.current_time()
 
-    async def _ask_to_start(self, link: Link, request: Request) -> Reply:
-        """Ask once more, with more patience, while a store that can be reached does not answer."""
-        patience = link.patience
+    async def _connect_to_start(self, link: Link) -> None:  # noqa: ASYNC910 - internal: connecting is one
+        for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
+            try:
+                await link.connect()  # which gets more patient by itself
+            except StoreSilentError:
+                if tries == _STARTS:
+                    raise
+            else:
+                break
+
+    async def _ask_to_start(
+        self, link: Link, request: Request, patience: float
+    ) -> tuple[Reply, float]:
+        """Ask once more, with more patience, while a store that can be reached does not answer.
+
+        Returns the answer, and the patience that was needed.
+        """
         for _ in range(_STARTS):  # noqa: ASYNC913 - asking is one
             with trio.move_on_after(patience):
-                return await link.exchange_untimed(request)
+                return await link.exchange_untimed(request), patience
+            self._pacing.unanswered()
             patience *= 2
-            await link.connect()
+            await self._connect_to_start(link)
         raise StoreUnavailableError(
             f"the store was reached, but did not answer, not even within {patience / 2:g} seconds"
         )
@@ -221,9 +238,13 @@ class RequestLoop:
         if self._begun is not None:  # on a connection that is lost
             self._begun = None
             self._session.lost()
+        longest = self._pacing.longest_patience(link.patience)
         while True:  # noqa: ASYNC913 - connecting is one
             try:
-                await link.connect()
+                with trio.move_on_after(longest) as waiting:
+                    await link.connect()
+                if waiting.cancelled_caught:
+                    raise StoreUnavailableError(f"no answer from the store for {longest:g} seconds")  # noqa: TRY301 - as the link does
             except StoreUnavailableError as error:
                 self.connected = False
                 self.availability.away(error)

@@ -41,7 +41,11 @@ class Pacing:
 
     def patience(self, first: float) -> float:
         """Return how long to wait for the next answer; ``first`` is for a store that is quick."""
-        return max(first, min(first * 2.0**self._unanswered, self._most))
+        return min(first * 2.0**self._unanswered, self.longest_patience(first))
+
+    def longest_patience(self, first: float) -> float:
+        """Return how long to wait for an answer at the most, however slow the store is."""
+        return max(first, self._most)
 
     def answered(self, waited: float) -> None:
         """Take in that an answer came ``waited`` seconds after its request was first sent."""

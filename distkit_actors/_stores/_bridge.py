@@ -79,7 +79,12 @@ class BridgeConnection(Connection):
     async def _introduce(self) -> Answer:
         self._settings = self._connection = await self._make()
         check_tls(self._connection)
+        self._connection.redis_connect_func = self._on_connected
         return await self._in_loop(partial(_connect, self._connection))
+
+    async def _on_connected(self, connection: AbstractConnection) -> None:  # noqa: ASYNC910 - asyncio's, not trio's
+        self._reached = True
+        await connection.on_connect()
 
     async def _exchange(self, command: bytes) -> Answer:
         if self._connection is None:

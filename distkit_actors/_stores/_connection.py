@@ -16,6 +16,7 @@ import trio
 from redis.asyncio.connection import AbstractConnection
 
 from .._errors import StoreError, StoreUnavailableError
+from ._contract import StoreSilentError
 from ._error_lines import code_of
 from ._reasons import reason, repeats, tells
 
@@ -66,6 +67,7 @@ class Connection(ABC):
         self._response_timeout = response_timeout
         self._settings: AbstractConnection | None = None  # of the connection, or of the last one
         self._heard = False  # it has answered a call before, on this or an earlier connection
+        self._reached = False  # what is under way has got a connection
 
     @property
     @abstractmethod
@@ -95,23 +97,24 @@ class Connection(ABC):
         When cancelled, it has taken none.
         """
 
-    async def connect(self) -> None:
+    async def connect(self, patience: float | None = None) -> None:
         """Make a connection and introduce ourselves. A checkpoint.
 
-        Raises `StoreUnavailableError` or `ErrorReplyError`; when cancelled, there is no
-        connection.
+        It may take ``patience`` seconds, a `response_timeout` if that is not given. Raises
+        `StoreUnavailableError` or `ErrorReplyError`; when cancelled, there is no connection.
         """
         await self.drop()
         failed = f"the store at {self._address} cannot be reached"
-        await self._in_time(self._run(self._introduce(), failed), failed)
+        await self._in_time(self._run(self._introduce(), failed), failed, patience)
 
-    async def call(self, *words: bytes) -> Answer:
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
         """Send a command and return its answer. A checkpoint.
 
-        Raises `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and
-        when cancelled, the connection is dropped, and nobody knows if it was executed.
+        It may take ``patience`` seconds, a `response_timeout` if that is not given. Raises
+        `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and when
+        cancelled, the connection is dropped, and nobody knows if it was executed.
         """
-        answer = await self._in_time(self.call_untimed(pack(words)), _LOST)
+        answer = await self._in_time(self.call_untimed(pack(words)), _LOST, patience)
         self._heard = True
         return answer
 
@@ -210,10 +213,19 @@ class Connection(ABC):
         )
         return f"{why.rstrip('.')}, before it had answered anything; does it {hint}?"
 
-    async def _in_time(self, conversation: Awaitable[_T], failed: str, silence: float = 0) -> _T:
-        with trio.move_on_after(self._response_timeout + silence):
+    async def _in_time(
+        self,
+        conversation: Awaitable[_T],
+        failed: str,
+        patience: float | None = None,
+        silence: float = 0,
+    ) -> _T:
+        seconds = self._response_timeout if patience is None else patience
+        self._reached = self.connected
+        with trio.move_on_after(seconds + silence):
             return await conversation
-        raise StoreUnavailableError(f"{failed}: no answer for {self._response_timeout:g} seconds")
+        kind = StoreSilentError if self._reached else StoreUnavailableError
+        raise kind(f"{failed}: no answer for {seconds:g} seconds")
 
 
 #: Writes a command in Redis' protocol. hiredis' stub takes it for a function of one word.

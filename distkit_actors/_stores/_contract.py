@@ -22,6 +22,10 @@ class StoreAwayError(StoreUnavailableError):
     """The store answered that it cannot serve now; the request was certainly not executed."""
 
 
+class StoreSilentError(StoreUnavailableError):
+    """The store was reached, but did not answer in time: it has much to do, or stands still."""
+
+
 class Link(ABC):
     """One counter's way to its namespace. Used by one task at a time."""
 
@@ -30,7 +34,8 @@ class Link(ABC):
         """Make sure that there is a connection; at once if there is one.
 
         A checkpoint. Raises `StoreUnavailableError` if the store cannot be reached,
-        `StoreError` if it refuses us. When cancelled there is no connection.
+        `StoreSilentError` if it was reached and does not answer, `StoreError` if it refuses us.
+        When cancelled there is no connection.
         """
 
     @abstractmethod

@@ -14,7 +14,7 @@ from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import Load, Loaded, Reply, Request
 from ._bridge import open_bridge
 from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, MakeConnection, pack
-from ._contract import Link, Store, StoreAwayError, Subscription
+from ._contract import Link, Store, StoreAwayError, StoreSilentError, Subscription
 from ._credentials import CredentialProvider, Credentials
 from ._error_lines import NO_COMMAND
 from ._redis_subscription import RedisSubscription
@@ -25,6 +25,8 @@ from ._stream import open_stream
 from ._wire import KeyNames, decode, encode
 
 _OLDEST: Final = (6, 2)
+#: How long connecting waits for an answer at the most, in times of the usual.
+_MOST_PATIENCE: Final = 4
 
 Transport: TypeAlias = Literal["asyncio", "trio"]
 
@@ -137,6 +139,7 @@ class _RedisLink(Link):
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
         self._names = names
         self._patience = patience
+        self._connect_patience = patience  # doubles while a server that is reached is silent
         self._now = now
         self._checked = False
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
@@ -149,17 +152,23 @@ class _RedisLink(Link):
             return
         self._loading, self._begun = False, None
         self._in_a_row, self._version = 0, self._credentials.version
+        patience, begun_at = self._connect_patience, trio.current_time()
         try:
-            await self._connection.connect()
+            await self._connection.connect(patience)
             if not self._checked:
-                await _check_server(self._connection)
+                await _check_server(self._connection, patience)
                 self._checked = True
         except ErrorReplyError as error:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
-        except StoreError:
+        except StoreError as error:
+            if isinstance(error, StoreSilentError):
+                # To ask it again as soon would only add to what it has to do.
+                self._connect_patience = min(2 * patience, _MOST_PATIENCE * self._patience)
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
+        if trio.current_time() - begun_at < self._patience:
+            self._connect_patience = self._patience
 
     async def exchange(self, request: Request) -> Reply:
         with trio.move_on_after(self._patience):
@@ -170,7 +179,7 @@ class _RedisLink(Link):
 
     async def inspect(self) -> tuple[str, ...]:
         try:
-            evicts = await _eviction(self._connection)
+            evicts = await _eviction(self._connection, self._patience)
         except ErrorReplyError as error:
             if ends_connection(error, 1):
                 await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
@@ -292,20 +301,20 @@ class _RedisLink(Link):
         return self._connection.connected and self._version == self._credentials.version
 
 
-async def _check_server(connection: Connection) -> None:
+async def _check_server(connection: Connection, patience: float) -> None:
     """Refuse a server that would lose counts, as far as we may ask."""
-    server = await _info(connection, b"server")
+    server = await _info(connection, b"server", patience)
     version = server.get("redis_version", "")
     if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
         raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
-    evicts = await _eviction(connection)
+    evicts = await _eviction(connection, patience)
     if evicts is not None:
         raise StoreError(evicts)
 
 
-async def _eviction(connection: Connection) -> str | None:
+async def _eviction(connection: Connection, patience: float) -> str | None:
     """Return what is wrong if the server may evict our keys, as far as it says."""
-    memory = await _info(connection, b"memory")
+    memory = await _info(connection, b"memory", patience)
     policy = memory.get("maxmemory_policy", "")
     if not policy.startswith("allkeys-"):
         return None
@@ -315,9 +324,9 @@ async def _eviction(connection: Connection) -> str | None:
     )
 
 
-async def _info(connection: Connection, section: bytes) -> dict[str, str]:
+async def _info(connection: Connection, section: bytes, patience: float) -> dict[str, str]:
     try:
-        answer = await connection.call(b"INFO", section)
+        answer = await connection.call(b"INFO", section, patience=patience)
     except ErrorReplyError as error:
         if error.code in {None, NO_COMMAND, "NOPERM"}:
             return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint

@@ -52,6 +52,7 @@ class StreamConnection(Connection):
         self._settings = settings = await self._make()
         check_tls(settings)
         self._stream = await _open(settings)
+        self._reached = True
         self._reader = hiredis.Reader(replyError=ErrorReplyError.read)
         for words in _introduction(settings):
             if await self._exchange(pack(words)) != b"OK":

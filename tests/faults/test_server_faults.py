@@ -1,6 +1,7 @@
 """Whatever the server does, nothing is lost, doubled or revived, and the living stay."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,13 @@ import pytest
 import trio
 import trio.lowlevel
 
-from distkit_actors import LaxInstanceAwareCounter, OutcomeUnknownError
+from distkit_actors import (
+    LaxInstanceAwareCounter,
+    OutcomeUnknownError,
+    RedisStore,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
 from tests.faults.fleet import (
     HEARTBEAT,
     PATIENCE,
@@ -26,6 +33,7 @@ from tests.faults.fleet import (
 )
 from tests.faults.lens import Lens
 from tests.faults.troubles import LOSSES, TROUBLES, doubt
+from tests.harness.proxy import FaultProxy, anything
 from tests.harness.server import RedisServer
 
 # ------------------------------------------------------------------------ under load
@@ -331,6 +339,28 @@ async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
                 assert await a.get("k") == (24, 6)
             assert "errorstat_LOADING" in server.command("INFO", "errorstats")
             Lens(server, fresh_prefix).look().check()
+
+
+@pytest.mark.usefixtures("transport")
+async def test_a_start_waits_for_a_server_that_is_slow(
+    proxy: FaultProxy, fresh_prefix: str
+) -> None:
+    """Whatever it is asked first: who we are, how it is set up, our id."""
+    with RedisServer(config={"requirepass": "secret"}) as server:
+        proxy.point_at(server)
+        proxy.delay_reply(0.25, None, when=anything)
+        store = RedisStore(proxy.url, response_timeout=0.2)
+        async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+            assert await counter.inc("a") == (1, 1)
+
+
+@pytest.mark.usefixtures("transport")
+async def test_a_start_ends_if_a_server_never_answers(proxy: FaultProxy, fresh_prefix: str) -> None:
+    proxy.delay_reply(math.inf, None, when=anything)
+    store = RedisStore(proxy.url, response_timeout=0.1)
+    with pytest.raises(StoreUnavailableError, match=r"no answer for 0\.4 seconds"):
+        async with StrictInstanceAwareCounter.open(fresh_prefix, store):
+            raise AssertionError("it has started")
 
 
 async def test_long_outage_logs_two_lines(
