@@ -404,18 +404,19 @@ class Soak:
     async def _measure_healing(self) -> None:
         """Wait until everybody who could be back is."""
         lost = trio.current_time()
-        wanted: set[str] = set()
+        missing: list[str] = []
 
         def healed() -> bool:
-            nonlocal wanted
+            nonlocal missing
+            living = self._lens.look().living
             here = (m for m in self._members if m.in_touch_since < lost and not m.away)
-            wanted = {m.instance for m in here}
-            return wanted <= self._lens.look().living
+            missing = [m.name for m in here if m.instance not in living]
+            return not missing
 
         try:
             took = await until(healed, 5 * self._threshold)
         except AssertionError:
-            self.report.problems.append(f"not healed in time: {sorted(wanted)}")
+            self.report.problems.append(f"not healed in time: {missing}")
         else:
             self.report.healing = max(self.report.healing, took)
 
