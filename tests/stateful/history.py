@@ -223,8 +223,12 @@ class History:
                 raise AssertionError(f"{member}: {call} must not fail so") from call.error
 
     def _may_be_lost(self, call: Call) -> bool:
-        """Whether the store may have lost its record of the call (L4), as its counter sees it."""
-        return call.unknown_to_store or self.wiped_at >= call.began
+        """Whether the store may have lost its record of the call (L4), as its counter sees it.
+
+        What only reads has none.
+        """
+        lost = call.unknown_to_store or self.wiped_at >= call.began
+        return lost and call.name not in READS
 
     def count_now(self, member: Member, key: str, count: int) -> None:
         """Have a lax counter count without waiting."""

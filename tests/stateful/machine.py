@@ -7,6 +7,7 @@ then and at the end of each history.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import trio
@@ -304,6 +305,16 @@ class Histories(WatchRules, RuleBasedStateMachine):
         """The store loses a move before everybody has heard of it (I7)."""
         self.operate((who, kind, key, count))
         self.wipe(INTERVAL + 0.5)
+
+    @rule(who=WHO, steps=st.integers(1, MOST_MEMBERS - 1), key=KEY, count=COUNT)
+    def lost_in_doubt(self, who: int, steps: int, key: str, count: int) -> None:
+        """The store loses a batch before its sender has heard of it, and the key moves (I6)."""
+        self.do(partial(self._trouble, self.member(who), "hold_replies"))
+        self.operate((who, "inc", key, count), (who, "get", key, 0))
+        self.do(self.member(who).partition)
+        self.wipe(0.0)
+        self.operate((who + steps, "set", key, count))
+        self.heal(who, 0.0)
 
     # --------------------------------------------------------------------- comparing
 
