@@ -454,7 +454,7 @@ class Actor:
         """Be closed in a process that was forked: the counter goes on where it was started."""
         self.life, self.open, self.thread = Life.CLOSED, False, None
         self._forked = True
-        self._session.phase = Phase.FENCED  # whatever goes on here, nothing is sent
+        self._session.abandon()
         self._loop.stopping, self._loop.accepts_releases = True, False
         if self.buffer is not None:
             self.buffer.close()

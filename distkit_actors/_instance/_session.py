@@ -3,19 +3,13 @@
 A `Session` holds what the instance knows for certain: its own slices and epoch moves, as
 acknowledged, and the one batch that is not acknowledged yet (P12, one request). It is driven from
 outside: `request` says what to send, `lost` and `receive` say what came of it. Nothing is
-forgotten before the answer that allows it.
-
-::
-
-    PEEK -> OPEN -> LOAD -> LIVE <-> RESUME        (any) -> FENCED       LIVE -> LEFT
-    PEEK -> REFUSED
+forgotten before the answer that allows it. Its life is a table in ``_phases``.
 
 The rules P12 … P27 are explained in ``docs/protocol.md``.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -48,21 +42,10 @@ from .._protocol._messages import (
     Slice,
 )
 from .._protocol._values import fits
+from ._phases import Event, Phase, ProtocolError, after
 from ._session_state import Batch, Resumption, Update, Withheld
 
-
-class Phase(enum.Enum):
-    """Where in its life a session is."""
-
-    PEEK = "peek"
-    OPEN = "open"
-    LOAD = "load"
-    LIVE = "live"
-    RESUME = "resume"
-    FENCED = "fenced"
-    REFUSED = "refused"
-    LEFT = "left"
-
+__all__ = ["Phase", "ProtocolError", "Session"]
 
 #: Most own moves forgotten with one answer: more than a batch can make.
 _SETTLED_AT_ONCE: Final = 2 * MAX_ENTRIES
@@ -70,10 +53,6 @@ _SETTLED_AT_ONCE: Final = 2 * MAX_ENTRIES
 _SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _LIVE: Final = Phase.LIVE
-
-
-class ProtocolError(AssertionError):
-    """The store answered what no store may answer here: a bug in the store or in this package."""
 
 
 class Session:
@@ -147,8 +126,9 @@ class Session:
 
         ``atomic``: where one is refused none is executed; moves, never refused, cannot be undone.
         """
-        if not self.idle:
-            raise ProtocolError(f"a batch was begun in {self.phase}")
+        phase = after(self.phase, Event.BEGUN)
+        if self._batch is not None:
+            raise ProtocolError("a batch was begun before the one before it was answered")
         batch = self._with_beliefs(entries)
         if atomic and (leave or len({entry.kind is Kind.MOVE for entry in batch}) > 1):
             raise ProtocolError("a whole batch either moves epochs or does not")
@@ -156,6 +136,7 @@ class Session:
             kinds = {entry.kind for entry in batch}
             if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
                 raise ProtocolError("a batch that moves epochs forgets nobody")
+        self.phase = phase
         self._batch = Batch(batch, budget, leave, atomic)
         self.used += 1
 
@@ -221,7 +202,12 @@ class Session:
         """
         if self.in_doubt:
             raise ProtocolError("a batch that may have run was withdrawn")
+        self.phase = after(self.phase, Event.WITHDRAWN)
         self._batch = None
+
+    def abandon(self) -> None:
+        """Send nothing any more: this is a copy, of an instance that goes on elsewhere."""
+        self.phase = after(self.phase, Event.ABANDONED)
 
     def _with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:
         """Tell the store what each own slice becomes if it is what we believe (P2)."""
@@ -252,82 +238,83 @@ class Session:
     # ----------------------------------------------------------------- receiving
 
     def receive(self, reply: Reply) -> Update:
-        """Take the answer to `request` in."""
-        match reply, self.phase:
-            case Applied(), Phase.LIVE if self._batch:
-                return self._done(reply, self._batch)
-            case Peeked(), Phase.PEEK:
-                self._peeked(reply)
-            case Opened(), Phase.OPEN:
-                self._opened(reply)
-            case Conflict(), Phase.OPEN:
-                self.phase = Phase.PEEK
-            case Loaded(), Phase.LOAD:
-                self.slices.update((k, Slice(v, stamp)) for k, v, stamp in reply.slices)
-                self._cursor = reply.cursor
-                if not reply.cursor:
-                    self.phase = Phase.LIVE
-            case MustResume(), Phase.LOAD:
-                # Reaped while it loaded: reaping has begun, so there is nothing to inherit (I11).
-                self.slices.clear()
-                self._cursor = ""
-                self.phase = Phase.PEEK
-            case MustResume(), Phase.LIVE if self._batch:
-                self._born = reply.born
-                return self._must_resume(reply.recorded, self._batch)
-            case Applied(), Phase.RESUME:
-                return self._resumed(reply)
-            case MustResume(), Phase.RESUME:
-                self._born = reply.born
-                self._restart()
-            case Conflict(), (Phase.LIVE | Phase.RESUME | Phase.LOAD):
+        """Take the answer to `request` in.
+
+        One that does not fit what was asked raises `ProtocolError`, and changes nothing.
+        """
+        if self.idle:
+            raise self._misfit(reply)
+        match reply:
+            case Applied():
+                if self.phase is Phase.RESUME:
+                    return self._resumed(reply)
+                return self._done(reply)
+            case MustResume():
+                return self._unknown(reply)
+            case Conflict():
                 return self._conflict()
+            case Peeked():
+                self._peeked(reply)
+            case Opened():
+                self._opened(reply)
+            case Loaded():
+                self._loaded(reply)
             case _:
-                raise ProtocolError(f"{reply} in answer to {self.request()}")
+                raise self._misfit(reply)
         return Update()
+
+    def _misfit(self, reply: Reply) -> ProtocolError:
+        return ProtocolError(f"{reply} in answer to {self.request()}")
 
     def _peeked(self, reply: Peeked) -> None:
         if self.refuse and reply.alive:
-            self.phase = Phase.REFUSED
+            self.phase = after(self.phase, Event.HELD)
             return
+        self.phase = after(self.phase, Event.FREE)
         self._expected, self._born = reply.incarnation, reply.born
         self._attempt += 1
-        self.phase = Phase.OPEN
 
     def _opened(self, reply: Opened) -> None:
+        if reply.inherited:
+            event = Event.INHERITED
+        else:
+            event = Event.LEFTOVERS if reply.leftovers else Event.OPENED
+        self.phase = after(self.phase, event)
         self.incarnation = self._told_at = reply.incarnation
         self.seq = self.used = 0
         self.known = reply.known
-        if reply.inherited:
-            self.phase = Phase.LOAD
-        elif reply.leftovers:
+        if event is Event.LEFTOVERS:
             self._restart()
-        else:
-            self.phase = Phase.LIVE
+
+    def _loaded(self, reply: Loaded) -> None:
+        self.phase = after(self.phase, Event.PAGE if reply.cursor else Event.LAST_PAGE)
+        self.slices.update((k, Slice(v, stamp)) for k, v, stamp in reply.slices)
+        self._cursor = reply.cursor
 
     def _conflict(self) -> Update:
-        self.phase = Phase.FENCED
-        results = None
-        if self._batch:
-            results = [Rejection.UNKNOWN if self._batch.doubt else Rejection.RETRY] * len(
-                self._batch.entries
-            )
-            self._batch = None
-        return Update(results)
+        self.phase = after(self.phase, Event.CONFLICT)
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return Update()
+        result = Rejection.UNKNOWN if batch.doubt else Rejection.RETRY
+        return Update([result] * len(batch.entries))
 
-    def _done(self, reply: Applied, batch: Batch) -> Update:
+    def _done(self, reply: Applied) -> Update:
+        batch = self._batch
+        phase = after(self.phase, Event.GONE if batch and batch.leave else Event.DONE)
         # Of a leave nothing but that it was executed is in the record, and nobody needs more.
-        entries = batch.entries if reply.results or not batch.leave else ()
+        unsaid = batch is not None and batch.leave and not reply.results
+        if batch is None or reply.again or not (unsaid or len(reply.results) == len(batch.entries)):
+            raise self._misfit(reply)
+        self.phase = phase
         update = Update(reply.results, reply.at)
-        for entry, result in zip(entries, reply.results, strict=True):
+        for entry, result in zip(batch.entries, reply.results, strict=not unsaid):
             if isinstance(result, Previous):
                 self._replay(entry, result, reply.at, update)
             elif entry.kind is Kind.CLAIM:
                 self._retried(entry, result, update)
         self.seq = self.used
         self._batch = None
-        if batch.leave:
-            self.phase = Phase.LEFT
         update.backlog = reply.backlog
         keys = (entry.key for entry in batch.entries)
         if reply.journal:  # else it is the stored answer, which tells only of the batch
@@ -452,14 +439,30 @@ class Session:
 
     # ------------------------------------------------------------------ resuming
 
+    def _unknown(self, reply: MustResume) -> Update:
+        """The store knows us no more, or knows too little."""
+        batch, gone = self._batch, False
+        if batch is not None:
+            gone = batch.leave and batch.doubt and reply.recorded is None
+        before, self.phase = self.phase, after(self.phase, Event.GONE if gone else Event.UNKNOWN)
+        if before is Phase.LOAD:
+            # Reaped while it loaded: reaping has begun, so there is nothing to inherit (I11).
+            self.slices.clear()
+            self._cursor = ""
+            return Update()
+        self._born = reply.born
+        if batch is None:
+            self._restart()
+            return Update()
+        return self._must_resume(reply.recorded, batch)
+
     def _must_resume(self, recorded: int | None, batch: Batch) -> Update:
-        """The store knows us no more, or knows too little: what became of the batch? (P20)."""
+        """What became of the batch? (P20)."""
         # More than was acknowledged is what was withdrawn, and had run all the same (P39).
         applied_unknown = batch.doubt and (recorded is None or recorded < self.seq)
         self._batch = None
         if batch.leave:
-            if recorded is None and batch.doubt:
-                self.phase = Phase.LEFT
+            if self.phase is Phase.LEFT:
                 return Update([Rejection.RETRY] * len(batch.entries))
             self.slices.clear()
             self.withheld.clear()
@@ -517,7 +520,6 @@ class Session:
         fresh.moves, fresh.claims = deque(self.moves), deque(self.slices)
         fresh.retries = self.retries()
         self._resumption = fresh
-        self.phase = Phase.RESUME
         self.used += 1
 
     def _resume_part(self) -> Resume:
@@ -564,8 +566,12 @@ class Session:
 
     def _resumed(self, reply: Applied) -> Update:
         work = self._resumption
+        phase = after(self.phase, Event.PART)
         if work is None or work.sent is None:
-            raise ProtocolError("an answer to a resume that was not sent")
+            raise ProtocolError(f"{reply} in answer to a resume that was not sent")
+        if not _fits(reply, work.sent):
+            raise self._misfit(reply)
+        self.phase = phase
         sent, work.sent = work.sent, None
         self.seq = self.used
         update = Update()
@@ -598,7 +604,7 @@ class Session:
             self.used += 1
             return update
         self._resumption = None
-        self.phase = Phase.LIVE
+        self.phase = after(self.phase, Event.RESUMED)
         update.results, update.stamps = work.results, work.stamps
         update.gone = {key: work.stamps[key] for key in work.gone}
         update.at = update.ground = reply.at
@@ -640,6 +646,13 @@ class Session:
         if isinstance(result, Previous):
             self._merge(claim.key, claim.stamp, update)
             self._write(claim.key, result.slice + claim.value, claim.stamp, update)
+
+
+def _fits(reply: Applied, part: Resume) -> bool:
+    """Whether an answer can be one to ``part``; only a first part is repeated (P18)."""
+    if reply.again:
+        return part.first and not reply.results
+    return len(reply.results) == len(part.claims)
 
 
 def _with_after(entry: Entry, after: int | None) -> Entry:
