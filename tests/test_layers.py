@@ -54,6 +54,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "_instance": frozenset(),
     "_namespace": frozenset(),
     "_stores": frozenset({"hiredis", "redis", "trio", "trio_asyncio"}),
+    "_actor": frozenset({"outcome", "trio"}),
     "_demo": frozenset({"rich", "trio"}),
 }
 TRIO_ONLY = frozenset({"trio"})

@@ -7,14 +7,20 @@ never happens), taken along (its caller may go, but it stays), or done (P33, can
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
-from typing import ClassVar, NoReturn, Protocol, TypeAlias, cast
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import ClassVar, Final, Protocol, TypeVar
 
+import outcome
 import trio
 
 from .._instance._holds import Hold
 from .._protocol._conditions import Condition
 from .._protocol._messages import Entry, Kind, Reply, Request, Result
+
+_Yielded = TypeVar("_Yielded")
+
+#: Trio's own; a name of ours, for tests of what needs no tasks.
+reschedule: Final = trio.lowlevel.reschedule
 
 
 class ExclusiveKind(enum.Enum):
@@ -39,11 +45,12 @@ class Queue(Protocol):
         ...
 
 
-class Operation:
+class Operation(outcome.Outcome[tuple[int, int]]):
     """One call of one caller, who sleeps until it is done.
 
-    It is what trio asks for, too: called, it is the ``abort_fn`` of its caller's sleep, and
-    unwrapped, the outcome of it. Each would be one more object for every operation.
+    It is what trio asks for, too: called, it is the ``abort_fn`` of its caller's sleep, and it is
+    the outcome of that sleep if all goes well. An `outcome.Value` for each operation would make
+    a crowd's operations a fifth dearer. An operation that fails has an `outcome.Error`.
     """
 
     #: Nobody waits for it, and it must happen all the same.
@@ -94,9 +101,9 @@ class Operation:
 
     def fail(self, error: Exception) -> None:
         """Raise ``error`` in the caller, if it still waits."""
-        self._wake(_Failure(error))
+        self._wake(outcome.Error(error))
 
-    def _wake(self, result: Operation | _Failure) -> None:
+    def _wake(self, result: outcome.Outcome[tuple[int, int]]) -> None:
         if self.task is not None:
             task, self.task = self.task, None
             reschedule(task, result)
@@ -105,33 +112,23 @@ class Operation:
         """Return what the caller's sleep returns."""
         return self.cumulative, self.own
 
+    def send(self, gen: Generator[_Yielded, tuple[int, int], object]) -> _Yielded:
+        """See `outcome.Outcome.send`."""
+        return gen.send(self.unwrap())
+
+    async def asend(self, agen: AsyncGenerator[_Yielded, tuple[int, int]]) -> _Yielded:  # noqa: ASYNC910 - up to ``agen``
+        """See `outcome.Outcome.asend`."""
+        return await agen.asend(self.unwrap())
+
+    # Each is equal to itself only, and is a key of dicts.
+    __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType] - names its parameters otherwise
+    __hash__ = object.__hash__  # type: ignore[assignment]  # `Outcome` says that it has none
+
     def __call__(self, _: object) -> trio.lowlevel.Abort:
         """Let the caller go; if it still waits, it never happens."""
         self.task = None
         self.withdraw()
         return trio.lowlevel.Abort.SUCCEEDED
-
-
-class _Failure:
-    """The outcome of an operation that has failed."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def unwrap(self) -> NoReturn:
-        error = self._error
-        try:
-            raise error
-        finally:
-            del error, self  # else the error would be in its own traceback
-
-
-_Reschedule: TypeAlias = Callable[[trio.lowlevel.Task, Operation | _Failure], None]
-
-#: Trio's own, for those who are their own outcome. All that is done with it is to unwrap it.
-reschedule = cast("_Reschedule", trio.lowlevel.reschedule)
 
 
 class SpecialOperation(Operation):
