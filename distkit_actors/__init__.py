@@ -12,18 +12,23 @@
 #   _instance/  (_session, _write_buffer, _holds)   the instance's half of the protocol, pure
 #   _namespace/ (_namespace, _registry, _reaper, …) the store's half, pure; in Lua beside it
 #   _protocol/  (_messages, _values, …)             what the two say to each other
-#   _errors, _public
+#   _errors, _public, _version
 """Instance-aware distributed counters for trio applications, on Redis.
 
 Every process of a service owns a slice of each counter; the total is the sum over the
 live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
+from ._actor._batch_loop import OnExit as OnExit
+from ._actor._statistics import CounterState as CounterState
 from ._actor._statistics import CounterStatistics as CounterStatistics
 from ._counters._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._counters._handle import BoundCounter as BoundCounter
 from ._counters._lax import BoundLaxCounter as BoundLaxCounter
 from ._counters._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._counters._options import LaxOptions as LaxOptions
+from ._counters._options import OnConflict as OnConflict
+from ._counters._options import StrictOptions as StrictOptions
 from ._counters._strict import StrictInstanceAwareCounter as StrictInstanceAwareCounter
 from ._errors import CounterClosedError as CounterClosedError
 from ._errors import CounterOverflowError as CounterOverflowError
@@ -51,6 +56,7 @@ from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore
 from ._stores._redis import RedisStore as RedisStore
 from ._stores._urls import open_store as open_store
+from ._version import __version__ as __version__
 
 __all__ = [
     "BoundCounter",
@@ -59,6 +65,7 @@ __all__ = [
     "Condition",
     "CounterClosedError",
     "CounterOverflowError",
+    "CounterState",
     "CounterStatistics",
     "CounterValue",
     "DistkitError",
@@ -72,17 +79,22 @@ __all__ = [
     "InstanceInfo",
     "InvalidKeyError",
     "LaxInstanceAwareCounter",
+    "LaxOptions",
     "Le",
     "LimitReachedError",
     "Lt",
     "MemoryStore",
     "Ne",
+    "OnConflict",
+    "OnExit",
     "OutcomeUnknownError",
     "RedisStore",
     "Store",
     "StoreError",
     "StoreUnavailableError",
     "StrictInstanceAwareCounter",
+    "StrictOptions",
+    "__version__",
     "open_store",
 ]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import cast
 
 
 def publish(module: Mapping[str, object]) -> None:
     """Let tracebacks, reprs and pickles show the public place of what is in ``__all__``."""
     for name in cast("list[str]", module["__all__"]):
-        setattr(module[name], "__module__", module["__name__"])  # noqa: B010 - any object
+        value = module[name]
+        if isinstance(value, (type, FunctionType)):  # not a number, nor an alias of a type
+            value.__module__ = cast("str", module["__name__"])

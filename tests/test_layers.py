@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 # A name stands for the module or subpackage and all that is below it; the longest one counts.
 INIT = "__init__"  # distkit_actors/__init__.py
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_errors", "_public"),
+    ("_errors", "_public", "_version"),
     ("_protocol",),
     ("_instance", "_namespace"),
     ("_stores",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor._request_loop",),
     ("_actor._batch_loop",),
     ("_actor._actor",),
-    ("_counters", "_counters._base"),
+    ("_counters", "_counters._base", "_counters._options"),
     (
         "_counters._batches",
         "_counters._conditional",

@@ -1,7 +1,5 @@
 """What `statistics()` shows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -37,9 +35,9 @@ class CounterStatistics:
     refused_keys: int
     """Lax: keys of which the store had to refuse counts since the start; they are lost."""
     withheld_slices: int
-    """Own slices that wait until the cumulative has room for them (I12, overflow)."""
+    """Own slices that wait until the cumulative has room for them."""
     stuck_slices: int
-    """Slices of dead instances that wait until the cumulative can do without them (I12, overflow).
+    """Slices of dead instances that wait until the cumulative can do without them.
 
     As far as this instance's last batch looked.
     """

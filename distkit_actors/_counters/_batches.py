@@ -19,8 +19,8 @@ class BatchMixin(CounterBase):
 
         Up to 1000 keys in one atomic step, all or none. More go in steps of a thousand, in the
         order of the mapping. A checkpoint; cancelled before it was sent, it never happens;
-        cancelled later, the step on its way happens once or not at all, and no step after it
-        (P34).
+        cancelled later, the step on its way happens once or not at all, and no step after
+        it.
 
         Raises:
             InvalidKeyError: Not a key; nothing was changed.

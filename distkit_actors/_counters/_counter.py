@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import trio
 
@@ -25,26 +25,11 @@ from ._conditional import ConditionalMixin
 from ._fleet import FleetMixin
 from ._handle import BoundCounter
 from ._hold import HoldMixin
+from ._options import OnConflict
 from ._watching import WatchMixin
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-
-OnConflict: TypeAlias = Literal["take_over", "refuse"]
-
-
-class CounterOptions(TypedDict, total=False):
-    """The options of `InstanceAwareCounter`, for `InstanceAwareCounter.open`."""
-
-    instance_id: str | None
-    dead_instance_threshold: float
-    heartbeat_interval: float | None
-    mailbox_size: int
-    on_exit: OnExit
-    inherit: bool
-    exit_grace: float
-    on_conflict: OnConflict
 
 
 class InstanceAwareCounter(
@@ -178,7 +163,18 @@ class InstanceAwareCounter(
 
     @classmethod
     def open(
-        cls, prefix: str, store: Store | str, **options: Unpack[CounterOptions]
+        cls,
+        prefix: str,
+        store: Store | str,
+        *,
+        instance_id: str | None = None,
+        dead_instance_threshold: float = 30.0,
+        heartbeat_interval: float | None = None,
+        mailbox_size: int = 10_000,
+        on_exit: OnExit = "leave",
+        inherit: bool = False,
+        exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
     ) -> AbstractAsyncContextManager[Self]:
         """Return a block that runs a new counter; it takes what the constructor takes.
 
@@ -190,7 +186,19 @@ class InstanceAwareCounter(
         its notes. Cancelled, the block is left within ``exit_grace`` seconds, and a stop that
         fails comes out instead of the cancellation. Raises what the constructor and `run` raise.
         """
-        return cls(prefix, store, **options)._running()
+        counter = cls(
+            prefix,
+            store,
+            instance_id=instance_id,
+            dead_instance_threshold=dead_instance_threshold,
+            heartbeat_interval=heartbeat_interval,
+            mailbox_size=mailbox_size,
+            on_exit=on_exit,
+            inherit=inherit,
+            exit_grace=exit_grace,
+            on_conflict=on_conflict,
+        )
+        return counter._running()
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[Self]:
@@ -260,14 +268,20 @@ class InstanceAwareCounter(
     async def __aenter__(self) -> Self:  # noqa: ASYNC910 - there is nothing to wait for
         """Return the counter, which `aclose` ends with the block; it must run already.
 
-        Not a checkpoint. Raises RuntimeError before the start: to run a counter for as long as
-        a block lasts is what `open` does.
+        Not a checkpoint, unless it raises. Nothing is started here: to run a counter for as long
+        as a block lasts is what `open` does.
+
+        Raises:
+            RuntimeError: It does not run yet, or is not registered yet.
+            CounterClosedError: It runs no longer.
+            InstanceConflictError: Another counter has taken over.
         """
-        if self._actor.life is Life.NEW:
+        if self._actor.life in (Life.NEW, Life.OPENING):
             raise RuntimeError(
-                f"this counter does not run: use `async with {type(self).__name__}.open(…)`, or "
-                "start its run in a nursery"
+                f"this counter does not run yet: use `async with {type(self).__name__}.open(…)`, "
+                "or `await nursery.start(counter.run)` before the block"
             )
+        await self._actor.wait_open()
         return self
 
     async def __aexit__(
@@ -400,8 +414,8 @@ class InstanceAwareCounter(
     async def clear_on_instance(self) -> None:
         """Remove this instance's slices of every key.
 
-        In steps of a thousand keys, with no other operation of this instance in between
-        (I10). A checkpoint; cancelled in the midst, it goes on to its end unheard. Raises
+        In steps of a thousand keys, with no other operation of this instance in between.
+        A checkpoint; cancelled in the midst, it goes on to its end unheard. Raises
         what `inc` raises.
 
         Raises:

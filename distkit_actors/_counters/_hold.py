@@ -46,8 +46,8 @@ class HoldMixin(CounterBase):
         Leaving is no checkpoint, never waits for the store and never fails: what is to be
         taken back goes with a later batch, through outages too. Once the counter has stopped
         there is nothing left to take back. If the key's epoch has moved since, by anybody's
-        `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back
-        (P36). `InstanceAwareCounter.set_on_instance` does not move it: leaving takes ``count``
+        `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back.
+        `InstanceAwareCounter.set_on_instance` does not move it: leaving takes ``count``
         from what that has set. A crash takes the addition away with the slice.
 
         Raises:

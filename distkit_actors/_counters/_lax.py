@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from typing import Self, Unpack, final
+from typing import Self, final
 
 import trio
 
@@ -19,18 +19,12 @@ from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry, Kind, Pre
 from .._protocol._values import CounterValue, checked_count, checked_name, fits
 from .._stores._contract import Store
 from ._batches import checked_counts, checked_names, values_after
-from ._counter import CounterOptions, InstanceAwareCounter, OnConflict
+from ._counter import InstanceAwareCounter
 from ._handle import BoundCounter
+from ._options import OnConflict
 
 #: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
 _PATIENCE = 10
-
-
-class LaxOptions(CounterOptions, total=False):
-    """The options of `LaxInstanceAwareCounter`, for `LaxInstanceAwareCounter.open`."""
-
-    flush_interval: float
-    allowed_lag: float
 
 
 @final
@@ -108,14 +102,41 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         self._buffer: WriteBuffer = buffer
 
     @classmethod
-    def open(  # pyright: ignore[reportIncompatibleMethodOverride] - it takes more
-        cls, prefix: str, store: Store | str, **options: Unpack[LaxOptions]
+    def open(
+        cls,
+        prefix: str,
+        store: Store | str,
+        *,
+        instance_id: str | None = None,
+        dead_instance_threshold: float = 30.0,
+        heartbeat_interval: float | None = None,
+        mailbox_size: int = 10_000,
+        on_exit: OnExit = "leave",
+        inherit: bool = False,
+        exit_grace: float = 5.0,
+        on_conflict: OnConflict = "take_over",
+        flush_interval: float = 0.02,
+        allowed_lag: float = 0.02,
     ) -> AbstractAsyncContextManager[Self]:
         """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
 
         Leaving it flushes.
         """
-        return cls(prefix, store, **options)._running()
+        counter = cls(
+            prefix,
+            store,
+            instance_id=instance_id,
+            dead_instance_threshold=dead_instance_threshold,
+            heartbeat_interval=heartbeat_interval,
+            mailbox_size=mailbox_size,
+            on_exit=on_exit,
+            inherit=inherit,
+            exit_grace=exit_grace,
+            on_conflict=on_conflict,
+            flush_interval=flush_interval,
+            allowed_lag=allowed_lag,
+        )
+        return counter._running()
 
     def bind(self, key: str) -> BoundLaxCounter:
         """Return a handle with every operation on ``key``, without the key.

@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import (
+    CounterClosedError,
+    InstanceAwareCounter,
+    InstanceConflictError,
     LaxInstanceAwareCounter,
     MemoryStore,
     RedisStore,
@@ -126,12 +130,81 @@ async def test_a_start_that_fails_enters_no_block(world: World, start: str) -> N
 # -------------------------------------------------------------------------- what is not a block
 
 
-async def test_a_counter_that_does_not_run_is_no_block() -> None:
+KINDS = pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+
+
+@KINDS
+async def test_a_counter_that_does_not_run_is_no_block(kind: type[InstanceAwareCounter]) -> None:
     """`async with Counter(…)` would give one that does nothing: it says what to write instead."""
-    for kind in (StrictInstanceAwareCounter, LaxInstanceAwareCounter):
-        with pytest.raises(RuntimeError, match=rf"{kind.__name__}\.open"):
-            async with kind("p", MemoryStore()):
+    with pytest.raises(RuntimeError, match=rf"{kind.__name__}\.open.* nursery\.start"):
+        async with kind("p", MemoryStore()):
+            raise AssertionError
+
+
+@KINDS
+async def test_a_counter_that_still_starts_is_no_block(kind: type[InstanceAwareCounter]) -> None:
+    """Begun with `start_soon` it may not be registered yet, so that no operation would work."""
+    store = FaultyStore(MemoryStore())
+    counter = kind("p", store)
+    async with trio.open_nursery() as nursery:
+        store.hold()
+        nursery.start_soon(counter.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert counter.statistics().state == "starting"
+        with pytest.raises(RuntimeError, match=r"nursery\.start\(counter\.run\)"):
+            async with counter:
                 raise AssertionError
+        nursery.cancel_scope.cancel()
+
+
+@KINDS
+async def test_a_counter_that_runs_is_closed_at_the_end_of_a_block(
+    kind: type[InstanceAwareCounter],
+) -> None:
+    store = MemoryStore()
+    async with kind.open("p", store) as other:
+        async with trio.open_nursery() as nursery:
+            counter = await nursery.start(kind("p", store).run)
+            async with counter as same:
+                assert same is counter
+                await counter.inc("k")
+            assert counter.statistics().state == "closed"
+        assert len(await other.instances()) == 1
+
+
+@KINDS
+async def test_a_counter_that_has_ended_is_no_block(kind: type[InstanceAwareCounter]) -> None:
+    async with kind.open("p", MemoryStore()) as counter:
+        pass
+    with pytest.raises(CounterClosedError, match="closed"):
+        async with counter:
+            raise AssertionError
+    with trio.CancelScope() as scope:  # who is cancelled with it hears of that alone
+        scope.cancel()
+        async with counter:
+            raise AssertionError
+    assert scope.cancelled_caught
+
+
+async def _superseded(
+    counter: InstanceAwareCounter, task_status: trio.TaskStatus[InstanceAwareCounter]
+) -> None:
+    with pytest.raises(InstanceConflictError):
+        await counter.run(task_status=task_status)
+
+
+@KINDS
+async def test_a_counter_that_was_superseded_is_no_block(kind: type[InstanceAwareCounter]) -> None:
+    store = MemoryStore()
+    counter = kind("p", store, instance_id="a")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_superseded, counter)
+        async with kind.open("p", store, instance_id="a"):
+            with pytest.raises(InstanceConflictError):
+                await counter.set("k", 1)
+            with pytest.raises(InstanceConflictError):
+                async with counter:
+                    raise AssertionError
 
 
 @pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
