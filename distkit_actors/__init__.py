@@ -2,6 +2,7 @@
 # tests/test_layers.py holds us to that.
 #
 #   _demo/, testing/                                people and tests
+#   abc                                             what others write stores with
 #   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_actor                             one nursery, and its tasks
@@ -19,6 +20,7 @@ Every process of a service owns a slice of each counter; the total is the sum ov
 live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
+from . import abc as abc
 from ._actor._batch_loop import OnExit as OnExit
 from ._actor._statistics import CounterState as CounterState
 from ._actor._statistics import CounterStatistics as CounterStatistics
@@ -53,12 +55,15 @@ from ._protocol._values import CounterValue as CounterValue
 from ._protocol._values import InstanceInfo as InstanceInfo
 from ._public import publish as _publish
 from ._stores._contract import Store as Store
+from ._stores._credential_provider import AsyncCredentialProvider as AsyncCredentialProvider
+from ._stores._credential_provider import CredentialProvider as CredentialProvider
 from ._stores._memory import MemoryStore as MemoryStore
 from ._stores._redis import RedisStore as RedisStore
 from ._stores._urls import open_store as open_store
 from ._version import __version__ as __version__
 
 __all__ = [
+    "AsyncCredentialProvider",
     "BoundCounter",
     "BoundLaxCounter",
     "Change",
@@ -68,6 +73,7 @@ __all__ = [
     "CounterState",
     "CounterStatistics",
     "CounterValue",
+    "CredentialProvider",
     "DistkitError",
     "Eq",
     "FleetLimiter",

@@ -56,7 +56,7 @@ class OutcomeUnknownError(StoreError):
     """Nobody can know whether the operation took effect, so it is not repeated.
 
     It did so once or not at all: read the value and decide. There are two causes. The store
-    lost its own record of an operation whose answer had not arrived (I6 in
+    lost its own record of an operation whose answer had not arrived ("Exactly once" in
     ``docs/guarantees.md``); or the counter was stopped, and ``exit_grace`` ran out, before
     the answer came.
     """

@@ -1,18 +1,44 @@
-"""The public names are deliberate, documented, and say where they are to be imported from."""
+"""The public names are deliberate, documented, complete, and say where to import them from."""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import collections.abc
+import contextlib
+import importlib.metadata
 import inspect
+import pickle
+import re
+import types
+import typing
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+import trio
 
 import distkit_actors
+import distkit_actors.abc
+import distkit_actors.testing
+from distkit_actors._protocol import _messages
 
 PACKAGE = distkit_actors.__name__
-CLASSES = [
-    name for name in distkit_actors.__all__ if inspect.isclass(getattr(distkit_actors, name, None))
-]
+MODULES = (distkit_actors, distkit_actors.abc, distkit_actors.testing)
+NAMES = [(module, name) for module in MODULES for name in module.__all__]
+CLASSES = [(module, name) for module, name in NAMES if inspect.isclass(getattr(module, name))]
+
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+each_name = pytest.mark.parametrize(
+    ("module", "name"), NAMES, ids=[f"{module.__name__}.{name}" for module, name in NAMES]
+)
+each_class = pytest.mark.parametrize(
+    ("module", "name"), CLASSES, ids=[f"{module.__name__}.{name}" for module, name in CLASSES]
+)
+
+#: Where else a name in a signature may come from.
+ELSEWHERE = (builtins, collections.abc, contextlib, trio, trio.abc, types, typing)
 
 
 def public_members(cls: type) -> Iterator[tuple[str, object]]:
@@ -27,36 +53,176 @@ def public_members(cls: type) -> Iterator[tuple[str, object]]:
                 yield name, getattr(cls, name)
 
 
-def test_all_is_sorted_and_without_repetition() -> None:
-    assert sorted(set(distkit_actors.__all__)) == list(distkit_actors.__all__)
+def home_of(value: type | types.FunctionType) -> ModuleType:
+    """The module that `value` says it is from: the first that exports it."""
+    return next(m for m in MODULES if value in [getattr(m, name) for name in m.__all__])
 
 
-def test_every_public_name_is_in_all() -> None:
+@each_module
+def test_all_is_without_repetition(module: ModuleType) -> None:
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@each_module
+def test_every_public_name_is_in_all(module: ModuleType) -> None:
     public = {
         name
-        for name, value in vars(distkit_actors).items()
+        for name, value in vars(module).items()
         if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
     }
-    assert public <= set(distkit_actors.__all__)
+    assert public <= set(module.__all__)
 
 
-@pytest.mark.parametrize("name", distkit_actors.__all__)
-def test_it_can_be_imported_and_says_from_where(name: str) -> None:
-    value = getattr(distkit_actors, name)
+@each_name
+def test_it_can_be_imported_and_says_from_where(module: ModuleType, name: str) -> None:
+    value = getattr(module, name)
     if inspect.isclass(value) or inspect.isfunction(value):
-        assert value.__module__ == PACKAGE
+        assert value.__module__ == home_of(value).__name__
         assert value.__qualname__ == name
+        assert pickle.loads(pickle.dumps(value)) is value
 
 
-@pytest.mark.parametrize("name", distkit_actors.__all__)
-def test_it_has_a_docstring(name: str) -> None:
-    value = getattr(distkit_actors, name)
+@each_name
+def test_it_has_a_docstring(module: ModuleType, name: str) -> None:
+    value = getattr(module, name)
     if inspect.isclass(value) or inspect.isfunction(value):
         # A class must have its own: an inherited one describes something else.
-        assert (value.__doc__ or "").strip()
+        doc = (value.__doc__ or "").strip()
+        assert doc
+        assert not doc.startswith(f"{name}(")  # the one that a dataclass or a tuple makes up
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_its_methods_have_docstrings(name: str) -> None:
-    members = public_members(getattr(distkit_actors, name))
+@each_class
+def test_its_methods_have_docstrings(module: ModuleType, name: str) -> None:
+    members = public_members(getattr(module, name))
     assert [member for member, value in members if not inspect.getdoc(value)] == []
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Every docstring of a public class or function, those of attributes included."""
+    names = {name for _, name in NAMES}
+    for path in sorted(Path(distkit_actors.__file__).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            name = getattr(node, "name", "")
+            if name in names or name.endswith("Mixin"):
+                members = [m for m in node.body if not getattr(m, "name", "_").startswith("_")]
+                for part in [node, *members]:
+                    for line in getattr(part, "body", ()):
+                        if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
+                            yield f"{path.name}, line {line.lineno}", str(line.value.value)
+
+
+def test_docstrings_need_no_other_text() -> None:
+    """Users do not know our rules and invariants by their numbers."""
+    found = list(docstrings())
+    assert len(found) > 250
+    assert [where for where, text in found if re.search(r"\b[PIHLA]\d+\b", text)] == []
+
+
+# ------------------------------------------------------------------------------- complete
+
+
+def public_functions(value: object) -> Iterator[types.FunctionType]:
+    """What somebody calls who holds `value`: itself, or its methods and properties."""
+    if isinstance(value, types.FunctionType):
+        yield value
+    if not inspect.isclass(value):
+        return
+    members = [("__init__", vars(value).get("__init__")), *public_members(value)]
+    for _, member in members:
+        function = member.fget if isinstance(member, property) else member
+        function = inspect.unwrap(getattr(function, "__func__", function))  # type: ignore[arg-type]
+        if isinstance(function, types.FunctionType):
+            yield function
+
+
+def classes_in(hint: object) -> Iterator[type]:
+    """Every class that an annotation mentions, however deep."""
+    if isinstance(hint, type):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from classes_in(part)
+    if isinstance(hint, list):  # the parameters of a callable
+        for part in hint:
+            yield from classes_in(part)
+
+
+def public_hints(value: object) -> dict[str, object]:
+    """The annotations of public attributes and parameters: {where: type}."""
+    hints: dict[str, object] = {}
+    if inspect.isclass(value):
+        hints |= typing.get_type_hints(value)
+    for function in public_functions(value):
+        # What a module imports for type checkers only is public, or it is not found.
+        found = typing.get_type_hints(function, localns={n: getattr(m, n) for m, n in NAMES})
+        hints |= {f"{function.__qualname__}({name})": hint for name, hint in found.items()}
+    return {name: hint for name, hint in hints.items() if name.rpartition("(")[2][0] != "_"}
+
+
+def exported() -> list[object]:
+    return [getattr(module, name) for module, name in NAMES]
+
+
+@each_name
+def test_whatever_it_mentions_is_public_too(module: ModuleType, name: str) -> None:
+    """Who subclasses, wraps or annotates it has to import nothing private."""
+    public = exported()
+    value = getattr(module, name)
+    hints = public_hints(value)
+    hints |= {f"alias {name}": value} if typing.get_args(value) else {}
+    private = [
+        f"{where}: {cls.__qualname__}"
+        for where, hint in hints.items()
+        for cls in classes_in(hint)
+        if cls.__module__.partition(".")[0] == PACKAGE and cls not in public
+    ]
+    bases = [base for base in getattr(value, "__bases__", ()) if is_private_part(base)]
+    assert private == []
+    assert bases == [] or module is distkit_actors  # mixins show their methods in the class
+
+
+def is_private_part(base: type) -> bool:
+    return base.__module__.partition(".")[0] == PACKAGE and base not in exported()
+
+
+@each_name
+def test_the_words_of_its_signatures_are_public_too(module: ModuleType, name: str) -> None:
+    """Names of aliases, too: they are what a hover shows."""
+    public = {name for _, name in NAMES}
+    words = {
+        (function.__qualname__, node.id)
+        for function in public_functions(getattr(module, name))
+        for parameter, annotation in function.__annotations__.items()
+        if not parameter.startswith("_") and isinstance(annotation, str)
+        for node in ast.walk(ast.parse(annotation))
+        if isinstance(node, ast.Name) and not inspect.ismodule(function.__globals__.get(node.id))
+    }
+    unknown = [
+        (where, word)
+        for where, word in words
+        if word not in public and not any(hasattr(other, word) for other in ELSEWHERE)
+    ]
+    assert unknown == []
+
+
+def test_every_word_of_the_protocol_is_public() -> None:
+    """Constants, too: a store has to keep them."""
+    words = {name for name in vars(_messages) if name.isidentifier() and name[0].isupper()}
+    foreign = {name for module in ELSEWHERE for name in vars(module)}
+    assert words - foreign <= set(distkit_actors.abc.__all__)
+
+
+# -------------------------------------------------------------------------------- version
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert distkit_actors.__version__ == importlib.metadata.version("distkit-actors")
+
+
+def test_the_version_is_written_down_once() -> None:
+    """The wheel's is read from the source, so neither can be without the other."""
+    root = Path(__file__).resolve().parent.parent
+    places = [root / "pyproject.toml", *sorted((root / PACKAGE).rglob("*.py"))]
+    version = repr(distkit_actors.__version__).strip("'")
+    found = [path.name for path in places if f'"{version}"' in path.read_text(encoding="utf-8")]
+    assert found == ["_version.py"]

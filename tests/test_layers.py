@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "_counters._watching",
     ),
     ("_counters._counter", "_counters._handle", "_counters._lax", "_counters._strict"),
-    ("_limiter",),
+    ("_limiter", "abc"),
     (INIT,),
     ("_demo", "testing"),
     ("__main__",),
@@ -69,9 +69,9 @@ KNOW_ONLY_THE_CONTRACT = frozenset({"_actor"})
 CONTRACT = "_stores._contract"
 
 # The two halves of the protocol: what they say to each other is in `_protocol`, and neither knows
-# the other. Only stores keep namespaces.
+# the other. Only stores keep namespaces; `abc` gives them to those of others.
 HALVES = frozenset({"_instance", "_namespace"})
-KEEP_NAMESPACES = frozenset({"_namespace", "_stores"})
+KEEP_NAMESPACES = frozenset({"_namespace", "_stores", "abc"})
 
 # Importing it patches asyncio for the whole process, so that is left until a loop is needed.
 LAZY_ONLY = frozenset({"trio_asyncio"})

@@ -61,8 +61,8 @@ class FleetLimiter:
     **What is promised.** At no time do more than ``total_tokens`` have a token, as long as the
     store keeps its data, nobody moves the epoch of the key, and no process that has tokens is
     silent for longer than its ``dead_instance_threshold``. One that is cut off for longer is
-    taken for dead, and its tokens are given to others; when it comes back its slice does too
-    (I4), and nobody new gets in until enough have been released. Work that must not go on
+    taken for dead, and its tokens are given to others; when it comes back its slice does
+    too, and nobody new gets in until enough have been released. Work that must not go on
     then should watch ``counter.statistics().last_heartbeat_age``.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their

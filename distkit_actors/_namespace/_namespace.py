@@ -58,7 +58,15 @@ class _Step(NamedTuple):
 
 
 class Namespace:
-    """Everything a store holds for one prefix."""
+    """Everything a store holds for one prefix, and what each request does to it.
+
+    The reference that every store is compared with, and what one may run: a store that keeps a
+    namespace for each prefix, and gives it one request at a time, has all that a store needs.
+    It does no I/O, reads no clock and takes bounded time for a request.
+
+    `execute` and `changed` are its interface. What else it has is the way it is made, and may
+    change.
+    """
 
     def __init__(self) -> None:
         self.registry = Registry()
@@ -67,7 +75,11 @@ class Namespace:
         self.watched = 0  # until when changes are announced (P37, notifications)
 
     def execute(self, request: Request, now: int) -> Reply:
-        """Run one request at store time ``now``: atomic, and at most once for each seq."""
+        """Run one request at store time ``now``: atomic, and at most once for each seq.
+
+        ``now`` is microseconds by any clock that moves, such as the system's. It may jump: a
+        jump neither kills the living nor keeps the dead.
+        """
         self.registry.expire(now)
         self.registry.watched, self.registry.changed = now < self.watched, set()
         match request:
@@ -89,7 +101,10 @@ class Namespace:
 
     @property
     def changed(self) -> frozenset[str] | None:
-        """The keys whose change in the last request is to be announced; None: any may have."""
+        """The keys that the last request has changed, if somebody watches; None: any may have.
+
+        A store that can push hands it on to those who have subscribed, see `Subscription`.
+        """
         changed = self.registry.changed
         return None if changed is None else frozenset(changed)
 

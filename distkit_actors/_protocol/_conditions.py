@@ -1,7 +1,5 @@
 """What an operation may ask of a value before it takes effect."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Final, final

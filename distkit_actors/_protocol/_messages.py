@@ -1,10 +1,8 @@
 """What an instance and a store say to each other (``docs/protocol.md``, section 3).
 
 All are immutable values. Times are microseconds of the store's clock, "stamps" are
-instants of the namespace's own, always increasing clock (P6, one clock).
+instants of the namespace's own, always increasing clock.
 """
-
-from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
@@ -42,17 +40,18 @@ class Kind(enum.Enum):
     CLEAR = "*"
     """Move the epoch of every key at once."""
     CLAIM = "^"
-    """Re-assert a slice with the stamp it was created at (P19, claims)."""
+    """Claim: re-assert a slice that the store may have lost, with the stamp it was created at."""
     FORGET = "-"
     """Count the instance that stands for the key among the dead, and take its slices away. In
     no batch that moves an epoch."""
 
 
 class Entry(NamedTuple):
-    """One operation, or several folded into one (P13, values before), of a batch."""
+    """One operation, or several folded into one, of a batch."""
 
     kind: Kind
     key: str
+    """Empty for CLEAR; the instance for FORGET."""
     value: int
     after: int | None = None
     """ADD and CLAIM: own slice afterwards if the store holds what the instance believes;
@@ -63,23 +62,23 @@ class Entry(NamedTuple):
     """CLAIM: when the slice was created. A slice that is there already becomes one with it, and
     as old as the older one."""
     condition: Condition | None = None
-    """ADD, PUT and MOVE: take effect only where this holds (P35, conditions)."""
+    """ADD, PUT and MOVE: take effect only where this holds."""
     of_own: bool = False
     """The condition is about the own slice, not about the cumulative."""
     guarded: bool = False
-    """ADD, PUT and CLAIM: takes back what was added before (P36), so not where the key's epoch has
+    """ADD, PUT and CLAIM: takes back what was added before, so not where the key's epoch has
     moved since, as far as the instance does not know: then the store answers `Rejection.MOVED`."""
 
 
 class Previous(NamedTuple):
-    """Values before the entry ran; the instance replays its operations on them (P13)."""
+    """Values before the entry ran; the instance replays its operations on them."""
 
     cumulative: int
     slice: int
 
 
 class ConditionFailed(NamedTuple):
-    """The condition does not hold for these values; nothing changed (P35, conditions)."""
+    """The condition does not hold for these values; nothing changed."""
 
     cumulative: int
     slice: int
@@ -89,17 +88,17 @@ class Rejection(enum.Enum):
     """Why an entry has no values."""
 
     REFUSED = "!"
-    """Would leave int64; nothing changed (P4, no partial effect)."""
+    """Would leave int64; nothing changed."""
     SPLIT = "/"
-    """Too close to the limit for a folded entry; nothing changed, send one by one (P13)."""
+    """Too close to the limit for a folded entry; nothing changed, send one by one."""
     MOVED = "~"
-    """A claim older than the key's epoch is void (P19, P21); so is what is guarded (P36)."""
+    """A claim older than the key's epoch is void; so is what is guarded."""
     UNDONE = "-"
     """Would have gone well, but another entry was refused, and they stand or fall together."""
     RETRY = "retry"
     """Never applied; the instance may send it again. Not on the wire."""
     UNKNOWN = "unknown"
-    """Nobody can know whether it was applied. Not on the wire (P20, doubtful batch)."""
+    """Nobody can know whether it was applied. Not on the wire."""
 
 
 Result: TypeAlias = Previous | ConditionFailed | Rejection
@@ -116,11 +115,11 @@ class Periods(NamedTuple):
     """The times an instance lives by, in microseconds."""
 
     threshold: int
-    """Silent for longer than this, it is dead (I3, death)."""
+    """Silent for longer than this, it is dead."""
     interval: int
-    """Between two of its heartbeats; tells a blackout from a pause (P24, blackout)."""
+    """Between two of its heartbeats; tells a blackout from a pause."""
     retention: int
-    """How long its record outlives it (P14, remembered answers)."""
+    """How long its record outlives it."""
 
 
 # --------------------------------------------------------------------------- requests
@@ -135,13 +134,16 @@ class Peek:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set (P25)."""
+    """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set."""
 
     instance: str
     nonce: str
+    """Drawn by the instance, so that a repeat is known from another one's request."""
     expected: int
     born: int
+    """When the namespace was made, as `Peeked` has told."""
     inherit: bool
+    """Continue the slices that are there; else they are a predecessor's, and go."""
     periods: Periods
     refuse: bool = False
     """Only if nobody who holds the id is alive: else nothing is changed."""
@@ -161,18 +163,20 @@ class Apply(NamedTuple):
 
     instance: str
     incarnation: int
+    """What `Opened` has given: the one with the highest number has the id."""
     seq: int
+    """Counts the batches of an incarnation; a repeat has the same, and gets the first answer."""
     known: int
-    """Journal stamp up to which the instance knows others' moves (P10, learning moves)."""
+    """Journal stamp up to which the instance knows others' moves."""
     periods: Periods
     entries: Sequence[Entry] = ()
     leave: bool = False
     budget: int = 0
-    """How many slices of the dead this step may take away (P23, reaper)."""
+    """How many slices of the dead this step may take away."""
     atomic: bool = False
-    """ADD and PUT entries are executed all, or none where one is refused (P34, all or none)."""
+    """ADD and PUT entries are executed all, or none where one is refused."""
     before: int | None = None
-    """The seq that must be the recorded one, as it was the last to be acknowledged (P39); None:
+    """The seq that must be the recorded one, as it was the last to be acknowledged; None:
     the number before ``seq``."""
 
     @property
@@ -183,7 +187,7 @@ class Apply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """One part of telling the store again what it should know of this instance (P17–P22)."""
+    """One part of telling the store again what it should know of this instance."""
 
     instance: str
     incarnation: int
@@ -191,7 +195,7 @@ class Resume:
     known: int
     periods: Periods
     born: int
-    """The namespace it answers to: a late copy means nothing to a successor (P17, resume)."""
+    """The namespace it answers to: a late copy means nothing to a successor."""
     first: bool
     """Forget what is left of this instance; later parts go on from there."""
     cleared: int = 0
@@ -229,7 +233,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Announce changes from now on, until ``lease`` microseconds from now (P37, notifications)."""
+    """Announce changes from now on, until ``lease`` microseconds from now."""
 
     instance: str
     lease: int
@@ -268,13 +272,16 @@ class Loaded:
 
     cursor: str
     slices: Sequence[tuple[str, int, int]]
+    """Key, value, stamp."""
 
 
 class Journal(NamedTuple):
-    """What happened to epochs: others' moves the instance may not know (P10, learning moves)."""
+    """What happened to epochs: others' moves the instance may not know."""
 
     cleared: int
+    """Stamp of the last clear; 0 if there was none."""
     floor: int
+    """Moves up to this stamp may have been forgotten, so claims that old are void."""
     latest: int
     """Stamp up to which the receiver knows everything once it has read this."""
     moves: Sequence[tuple[str, int]] = ()
@@ -285,20 +292,22 @@ class Applied(NamedTuple):
     """Executed, now or by an earlier copy: then there is no journal, and of a leave no results."""
 
     at: int
+    """The stamp of the step."""
     results: Sequence[Result]
+    """What became of the entries, or of the claims, in their order."""
     journal: Journal | None = None
     backlog: bool = False
-    """Ask again soon: bodies of the dead still wait, and this step made progress on them (P23),
-    or there are more moves to be told of (P10, learning moves)."""
+    """Ask again soon: slices of the dead are left, and this step took some away, or there are
+    more moves to be told of."""
     stuck: int = 0
-    """Slices of the dead that this step could not take away without leaving int64 (I12)."""
+    """Slices of the dead that this step could not take away without leaving int64."""
     again: bool = False
-    """Leftovers remain: this first part of a `Resume` only purged, send it again (P18)."""
+    """Leftovers remain: this first part of a `Resume` only purged, send it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class MustResume:
-    """Not executed: the store does not know the instance, or knows something else (P15, P39)."""
+    """Not executed: the store does not know the instance, or knows something else."""
 
     recorded: int | None
     """Last seq it has, None if no record at all."""

@@ -1,7 +1,5 @@
 """What a key, a count and a value of a counter may be."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Final, NamedTuple
 

@@ -1,10 +1,10 @@
 """What a store must do for a counter.
 
-A store executes requests (`distkit_actors._protocol._messages`) against the namespace of a
-prefix: each atomically, and an `Apply` or `Resume` at most once for each of its seqs.
-`distkit_actors._namespace._namespace.Namespace` says what each request does; a store either
-runs it or does the same by its own means. ``distkit_actors.testing`` has the conformance
-kit that both stores of this package pass.
+A store executes requests (`_protocol._messages`) against the namespace of a prefix: each
+atomically, and an `Apply` or `Resume` at most once for each of its seqs. `Namespace` says what
+each request does; a store either runs it or does the same by its own means. All of it is public
+as `distkit_actors.abc`; ``distkit_actors.testing`` has the conformance kit that both stores of
+this package pass, and ``docs/stores.md`` a store of somebody else's.
 """
 
 from __future__ import annotations

@@ -10,23 +10,12 @@ from redis.asyncio.connection import AbstractConnection
 from redis.credentials import CredentialProvider as _Base
 
 from .._errors import StoreUnavailableError
+from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 
 #: A password, or a user name and a password.
 _Words: TypeAlias = tuple[str] | tuple[str, str]
 
 _METHOD: Final = "get_credentials"
-
-
-class _Called(Protocol):
-    def get_credentials(self) -> _Words: ...
-
-
-class _Awaited(Protocol):
-    async def get_credentials_async(self) -> _Words: ...
-
-
-#: What redis-py calls so: an object of its own class, or any other with one of the two methods.
-CredentialProvider: TypeAlias = _Called | _Awaited
 
 
 class _Streaming(Protocol):
@@ -45,7 +34,7 @@ class Credentials:
     def __init__(
         self,
         make: Callable[[], AbstractConnection],
-        provider: CredentialProvider | None,
+        provider: CredentialProvider | AsyncCredentialProvider | None,
         *,
         in_asyncio: bool,
     ) -> None:
@@ -87,10 +76,10 @@ class Credentials:
         try:
             if _is_own(provider, _METHOD):
                 # In a thread, as it may wait. The other method is asyncio's, mostly.
-                ask = cast("_Called", provider).get_credentials
+                ask = cast("CredentialProvider", provider).get_credentials
                 words = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
             else:
-                words = await cast("_Awaited", provider).get_credentials_async()
+                words = await cast("AsyncCredentialProvider", provider).get_credentials_async()
             _check(words)
         except Exception as error:  # noqa: BLE001 - raised below
             failure = type(error).__name__
@@ -103,7 +92,7 @@ class Credentials:
         self.version += 1
 
 
-def _is_own(provider: CredentialProvider, method: str) -> bool:
+def _is_own(provider: CredentialProvider | AsyncCredentialProvider, method: str) -> bool:
     """Return whether a provider has a method that is not what it inherits from redis-py."""
     own = getattr(type(provider), method, None)
     return own is not None and own is not getattr(_Base, method)

@@ -15,7 +15,8 @@ from .._protocol._messages import Load, Loaded, Reply, Request
 from ._bridge import open_bridge
 from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, MakeConnection, pack
 from ._contract import Link, Store, StoreAwayError, StoreSilentError, Subscription
-from ._credentials import CredentialProvider, Credentials
+from ._credential_provider import AsyncCredentialProvider, CredentialProvider
+from ._credentials import Credentials
 from ._error_lines import NO_COMMAND
 from ._redis_subscription import RedisSubscription
 from ._redis_urls import read_url
@@ -55,12 +56,13 @@ class RedisStore(Store):
             redis-py do it, on an asyncio loop hidden behind trio-asyncio. Both promise
             the same; ``docs/performance.md`` compares them.
         credential_provider: says who we are each time a connection is made, instead of a user
-            name and a password in the URL: an object with redis-py's interface for it. Its
-            ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``,
-            that is awaited: by trio, or on the asyncio loop with ``transport="asyncio"``. It has
-            ``response_timeout`` seconds, like what else it takes to connect. If it is a streaming
-            provider, the store registers itself with ``on_next``, and whenever that brings new
-            credentials a connection is made anew before the next request.
+            name and a password in the URL: a `CredentialProvider`, as redis-py's are. Its
+            ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``
+            (`AsyncCredentialProvider`), that is awaited: by trio, or on the asyncio loop with
+            ``transport="asyncio"``. It has ``response_timeout`` seconds, like what else it
+            takes to connect. If it is a streaming provider, the store registers itself with
+            ``on_next``, and whenever that brings new credentials a connection is made anew
+            before the next request.
 
     Raises:
         ValueError: the URL is none of these, or has a user name or a password though there is a
@@ -72,8 +74,8 @@ class RedisStore(Store):
         url: str,
         *,
         response_timeout: float = 2.0,
-        transport: Transport = "trio",
-        credential_provider: CredentialProvider | None = None,
+        transport: Literal["asyncio", "trio"] = "trio",
+        credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
     ) -> None:
         if transport not in _TRANSPORTS:
             raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")

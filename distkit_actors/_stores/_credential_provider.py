@@ -1,0 +1,27 @@
+"""What a store asks who we are, in the form that redis-py knows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class CredentialProvider(Protocol):
+    """Says who we are to a server; redis-py's own providers do, and so does any other object.
+
+    `RedisStore` calls it in a thread, each time a connection is made.
+    """
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return a password, or a user name and a password. May block."""
+        ...
+
+
+class AsyncCredentialProvider(Protocol):
+    """Says who we are to a server, as `CredentialProvider` does, but is awaited.
+
+    By trio, or on the asyncio loop of a `RedisStore` with ``transport="asyncio"``.
+    """
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return a password, or a user name and a password."""
+        ...
