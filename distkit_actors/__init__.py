@@ -6,7 +6,7 @@
 #   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_actor                             one nursery, and its tasks
-#                _batch_loop, _request_loop         what to send, and until it is answered
+#                _batch_loop, _agenda, _requester   decide, send, receive, hand out
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what
 #   _stores/    (_memory, _redis, …)                where namespaces live

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor._outcomes",),
     ("_actor._exclusive", "_actor._flush_waiters"),
     ("_actor._dispatch", "_actor._watches"),
-    ("_actor._request_loop",),
+    ("_actor._agenda", "_actor._requester"),
     ("_actor._batch_loop",),
     ("_actor._actor",),
     ("_counters", "_counters._base", "_counters._options"),

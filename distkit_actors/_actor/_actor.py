@@ -103,10 +103,8 @@ class Actor:
         self.add = self._mailbox.add  # one frame less for each operation
         self._dispatch = Dispatch(session, self._mailbox, self.buffer)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
-        self._loop = BatchLoop(
-            prefix, session, self._dispatch, liveness, superseded=self._on_superseded
-        )
-        self._requests = self._loop.requests
+        self._loop = BatchLoop(prefix, session, self._dispatch, liveness)
+        self._requester = self._loop.requester
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
         self._closed = trio.Event()
@@ -138,9 +136,9 @@ class Actor:
         ``known`` is not waited for longer than they have taken lately; what is not, until the
         store is known to be away.
         """
-        requests = self._requests
-        trip = min(requests.overdue, requests.trip) if known else requests.overdue
-        return requests.availability.waiting(least, steps * _TRIPS * trip)
+        requester = self._requester
+        trip = min(requester.overdue, requester.trip) if known else requester.overdue
+        return self._loop.availability.waiting(least, steps * _TRIPS * trip)
 
     def _on_operation(self) -> None:
         self._loop.send_now_or_wake()
@@ -170,8 +168,8 @@ class Actor:
         return (
             self.life is Life.RUNNING
             and self._session.phase is Phase.LIVE
-            and self._requests.heard_at is not None
-            and trio.current_time() - self._requests.heard_at
+            and self._requester.heard_at is not None
+            and trio.current_time() - self._requester.heard_at
             < _LEASE_SHARE * self._liveness.threshold
         )
 
@@ -260,8 +258,8 @@ class Actor:
 
     def statistics(self) -> CounterStatistics:
         """Return how things stand. Any thread may ask, so what may change is read once."""
-        requests = self._requests
-        sent_at, heard_at = requests.sent_at, requests.heard_at
+        requester = self._requester
+        sent_at, heard_at = requester.sent_at, requester.heard_at
         now = 0.0 if sent_at is None and heard_at is None else self.now()
         refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
@@ -269,15 +267,15 @@ class Actor:
             mailbox_length=self._mailbox.length,
             mailbox_peak=self._mailbox.peak,
             operations_done=self._dispatch.operations_done,
-            batches_done=requests.batches,
+            batches_done=requester.batches,
             in_flight_age=None if sent_at is None else now - sent_at,
             pending_keys=self.buffer.pending if self.buffer else 0,
             refused_keys=self._refused_keys + refused,
             withheld_slices=len(self._session.withheld),
             stuck_slices=self._session.stuck,
-            connected=requests.connected,
-            reconnects=max(0, requests.connections - 1),
-            warnings=requests.availability.warnings,
+            connected=requester.connected,
+            reconnects=max(0, requester.connections - 1),
+            warnings=self._loop.availability.warnings,
             last_heartbeat_age=None if heard_at is None else now - heard_at,
         )
 
@@ -305,7 +303,7 @@ class Actor:
         self._begin()
         try:
             async with self._store.link(self._prefix) as link:
-                await self._requests.register(link)
+                await self._loop.start(link)
                 self._check_registered()
                 self.life = Life.RUNNING
                 self.open = True
@@ -365,7 +363,7 @@ class Actor:
         self.life = Life.CLOSED
         self.thread = None
         _running.discard(self)
-        self.open = self._loop.accepts_releases = self._requests.connected = False
+        self.open = self._loop.accepts_releases = self._requester.connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
             "the counter was stopped before the store had answered"
@@ -412,8 +410,8 @@ class Actor:
         while True:
             now = trio.current_time()
             if now - looked >= _LOOKS:
-                self._requests.look_due, looked = True, now
-            due = (now if self._requests.heard_at is None else self._requests.heard_at) + period
+                self._loop.look_due, looked = True, now
+            due = (now if self._requester.heard_at is None else self._requester.heard_at) + period
             if due <= now + period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = now + period
@@ -433,18 +431,18 @@ class Actor:
 
     async def _carry(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
-            await self._loop.run(link, self._on_exit)
+            if await self._loop.run(link, self._on_exit):
+                self._end_superseded()
         nursery.cancel()
 
-    def _on_superseded(self) -> None:
-        """Somebody newer has the id: nothing more is sent, all hear of it, all ends (I11)."""
+    def _end_superseded(self) -> None:
+        """Somebody newer has the id: nothing more is sent, and all hear of it (I11)."""
         self._supersede()
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)
         self.watches.close(self._conflict())
         if self.buffer is not None:
             self.buffer.close()
-        self._loop.stop()
 
     def _supersede(self) -> None:
         self._superseded, self.open = True, False
@@ -455,7 +453,7 @@ class Actor:
         self.life, self.open, self.thread = Life.CLOSED, False, None
         self._forked = True
         self._session.abandon()
-        self._loop.stopping, self._loop.accepts_releases = True, False
+        self._loop.part()
         if self.buffer is not None:
             self.buffer.close()
 

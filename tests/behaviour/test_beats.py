@@ -37,7 +37,7 @@ async def test_i3_one_who_only_asks_questions_lives(world: World) -> None:
 async def test_i3_a_question_does_not_take_the_place_of_a_beat(world: World) -> None:
     """Where both are due at the same moment."""
     a = await world.strict()
-    a._actor._loop._beat_due = True
+    a._actor._loop._agenda.beat_due = True
     before = len(world.requests(a))
     await ask_a_question(a)
     await world.intervals(0.1)

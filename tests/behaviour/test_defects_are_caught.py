@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from distkit_actors import DistkitError, LaxInstanceAwareCounter, StoreError
-from distkit_actors._actor import _batch_loop
-from distkit_actors._actor._batch_loop import BatchLoop
+from distkit_actors._actor import _agenda
+from distkit_actors._actor._agenda import Agenda
 from distkit_actors._instance._buffered_key import BufferedKey
 from distkit_actors._instance._session import Session
 from distkit_actors._namespace import _observed_time, _reaper
@@ -131,15 +131,15 @@ def reads_dip(patch: Patch) -> None:
 
 def no_last_flush(patch: Patch) -> None:
     """H8: a counter that stops sends nothing more."""
-    has_work = BatchLoop._has_work
-    patch.setattr(BatchLoop, "_has_work", lambda task: not task.stopping and has_work(task))
+    has_work = Agenda.has_work
+    patch.setattr(Agenda, "has_work", lambda agenda: not agenda.stopping and has_work(agenda))
 
 
 def reaping_without_bounds(patch: Patch) -> None:
     """H9: one step takes all of the dead away."""
-    patch.setattr(_batch_loop, "_REAPING_BUDGET", 10**9)
-    patch.setattr(_batch_loop, "_REAPING_BUDGET_OF_A_CROWD", 10**9)
-    patch.setattr(_batch_loop, "_IDLE_REAPING_BUDGET", 10**9)
+    patch.setattr(_agenda, "_REAPING_BUDGET", 10**9)
+    patch.setattr(_agenda, "_REAPING_BUDGET_OF_A_CROWD", 10**9)
+    patch.setattr(_agenda, "_IDLE_REAPING_BUDGET", 10**9)
 
 
 def reaped_instances_just_go_on(patch: Patch) -> None:

@@ -1,0 +1,131 @@
+"""What the next round trip is for: operations, lax counts, a sign of life, slices of the dead."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._instance._pacing import Pacing
+from .._instance._session import Phase, Session
+from ._availability import Availability
+from ._dispatch import Dispatch
+
+#: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23) …
+_REAPING_BUDGET: Final = 12
+#: … and one more for each so many operations that wait, which take their time in any case …
+_OPERATIONS_PER_SLICE: Final = 8
+#: … up to so many in all.
+_REAPING_BUDGET_OF_A_CROWD: Final = 128
+#: The same for a batch that nobody waits for.
+_IDLE_REAPING_BUDGET: Final = 48
+# Looked up once, as elsewhere: see `_session`.
+_FENCED: Final = Phase.FENCED
+
+
+class Agenda:
+    """What is due, and the batch or query that is made up of it. It waits for nothing."""
+
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Dispatch,
+        availability: Availability,
+        pacing: Pacing,
+        period: float,
+    ) -> None:
+        self.stopping = False  # what waits is still sent, then the instance leaves
+        self.beat_due = False
+        self.backlog = False  # the dead have slices, and taking them away makes progress
+        self._session = session
+        self._dispatch = dispatch
+        self._availability = availability
+        self._pacing = pacing
+        self._period = period
+        self._flush_quota = 0  # keys that the flush that is due has still to send
+        self._alone = False  # the last round trip was for one exclusive operation or query alone
+        self._retried_at = float("-inf")  # when withheld slices were tried last
+        self._deferred_at = float("-inf")  # when postponed releases were, if no beat did it
+
+    def has_work(self) -> bool:
+        """Tell whether there is something to send now."""
+        if self._session.phase is _FENCED:
+            return False
+        if self._availability.refusal is not None:
+            # What the store refuses is tried again with the next beat, or on demand.
+            return not self.stopping and (self.beat_due or self._dispatch.mailbox.length > 0)
+        return bool(
+            self.beat_due
+            or self._dispatch.waiting
+            or self._flush_quota > 0
+            or not self._session.idle
+            or (self.stopping and self._dispatch.pending)
+        )
+
+    def flush(self, *, urgent: bool) -> None:
+        """Have the lax counts sent that are pending; ``urgent``: also to a store that refuses."""
+        self._flush_quota = self._dispatch.pending
+        if urgent and self._availability.refusal is not None:
+            self.beat_due = True
+
+    def refused(self) -> None:
+        """Try again with the next beat: one that came due meanwhile stands behind what is kept."""
+        self._flush_quota, self.backlog, self.beat_due = 0, False, False
+
+    def recovered(self) -> None:
+        """Make up for what a refusal called off: whoever is busy has no beat to do it."""
+        self._dispatch.retry_deferred()
+        self._flush_quota = self._dispatch.pending
+
+    # ------------------------------------------------------------------- batches
+
+    def make_up(self, now: float) -> None:
+        """Make up a batch, or a query, if there is none yet (P41, turns)."""
+        dispatch = self._dispatch
+        if not self._session.idle:
+            return  # it has been interrupted, and goes on
+        dispatch.put_off()
+        # What travels alone takes turns with what is shared, so that neither waits for long.
+        shared = self._alone and (self.beat_due or self._flush_quota > 0 or dispatch.shared_waits)
+        if not shared and dispatch.ask():
+            self._alone = True
+        elif self._session.withheld and self._retry_due(now):
+            # By itself: whether it is accepted decides what later entries find.
+            self._session.begin(self._session.retries())
+        else:
+            self._begin(now, shared=shared)
+
+    def _begin(self, now: float, *, shared: bool) -> None:
+        """Make up a batch of what waits, which is the beat that is due."""
+        dispatch = self._dispatch
+        pending, crowd = dispatch.pending, dispatch.mailbox.length
+        beat = self.beat_due
+        if beat or self.stopping:
+            self._flush_quota = pending
+        if beat or self.stopping or self._deferred_due(now):
+            dispatch.retry_deferred()
+        entries = dispatch.collect(now, flush=self._flush_quota > 0, shared=shared)
+        self._alone = dispatch.alone
+        if dispatch.buffer is not None:
+            self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)
+        if entries is None:
+            return  # it became a query, which is no sign of life
+        self.beat_due = False
+        budget = _IDLE_REAPING_BUDGET
+        if entries:
+            budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
+            budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
+        budget = max(1, self._pacing.share(budget))  # a slow store reaps less, too
+        self._session.begin(entries, budget=budget, atomic=dispatch.atomic)
+
+    def _deferred_due(self, now: float) -> bool:
+        """Whether to try again though no beat is due, as one who is busy needs none."""
+        due = now - self._deferred_at >= self._period
+        if due:
+            self._deferred_at = now
+        return due
+
+    def _retry_due(self, now: float) -> bool:
+        """Whether what did not fit may be tried again: once in a period, however busy we are."""
+        due = now - self._retried_at >= self._period
+        if due:
+            self._retried_at = now
+        return due

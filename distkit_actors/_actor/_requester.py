@@ -1,0 +1,206 @@
+"""One request to the store, and what came of it: an answer, nothing, or a refusal.
+
+Here is what goes on *between* actor and store: connections that are made again, and how long
+an answer may take. The batch loop decides what is asked, and what an answer means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, TypeAlias
+
+import trio
+
+from .._errors import StoreError, StoreUnavailableError
+from .._instance._pacing import Pacing
+from .._protocol._messages import Applied, Reply, Request
+from .._stores._contract import Link, StoreAwayError, StoreSilentError
+from ._availability import Availability
+
+_NEVER: Final = float("inf")
+#: How long an answer may take at the most, in times of the link's patience.
+_LENIENCE: Final = 1.25
+#: How often a start asks before it gives up, each time with twice the patience.
+_STARTS: Final = 3
+
+
+class Lost(NamedTuple):
+    """There is no answer; the same request is sent again after a pause."""
+
+    in_doubt: bool  # it may have been executed
+
+
+class Refused(NamedTuple):
+    """The store refuses the request, or the connection; nothing was executed."""
+
+    error: StoreError
+
+
+#: What came of a request.
+Outcome: TypeAlias = Reply | Lost | Refused
+
+
+class Requester:
+    """Asks the store for one counter, and notes how it answers."""
+
+    def __init__(self, availability: Availability, pacing: Pacing) -> None:
+        self.sent_at: float | None = None  # when what has no answer yet was asked first
+        self.heard_at: float | None = None  # when what was the last sign of life was asked
+        self.answered_at = 0.0  # when the last answer came
+        self.trip = 0.0  # seconds that the last answer took
+        self.overdue = 0.0  # seconds after which an answer is known to be late; 0: nobody knows
+        self.connected = False
+        self.connections = 0
+        self.batches = 0
+        self._availability = availability
+        self._pacing = pacing
+        self._patience = trio.CancelScope()  # ends when an answer is overdue
+        self._start_patience = _NEVER  # that a start needs for an answer
+
+    # --------------------------------------------------------------------- start
+
+    async def start(self, link: Link) -> None:
+        """Connect for the first time; any trouble fails the start, but a store that is slow."""
+        await self._connect_to_start(link)
+        self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
+        self.connections = 1
+        self.connected = True
+        self._start_patience = link.patience
+
+    async def ask_to_start(self, link: Link, request: Request) -> Reply:
+        """Ask once more, with more patience, while a store that can be reached does not answer."""
+        for _ in range(_STARTS):  # noqa: ASYNC913 - asking is one
+            with trio.move_on_after(self._start_patience):
+                return await link.exchange_untimed(request)
+            self._pacing.unanswered()
+            self._start_patience *= 2
+            await self._connect_to_start(link)
+        raise StoreUnavailableError(
+            "the store was reached, but did not answer, not even within "
+            f"{self._start_patience / 2:g} seconds"
+        )
+
+    async def _connect_to_start(self, link: Link) -> None:  # noqa: ASYNC910 - internal: connecting is one
+        for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
+            try:
+                await link.connect()  # which gets more patient by itself
+            except StoreSilentError:
+                if tries == _STARTS:
+                    raise
+            else:
+                break
+
+    # ------------------------------------------------------------------ patience
+
+    async def while_answered(self, work: Callable[[Link], Awaitable[None]], link: Link) -> bool:
+        """Do ``work`` with the store as long as it answers in time; False if it has not.
+
+        Deadlines cost more than a batch, so one serves all that is asked within a while: without
+        that, a lone operation takes a tenth longer.
+        """
+        with trio.CancelScope() as self._patience:
+            await work(link)
+        if self._patience.cancelled_caught and self.sent_at is not None:
+            self.connected = False
+            waited = trio.current_time() - self.sent_at
+            self._pacing.unanswered()
+            self._availability.away(
+                StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")
+            )
+            await self._availability.pause()
+        return not self._patience.cancelled_caught
+
+    async def check_patience(self, now: float) -> None:  # noqa: ASYNC910 - internal: asking is the checkpoint
+        """Ask nothing if patience is over already: the block around it ends here."""
+        if now >= self._patience.deadline:
+            await trio.sleep_forever()
+
+    def _plan_patience(self, link: Link, now: float) -> None:
+        """See to it that what is asked now is given up when the link's patience is over."""
+        patience = self._pacing.patience(link.patience)
+        deadline, least = self._patience.deadline, now + patience
+        if least < _NEVER and not least <= deadline < _NEVER:
+            self._patience.deadline = now + _LENIENCE * patience
+
+    # -------------------------------------------------------------------- asking
+
+    async def ask(self, link: Link, request: Request, now: float) -> Outcome:
+        """Send ``request``, and return what came of it.
+
+        When cancelled, nobody knows whether it was executed.
+        """
+        self._plan_patience(link, now)
+        if self.sent_at is None:
+            self.sent_at = now
+        try:
+            reply = await link.exchange_untimed(request)
+        except StoreAwayError as error:
+            self._availability.away(error)
+            self.connected = self.connected and link.connected
+            return Lost(in_doubt=False)  # noqa: ASYNC910 - asking was one
+        except StoreUnavailableError as error:
+            self._availability.lost(error)
+            self.connected = False
+            return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one
+        except StoreError as error:
+            self._availability.refused(error)
+            self.connected = self.connected and link.connected
+            return Refused(error)  # noqa: ASYNC910 - asking was one
+        sent_at, self.sent_at = self.sent_at, None
+        self.answered_at = trio.current_time()
+        self.trip = self.answered_at - sent_at
+        self._pacing.answered(self.trip)
+        if isinstance(reply, Applied):
+            # A repeat may have been answered from the record (P16), and is then no sign of life
+            # itself. Other answers tell of none.
+            self.heard_at = sent_at
+        self.batches += 1
+        if not self.connected:
+            self.connected = True
+            self.connections += 1
+        return reply
+
+    async def inspect(self, link: Link) -> Lost | None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Look at how the store is set up, between two requests."""
+        if not link.connected:
+            return None  # noqa: ASYNC910 - asking was one
+        self._patience.deadline = _NEVER
+        try:
+            warnings = await link.inspect()
+        except StoreAwayError:
+            pass  # it does not tell us now
+        except StoreUnavailableError as error:
+            self._availability.lost(error)
+            self.connected = False
+            return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one
+        except StoreError:
+            pass  # it does not tell us
+        else:
+            self._availability.found(warnings)
+        return None  # noqa: ASYNC910 - asking was one
+
+    async def connect(self, link: Link) -> Refused | None:
+        """Make sure that there is a connection, however long it takes."""
+        self._patience.deadline = _NEVER
+        longest = self._pacing.longest_patience(link.patience)
+        while True:  # noqa: ASYNC913 - connecting is one
+            try:
+                with trio.move_on_after(longest) as waiting:
+                    await link.connect()
+                if waiting.cancelled_caught:
+                    raise StoreUnavailableError(f"no answer from the store for {longest:g} seconds")  # noqa: TRY301 - as the link does
+            except StoreUnavailableError as error:
+                self.connected = False
+                self._availability.away(error)
+                await self.pause()
+            except StoreError as error:
+                self.connected = False
+                self._availability.refused(error)
+                return Refused(error)  # noqa: ASYNC910 - internal: callers make the checkpoint
+            else:
+                return None
+
+    async def pause(self) -> None:
+        """Wait before the next try."""
+        self._patience.deadline = _NEVER
+        await self._availability.pause()
