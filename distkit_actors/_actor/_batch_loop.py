@@ -113,8 +113,17 @@ class BatchLoop:
     async def start(self, link: Link) -> None:
         """Take the id; any trouble fails the start, but a store that is merely slow."""
         await self.requester.start(link)
-        while (request := self._session.request()) is not None:
-            self._session.receive(await self.requester.ask_to_start(link, request))
+        session = self._session
+        while (request := session.request()) is not None:
+            try:
+                outcome = await self.requester.ask_to_start(link, request)
+            except BaseException:
+                session.lost()
+                raise
+            if isinstance(outcome, Lost):
+                session.lost()
+            else:
+                session.receive(outcome)
         self.requester.heard_at = trio.current_time()
 
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint

@@ -56,6 +56,7 @@ class Requester:
         self._pacing = pacing
         self._patience = trio.CancelScope()  # ends when an answer is overdue
         self._start_patience = _NEVER  # that a start needs for an answer
+        self._start_tries = 0  # how often a request of the start had no answer
 
     # --------------------------------------------------------------------- start
 
@@ -65,20 +66,27 @@ class Requester:
         self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
         self.connections = 1
         self.connected = True
-        self._start_patience = link.patience
+        self._start_patience, self._start_tries = link.patience, 0
 
-    async def ask_to_start(self, link: Link, request: Request) -> Reply:
-        """Ask once more, with more patience, while a store that can be reached does not answer."""
-        for _ in range(_STARTS):  # noqa: ASYNC913 - asking is one
-            with trio.move_on_after(self._start_patience):
-                return await link.exchange_untimed(request)
-            self._pacing.unanswered()
-            self._start_patience *= 2
-            await self._connect_to_start(link)
-        raise StoreUnavailableError(
-            "the store was reached, but did not answer, not even within "
-            f"{self._start_patience / 2:g} seconds"
-        )
+    async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
+        """Ask once; a store that is reached and does not answer has more time the next try.
+
+        Raises `StoreUnavailableError` if the store can not be reached, or was asked often enough.
+        """
+        with trio.move_on_after(self._start_patience):
+            reply = await link.exchange_untimed(request)
+            self._start_tries = 0
+            return reply
+        self._start_tries += 1
+        if self._start_tries == _STARTS:
+            raise StoreUnavailableError(
+                "the store was reached, but did not answer, not even within "
+                f"{self._start_patience:g} seconds"
+            )
+        self._pacing.unanswered()
+        self._start_patience *= 2
+        await self._connect_to_start(link)
+        return Lost(in_doubt=True)
 
     async def _connect_to_start(self, link: Link) -> None:  # noqa: ASYNC910 - internal: connecting is one
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one

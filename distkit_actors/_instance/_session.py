@@ -165,7 +165,7 @@ class Session:
                     self.refuse,
                 )
             case Phase.LOAD:
-                return Load(self.instance, self.incarnation, self._cursor)
+                return Load(self.instance, self.incarnation, self.used, self._cursor)
             case Phase.RESUME:
                 return self._resume_part()
             case _:
@@ -189,6 +189,15 @@ class Session:
         """Note that the request may have been executed, and that no answer will come."""
         if self._batch:
             self._batch.doubt = True
+        elif self.phase is Phase.LOAD:
+            # The store may not be as it was: what has been loaded may be more than it has, or less.
+            self._load()
+
+    def _load(self) -> None:
+        """Begin to load, under a number of its own (P25, opening)."""
+        self.slices.clear()
+        self._cursor = ""
+        self.used += 1
 
     @property
     def in_doubt(self) -> bool:
@@ -285,11 +294,15 @@ class Session:
         self.known = reply.known
         if event is Event.LEFTOVERS:
             self._restart()
+        elif event is Event.INHERITED:
+            self._load()
 
     def _loaded(self, reply: Loaded) -> None:
         self.phase = after(self.phase, Event.PAGE if reply.cursor else Event.LAST_PAGE)
         self.slices.update((k, Slice(v, stamp)) for k, v, stamp in reply.slices)
         self._cursor = reply.cursor
+        if not reply.cursor:
+            self.seq = self.used
 
     def _conflict(self) -> Update:
         self.phase = after(self.phase, Event.CONFLICT)

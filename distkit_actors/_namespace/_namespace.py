@@ -163,7 +163,10 @@ class Namespace:
             for key, piece in islice(record.slices.items(), start, end)
             if piece.stamp >= self.registry.epochs.of(key)
         ]
-        return Loaded(str(end) if end < len(record.slices) else "", page)
+        if end < len(record.slices):
+            return Loaded(str(end), page)
+        record.seq = max(record.seq, request.seq)
+        return Loaded("", page)
 
     # ------------------------------------------------------------------ the step
 

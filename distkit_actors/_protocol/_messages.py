@@ -151,10 +151,14 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Give a page of the slices that count, for an instance that inherits them."""
+    """Give a page of the slices that count, for an instance that inherits them.
+
+    The last page is recorded under ``seq``: it makes void what was loaded before (P25, opening).
+    """
 
     instance: str
     incarnation: int
+    seq: int
     cursor: str
 
 

@@ -203,7 +203,7 @@ class _RedisLink(Link):
     async def exchange_untimed(self, request: Request) -> Reply:
         if isinstance(request, Load) and not self._loading:
             # Another server, after a failover, would read the cursor differently.
-            request = Load(request.instance, request.incarnation, "")
+            request = Load(request.instance, request.incarnation, request.seq, "")
         begun, self._begun = self._begun, None
         command = begun or self._command(request)
         try:

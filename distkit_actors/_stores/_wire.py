@@ -92,7 +92,11 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 _FLAG[request.refuse],
             ]
         case Load():
-            return "load", [b"%d" % request.incarnation, request.cursor.encode()]
+            return "load", [
+                b"%d" % request.incarnation,
+                b"%d" % request.seq,
+                request.cursor.encode(),
+            ]
         case Resume():
             words = [
                 *_session(request),

@@ -250,7 +250,12 @@ async def newcomers_take_over(store: Store) -> None:
                 first=True,
                 claims=(claim("k", 10, other.session.known),),
             )
-            for late in (request, revival, Load(old.name, old.session.incarnation, ""), opened_old):
+            for late in (
+                request,
+                revival,
+                Load(old.name, old.session.incarnation, 1, ""),
+                opened_old,
+            ):
                 reply = expect(Conflict, await old.send(late), f"{late} of the older one")
                 same(reply.incarnation, incarnation, "the incarnation that holds the id")
             same(await other.total("k"), 3, "after requests of the older one")

@@ -455,6 +455,11 @@ class LoadsWhatIsVoid(Namespace):
         return reply
 
 
+class RecordsNoLoad(Namespace):
+    def _load(self, request: Load, now: int) -> Any:
+        return super()._load(replace(request, seq=0), now)
+
+
 class LoadsOnePage(Namespace):
     def _load(self, request: Load, now: int) -> Any:
         reply = super()._load(request, now)
@@ -638,7 +643,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             *(Executes500, RunsEntriesBackwards, KeepsStaleSlices, DeletesNothingWithoutEpoch),
             *(KeepsSlicesUntilItIsTold, TellsNotOfTheKeysOfTheBatch, SaysThatItHasToldAll),
             *(TellsNoMoves, FencesNobody, OpensWithoutLooking, OpensAgain, AlwaysInherits),
-            *(NeverInherits, LoadsWhatIsVoid, LoadsOnePage, TakesVoidClaims),
+            *(NeverInherits, LoadsWhatIsVoid, RecordsNoLoad, LoadsOnePage, TakesVoidClaims),
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
             *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
             ReapsHalf,

@@ -164,8 +164,8 @@ def told(moves: Sequence[tuple[str, int]]) -> Applied:
         (APPLY, Opened(1, 1, inherited=False, leftovers=False), "Apply was answered by Opened"),
         (Peek("i"), Peeked(-1, 0), "-1 as incarnation"),
         (Peek("i"), Peeked(1, 0, 1), "1 as alive"),  # type: ignore[arg-type]
-        (Load("i", 1, ""), Loaded("", [("k", 2**63, 1)]), "as a slice of 'k'"),
-        (Load("i", 1, ""), MustResume(None, 1.5), "1.5 as born"),  # type: ignore[arg-type]
+        (Load("i", 1, 1, ""), Loaded("", [("k", 2**63, 1)]), "as a slice of 'k'"),
+        (Load("i", 1, 1, ""), MustResume(None, 1.5), "1.5 as born"),  # type: ignore[arg-type]
         (APPLY, Conflict(True), "True as incarnation"),
         (APPLY, told([("k", 1)] * 1002), "1002 moves at once, of 1001 at most"),
         (APPLY, told([("k", 1.0)]), "1.0 as the epoch"),  # type: ignore[list-item]
@@ -207,7 +207,7 @@ def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint:
         (APPLY, Stale()),
         (CLAIM, Applied(1, [Rejection.MOVED])),
         (CLAIM, Applied(1, [], again=True)),
-        (Load("i", 1, ""), Loaded("", [("k", -(2**63), 1)])),
+        (Load("i", 1, 1, ""), Loaded("", [("k", -(2**63), 1)])),
         (CONDITIONAL, Applied(1, [ConditionFailed(5, 0), Rejection.REFUSED])),
         (CONDITIONAL, Applied(1, [Rejection.MOVED, Previous(0, 3)])),
         (WHOLE, Applied(1, [Rejection.UNDONE, Rejection.REFUSED])),

@@ -194,15 +194,17 @@ async def test_start_with_bad_credentials_fails_at_once(
 async def test_start_without_a_server_fails_soon(
     reason: str, own_redis: RedisServer, fresh_prefix: str
 ) -> None:
-    """`open` does not wait for a store that is away."""
+    """`open` does not wait for a store that is away; one that may be slow is asked three times."""
     if reason == "nobody listens":
         own_redis.kill()
+        longest = RESPONSE_TIMEOUT
     else:
         own_redis.pause()
+        longest = (1 + 2 + 4) * RESPONSE_TIMEOUT
     start = trio.current_time()
-    with trio.fail_after(5), pytest.raises(StoreUnavailableError):
+    with trio.fail_after(20), pytest.raises(StoreUnavailableError):
         async with StrictInstanceAwareCounter.open(
             fresh_prefix, RedisStore(own_redis.url, response_timeout=RESPONSE_TIMEOUT)
         ):
             pytest.fail("it started")
-    assert trio.current_time() - start < RESPONSE_TIMEOUT + 2 * SLACK
+    assert trio.current_time() - start < longest + 2 * SLACK

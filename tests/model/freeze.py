@@ -189,6 +189,7 @@ class Freeze:
             case Load():
                 self.plain += ("L", request.instance, request.cursor)
                 self.stamps.append(request.incarnation)
+                self.seq(request.instance, request.seq)
             case Peek():
                 self.plain += ("P", request.instance)
 
@@ -368,7 +369,7 @@ class Thaw:
                 nonce, inherit, refuse = next(plain), next(plain), next(plain)
                 return Open(instance, nonce, next(stamps), next(stamps), inherit, PERIODS, refuse)
             case "L":
-                return Load(instance, next(stamps), next(plain))
+                return Load(instance, next(stamps), next(self.seqs), next(plain))
             case _:
                 return Peek(instance)
 

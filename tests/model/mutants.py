@@ -24,6 +24,7 @@ from distkit_actors._protocol._messages import (
     Entry,
     Journal,
     Load,
+    Loaded,
     Open,
     Opened,
     Peek,
@@ -278,6 +279,20 @@ def _loading_is_fenced() -> Sequence[Patch]:
     return [(Namespace, "_load", changed)]
 
 
+def _loads_are_not_recorded() -> Sequence[Patch]:
+    load = Namespace._load
+
+    def changed(self: Namespace, request: Load, now: int) -> Reply:
+        return load(self, replace(request, seq=0), now)
+
+    def loaded(self: Session, reply: Loaded) -> None:
+        take(self, reply)
+        self.seq = self.used = 0
+
+    take = Session._loaded
+    return [(Namespace, "_load", changed), (Session, "_loaded", loaded)]
+
+
 def _no_fence() -> Sequence[Patch]:
     judge = Namespace._judge
 
@@ -450,6 +465,11 @@ MUTANTS: Final = (
         "a predecessor fences a newcomer that is loading",
         _loading_is_fenced,
         _scope("inc a", 1, "takeover wipe", instances=1, inherit=(True,)),
+    ),
+    Mutant(
+        "what was loaded is not recorded",
+        _loads_are_not_recorded,
+        _scope("A: inc a, B: set a", 1, "takeover rollback", inherit=(True,), beats=False),
     ),
     Mutant("nobody is fenced", _no_fence, _scope("inc a", 1, "takeover", instances=1)),
     Mutant(

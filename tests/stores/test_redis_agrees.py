@@ -395,7 +395,7 @@ class Fuzz:
                 inherit, refuse = rnd.random() < 0.5, rnd.random() < 0.5
                 return Open(instance, nonce, expected, born, inherit, periods, refuse)
             case "load":
-                return Load(instance, incarnation, "")
+                return Load(instance, incarnation, rnd.randrange(4), "")
             case "query":
                 return some_survey(rnd)
             case "apply":

@@ -152,7 +152,7 @@ async def test_a_page_cursor_is_not_used_on_another_connection(
         )
 
         async def page(cursor: str) -> Loaded:
-            reply = await link.exchange(Load("i", session.incarnation, cursor))
+            reply = await link.exchange(Load("i", session.incarnation, 1, cursor))
             assert isinstance(reply, Loaded)
             return reply
 

@@ -2,7 +2,8 @@
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance, 3 incarnation
---       4 cursor: '' for the first page, else what the page before said
+--       4 seq, under which the last page is recorded
+--       5 cursor: '' for the first page, else what the page before said
 -- Reply {loaded, cursor or '' at the end, key, value@stamp, …}; a slice may come twice
 --       {resume, '', born}  {conflict, incarnation}    as in apply.lua
 --@include base
@@ -10,7 +11,7 @@
 --@include sums
 
 take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
-local held = call('HMGET', I, ':inc', ':state')
+local held = call('HMGET', I, ':inc', ':state', ':seq')
 if held[1] and tonumber(ARGV[3]) < tonumber(held[1]) then
   return {'conflict', held[1]}
 elseif held[1] ~= ARGV[3] or held[2] ~= 'live' then
@@ -20,7 +21,7 @@ elseif held[1] ~= ARGV[3] or held[2] ~= 'live' then
   return {'resume', '', born}
 end
 
-local page = call('HSCAN', I, ARGV[4] == '' and '0' or ARGV[4], 'COUNT', 2 * PURGE)
+local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', 2 * PURGE)
 local keys, pieces = {}, {}
 for index = 1, #page[2], 2 do
   local key = page[2][index]
@@ -30,12 +31,16 @@ for index = 1, #page[2], 2 do
   end
 end
 local epochs = epochs_of(keys)
-local reply = {'loaded', page[1] == '0' and '' or page[1]}
+local last = page[1] == '0'
+local reply = {'loaded', last and '' or page[1]}
 for index, key in ipairs(keys) do
   local _, stamp = parse(pieces[index])
   if stamp >= epochs[key] then
     reply[#reply + 1] = key
     reply[#reply + 1] = pieces[index]
   end
+end
+if last and tonumber(ARGV[4]) > tonumber(held[3]) then
+  call('HSET', I, ':seq', ARGV[4])
 end
 return reply

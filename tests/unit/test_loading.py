@@ -1,0 +1,97 @@
+"""What an heir loads is as safe from a store that loses data as what it does later."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import Applied, Entry, Kind, Loaded, MustResume, Periods
+
+PERIODS = Periods(3_000_000, 1_000_000, 600_000_000)
+
+
+class Store:
+    """A namespace whose clock moves with each request."""
+
+    def __init__(self) -> None:
+        self.namespace, self.now = Namespace(), 1_000_000
+
+    def ask(self, session: Session) -> object:
+        request = session.request()
+        assert request is not None
+        self.now += 1
+        reply = self.namespace.execute(request, self.now)
+        session.receive(reply)
+        return reply
+
+    def all(self, session: Session, *entries: Entry) -> object:
+        """Begin a batch, and ask until nothing is outstanding."""
+        if entries:
+            session.begin(entries)
+        reply: object = None
+        while session.request() is not None:
+            reply = self.ask(session)
+        return reply
+
+
+def joined(store: Store, instance: str, nonce: str, *, inherit: bool = False) -> Session:
+    session = Session(instance, nonce, PERIODS, inherit=inherit)
+    store.all(session)
+    return session
+
+
+def heir_to_be(store: Store) -> Session:
+    heir = Session("a", "new", PERIODS, inherit=True)
+    while heir.phase is not Phase.LOAD:
+        store.ask(heir)
+    return heir
+
+
+def test_a_store_that_goes_back_behind_what_was_loaded_is_noticed() -> None:
+    """The newcomer was told of no slice, as a move had made it void: the store has it again."""
+    store = Store()
+    old = joined(store, "a", "old")
+    other = joined(store, "b", "other")
+    store.all(old, Entry(Kind.ADD, "k", 1))
+    heir = heir_to_be(store)
+    before = deepcopy(store.namespace)
+    store.all(other, Entry(Kind.MOVE, "k", 70))
+    store.all(heir)
+    assert heir.slices == {}
+
+    store.namespace = before
+    heir.begin([Entry(Kind.ADD, "k", 100)])
+    assert isinstance(store.ask(heir), MustResume)
+    store.all(heir)
+    store.all(heir, Entry(Kind.ADD, "k", 100))
+    registry = store.namespace.registry
+    assert registry.total("k") == registry.records["a"].slices["k"].value == 100
+
+
+def test_an_heir_that_missed_an_answer_begins_to_load_again() -> None:
+    """What it has loaded before may be more than the store has now."""
+    store = Store()
+    old = joined(store, "a", "old")
+    store.all(old, Entry(Kind.ADD, "k", 1))
+    heir = heir_to_be(store)
+    first = heir.request()
+    heir.receive(Loaded("more", [("gone", 5, 1)]))
+    heir.lost()
+    assert heir.request() != first
+    store.all(heir)
+    assert {key: piece.value for key, piece in heir.slices.items()} == {"k": 1}
+
+
+def test_a_late_copy_of_a_load_changes_nothing() -> None:
+    store = Store()
+    joined(store, "a", "old")
+    heir = heir_to_be(store)
+    late = heir.request()
+    assert late is not None
+    store.all(heir)
+    for number in (1, 2):
+        store.all(heir, Entry(Kind.ADD, "k", number))
+    store.namespace.execute(late, store.now + 1)
+    assert isinstance(store.all(heir, Entry(Kind.ADD, "k", 4)), Applied)
+    assert store.namespace.registry.total("k") == 7
