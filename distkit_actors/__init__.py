@@ -10,8 +10,10 @@
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what
 #   _stores/    (_memory, _redis, …)                where namespaces live
-#   _instance/  (_session, _write_buffer, _holds)   the instance's half of the protocol, pure
-#   _namespace/ (_namespace, _registry, _reaper, …) the store's half, pure; in Lua beside it
+#   _instance/  (_session, _phases, _own_copy, …    the instance's half of the protocol, pure
+#                _write_buffer, _holds)             what it keeps until it is sent
+#   _namespace/ (_namespace, _step, _entries,       the store's half, pure; in Lua beside it
+#                _registry, _reaper, …)
 #   _protocol/  (_messages, _values, …)             what the two say to each other
 #   _errors, _public, _version
 """Instance-aware distributed counters for trio applications, on Redis.

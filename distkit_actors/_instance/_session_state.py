@@ -1,12 +1,11 @@
-"""What a session has under way: its batch, its return to a store that lost it, and the news."""
+"""What a session has under way: its batch; and what an answer to it changed."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
-from .._protocol._messages import Entry, Result, Resume, Slice
+from .._protocol._messages import Applied, Entry, Kind, Result
+from ._phases import ProtocolError
 
 
 class Update:
@@ -56,108 +55,20 @@ class Batch:
         self.atomic = atomic
         self.doubt = False
 
+    def check(self) -> None:
+        """Raise `ProtocolError` if these entries must not travel together."""
+        if self.atomic and (
+            self.leave or len({entry.kind is Kind.MOVE for entry in self.entries}) > 1
+        ):
+            raise ProtocolError("a whole batch either moves epochs or does not")
+        if len(self.entries) > 1:
+            kinds = {entry.kind for entry in self.entries}
+            if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):
+                raise ProtocolError("a batch that moves epochs forgets nobody")
 
-class Withheld:
-    """Own slices that are not in the store, because they do not fit for now (I12, overflow).
-
-    A key has several if counts that were made meanwhile did not fit either; the oldest goes first.
-    """
-
-    __slots__ = ("_count", "_pieces")
-
-    def __init__(self, pairs: Iterable[tuple[str, Slice]] = ()) -> None:
-        self._count = 0
-        self._pieces: OrderedDict[str, list[Slice]] = OrderedDict()  # the next to be tried first
-        for key, piece in pairs:
-            self.add(key, piece)
-
-    def __len__(self) -> int:
-        """Return how many slices these are."""
-        return self._count
-
-    def __iter__(self) -> Iterator[tuple[str, Slice]]:
-        """Go through all of them, key by key."""
-        return ((key, piece) for key, pieces in self._pieces.items() for piece in pieces)
-
-    @property
-    def keys(self) -> Iterable[str]:
-        """Keys that have some."""
-        return self._pieces.keys()
-
-    def oldest(self, limit: int) -> list[tuple[str, Slice]]:
-        """Return the first slice of each key that is next to be tried."""
-        return [(key, pieces[0]) for key, pieces in islice(self._pieces.items(), limit)]
-
-    def add(self, key: str, piece: Slice) -> None:
-        """Take in a slice that was refused."""
-        self._pieces.setdefault(key, []).append(piece)
-        self._count += 1
-
-    def put_off(self, key: str) -> None:
-        """Try the other keys first."""
-        if key in self._pieces:
-            self._pieces.move_to_end(key)
-
-    def remove(self, key: str, piece: Slice) -> None:
-        """Forget a slice, if it is still here."""
-        pieces = self._pieces.get(key, [])
-        if piece in pieces:
-            pieces.remove(piece)
-            self._count -= 1
-            if not pieces:
-                del self._pieces[key]
-
-    def drop(self, key: str) -> None:
-        """Forget all of a key: they have been replaced."""
-        if key in self._pieces:
-            self._count -= len(self._pieces.pop(key))
-
-    def drop_older(self, epochs: Mapping[str, int]) -> None:
-        """Forget what moves to these epochs made void."""
-        for key in epochs.keys() & self._pieces.keys():
-            young = [piece for piece in self._pieces[key] if piece.stamp >= epochs[key]]
-            self._count -= len(self._pieces[key]) - len(young)
-            self._pieces[key] = young
-            if not young:
-                del self._pieces[key]
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._count = 0
-        self._pieces.clear()
-
-
-class Resumption:
-    """What is left to tell the store, and the batch that was folded into it (P20)."""
-
-    __slots__ = (
-        "claims",
-        "first",
-        "folds",
-        "gone",
-        "moves",
-        "reach",
-        "results",
-        "retries",
-        "sent",
-        "stamps",
-    )
-
-    def __init__(self) -> None:
-        self.first = True
-        # Of which keys: what there is to tell of them is looked up when its turn has come.
-        self.moves: deque[str] = deque()
-        self.claims: deque[str] = deque()  # own slices
-        self.retries: list[Entry] = []  # what is withheld
-        self.sent: Resume | None = None
-        self.reach: tuple[int, int, int] = (
-            0,
-            0,
-            0,
-        )  # how many of each of these the part that was sent covers
-        self.results: list[Result] | None = None  # of the folded batch, where known
-        # {key: [(index, slice before, whether it stands for many)]}
-        self.folds: dict[str, list[tuple[int, int, bool]]] = {}
-        self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
-        # Moves that are learned of while it lasts may concern what an earlier part has settled.
-        self.gone: set[str] = set()  # keys of folds whose slices are void
+    def answered_by(self, reply: Applied) -> bool:
+        """Tell whether ``reply`` can be the answer to it."""
+        if reply.again:
+            return False
+        # Of a leave nothing but that it was executed is in the record, and nobody needs more.
+        return len(reply.results) == len(self.entries) or (self.leave and not reply.results)

@@ -13,7 +13,7 @@ import pytest
 from distkit_actors._actor._exclusive import ClearOwnSteps
 from distkit_actors._actor._flush_waiters import FlushWaiter
 from distkit_actors._actor._operations import ExclusiveKind, Operation
-from distkit_actors._instance import _pacing, _session
+from distkit_actors._instance import _own_copy, _pacing, _resumption, _session_view
 from distkit_actors._instance._buffered_key import BufferedKey
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._instance._session_state import Update
@@ -43,9 +43,10 @@ FEW, MANY = 20 * PAGE, 40 * PAGE
 
 @pytest.fixture(autouse=True)
 def _small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "MAX_ENTRIES", PAGE)
-    monkeypatch.setattr(_session, "_SETTLED_AT_ONCE", 2 * PAGE)
-    monkeypatch.setattr(_session, "_SEARCHED_AT_ONCE", 10 * PAGE)
+    for module in (_own_copy, _resumption, _session_view):
+        monkeypatch.setattr(module, "MAX_ENTRIES", PAGE)
+    monkeypatch.setattr(_own_copy, "_SETTLED_AT_ONCE", 2 * PAGE)
+    monkeypatch.setattr(_resumption, "_SEARCHED_AT_ONCE", 10 * PAGE)
     monkeypatch.setattr(_pacing, "MAX_ENTRIES", PAGE)
 
 
@@ -283,7 +284,7 @@ def test_i12_all_that_is_withheld_has_its_turn() -> None:
         assert len(claims) == PAGE
         for claim in claims:
             tried.append(claim.key)
-            session._retried(claim, Rejection.REFUSED, Update())
+            session.own.retry(claim, Rejection.REFUSED, Update())
     assert tried == keys(3 * PAGE)
     assert [claim.key for claim in session.retries()] == keys(PAGE)
 

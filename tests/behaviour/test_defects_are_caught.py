@@ -20,7 +20,8 @@ from distkit_actors._actor._agenda import Agenda
 from distkit_actors._instance._buffered_key import BufferedKey
 from distkit_actors._instance._session import Session
 from distkit_actors._namespace import _observed_time, _reaper
-from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._entries import Step
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import Record, Registry, State
 from distkit_actors._protocol._liveness import LivenessConfig
 from distkit_actors._protocol._messages import Apply, Entry, Journal, Kind, Slice
@@ -169,7 +170,7 @@ def clear_is_recovered(patch: Patch) -> None:
     """H14: the next operation of another instance adds its old slice again."""
     run = Namespace._run
 
-    def mutant(namespace: Namespace, step: _Step, entry: Entry) -> Any:
+    def mutant(namespace: Namespace, step: Step, entry: Entry) -> Any:
         slices = step.record.slices
         own = slices.get(entry.key)
         if own and own.stamp < namespace.registry.epochs.of(entry.key):
@@ -201,7 +202,7 @@ def moves_do_not_move(patch: Patch) -> None:
     """`set` and `delete` change the sum, and leave the epoch where it is."""
     run = Namespace._run
 
-    def mutant(namespace: Namespace, step: _Step, entry: Entry) -> Any:
+    def mutant(namespace: Namespace, step: Step, entry: Entry) -> Any:
         if entry.kind is not Kind.MOVE:
             return run(namespace, step, entry)
         latest = namespace.registry.epochs.latest

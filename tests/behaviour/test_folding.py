@@ -32,9 +32,18 @@ from distkit_actors._actor import _mailbox
 from distkit_actors._actor._actor import Life
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._mailbox import Mailbox
-from distkit_actors._namespace import _namespace
-from distkit_actors._namespace._namespace import FOLD_LIMIT, Namespace
-from distkit_actors._protocol._messages import Applied, Apply, Entry, Kind, Rejection, Reply, Slice
+from distkit_actors._namespace import _entries
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import (
+    FOLD_LIMIT,
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Rejection,
+    Reply,
+    Slice,
+)
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     MAX,
@@ -328,7 +337,7 @@ def mailbox_folds_anything(patch: Patch) -> None:
 
 
 def store_never_splits(patch: Patch) -> None:
-    patch.setattr(_namespace, "FOLD_LIMIT", 2**100)
+    patch.setattr(_entries, "FOLD_LIMIT", 2**100)
 
 
 def store_adds_nothing_anywhere(patch: Patch) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import trio
 
 from distkit_actors import Store
+from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._epochs import Epochs
-from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record, Registry
 from distkit_actors._protocol._messages import (
@@ -251,7 +252,7 @@ class KeepsTheSliceOfWhatItRefuses(Namespace):
 
 
 class StopsAtTheFirstRefusal(Namespace):
-    def _run(self, step: _Step, entry: Entry) -> Result:
+    def _run(self, step: Step, entry: Entry) -> Result:
         if getattr(self, "stopped", 0) == step.at:
             return Rejection.REFUSED
         result = super()._run(step, entry)
@@ -266,7 +267,7 @@ class TakesAwayFirst(Namespace):
     def first(self, old: int, new: int) -> int:
         return -old
 
-    def _run(self, step: _Step, entry: Entry) -> Result:
+    def _run(self, step: Step, entry: Entry) -> Result:
         own = step.record.slices.get(entry.key)
         if entry.kind is Kind.PUT and own:
             first = self.first(own.value, entry.value)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._entries import Step
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import Record, State
 from distkit_actors._protocol._messages import (
     MAX_PURGE,
@@ -42,7 +43,7 @@ class IgnoresWhole(Changed):
 
 
 class KeepsSlicesOfWhatIsUndone(Namespace):
-    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+    def _run_all(self, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         results = super()._run_all(step, entries)
         for entry, result in zip(entries, results, strict=True):
             if result is Rejection.UNDONE and entry.kind is Kind.ADD:
@@ -53,7 +54,7 @@ class KeepsSlicesOfWhatIsUndone(Namespace):
 
 
 class KeepsSumsOfWhatIsUndone(Namespace):
-    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+    def _run_all(self, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         results = super()._run_all(step, entries)
         for entry, result in zip(entries, results, strict=True):
             if result is Rejection.UNDONE and entry.kind is Kind.ADD:
@@ -62,7 +63,7 @@ class KeepsSumsOfWhatIsUndone(Namespace):
 
 
 class MakesWhatIsUndoneAnew(Namespace):
-    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+    def _run_all(self, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         results = super()._run_all(step, entries)
         for entry, result in zip(entries, results, strict=True):
             own = step.record.slices.get(entry.key)
@@ -72,7 +73,7 @@ class MakesWhatIsUndoneAnew(Namespace):
 
 
 class UndoesWhereOneIsDeclined(Namespace):
-    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+    def _unless(self, step: Step, entry: Entry) -> Result | None:
         result = super()._unless(step, entry)
         atomic = isinstance(step.request, Apply) and step.request.atomic
         return Rejection.REFUSED if atomic and isinstance(result, ConditionFailed) else result
@@ -93,7 +94,7 @@ class LooksAtTheOtherValue(Changed):
 
 
 class DecidesBeforeTheBatch(Namespace):
-    def _run_all(self, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+    def _run_all(self, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         decided = [entry.condition and self._unless(step, entry) for entry in entries]
         results: list[Result] = []
         for entry, found in zip(entries, decided, strict=True):
@@ -109,7 +110,7 @@ class Compares(Namespace):
     def rough(self, number: int) -> float | str:
         return number
 
-    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+    def _unless(self, step: Step, entry: Entry) -> Result | None:
         condition = entry.condition
         if condition is None:
             return super()._unless(step, entry)
@@ -144,7 +145,7 @@ class ComparesByLength(Compares):
 
 
 class MovesWhatIsDeclined(Namespace):
-    def _unless(self, step: _Step, entry: Entry) -> Result | None:
+    def _unless(self, step: Step, entry: Entry) -> Result | None:
         result = super()._unless(step, entry)
         if isinstance(result, ConditionFailed) and entry.kind is Kind.MOVE:
             self.registry.epochs.move(entry.key, step.at)
@@ -202,7 +203,7 @@ class ForgetsNobody(Namespace):
 
 
 class ForgetsWhoAsks(Namespace):
-    def _run(self, step: _Step, entry: Entry) -> Result:
+    def _run(self, step: Step, entry: Entry) -> Result:
         if entry.kind is Kind.FORGET:
             return self._forget(entry.key, step.now)
         return super()._run(step, entry)

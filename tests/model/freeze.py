@@ -11,11 +11,14 @@ from __future__ import annotations
 import marshal
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any, Final
 
+from distkit_actors._instance._own_copy import OwnCopy
+from distkit_actors._instance._resumption import Resumption
 from distkit_actors._instance._session import Phase, Session
-from distkit_actors._instance._session_state import Batch, Resumption, Withheld
+from distkit_actors._instance._session_state import Batch
+from distkit_actors._instance._withheld import Withheld
 from distkit_actors._namespace._epochs import Epochs
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard
@@ -137,19 +140,23 @@ class Freeze:
     def session(self, s: Session) -> None:
         """Write the instance's half."""
         opening = s.phase in (Phase.PEEK, Phase.OPEN)
-        self.plain += (s.instance, s._base_nonce, s.inherit, s.refuse, s.phase.value, s._attempt)
-        self.plain.append(s._cursor)
+        taking = s._takeover
+        self.plain += (s.instance, taking.base_nonce, taking.inherit, taking.refuse)
+        self.plain += (s.phase.value, taking.attempt, taking.cursor)
         self.stamps += (s.incarnation, s.known, s.cleared)
         self.seq(s.instance, s.seq)
         self.seq(s.instance, s.used)
         # Elsewhere they are set before they are read again.
-        self.stamps += (s._expected if opening else 0, 0 if s.phase is Phase.LIVE else s._born)
+        self.stamps += (
+            taking.expected if opening else 0,
+            0 if s.phase is Phase.LIVE else taking.born,
+        )
         self.slices(s.slices)
         self.plain.append([(key, piece.value) for key, piece in s.withheld])
         self.stamps += [piece.stamp for _, piece in s.withheld]
         self.pairs(s.moves)
-        self.plain.append(sorted(s._unheard))
-        self.stamps.append(s._told_at)
+        self.plain.append(sorted(s.own._unheard))
+        self.stamps.append(s.own._told_at)
         if s._batch is None:
             self.plain.append(None)
         else:
@@ -305,14 +312,15 @@ class Thaw:
         """Read the instance's half."""
         stamps, plain = self.stamps, self.plain
         s = Session(next(plain), next(plain), PERIODS, inherit=next(plain), refuse=next(plain))
-        s.phase, s._attempt, s._cursor = _PHASES[next(plain)], next(plain), next(plain)
-        s.incarnation, s.known, s.cleared = next(stamps), next(stamps), next(stamps)
+        own, taking = s.own, s._takeover
+        s.phase, taking.attempt, taking.cursor = _PHASES[next(plain)], next(plain), next(plain)
+        s.incarnation, own.known, own.cleared = next(stamps), next(stamps), next(stamps)
         s.seq, s.used = next(self.seqs), next(self.seqs)
-        s._expected, s._born = next(stamps), next(stamps)
-        s.slices = self.slices()
-        s.withheld = Withheld((key, Slice(value, next(stamps))) for key, value in next(plain))
-        s.moves = OrderedDict(self.pairs())
-        s._unheard, s._told_at = set(next(plain)), next(stamps)
+        taking.expected, taking.born = next(stamps), next(stamps)
+        own.slices = self.slices()
+        own.withheld = Withheld((key, Slice(value, next(stamps))) for key, value in next(plain))
+        own.moves = OrderedDict(self.pairs())
+        own._unheard, own._told_at = set(next(plain)), next(stamps)
         if next(plain):
             doubt, leave, atomic = next(plain), next(plain), next(plain)
             s._batch = Batch(self.entries(), 0, leave, atomic)
@@ -424,13 +432,20 @@ def copy_epochs(old: Epochs) -> Epochs:
     return new
 
 
+def copy_own(old: OwnCopy) -> OwnCopy:
+    """Return an independent copy."""
+    new = copy(old)
+    new.slices, new.moves = old.slices.copy(), old.moves.copy()
+    new.withheld = Withheld(old.withheld)
+    new._unheard = old._unheard.copy()
+    return new
+
+
 def copy_session(old: Session) -> Session:
     """Return an independent copy."""
     new = Session.__new__(Session)
     new.__dict__.update(old.__dict__)
-    new.slices, new.moves = old.slices.copy(), old.moves.copy()
-    new.withheld = Withheld(old.withheld)
-    new._unheard = old._unheard.copy()
+    new.own, new._takeover = copy_own(old.own), copy(old._takeover)
     if old._batch:
         batch = old._batch
         new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.atomic)

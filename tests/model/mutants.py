@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
+from distkit_actors._instance._resumption import Resumption
 from distkit_actors._instance._session import Session
-from distkit_actors._instance._session_state import Batch, Resumption, Update
+from distkit_actors._instance._session_state import Batch, Update
 from distkit_actors._namespace import _observed_time
+from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._epochs import Epochs
-from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import Record, Registry, State
 from distkit_actors._protocol._messages import (
     Apply,
@@ -334,7 +336,7 @@ def _late_copies_run() -> Sequence[Patch]:
 def _claims_ignore_epochs() -> Sequence[Patch]:
     run = Namespace._run
 
-    def changed(self: Namespace, step: _Step, entry: Entry) -> Result:
+    def changed(self: Namespace, step: Step, entry: Entry) -> Result:
         result = run(self, step, entry)
         if result is Rejection.MOVED:
             self.registry.add(entry.key, entry.value)
@@ -366,7 +368,7 @@ def _heirs_forget_what_is_younger() -> Sequence[Patch]:
 
     def changed(self: Session, reply: Opened) -> None:
         opened(self, reply)
-        self._told_at = 0
+        self.own._told_at = 0
 
     return [(Session, "_opened", changed)]
 

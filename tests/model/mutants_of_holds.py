@@ -7,10 +7,12 @@ from typing import Final
 
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._instance._holds import Hold, Holds
+from distkit_actors._instance._own_copy import OwnCopy
 from distkit_actors._instance._session import Session
 from distkit_actors._instance._session_state import Update
+from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._epochs import Epochs
-from distkit_actors._namespace._namespace import Namespace, _Step
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import Record
 from distkit_actors._protocol._messages import (
     Applied,
@@ -102,9 +104,9 @@ def _late_clear_unheard() -> Sequence[Patch]:
 
 
 def _decided_by_belief() -> Sequence[Patch]:
-    with_beliefs = Session._with_beliefs
+    with_beliefs = OwnCopy.with_beliefs
 
-    def changed(self: Session, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def changed(self: OwnCopy, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in with_beliefs(self, entries):
             condition = entry.condition
             if condition is None:
@@ -114,13 +116,13 @@ def _decided_by_belief() -> Sequence[Patch]:
                 holds = condition.holds(own)
                 yield entry._replace(condition=None) if holds else Entry(Kind.ADD, entry.key, 0)
 
-    return [(Session, "_with_beliefs", changed)]
+    return [(OwnCopy, "with_beliefs", changed)]
 
 
 def _half_a_batch() -> Sequence[Patch]:
     run_all = Namespace._run_all
 
-    def changed(self: Namespace, step: _Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
+    def changed(self: Namespace, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
         if not (isinstance(step.request, Apply) and step.request.atomic):
             return run_all(self, step, entries)
         results = run_all(self, step._replace(request=step.request._replace(atomic=False)), entries)
@@ -145,10 +147,10 @@ def _young_claims() -> Sequence[Patch]:
         own = record.slices.get(entry.key)
         return add(self, record, entry, own.stamp if own else stamp, *rest)
 
-    def merge(self: Session, key: str, stamp: int, update: Update) -> None:
+    def merge(self: OwnCopy, key: str, stamp: int, update: Update) -> None:
         pass
 
-    return [(Namespace, "_add", changed), (Session, "_merge", merge)]
+    return [(Namespace, "_add", changed), (OwnCopy, "_merge", merge)]
 
 
 def _holds_stay_young() -> Sequence[Patch]:
@@ -157,14 +159,14 @@ def _holds_stay_young() -> Sequence[Patch]:
 
 def _ends_of_their_own() -> Sequence[Patch]:
     """The end of a hold makes a slice anew where what it was added to is gone."""
-    with_beliefs = Session._with_beliefs
+    with_beliefs = OwnCopy.with_beliefs
 
-    def changed(self: Session, entries: Iterable[Entry]) -> list[Entry]:
+    def changed(self: OwnCopy, entries: Iterable[Entry]) -> list[Entry]:
         return with_beliefs(
             self, [e._replace(kind=Kind.ADD, stamp=0) if e.guarded else e for e in entries]
         )
 
-    return [(Session, "_with_beliefs", changed)]
+    return [(OwnCopy, "with_beliefs", changed)]
 
 
 MUTANTS_OF_HOLDS: Final = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from unittest import mock
 
-from distkit_actors._instance import _session
+from distkit_actors._instance import _own_copy, _resumption
 from distkit_actors._namespace import _epochs
 from distkit_actors._protocol._conditions import Eq, Gt
 from tests.model.oracle import Op
@@ -73,8 +73,9 @@ class Scope:
         """Make messages as small as the scope wants them."""
         with ExitStack() as stack:
             if self.pieces:
-                stack.enter_context(mock.patch.object(_session, "MAX_ENTRIES", 1))
-                stack.enter_context(mock.patch.object(_session, "MAX_MOVES", 1))
+                stack.enter_context(mock.patch.object(_own_copy, "MAX_ENTRIES", 1))
+                stack.enter_context(mock.patch.object(_resumption, "MAX_ENTRIES", 1))
+                stack.enter_context(mock.patch.object(_resumption, "MAX_MOVES", 1))
                 stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
             yield
 

@@ -500,7 +500,7 @@ def situations(store: LuaStore) -> dict[str, Request]:
     exchange(session, add("a", 5), add("b", -2))
     exchange(dead, add("a", 7), add("dead", 1))
     exchange(mover, Entry(Kind.MOVE, "b", 1), add("a", 1))
-    inc, seq, born = session.incarnation, session.seq + 1, session._born
+    inc, seq, born = session.incarnation, session.seq + 1, session._takeover.born
 
     def apply(*entries: Entry, **options: Any) -> Apply:
         return Apply("i", inc, seq, 0, PERIODS, entries, **options)

@@ -125,7 +125,7 @@ def leave(session: Session) -> None:
 
 
 def refuse(session: Session) -> None:
-    session.refuse = True
+    session._takeover.refuse = True
     session.receive(Peeked(7, 1, alive=True))
 
 
@@ -165,10 +165,10 @@ PAIRS: Final = [(phase, event) for phase in Phase for event in Event]
 def state(session: Session) -> dict[str, object]:
     """Everything that a session knows; what is under way as plain values."""
     known = vars(session).copy()
-    for name in ("_batch", "_resumption"):
-        work = known[name]
-        known[name] = work and {slot: getattr(work, slot) for slot in work.__slots__}
-    known["withheld"] = list(session.withheld)
+    for name in ("own", "_takeover", "_batch", "_resumption"):
+        part = known[name]
+        known[name] = part and {slot: getattr(part, slot) for slot in part.__slots__}
+    known["own"] |= {"withheld": list(session.withheld)}
     return deepcopy(known)
 
 
@@ -191,7 +191,7 @@ def test_an_event_leads_where_the_table_says_or_raises_and_changes_nothing(
     with pytest.raises(ProtocolError):
         after(phase, event)
     if event is Event.HELD:
-        session.refuse = True
+        session._takeover.refuse = True
     before = state(session)
     with pytest.raises(ProtocolError):
         DOING[event](session)

@@ -1,0 +1,218 @@
+"""The return to a store that does not know an instance any more, part by part (P17 … P22).
+
+A `Resumption` goes through all that the store has to be told: own epoch moves, then a claim for
+each own slice, then what was withheld. Where it is unknown whether the last batch was executed,
+its operations on the own slice become a part of what is claimed (`Resumption.fold`; P20, doubtful
+batch), and the answers to the claims tell what became of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Final, NamedTuple
+
+from .._protocol._messages import (
+    FOLD_LIMIT,
+    MAX_ENTRIES,
+    MAX_MOVES,
+    Applied,
+    Entry,
+    Kind,
+    Previous,
+    Rejection,
+    Result,
+    Resume,
+    Slice,
+)
+from .._protocol._values import fits
+from ._own_copy import OwnCopy
+from ._session_state import Batch, Update
+
+#: Most slices that are looked at for one part, most of which a clear may have taken.
+_SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
+
+
+class _Reach(NamedTuple):
+    """How much of what is left the part that was sent covers."""
+
+    moves: int = 0
+    claims: int = 0
+    retries: int = 0
+
+
+class Resumption:
+    """What is left to tell the store, and the batch that was folded into it."""
+
+    __slots__ = (
+        "claims",
+        "first",
+        "folds",
+        "gone",
+        "moves",
+        "reach",
+        "results",
+        "retries",
+        "sent",
+        "stamps",
+    )
+
+    def __init__(self) -> None:
+        self.first = True
+        # Of which keys: what there is to tell of them is looked up when its turn has come.
+        self.moves: deque[str] = deque()
+        self.claims: deque[str] = deque()  # own slices
+        self.retries: list[Entry] = []  # what is withheld
+        self.sent: Resume | None = None
+        self.reach = _Reach()
+        self.results: list[Result] | None = None  # of the folded batch, where known
+        # {key: [(index, slice before, whether it stands for many)]}
+        self.folds: dict[str, list[tuple[int, int, bool]]] = {}
+        self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
+        # Moves that are learned of while it lasts may concern what an earlier part has settled.
+        self.gone: set[str] = set()  # keys of folds whose slices are void
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to tell."""
+        return not (self.first or self.moves or self.claims or self.retries)
+
+    # ------------------------------------------------------------------ beginning
+
+    def fold(self, batch: Batch, own: OwnCopy) -> None:
+        """Make operations on the own slice part of what is re-asserted; give moves up (P20)."""
+        results: list[Result] = []
+        for index, entry in enumerate(batch.entries):
+            piece = own.slices.get(entry.key)
+            before = piece.value if piece else 0
+            match entry.kind:
+                case Kind.ADD if entry.value == 0:
+                    results.append(Rejection.RETRY)
+                    continue
+                case Kind.CLAIM | Kind.FORGET:
+                    results.append(Rejection.RETRY)
+                    continue
+                case Kind.ADD | Kind.PUT if entry.condition is not None or batch.atomic:
+                    # Only the store can decide it; what it did on the own slice is replaced.
+                    results.append(Rejection.RETRY)
+                    continue
+                case Kind.ADD:
+                    after = before + entry.value
+                case Kind.PUT:
+                    after = entry.value
+                    own.withheld.drop(entry.key)
+                case _:
+                    results.append(Rejection.UNKNOWN)
+                    continue
+            if not fits(after):
+                results.append(Rejection.REFUSED)
+                continue
+            # A 0 is kept until it is asserted, so that its claim can tell the caller the sum.
+            stamp = piece.stamp if piece else own.known
+            own.slices[entry.key] = Slice(after, stamp)
+            self.stamps[entry.key] = stamp
+            self.folds.setdefault(entry.key, []).append((index, before, entry.folded))
+            results.append(Rejection.UNKNOWN)
+        self.results = results
+
+    def begin(self, own: OwnCopy, old: Resumption | None = None) -> None:
+        """Tell everything, from the first part on; ``old``: what had been begun before."""
+        if old is not None:
+            self.results, self.folds = old.results, old.folds
+            self.stamps, self.gone = old.stamps, old.gone
+        self.moves, self.claims = deque(own.moves), deque(own.slices)
+        self.retries = own.retries()
+
+    # -------------------------------------------------------------------- sending
+
+    def part(self, own: OwnCopy, piece: int) -> tuple[list[tuple[str, int]], list[Entry]]:
+        """Return the moves and claims that are next, about ``piece`` claims at most."""
+        some = list(islice(self.moves, MAX_MOVES))
+        moves = [(key, own.moves[key]) for key in some if key in own.moves]
+        claims: list[Entry] = []
+        searched = retried = 0
+        if len(some) == len(self.moves):
+            claims, searched = self._claims(own, min(piece, MAX_ENTRIES))
+            if not self.claims:
+                claims = self.retries[:piece]
+                retried = len(claims)
+        self.reach = _Reach(len(some), searched, retried)
+        return moves, claims
+
+    def _claims(self, own: OwnCopy, limit: int) -> tuple[list[Entry], int]:
+        """Return the claims that are next, and of how many keys; some may have gone meanwhile."""
+        claims: list[Entry] = []
+        searched = 0
+        for key in islice(self.claims, _SEARCHED_AT_ONCE):
+            if len(claims) == limit:
+                break
+            searched += 1
+            if key in own.slices:
+                value, stamp = own.slices[key]
+                claims.append(Entry(Kind.CLAIM, key, value, value, stamp=stamp))
+        return claims, searched
+
+    # ------------------------------------------------------------------ receiving
+
+    def answered_by(self, reply: Applied) -> bool:
+        """Tell whether ``reply`` can be the answer to the part that was sent."""
+        if self.sent is None:
+            return False
+        if reply.again:  # only a first part is repeated (P18, empty ground)
+            return self.first and not reply.results
+        return len(reply.results) == len(self.sent.claims)
+
+    def executed(self, reply: Applied, own: OwnCopy, update: Update) -> None:
+        """Take in the answer to the part that was sent."""
+        claims = self.sent.claims if self.sent else ()
+        self.sent = None
+        if reply.again:
+            return
+        self.first = False
+        moved, searched, retried = self.reach
+        for _ in range(moved):
+            self.moves.popleft()
+        keys = [self.claims.popleft() for _ in range(searched)]
+        del self.retries[:retried]
+        for claim, result in zip(claims, reply.results, strict=True):
+            if retried:
+                own.retry(claim, result, update)
+            else:
+                self._asserted(claim, result, own)
+                if result is Rejection.MOVED:
+                    update.dropped[claim.key] = claim.stamp
+        claimed = {claim.key for claim in claims}
+        self.gone.update(k for k in keys if k in self.folds and k not in claimed)
+
+    def _asserted(self, claim: Entry, result: Result, own: OwnCopy) -> None:
+        """One own slice is back in the store, or is void, or does not fit for now."""
+        key = claim.key
+        if key in self.folds and result is Rejection.MOVED:
+            self.gone.add(key)
+        if isinstance(result, Previous):
+            if not claim.value:
+                own.slices.pop(key, None)
+            if self.results is not None:
+                for index, before, many in self.folds.get(key, ()):
+                    if many and abs(result.cumulative) >= FOLD_LIMIT:
+                        continue  # it took effect, but not every operation in it would have (P13)
+                    self.results[index] = Previous(result.cumulative + before, before)
+        elif result is Rejection.MOVED:
+            own.slices.pop(key, None)
+        else:
+            own.withheld.add(key, own.slices.pop(key))
+
+    def follow(self, update: Update, own: OwnCopy, *, news: bool) -> None:
+        """Take in what ``update`` says of slices; ``news``: others' moves are in it, too."""
+        for key, younger, older in update.merged:
+            if self.stamps.get(key) == younger:
+                self.stamps[key] = older
+        if not news:
+            return
+        if update.missed:
+            # The store would judge the parts to come by what is known from now on. Claims are
+            # made of the slices that are left.
+            self.retries = [claim for claim in self.retries if claim.stamp >= update.missed]
+        for key, stamp in self.stamps.items():
+            if stamp < max(update.epochs.get(key, 0), own.cleared, update.missed):
+                self.gone.add(key)

@@ -1,0 +1,90 @@
+"""What a session knows, and what anybody may ask of it at any time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from .._protocol._messages import MAX_ENTRIES, Entry, Periods, Slice
+from ._own_copy import OwnCopy
+from ._phases import Phase
+from ._resumption import Resumption
+from ._session_state import Batch
+from ._takeover import Takeover
+from ._withheld import Withheld
+
+# Looked up once: before Python 3.12 a member of an enum costs as much as a call.
+_LIVE: Final = Phase.LIVE
+
+
+class SessionView:
+    """A session, as it is looked at; what happens to it is in `Session`."""
+
+    def __init__(
+        self,
+        instance: str,
+        nonce: str,
+        periods: Periods,
+        *,
+        inherit: bool = False,
+        refuse: bool = False,
+    ) -> None:
+        self.instance = instance
+        self.periods = periods
+        self.phase = Phase.PEEK
+        self.incarnation = 0
+        self.seq = 0  # last acknowledged
+        self.used = 0  # last given to a request; none is given twice (P39, unique numbers)
+        self.own = OwnCopy()
+        self.piece = MAX_ENTRIES  # how many entries one message should have, of those that can wait
+        self.stuck = 0  # slices of the dead that could not be taken away, as last heard
+        self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse)
+        self._batch: Batch | None = None
+        self._resumption: Resumption | None = None
+
+    @property
+    def inherit(self) -> bool:
+        """Whether the slices of whoever holds the id are to be taken over with it."""
+        return self._takeover.inherit
+
+    @property
+    def known(self) -> int:
+        """The journal stamp up to which others' moves are known."""
+        return self.own.known
+
+    @property
+    def slices(self) -> dict[str, Slice]:
+        """The own slices that the store has, as acknowledged."""
+        return self.own.slices
+
+    @property
+    def withheld(self) -> Withheld:
+        """The own slices that are not in the store, because they do not fit yet (I12, overflow)."""
+        return self.own.withheld
+
+    @property
+    def moves(self) -> OrderedDict[str, int]:
+        """The own epoch moves, in the order of their stamps."""
+        return self.own.moves
+
+    @property
+    def cleared(self) -> int:
+        """The stamp of the latest clear of anybody, as far as known."""
+        return self.own.cleared
+
+    @property
+    def idle(self) -> bool:
+        """Whether `begin` may be called."""
+        return self.phase is _LIVE and self._batch is None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the outstanding batch may have been executed already."""
+        return self._batch is not None and self._batch.doubt
+
+    def retries(self) -> list[Entry]:
+        """Return entries that try again what did not fit (I12, overflow), one for each key.
+
+        They make a batch of their own: what other entries find depends on their fate.
+        """
+        return self.own.retries()

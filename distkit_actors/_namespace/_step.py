@@ -1,0 +1,161 @@
+"""One step: what a batch, or a part of a resume, does to a namespace (P4, P5, P10 … P17).
+
+The parts of a step run in the order that ``docs/protocol.md`` gives them. In Lua:
+``parts/step.lua``, with ``apply.lua`` and ``resume.lua``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from .._protocol._messages import (
+    Applied,
+    Apply,
+    Conflict,
+    Entry,
+    Journal,
+    Kind,
+    MustResume,
+    Reply,
+    Resume,
+    Slice,
+    Stale,
+)
+from . import _reaper
+from ._entries import Step
+from ._healing import Healing
+from ._registry import Record, State
+
+
+class Execution(Healing):
+    """A namespace that executes batches and resumes."""
+
+    def _execute(self, request: Apply | Resume, now: int) -> Reply:
+        refusal = self._judge(request, now)
+        return refusal or self._step(request, now)
+
+    def _birth(self, now: int) -> int:
+        """Return when this namespace was made, which is now if it holds nothing yet."""
+        if not self.born:
+            self.born = self.clock = max(self.clock + 1, now)
+        return self.born
+
+    def _judge(self, request: Apply | Resume, now: int) -> Reply | None:
+        """Answer a request that must not be executed."""
+        record = self.registry.records.get(request.instance)
+        born = self._birth(now)
+        restarts = isinstance(request, Resume) and request.first
+        answers_us = isinstance(request, Resume) and request.born == born
+        if record is None or request.incarnation > record.incarnation:
+            return None if restarts and answers_us else MustResume(None, born)
+        if request.incarnation < record.incarnation:
+            return Conflict(record.incarnation)
+        if request.seq == record.seq:
+            if record.state is State.LIVE:
+                self._refresh(
+                    record, request, now
+                )  # it was sent once more, so that its instance lives
+            return record.reply
+        if request.seq < record.seq:
+            return Stale()
+        if restarts:
+            return None if answers_us else MustResume(record.seq, born)
+        if record.state is not State.LIVE or record.seq != request.follows:
+            return MustResume(record.seq, born)
+        return None
+
+    def _step(self, request: Apply | Resume, now: int) -> Applied:
+        epochs = self.registry.epochs
+        record, refreshed, late = self._touch(request, now)
+        at = max(self.clock + 1, now)
+        entries = request.entries if isinstance(request, Apply) else request.claims
+        budget = request.budget if isinstance(request, Apply) else 0
+        reaped = _reaper.reap(self.registry, now, late, budget, (e.key for e in entries))
+
+        journal, more = self._catch_up(record, request.known)
+        if more:
+            journal = self._catch_up_with(record, entries, journal)
+        moved = self._moved_since(request) if isinstance(request, Apply) else set[str]()
+        moved_before = epochs.latest
+        again = isinstance(request, Resume) and self._reassert(request, record, at, now)
+        step = Step(record, request, at, now, moved)
+        results = () if again else self._run_all(step, entries)
+        if isinstance(request, Apply) and request.leave:
+            self.registry.mark_dead(request.instance, record, State.LEFT, now)
+
+        record.seq = request.seq
+        leaves = isinstance(request, Apply) and request.leave
+        record.reply = Applied(at, () if leaves else results, again=again)
+        moved_now = len(entries) if epochs.latest != moved_before else 0
+        if refreshed or moved_now:
+            self._forget_moves(now - request.periods.retention, moved_now)
+        latest = journal.latest if more else epochs.latest
+        journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
+        return Applied(at, results, journal, reaped.backlog or more, reaped.stuck, again)
+
+    def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool, int]:
+        """Write a sign of life down, unless the last one is recent.
+
+        Returns the record, whether it did, and for how long the step was held up (P42, overload).
+        """
+        registry = self.registry
+        record = registry.records.get(request.instance)
+        if not (isinstance(request, Resume) and request.first):
+            assert record is not None  # else it must resume
+            return record, *self._refresh(record, request, now)
+        registry.observed.hear(now)
+        if record is None or record.incarnation != request.incarnation:
+            old = record
+            record = Record(request.incarnation, "", request.periods, request.known)
+            record.swept = registry.epochs.cleared
+            if old:
+                record.slices, record.swept = old.slices, old.swept
+        registry.revive(request.instance, record, request.periods)
+        # An incarnation is a stamp that is used, too: it is not given out again (P6, one clock).
+        self.clock = max(self.clock, now, request.incarnation)
+        return record, True, 0
+
+    def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:
+        """Write a sign of life of a living instance down, unless the last one is recent."""
+        observed, periods, heard = self.registry.observed, record.periods, record.heard
+        steady = observed.steady(now)
+        # After a jump back of the clock, nothing is recent: the jump has to be taken down first.
+        if steady >= observed.last and steady - heard.at < request.periods.threshold >> 6:
+            return False, 0
+        observed.hear(now, periods, heard)
+        late = observed.note_lateness(periods, heard)
+        self.registry.beat(record)
+        self.clock = max(self.clock, now)
+        return True, late
+
+    def _catch_up(self, record: Record, known: int) -> tuple[Journal, bool]:
+        """Drop the instance's slices that others' moves made void (P10, learning moves)."""
+        epochs = self.registry.epochs
+        if known < epochs.cleared and record.swept < epochs.cleared:
+            # Slices are made in own steps, of which this is the first since: all go at once.
+            record.slices, record.swept = OrderedDict[str, Slice](), epochs.cleared
+        journal, more = epochs.since(known)
+        for key, epoch in journal.moves:
+            if key in record.slices and record.slices[key].stamp < epoch:
+                del record.slices[key]
+        record.hold = max(record.hold, known)
+        return journal, more
+
+    def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
+        """Judge the own slices in the keys of ``entries`` by moves that are told later (P10).
+
+        Returns the journal with these moves added, so that the instance hears of them now.
+        """
+        epochs = self.registry.epochs
+        keys = dict.fromkeys(e.key for e in entries if e.kind is not Kind.FORGET)
+        moves = [(k, epochs.of(k)) for k in keys if epochs.moved.get(k, 0) > journal.latest]
+        for key, epoch in moves:
+            if key in record.slices and record.slices[key].stamp < epoch:
+                del record.slices[key]
+        return journal._replace(moves=(*journal.moves, *moves))
+
+    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+        """Forget moves that are old and that nobody has still to hear of (P11)."""
+        heard = min((record.hold for _, record in self.registry.holders()), default=0)
+        self.registry.epochs.forget(min(horizon, heard), moved_now)
