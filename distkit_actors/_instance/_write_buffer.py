@@ -2,6 +2,9 @@
 
 For each key it keeps a `BufferedKey`; here is which of them have something to send, and what
 becomes of that.
+
+This file is a little longer than others. All its methods keep the same few lists in step (which
+keys are dirty, sent, staged, idle), and these are better seen on one page.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 All are immutable values. Times are microseconds of the store's clock, "stamps" are
 instants of the namespace's own, always increasing clock.
+
+This file is a little longer than others: it is the protocol's vocabulary, nearly without code, and
+is read beside that section of the page.
 """
 
 import enum

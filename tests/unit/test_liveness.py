@@ -1,0 +1,61 @@
+"""The periods an instance lives by: what is allowed, and how they fit together."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distkit_actors._namespace._observed_time import longest_silence
+from distkit_actors._protocol._liveness import (
+    MAX_THRESHOLD,
+    MIN_RETENTION,
+    MIN_THRESHOLD,
+    RETENTION_THRESHOLDS,
+    LivenessConfig,
+)
+
+thresholds = st.floats(MIN_THRESHOLD, MAX_THRESHOLD)
+
+
+@given(thresholds, st.none() | st.floats(min_value=1e-3, max_value=0.5))
+def test_a_beat_is_never_a_blackout_and_a_blackout_never_a_beat(
+    threshold: float, share: float | None
+) -> None:
+    """Also where an interval is half the threshold, and a sign of life is 1/64 older than it is."""
+    config = LivenessConfig.of(threshold, share and threshold * share)
+    periods = config.periods
+    assert 0 < config.period <= config.interval <= threshold / 2
+    assert periods.interval <= periods.threshold // 2 + 1
+    silence = longest_silence(periods.threshold, periods.interval)
+    # One microsecond for each of the numbers that are rounded.
+    assert config.period * 1e6 + (periods.threshold >> 6) <= silence + 3
+    assert silence <= periods.threshold - periods.interval
+
+
+@given(thresholds)
+def test_a_third_of_the_threshold_is_the_interval_if_none_is_given(threshold: float) -> None:
+    config = LivenessConfig.of(threshold, None)
+    assert config.interval == threshold / 3
+    assert config.backoff_cap == config.interval / 2
+
+
+@given(thresholds)
+def test_a_record_outlives_its_instance_by_an_hour_or_twenty_thresholds(threshold: float) -> None:
+    retention = LivenessConfig.of(threshold, None).periods.retention
+    assert retention == int(max(MIN_RETENTION, RETENTION_THRESHOLDS * threshold) * 1e6)
+    assert retention < 2**53
+
+
+@pytest.mark.parametrize(
+    "threshold", [0, -1, MIN_THRESHOLD / 2, MAX_THRESHOLD * 1.01, float("nan"), float("inf")]
+)
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="dead_instance_threshold must be"):
+        LivenessConfig.of(threshold, None)
+
+
+@pytest.mark.parametrize("interval", [0, -1, 5.1, float("nan"), float("inf")])
+def test_an_interval_that_survives_no_lost_beat_is_refused(interval: float) -> None:
+    with pytest.raises(ValueError, match="heartbeat_interval must be"):
+        LivenessConfig.of(10, interval)
