@@ -83,7 +83,7 @@ class BatchLoop:
                     self._agenda.make_up(now)
                     self._sent = self._session.request()
                     if self._sent is not None:
-                        link.begin(self._sent)
+                        link.send_nowait(self._sent)
                 except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
                     self._failure = error
         self.wake()
@@ -129,11 +129,14 @@ class BatchLoop:
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Work until stopped, then take leave of the store; True if somebody newer has the id."""
         agenda, requester = self._agenda, self.requester
-        while (agenda.has_work() or not agenda.stopping) and not self._superseded:
-            if not agenda.has_work():
+        while not self._superseded:
+            if agenda.has_work():
+                if not await requester.while_answered(self._work, link):
+                    self._session.piece = self._pacing.piece
+            elif agenda.stopping:
+                break
+            else:
                 await self._rest()
-            elif not await requester.while_answered(self._work, link):
-                self._session.piece = self._pacing.piece
         finish = self._leave if on_exit == "leave" else self._end_holds
         while not self._superseded and not await requester.while_answered(finish, link):
             self._session.piece = self._pacing.piece
@@ -204,14 +207,13 @@ class BatchLoop:
     async def _complete(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Exchange requests and answers until the outstanding batch, or query, has ended."""
         session, requester = self._session, self.requester
-        while request := self._sent or session.request() or self._dispatch.query_request():
-            if not (link.connected or await self._connect(link)):
-                return  # noqa: ASYNC910 - connecting failed
-            if self._sent is None:
+        request = self._sent or session.request() or self._dispatch.query_request()
+        while request is not None:
+            sent, self._sent = self._sent is not None, None
+            if not sent:
                 await requester.check_patience(now)
-            self._sent = None
             try:
-                outcome = await requester.ask(link, request, now)
+                outcome = await requester.ask(link, request, now, sent=sent)
             except BaseException:
                 session.lost()
                 raise
@@ -228,6 +230,9 @@ class BatchLoop:
             else:
                 now = requester.answered_at
                 self._hand_out(outcome, now)
+            request = session.request() or self._dispatch.query_request()
+            if request is not None and not (link.connected or await self._connect(link)):
+                return  # noqa: ASYNC910 - asking was one
         requester.sent_at = None
 
     async def _connect(self, link: Link) -> bool:
@@ -281,7 +286,8 @@ class BatchLoop:
                 left = left or deque(session.slices)  # once more, after a return to the store
                 some = [left.popleft() for _ in range(min(session.piece, len(left)))]
                 session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
-            await self._complete(link, trio.current_time())
+            if link.connected or await self._connect(link):
+                await self._complete(link, trio.current_time())
 
     async def _end_holds(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """End the holds: the slices stay, and nobody will come back to take these off (P36)."""

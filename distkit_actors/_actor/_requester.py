@@ -74,7 +74,8 @@ class Requester:
         Raises `StoreUnavailableError` if the store can not be reached, or was asked often enough.
         """
         with trio.move_on_after(self._start_patience):
-            reply = await link.exchange_untimed(request)
+            await link.send(request)
+            reply = await link.receive(request)
             self._start_tries = 0
             return reply
         self._start_tries += 1
@@ -123,25 +124,24 @@ class Requester:
         if now >= self._patience.deadline:
             await trio.sleep_forever()
 
-    def _plan_patience(self, link: Link, now: float) -> None:
-        """See to it that what is asked now is given up when the link's patience is over."""
+    # -------------------------------------------------------------------- asking
+
+    async def ask(self, link: Link, request: Request, now: float, *, sent: bool) -> Outcome:
+        """Send ``request``, if its caller has not, and return what came of it.
+
+        It is given up when the link's patience is over. When cancelled, for that or anything
+        else, nobody knows whether it was executed.
+        """
         patience = self._pacing.patience(link.patience)
         deadline, least = self._patience.deadline, now + patience
         if least < _NEVER and not least <= deadline < _NEVER:
             self._patience.deadline = now + _LENIENCE * patience
-
-    # -------------------------------------------------------------------- asking
-
-    async def ask(self, link: Link, request: Request, now: float) -> Outcome:
-        """Send ``request``, and return what came of it.
-
-        When cancelled, nobody knows whether it was executed.
-        """
-        self._plan_patience(link, now)
         if self.sent_at is None:
             self.sent_at = now
         try:
-            reply = await link.exchange_untimed(request)
+            if not sent:
+                await link.send(request)
+            reply = await link.receive(request)
         except StoreAwayError as error:
             self._availability.away(error)
             self.connected = self.connected and link.connected

@@ -67,7 +67,7 @@ class _CableLink(Link):
     async def connect(self) -> None:
         await self._cable.carry(self._link.connect)
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         return await self._cable.carry(lambda: self._link.exchange(request))
 
     @property

@@ -67,7 +67,7 @@ class BridgeConnection(Connection):
 
     async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Close the connection, if there is one, without waiting for the other side."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._unsent = self._connection, None, b""
         if connection is not None:
             # What goes wrong when closing changes nothing for us.
             with (
@@ -86,20 +86,17 @@ class BridgeConnection(Connection):
         self._reached = True
         await connection.on_connect()
 
-    async def _exchange(self, command: bytes) -> Answer:
+    async def _answer(self) -> Answer:
         if self._connection is None:
             raise trio.ClosedResourceError
+        command, self._unsent = self._unsent, b""
         return await self._in_loop(partial(_exchange, self._connection, command))
 
-    async def _send(self, command: bytes) -> None:
+    async def _messages(self) -> list[Answer]:
         if self._connection is None:
             raise trio.ClosedResourceError
-        await self._in_loop(partial(_send, self._connection, command))
-
-    async def _listen(self) -> list[Answer]:
-        if self._connection is None:
-            raise trio.ClosedResourceError
-        return [await self._in_loop(partial(_receive, self._connection))]
+        command, self._unsent = self._unsent, b""
+        return [await self._in_loop(partial(_listen, self._connection, command))]
 
     async def _in_loop(self, function: _AsyncioFunction) -> Answer:
         try:
@@ -152,12 +149,9 @@ async def _exchange(connection: AbstractConnection, command: bytes) -> Answer:
     return cast("Answer", await connection.read_response())
 
 
-async def _send(connection: AbstractConnection, command: bytes) -> Answer:
-    await connection.send_packed_command([command], check_health=False)
-    return None
-
-
-async def _receive(connection: AbstractConnection) -> Answer:
+async def _listen(connection: AbstractConnection, command: bytes) -> Answer:
+    if command:
+        await connection.send_packed_command([command], check_health=False)
     # It survives that we give up waiting, and nothing of what has come is lost.
     return cast("Answer", await connection.read_response(disconnect_on_error=False))
 

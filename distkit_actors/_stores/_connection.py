@@ -68,6 +68,7 @@ class Connection(ABC):
         self._settings: AbstractConnection | None = None  # of the connection, or of the last one
         self._heard = False  # it has answered a call before, on this or an earlier connection
         self._reached = False  # what is under way has got a connection
+        self._unsent = b""  # of the command whose answer is to be received
 
     @property
     @abstractmethod
@@ -83,18 +84,14 @@ class Connection(ABC):
         """Make a connection, and say who we are, with what is to be noted in `_settings`."""
 
     @abstractmethod
-    async def _exchange(self, command: bytes) -> Answer:
-        """Send a command and receive its answer."""
+    async def _answer(self) -> Answer:
+        """Send what is still to be sent, and receive the answer."""
 
     @abstractmethod
-    async def _send(self, command: bytes) -> None:
-        """Send a command."""
+    async def _messages(self) -> list[Answer]:
+        """Do as `_answer`, and return with the message those that have come behind it.
 
-    @abstractmethod
-    async def _listen(self) -> list[Answer]:
-        """Wait for a message, and return it with those that have come behind it.
-
-        When cancelled, it has taken none.
+        When cancelled while it receives, it has taken none.
         """
 
     async def connect(self, patience: float | None = None) -> None:
@@ -114,40 +111,31 @@ class Connection(ABC):
         `ErrorReplyError`, or `StoreUnavailableError` if there is no answer: then, and when
         cancelled, the connection is dropped, and nobody knows if it was executed.
         """
-        answer = await self._in_time(self.call_untimed(pack(words)), _LOST, patience)
+        self.send_nowait(pack(words))
+        answer = await self._in_time(self.receive(), _LOST, patience)
         self._heard = True
         return answer
 
-    async def call_untimed(self, command: bytes) -> Answer:
-        """Do as `call` with what `pack` has written, for one who cancels it when it takes too long.
+    @property
+    def can_send_nowait(self) -> bool:
+        """Whether there is a connection on which `send_nowait` sends more than nothing."""
+        return False
 
-        A checkpoint.
+    def send_nowait(self, command: bytes) -> None:
+        """Send of what `pack` has written as much as goes without waiting; `receive` follows."""
+        self._unsent = command
+
+    async def receive(self) -> Answer:
+        """Send the rest of a command, and return its answer. A checkpoint.
+
+        It is for one who cancels it when it takes too long. Raises and is cancelled as `call`.
         """
         if not self.connected:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError(_LOST)
-        return await self._run(self._exchange(command), _LOST)
+        return await self._run(self._answer(), _LOST)
 
-    @property
-    def can_send_nowait(self) -> bool:
-        """Whether there is a connection that `begin` can send on."""
-        return False
-
-    def begin(self, command: bytes) -> None:
-        """Send of a command what goes without waiting; only while it is `can_send_nowait`."""
-        raise NotImplementedError
-
-    async def finish(self) -> Answer:
-        """Send the rest of what was begun, and return its answer as `call` does. A checkpoint.
-
-        Like `call_untimed`, it is for one who cancels it when it takes too long.
-        """
-        return await self._run(self._finish(), _LOST)
-
-    async def _finish(self) -> Answer:
-        raise NotImplementedError
-
-    async def receive(self) -> list[Answer]:
+    async def listen(self) -> list[Answer]:
         """Wait for what the server sends by itself, and return what has come. A checkpoint.
 
         Silence is normal, but a connection can die in it and nobody would know. So the server
@@ -164,9 +152,9 @@ class Connection(ABC):
     async def _hear(self) -> list[Answer]:
         await trio.lowlevel.checkpoint()  # there may be something already
         with trio.move_on_after(self._response_timeout):
-            return await self._listen()
-        await self._send(pack((b"PING",)))
-        return await self._listen()
+            return await self._messages()
+        self.send_nowait(pack((b"PING",)))
+        return await self._messages()
 
     async def _run(self, conversation: Awaitable[_T], failed: str) -> _T:
         """Do something with the connection, which does not survive a failure."""

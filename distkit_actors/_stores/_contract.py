@@ -27,7 +27,16 @@ class StoreSilentError(StoreUnavailableError):
 
 
 class Link(ABC):
-    """One counter's way to its namespace. Used by one task at a time."""
+    """One counter's way to its namespace: connect, send a request, receive its answer.
+
+    Used by one task at a time, but for `send_nowait`, and for one request at a time: what was
+    sent is received before anything else is sent. The caller remembers what it has sent, and
+    names it again to `receive`; the link need not.
+
+    A link of your own must have `connect`, `connected` and `receive`. If it has no `send`, all is
+    done in `receive`. It need not have `send_nowait` and `patience`, which save time, nor
+    `inspect`. `exchange` is made of the others.
+    """
 
     @abstractmethod
     async def connect(self) -> None:
@@ -38,9 +47,20 @@ class Link(ABC):
         When cancelled there is no connection.
         """
 
+    @property
     @abstractmethod
-    async def exchange(self, request: Request) -> Reply:
-        """Send ``request`` and wait for its answer. A checkpoint.
+    def connected(self) -> bool:
+        """Whether a connection is up, as far as is known."""
+
+    async def send(self, request: Request) -> None:  # noqa: B027 - some do all in `receive`
+        """Send as much of ``request`` as goes before `receive`, which follows and sends the rest.
+
+        No checkpoint if it need not wait. Raises and is cancelled as `receive`.
+        """
+
+    @abstractmethod
+    async def receive(self, request: Request) -> Reply:
+        """Wait for the answer to ``request``, which was sent just before. A checkpoint.
 
         Raises:
             StoreAwayError: not executed; the same request may succeed later, perhaps on another
@@ -53,45 +73,47 @@ class Link(ABC):
         """
 
     @property
-    @abstractmethod
-    def connected(self) -> bool:
-        """Whether a connection is up, as far as is known."""
+    def can_send_nowait(self) -> bool:
+        """Whether there is a connection that `send_nowait` can send on."""
+        return False
+
+    def send_nowait(self, request: Request) -> None:
+        """Do as `send` without waiting, in any task; only while `can_send_nowait`.
+
+        It raises nothing: `receive`, which is to follow, tells of the trouble that there was.
+        """
+        raise NotImplementedError
 
     @property
     def patience(self) -> float:
-        """Seconds after which a request without an answer is lost (`exchange_untimed`)."""
-        return float("inf")
-
-    async def exchange_untimed(self, request: Request) -> Reply:
-        """Do as `exchange`, for one who cancels it when `patience` is over. A checkpoint.
+        """Seconds after which a request without an answer is lost: then cancel `receive`.
 
         One who asks again and again can have a single deadline for it; one for each request is
-        a tenth of what a lone request costs. A link that gives no `patience` need not have this.
+        a tenth of what a lone request costs.
         """
-        return await self.exchange(request)
+        return float("inf")
+
+    async def exchange(self, request: Request) -> Reply:
+        """Send ``request`` and wait for its answer, no longer than `patience`. A checkpoint.
+
+        Raises and is cancelled as `receive`.
+        """
+        with trio.move_on_after(self.patience):
+            await self.send(request)
+            return await self.receive(request)
+        raise StoreUnavailableError(
+            f"the connection to the store was lost: no answer for {self.patience:g} seconds"
+        )
 
     async def inspect(self) -> tuple[str, ...]:
         """Look whether the store has been set up since so that it may lose counts. A checkpoint.
 
         Returns what is wrong with it, in words that say what to do; nothing if it does not say.
         It is asked for about once a minute, between two requests. Raises and is cancelled as
-        `exchange`.
+        `receive`.
         """
         await trio.lowlevel.checkpoint()
         return ()
-
-    @property
-    def can_send_nowait(self) -> bool:
-        """Whether there is a connection that `begin` can send on."""
-        return False
-
-    def begin(self, request: Request) -> None:
-        """Send of ``request`` what goes without waiting; only while the link is `prompt`.
-
-        It raises nothing: `exchange_untimed`, which is to follow with the same request, sends the
-        rest, waits for the answer, and tells of the trouble that there was.
-        """
-        raise NotImplementedError
 
 
 class Subscription(ABC):

@@ -114,7 +114,7 @@ class _MemoryLink(Link):
     async def connect(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         await trio.lowlevel.checkpoint_if_cancelled()
         reply = self._store.execute(self._prefix, request)
         await trio.lowlevel.cancel_shielded_checkpoint()

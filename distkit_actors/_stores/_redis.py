@@ -11,7 +11,7 @@ import trio
 from redis.asyncio.connection import AbstractConnection
 
 from .._errors import StoreError, StoreUnavailableError
-from .._protocol._messages import Load, Loaded, Reply, Request
+from .._protocol._messages import Reply, Request
 from ._bridge import open_bridge
 from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, MakeConnection, pack
 from ._contract import Link, Store, StoreAwayError, StoreSilentError, Subscription
@@ -145,14 +145,11 @@ class _RedisLink(Link):
         self._now = now
         self._checked = False
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
-        self._begun: bytes | None = None  # the command that `begin` has sent
-        self._loading = False  # a cursor of this very connection is in use
 
     async def connect(self) -> None:
         if self.connected:
             await trio.lowlevel.checkpoint()
             return
-        self._loading, self._begun = False, None
         self._in_a_row, self._version = 0, self._credentials.version
         patience, begun_at = self._connect_patience, trio.current_time()
         try:
@@ -172,13 +169,6 @@ class _RedisLink(Link):
         if trio.current_time() - begun_at < self._patience:
             self._connect_patience = self._patience
 
-    async def exchange(self, request: Request) -> Reply:
-        with trio.move_on_after(self._patience):
-            return await self.exchange_untimed(request)
-        raise StoreUnavailableError(
-            f"the connection to the store was lost: no answer for {self._patience:g} seconds"
-        )
-
     async def inspect(self) -> tuple[str, ...]:
         try:
             evicts = await _eviction(self._connection, self._patience)
@@ -196,27 +186,21 @@ class _RedisLink(Link):
     def can_send_nowait(self) -> bool:
         return self._connection.can_send_nowait and self._version == self._credentials.version
 
-    def begin(self, request: Request) -> None:
-        self._begun = self._command(request)
-        self._connection.begin(self._begun)
+    def send_nowait(self, request: Request) -> None:
+        self._connection.send_nowait(self._command(request))
 
-    async def exchange_untimed(self, request: Request) -> Reply:
-        if isinstance(request, Load) and not self._loading:
-            # Another server, after a failover, would read the cursor differently.
-            request = Load(request.instance, request.incarnation, request.seq, "")
-        begun, self._begun = self._begun, None
-        command = begun or self._command(request)
+    async def send(self, request: Request) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
+        self._connection.send_nowait(self._command(request))
+
+    async def receive(self, request: Request) -> Reply:
         try:
             try:
-                if begun:
-                    answer = await self._connection.finish()
-                else:
-                    answer = await self._connection.call_untimed(command)
+                answer = await self._connection.receive()
             except ErrorReplyError as error:
                 if error.code not in ("NOSCRIPT", NO_COMMAND):
                     raise
                 # It was not executed, so that it may be sent again.
-                answer = await self._otherwise(request, command, error)
+                answer = await self._otherwise(request, error)
         except ErrorReplyError as error:
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
@@ -231,10 +215,9 @@ class _RedisLink(Link):
                 f"{answer!r:.100}"
             ) from error
         self._in_a_row = 0
-        self._loading = isinstance(reply, Loaded)
         return reply
 
-    async def _otherwise(self, request: Request, command: bytes, error: ErrorReplyError) -> Answer:
+    async def _otherwise(self, request: Request, error: ErrorReplyError) -> Answer:
         """Have a script run that the server, or a proxy, does not know by its name.
 
         It is told the scripts, or this one is sent along with what it is called with.
@@ -254,7 +237,7 @@ class _RedisLink(Link):
                     raise
             else:
                 try:
-                    answer = await self._connection.call_untimed(command)
+                    answer = await self._call(self._command(request))
                 except ErrorReplyError as again:
                     if again.code != "NOSCRIPT":
                         self._loads = True
@@ -264,7 +247,7 @@ class _RedisLink(Link):
                     self._loads = True
                     return answer
         try:
-            return await self._connection.call_untimed(self._in_full(request))
+            return await self._call(self._in_full(request))
         except ErrorReplyError as refused:
             if refused.code == NO_COMMAND or "'eval'" in refused.text:
                 self._by_name = self._loads = True
@@ -296,7 +279,11 @@ class _RedisLink(Link):
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""
         for script in load_scripts().values():
-            await self._connection.call_untimed(pack((b"SCRIPT", b"LOAD", script.source)))
+            await self._call(pack((b"SCRIPT", b"LOAD", script.source)))
+
+    async def _call(self, command: bytes) -> Answer:
+        self._connection.send_nowait(command)
+        return await self._connection.receive()
 
     @property
     def connected(self) -> bool:

@@ -44,7 +44,7 @@ class RedisSubscription(Subscription):
             raise
 
     async def _subscribe(self) -> None:
-        # First what `receive` may send, so that a missing right shows now and not in a silence.
+        # First what `listen` may send, so that a missing right shows now and not in a silence.
         await self._connection.call(b"PING")
         answer = await self._connection.call(b"SUBSCRIBE", self._channel)
         if answer != [b"subscribe", self._channel, 1]:
@@ -54,7 +54,7 @@ class RedisSubscription(Subscription):
         """Wait for the next changes; see `Subscription.wait`."""
         while True:
             try:
-                messages = await self._connection.receive()
+                messages = await self._connection.listen()
             except ErrorReplyError as error:
                 await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
                 raise to_store_error(error, _ADVICE) from None

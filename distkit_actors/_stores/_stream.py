@@ -35,7 +35,6 @@ class StreamConnection(Connection):
         self._make = make
         self._stream: _Socket | trio.abc.Stream | None = None
         self._reader = hiredis.Reader()
-        self._unsent = b""  # the rest of what was begun
 
     @property
     def connected(self) -> bool:
@@ -44,7 +43,7 @@ class StreamConnection(Connection):
 
     async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Close the connection, if there is one, without waiting for the other side."""
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._unsent = self._stream, None, b""
         if stream is not None:
             await trio.aclose_forcefully(stream)
 
@@ -55,44 +54,27 @@ class StreamConnection(Connection):
         self._reached = True
         self._reader = hiredis.Reader(replyError=ErrorReplyError.read)
         for words in _introduction(settings):
-            if await self._exchange(pack(words)) != b"OK":
+            self.send_nowait(pack(words))
+            if await self._answer() != b"OK":
                 raise StoreError(f"what answers {words[0].decode()} there is no Redis server")
         return None
-
-    async def _exchange(self, command: bytes) -> Answer:
-        if self._stream is None:
-            raise trio.ClosedResourceError
-        await self._stream.send_all(command)
-        return await self._receive()
 
     @property
     def can_send_nowait(self) -> bool:
         """Whether there is a connection that can be sent on without waiting: not through TLS."""
         return isinstance(self._stream, _Socket)
 
-    def begin(self, command: bytes) -> None:
-        """Send of a command what goes without waiting; only while it is `can_send_nowait`."""
-        assert isinstance(self._stream, _Socket)
-        self._unsent = command[self._stream.send_nowait(command) :]
+    def send_nowait(self, command: bytes) -> None:
+        """Send of a command what goes without waiting; see `Connection.send_nowait`."""
+        if isinstance(self._stream, _Socket):
+            command = command[self._stream.send_nowait(command) :]
+        self._unsent = command
 
-    async def _finish(self) -> Answer:
-        if self._unsent:
-            await self._send(self._unsent)
-        return await self._receive()
-
-    async def _send(self, command: bytes) -> None:
-        if self._stream is None:
-            raise trio.ClosedResourceError
-        await self._stream.send_all(command)
-
-    async def _listen(self) -> list[Answer]:
-        messages = [await self._receive()]
-        while (message := self._reader.gets()) is not False:
-            messages.append(_checked(message))
-        return messages
-
-    async def _receive(self) -> Answer:
-        """Return the next message; when cancelled, none was taken."""
+    async def _answer(self) -> Answer:
+        """Return the next message; when cancelled while it receives, none was taken."""
+        if self._unsent and self._stream is not None:
+            unsent, self._unsent = self._unsent, b""
+            await self._stream.send_all(unsent)
         while (message := self._reader.gets()) is False:
             if self._stream is None:
                 raise trio.ClosedResourceError
@@ -101,6 +83,12 @@ class StreamConnection(Connection):
                 raise trio.BrokenResourceError("closed by the server")
             self._reader.feed(bytes(received))
         return _checked(message)  # noqa: ASYNC910 - internal: callers make the checkpoint
+
+    async def _messages(self) -> list[Answer]:
+        messages = [await self._answer()]
+        while (message := self._reader.gets()) is not False:
+            messages.append(_checked(message))
+        return messages
 
 
 @asynccontextmanager

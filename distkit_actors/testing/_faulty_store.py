@@ -339,7 +339,7 @@ class _FaultyLink(Link):
         network.counts["connects"] += 1
         self._up = True
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         network = self._network
         network.requests.append(request)
         network.counts["requests"] += 1

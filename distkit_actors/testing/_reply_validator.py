@@ -89,7 +89,7 @@ class _ValidatedLink(Link):
     async def connect(self) -> None:
         await self._link.connect()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         reply = await self._link.exchange(request)
         self._witness.judge(request, reply)
         return reply

@@ -59,7 +59,7 @@ class _FarLink(Link):
     async def connect(self) -> None:
         await self._link.connect()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         await self._far.have_moved()
         return await self._link.exchange(request)
 

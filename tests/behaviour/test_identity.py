@@ -52,7 +52,7 @@ class _LinkThroughDoor(Link):
     async def connect(self) -> None:
         await self._inner.connect()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         if isinstance(request, self._door.kind):
             self._door.reached.set()
             await self._door.open.wait()

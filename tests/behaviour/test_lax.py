@@ -645,7 +645,7 @@ class FarLink(Link):
     async def connect(self) -> None:
         await self._inner.connect()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         await trio.sleep(self._store.trip / 2)
         reply = await self._inner.exchange(request)
         await trio.sleep(self._store.trip / 2)

@@ -64,18 +64,14 @@ class _SlowLink(Link):
     def can_send_nowait(self) -> bool:
         return self._store.sent_by_caller
 
-    def begin(self, request: Request) -> None:
+    def send_nowait(self, request: Request) -> None:
         if self._store.bug is not None:
             raise self._store.bug
         self._store.execute(request)
         self._store.executed.append(request)
         self._up = False
 
-    async def exchange(self, request: Request) -> Reply:
-        with trio.fail_after(PATIENCE):
-            return await self.exchange_untimed(request)
-
-    async def exchange_untimed(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         self._store.asked.append(request)
         try:
             reply = await self._inner.exchange(request)

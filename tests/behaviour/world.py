@@ -119,7 +119,7 @@ class _TappedLink(Link):
     async def connect(self) -> None:
         await self._inner.connect()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         if self._tap.bug is not None:
             await trio.lowlevel.checkpoint()
             raise self._tap.bug

@@ -63,7 +63,7 @@ class NamespaceLink(Link):
     async def connect(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         await trio.lowlevel.checkpoint()
         return self._namespace.execute(request, int(trio.current_time() * 1_000_000))
 

@@ -381,7 +381,7 @@ class SlowLink(Link):
     async def connect(self) -> None:
         await trio.sleep_forever()
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         raise AssertionError
 
 

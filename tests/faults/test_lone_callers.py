@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from distkit_actors import StrictInstanceAwareCounter
-from distkit_actors._stores._stream import StreamConnection, _Socket
+from distkit_actors._protocol._messages import Request
+from distkit_actors._stores._redis import _RedisLink
+from distkit_actors._stores._stream import _Socket
 from tests.faults.fleet import UNHURRIED, proxied, strict
 from tests.faults.lens import Lens
 from tests.harness.server import RedisServer
@@ -23,13 +25,13 @@ STREAK = 5
 def senders(monkeypatch: pytest.MonkeyPatch) -> list[trio.lowlevel.Task]:
     """Return the tasks that have sent an operation themselves, in order."""
     seen: list[trio.lowlevel.Task] = []
-    begin = StreamConnection.begin
+    send_nowait = _RedisLink.send_nowait
 
-    def noting(connection: StreamConnection, command: bytes) -> None:
+    def noting(link: _RedisLink, request: Request) -> None:
         seen.append(trio.lowlevel.current_task())
-        begin(connection, command)
+        send_nowait(link, request)
 
-    monkeypatch.setattr(StreamConnection, "begin", noting)
+    monkeypatch.setattr(_RedisLink, "send_nowait", noting)
     return seen
 
 

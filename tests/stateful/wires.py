@@ -257,7 +257,7 @@ class _Wire(Link):
         finally:
             self._exit(None, None)
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         self._enter(request)
         answer: Reply | Exception | None = None
         try:
@@ -278,7 +278,7 @@ class _Wire(Link):
     def can_send_nowait(self) -> bool:
         return self.connected
 
-    def begin(self, request: Request) -> None:
+    def send_nowait(self, request: Request) -> None:
         """Nothing goes without waiting, and yet it is made up and has its place (P38)."""
 
 

@@ -97,7 +97,7 @@ class OddLink(Link):
         await trio.lowlevel.checkpoint()
         self.connected = True
 
-    async def exchange(self, request: Request) -> Reply:
+    async def receive(self, request: Request) -> Reply:
         if not self.connected:
             raise StoreUnavailableError("not connected")
         return await self._inner.exchange(request)

@@ -22,8 +22,6 @@ from distkit_actors._protocol._messages import (
     Apply,
     Entry,
     Kind,
-    Load,
-    Loaded,
     Peek,
     Peeked,
     Periods,
@@ -129,50 +127,6 @@ async def test_links_do_not_disturb_each_other(redis_url: str, fresh_prefix: str
     async with trio.open_nursery() as nursery:
         for number in range(5):
             nursery.start_soon(count, f"i{number}")
-
-
-async def test_a_page_cursor_is_not_used_on_another_connection(
-    redis_url: str, fresh_prefix: str
-) -> None:
-    async with linked(RedisStore(redis_url), fresh_prefix) as link:
-        session = await opened(link)
-        session.begin([Entry(Kind.ADD, f"k{n}", 1) for n in range(1000)])
-        request = session.request()
-        assert isinstance(request, Apply)
-        await link.exchange(request)
-        await link.exchange(
-            Apply(
-                "i",
-                session.incarnation,
-                2,
-                0,
-                PERIODS,
-                [Entry(Kind.ADD, f"x{n}", 1) for n in range(1000)],
-            )
-        )
-
-        async def page(cursor: str) -> Loaded:
-            reply = await link.exchange(Load("i", session.incarnation, 1, cursor))
-            assert isinstance(reply, Loaded)
-            return reply
-
-        first = await page("")
-        assert first.cursor
-        second = await page(first.cursor)
-        assert keys_of(second) - keys_of(first)
-        await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
-        await link.connect()
-        # It begins anew, and what is on a page is up to the server: so all of them together.
-        again = await page(first.cursor)
-        keys = keys_of(again)
-        while again.cursor:
-            again = await page(again.cursor)
-            keys |= keys_of(again)
-        assert keys == {f"{letter}{n}" for letter in "kx" for n in range(1000)}
-
-
-def keys_of(page: Loaded) -> set[str]:
-    return {key for key, _, _ in page.slices}
 
 
 async def test_a_forgotten_script_is_sent_again(own_redis: RedisServer, fresh_prefix: str) -> None:
@@ -611,7 +565,9 @@ async def begun(link: Link, session: Session) -> Apply:
     request = session.request()
     assert isinstance(request, Apply)
     if link.can_send_nowait:
-        link.begin(request)
+        link.send_nowait(request)
+    else:
+        await link.send(request)
     return request
 
 
@@ -629,7 +585,8 @@ async def test_what_was_begun_is_executed_once(
                 await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
                 assert not link.can_send_nowait
                 await link.connect()
-            reply = await link.exchange(request)
+                await link.send(request)
+            reply = await link.receive(request)
             assert isinstance(reply, Applied)
             assert reply.results == ((number, number),)
             session.receive(reply)
@@ -647,9 +604,10 @@ async def test_beginning_on_a_broken_connection_fails_only_when_it_is_asked_for(
         request = await begun(link, session)
         if can_send_nowait:
             with pytest.raises(StoreUnavailableError):
-                await link.exchange(request)
+                await link.receive(request)
             await link.connect()
-        reply = await link.exchange(request)
+            await link.send(request)
+        reply = await link.receive(request)
         assert isinstance(reply, Applied)
         assert reply.results == ((0, 0),)
 
