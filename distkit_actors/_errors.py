@@ -34,7 +34,11 @@ class CounterOverflowError(DistkitError, OverflowError):
 
 
 class LimitReachedError(DistkitError):
-    """A hold would have taken the cumulative beyond its limit; nothing was changed."""
+    """A hold would have taken the cumulative beyond its limit; nothing was changed.
+
+    It comes at once, as `trio.WouldBlock` does: a hold does not wait for others to make room.
+    `FleetLimiter` does.
+    """
 
 
 class StoreError(DistkitError):

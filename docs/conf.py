@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from sphinx.pycode import ModuleAnalyzer
+
+import distkit_actors
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "distkit_actors"
 author = "distkit_actors contributors"
 project_copyright = "distkit_actors contributors"
-release = version = importlib.metadata.version("distkit-actors")
+release = version = distkit_actors.__version__
 
 extensions = [
     "myst_parser",
@@ -43,3 +52,41 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(.*\.)?_\w+(\..*)?"),
     (r"py:.*", r"(Self|TracebackType|(Async)?(Iterator|Generator))"),
 ]
+
+
+def setup(app: Sphinx) -> None:
+    """Be called by Sphinx."""
+    app.connect("builder-inited", tell_where_attributes_are_documented)
+    app.connect("autodoc-process-docstring", keep_attributes_as_written, priority=400)
+
+
+def tell_where_attributes_are_documented(_: Sphinx) -> None:
+    """Have autodoc find the docstrings of attributes, and the order of members.
+
+    It looks for them in the source of the module that a class says it is from, which is the
+    public one. They are in the source of the module where the class is written.
+    """
+    modules = pkgutil.walk_packages(distkit_actors.__path__, f"{distkit_actors.__name__}.")
+    written = [ModuleAnalyzer.for_module(m.name) for m in modules if "__main__" not in m.name]
+    for analyzer in written:
+        analyzer.analyze()
+    for name in ("distkit_actors", "distkit_actors.abc", "distkit_actors.testing"):
+        public = ModuleAnalyzer.for_module(name)
+        public.analyze()
+        exported = set(importlib.import_module(name).__all__)
+        for number, analyzer in enumerate(written):
+            for (scope, attribute), doc in analyzer.attr_docs.items():
+                if (scope or attribute).partition(".")[0] in exported:
+                    public.attr_docs[scope, attribute] = doc
+            for member, order in analyzer.tagorder.items():
+                if member.partition(".")[0] in exported:
+                    public.tagorder[member] = number * 10_000 + order
+
+
+def keep_attributes_as_written(_: Sphinx, what: str, *event: Any) -> None:
+    """Come before Napoleon, which takes what is before a colon in the first line for a type."""
+    lines: list[str] = event[-1]
+    if what in {"attribute", "data", "property"}:
+        if lines[:1] and lines[0].startswith("Alias for field number"):
+            lines.clear()  # a field that needs no more than its name and type
+        lines[:0] = ["..", ""]  # an empty comment

@@ -102,7 +102,11 @@ def docstrings() -> Iterator[tuple[str, str]]:
     """Every docstring of a public class or function, those of attributes included."""
     names = {name for _, name in NAMES}
     for path in sorted(Path(distkit_actors.__file__).parent.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        source = path.read_text(encoding="utf-8")
+        for comment, name in re.findall(r"^((?:#: .*\n)+)(\w+)", source, re.MULTILINE):
+            if name in names:
+                yield f"{path.name}, {name}", comment
+        for node in ast.parse(source).body:
             name = getattr(node, "name", "")
             if name in names or name.endswith("Mixin"):
                 members = [m for m in node.body if not getattr(m, "name", "_").startswith("_")]

@@ -26,6 +26,7 @@ from ._availability import Availability
 from ._dispatch import Dispatch
 from ._requester import Lost, Refused, Requester
 
+#: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
 OnExit: TypeAlias = Literal["leave", "linger"]
 
 #: Seconds without an operation after which a batch is sent for nobody, while there are slices of

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+#: Where in its life a counter is; see `CounterStatistics.state`.
 CounterState: TypeAlias = Literal[
     "new", "starting", "running", "away", "superseded", "stopping", "closed"
 ]

@@ -51,7 +51,8 @@ class HoldMixin(CounterBase):
         from what that has set. A crash takes the addition away with the slice.
 
         Raises:
-            LimitReachedError: On entry: the cumulative would exceed ``limit``; at once.
+            LimitReachedError: On entry, and at once: the cumulative would exceed ``limit``. To
+                wait until there is room use a `FleetLimiter`.
             InvalidKeyError: Not a key.
             TypeError: ``count`` or ``limit`` is no int.
             CounterOverflowError: One does not fit into 64 bits; on entry, the slice or the

@@ -38,6 +38,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
     by it. `set`, `delete`, `delete_on_instance`, `clear` and `clear_on_instance` act
     at once, behind the counts made before them, and wait for the store.
 
+    `inc` and its like are ``async`` although they seldom wait, so that code for
+    `InstanceAwareCounter` serves with either kind; where nothing may wait use `inc_nowait`.
+
     Every ``async`` operation is a checkpoint. A cancelled `inc`, `dec` or
     `set_on_instance` has counted nothing; for the operations that act at once see
     `InstanceAwareCounter`.

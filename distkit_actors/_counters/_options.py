@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias, TypedDict
 
 from .._actor._batch_loop import OnExit
 
+#: What a counter does if another one has its ``instance_id``; see `InstanceAwareCounter`.
 OnConflict: TypeAlias = Literal["take_over", "refuse"]
 
 

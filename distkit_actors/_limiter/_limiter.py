@@ -44,7 +44,8 @@ class FleetLimiter:
     ``total_tokens`` everywhere. Each token in use is 1 on ``key``, as a `hold` with a limit
     makes it: ``await counter.get(key)`` tells how many are in use in the fleet, and those of a
     process that crashed come back when its slice is reaped. The key is the limiter's
-    own: count nothing else on it.
+    own: count nothing else on it. Where the limit is reached, `acquire` waits; a `hold` with a
+    limit raises `LimitReachedError` instead.
 
     **Who is next.** Tasks of one process get tokens in the order in which they asked; only the
     first in line asks the store, again and again with pauses of up to a quarter of a second

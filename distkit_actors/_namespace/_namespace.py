@@ -77,9 +77,10 @@ class Namespace(Execution):
 
     @property
     def changed(self) -> frozenset[str] | None:
-        """The keys that the last request has changed, if somebody watches; None: any may have.
+        """The keys that the last request has changed, or None if any key may have.
 
-        A store that can push hands it on to those who have subscribed, see `Subscription`.
+        There are none while nobody watches. A store that can push hands them on to those who
+        have subscribed, see `Subscription`.
         """
         changed = self.registry.changed
         return None if changed is None else frozenset(changed)

@@ -14,18 +14,18 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ._conditions import Condition
 
-#: Most entries, claims or own moves in one message (P5, bounded steps).
+#: Most entries, claims or own moves in one message.
 MAX_ENTRIES: Final = 1000
-#: Most journal entries in one reply (P5, bounded steps).
+#: Most journal entries in one reply.
 MAX_JOURNAL: Final = 1000
-#: Most slices that one step takes away from its own instance (P18, empty ground).
+#: Most slices that one step takes away from its own instance.
 MAX_PURGE: Final = 500
-#: Most keys that one announcement names; of more it says that any may have changed (P37).
+#: Most keys that one announcement names; of more it says that any may have changed.
 MAX_CHANGED: Final = 100
-#: Bound on what a folded entry adds, and on the values it is added to (P13): two such
+#: Bound on what a folded entry adds, and on the values it is added to: two such
 #: together stay inside int64, whatever the order of the operations in the fold.
 FOLD_LIMIT: Final = 10**18
-#: Most own moves in one part of a resume: each costs the store a look at every instance (P22).
+#: Most own moves in one part of a resume: each costs the store a look at every instance.
 MAX_MOVES: Final = 100
 
 
@@ -43,7 +43,7 @@ class Kind(enum.Enum):
     CLEAR = "*"
     """Move the epoch of every key at once."""
     CLAIM = "^"
-    """Claim: re-assert a slice that the store may have lost, with the stamp it was created at."""
+    """Re-assert a slice that the store may have lost, with the stamp it was created at."""
     FORGET = "-"
     """Count the instance that stands for the key among the dead, and take its slices away. In
     no batch that moves an epoch."""
@@ -104,6 +104,7 @@ class Rejection(enum.Enum):
     """Nobody can know whether it was applied. Not on the wire."""
 
 
+#: What became of one entry.
 Result: TypeAlias = Previous | ConditionFailed | Rejection
 
 
@@ -246,6 +247,7 @@ class Watch:
     lease: int
 
 
+#: What a counter may ask of a store.
 Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch
 
 # ---------------------------------------------------------------------------- replies
@@ -349,6 +351,7 @@ class Watched:
     """What changes from now on is announced, until the lease is over."""
 
 
+#: What a store may answer.
 Reply: TypeAlias = (
     QueryPage | Watched | Peeked | Opened | Loaded | Applied | MustResume | Conflict | Stale
 )

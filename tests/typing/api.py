@@ -6,29 +6,38 @@ unused, which is an error too.
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Unpack, assert_type
 
 import trio
 
+import distkit_actors
 from distkit_actors import (
+    AsyncCredentialProvider,
     BoundCounter,
     BoundLaxCounter,
     Change,
+    CounterState,
     CounterStatistics,
     CounterValue,
+    CredentialProvider,
     Eq,
     FleetLimiter,
     FleetLimiterStatistics,
     InstanceAwareCounter,
     InstanceInfo,
     LaxInstanceAwareCounter,
+    LaxOptions,
     Lt,
     MemoryStore,
+    OnConflict,
+    OnExit,
     RedisStore,
     Store,
     StrictInstanceAwareCounter,
+    StrictOptions,
     open_store,
 )
+from distkit_actors.abc import Apply, Entry, Kind, Namespace, Periods, Reply
 
 
 async def generic(counter: InstanceAwareCounter) -> None:
@@ -137,10 +146,63 @@ async def limits(counter: InstanceAwareCounter) -> None:
     limiter.total_tokens = 6  # type: ignore[misc]
 
 
+def strict_of_ours(**options: Unpack[StrictOptions]) -> StrictInstanceAwareCounter:
+    """Options are passed on as they are."""
+    return StrictInstanceAwareCounter("app", "memory://", **options)
+
+
+async def lax_of_ours(**options: Unpack[LaxOptions]) -> None:
+    """To a block, too."""
+    async with LaxInstanceAwareCounter.open("app", "memory://", **options) as counter:
+        assert_type(counter, LaxInstanceAwareCounter)
+
+
+async def options() -> None:
+    """Each has the type that the constructor gives it."""
+    on_exit: OnExit = "linger"
+    on_conflict: OnConflict = "refuse"
+    strict = strict_of_ours(on_exit=on_exit, on_conflict=on_conflict, heartbeat_interval=None)
+    state: CounterState = strict.statistics().state
+    assert_type(state == "away", bool)
+    await lax_of_ours(on_exit=on_exit, flush_interval=0.1)
+    strict_of_ours(flush_interval=0.1)  # type: ignore[call-arg]
+    StrictInstanceAwareCounter.open("app", "memory://", flush_interval=0.1)  # type: ignore[call-arg]
+    LaxInstanceAwareCounter.open("app", "memory://", on_exit="stay")  # type: ignore[arg-type]
+    assert_type(distkit_actors.__version__, str)
+
+
+class Vault:
+    """Whatever has the method is a provider."""
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Return a user name and a password."""
+        return "name", "password"
+
+
+class AsyncVault:
+    """So is whatever has the other one."""
+
+    async def get_credentials_async(self) -> tuple[str]:
+        """Return a password."""
+        return ("password",)
+
+
 def stores() -> None:
     """Stores and their options."""
     assert_type(open_store("memory://"), Store)
     RedisStore("redis://", response_timeout=1.0, transport="asyncio")
+    provider: CredentialProvider = Vault()
+    other: AsyncCredentialProvider = AsyncVault()
+    RedisStore("redis://", credential_provider=provider)
+    RedisStore("redis://", credential_provider=other)
+    RedisStore("redis://", credential_provider=Vault)  # type: ignore[arg-type]
+
+
+def reference() -> None:
+    """What a store may run; `docs/examples/own_store.py` is one that does."""
+    request = Apply("me", 1, 1, 0, Periods(30, 10, 90), [Entry(Kind.ADD, "k", 1)])
+    assert_type(Namespace().execute(request, 0), Reply)
+    Namespace().execute("request", 0)  # type: ignore[arg-type]
 
 
 async def mistakes(strict: StrictInstanceAwareCounter, lax: LaxInstanceAwareCounter) -> None:
