@@ -46,16 +46,19 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
     `InstanceAwareCounter`.
 
     Args:
-        prefix: See `InstanceAwareCounter`, as for all options not named here.
-        store: The same.
-        instance_id: The same.
-        dead_instance_threshold: The same.
-        heartbeat_interval: The same.
-        mailbox_size: The same.
-        on_exit: The same.
-        inherit: The same.
-        exit_grace: The same.
-        on_conflict: The same.
+        prefix: Names the family. More on this and all options up to ``on_conflict`` is with
+            `InstanceAwareCounter`.
+        store: A `Store`, or the URL of one.
+        instance_id: Names this instance; by default a fresh UUID4.
+        dead_instance_threshold: Seconds of silence after which the others drop its slices.
+        heartbeat_interval: Seconds between signs of life; by default a third of the threshold.
+        mailbox_size: How many operations may wait for the store.
+        on_exit: ``"leave"``: a stop takes the slices away. ``"linger"``: they count until the
+            threshold has passed.
+        inherit: Continue the counts of a predecessor with the same ``instance_id``.
+        exit_grace: Seconds that a stop may take.
+        on_conflict: ``"take_over"`` from another counter with the ``instance_id``, or
+            ``"refuse"`` to start.
         flush_interval: Seconds between a first count and the flush that carries it.
         allowed_lag: Seconds for which the store's last word on a key may serve `get`;
             a read that must ask the store waits ten times as long, or as long as the store's
@@ -438,7 +441,10 @@ class BoundLaxCounter(BoundCounter):
         self._buffered.invalidate()
 
     def inc_nowait(self, count: int = 1) -> None:
-        """See `LaxInstanceAwareCounter.inc_nowait`."""
+        """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
+
+        See `LaxInstanceAwareCounter.inc_nowait`.
+        """
         if type(count) is int:
             buffered = self._buffered
             delta = buffered.delta + count
@@ -449,9 +455,15 @@ class BoundLaxCounter(BoundCounter):
         self._buffered = self._lax._buffered(self.key)  # pyright: ignore[reportPrivateUsage] - ditto
 
     def dec_nowait(self, count: int = 1) -> None:
-        """See `LaxInstanceAwareCounter.dec_nowait`."""
+        """Take ``count`` from this instance's slice, in memory. Not a checkpoint.
+
+        See `LaxInstanceAwareCounter.dec_nowait`.
+        """
         self.inc_nowait(-checked_count(count))
 
     def get_nowait(self) -> CounterValue:
-        """See `LaxInstanceAwareCounter.get_nowait`."""
+        """Return the local view, however old. Not a checkpoint.
+
+        See `LaxInstanceAwareCounter.get_nowait`.
+        """
         return self._lax.get_nowait(self.key)
