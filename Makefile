@@ -74,7 +74,7 @@ test-clock: $(VENV)/.test  ## set the clock of a real server under load; needs a
 modelcheck: $(VENV)/.test  ## explore the protocol's interleavings, the long way
 	$(PY) -m tests.model.explore --long
 
-bench: $(VENV)/.bench  ## measure; see docs/performance.md (ARGS="..." are passed on)
+bench: $(VENV)/.bench  ## measure beside peers; writes docs/performance_table.md (ARGS="..." are passed on)
 	$(PY) -m benchmarks $(ARGS)
 
 clean:  ## remove what the other targets made

@@ -1,10 +1,11 @@
 """Measurements of distkit_actors, each as a ratio to a peer measured in the same run.
 
-`python -m benchmarks` starts Redis servers of its own, takes about two minutes, and writes
-`docs/performance.json`, `docs/performance.svg` and `docs/performance_table.md`.
+`python -m benchmarks` starts Redis servers of its own. A whole run writes
+`docs/performance_table.md`, and `build/benchmarks.json` in the format of pyperf.
 
-* `measure` knows how two things are compared, `load` and `statement` how one is timed.
-* `peers` holds what the counters are compared with, `children` the processes that are started.
-* `rows` holds the measurements themselves, one module for each group of rows.
-* `report`, `chart` and `page` write down what was found.
+* `rows` holds the measurements, in groups; `peers` what the counters are compared with.
+* `bench` knows how two things are compared, `load` how one of them is timed.
+* `server` starts a server and reads what it tells of itself.
+* `processes` starts the programs of `child`, and talks with them.
+* `report` writes down what was found.
 """

@@ -1,34 +1,102 @@
-"""What every group of rows gets: a server, sizes, and where to put its results."""
+"""How two things are compared: in turn, several times, by medians."""
 
 from __future__ import annotations
 
+import gc
+import statistics
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 
-from benchmarks.progress import Progress
-from benchmarks.results import Result
-from tests.harness.server import RedisServer
+from benchmarks.server import RedisServer
 
 T = TypeVar("T")
+
+Sampler: TypeAlias = Callable[[], Awaitable[T]]
+
+#: Something else that was seen while a row was measured: values, and their unit.
+Figure: TypeAlias = tuple[Iterable[float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What several repetitions of one measurement gave: the median and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Return the spread of ``values``, of which there must be one at least."""
+        found = sorted(values)
+        if len(found) == 1:
+            return cls(found[0], found[0], found[0])
+        low, median, high = statistics.quantiles(found, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: repetitions of ours and of the peer's, taken side by side.
+
+    Attributes:
+        group: The group of rows it belongs to.
+        name: What was done.
+        what: What was measured of it.
+        unit: Of both values; seconds are ``"s"``.
+        ours: What each repetition gave.
+        peer: What it is compared with.
+        theirs: What each repetition of the peer gave.
+        better: Which way the ratio should go.
+        aim: The bound that the median of the ratio should keep, if there is one.
+        also: What else was seen, by name, with its unit.
+    """
+
+    group: str
+    name: str
+    what: str
+    unit: str
+    ours: tuple[float, ...]
+    peer: str
+    theirs: tuple[float, ...]
+    better: Literal["more", "less"]
+    aim: float | None
+    also: Mapping[str, tuple[Spread, str]]
+
+    @property
+    def ratio(self) -> Spread:
+        """Each repetition divided by that of the peer which ran next to it."""
+        return Spread.of(mine / other for mine, other in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the aim is kept; None without one."""
+        if self.aim is None:
+            return None
+        found = self.ratio.median
+        return found >= self.aim if self.better == "more" else found <= self.aim
 
 
 @dataclass
 class Bench:
-    """One run.
+    """What a group of rows gets: a server, sizes, and where to put its rows.
 
     Attributes:
+        group: The name of the group.
         server: A server of the group's own.
         quick: Whether small sizes will do, as only the benchmark itself is tried out.
         rounds: How often each comparison is repeated.
-        progress: Where to say what happens.
-        results: The rows so far.
+        say: Tells what goes on.
+        rows: The rows so far.
     """
 
+    group: str
     server: RedisServer
     quick: bool
     rounds: int
-    progress: Progress
-    results: list[Result] = field(default_factory=list)
+    say: Callable[[str], None]
+    rows: list[Row] = field(default_factory=list)
 
     def choose(self, full: T, quick: T) -> T:
         """Return the size that fits the run."""
@@ -36,9 +104,51 @@ class Bench:
 
     def window(self, full: float) -> float:
         """Return for how many seconds to sample at once."""
-        return full / 5 if self.quick else full
+        return full / 10 if self.quick else full
 
-    def add(self, result: Result) -> None:
-        """Take in a row."""
-        self.results.append(result)
-        self.progress.row(result)
+    async def interleave(
+        self, parties: Mapping[str, Sampler[T]], *, times: int = 1
+    ) -> dict[str, list[T]]:
+        """Take samples of all parties in turn, so that the machine's moods hit all alike.
+
+        Each is sampled once before, and that is forgotten. Every other round goes backwards: what
+        drifts steadily over a round then favours nobody.
+
+        Args:
+            parties: What to sample, by name.
+            times: So many times the samples that a comparison takes otherwise.
+        """
+        samples: dict[str, list[T]] = {name: [] for name in parties}
+        for sampler in parties.values():
+            await sampler()
+        for number in range(times * self.rounds):
+            order = list(parties)
+            for name in order if number % 2 == 0 else reversed(order):
+                # So that nobody pays for another's garbage.
+                gc.collect()
+                samples[name].append(await parties[name]())
+        return samples
+
+    def row(
+        self,
+        name: str,
+        what: str,
+        ours: Iterable[float],
+        peer: str,
+        theirs: Iterable[float],
+        *,
+        unit: str = "s",
+        better: Literal["more", "less"] = "less",
+        aim: float | None = None,
+        also: Mapping[str, Figure] | None = None,
+    ) -> None:
+        """Take in a row; see `Row`."""
+        seen = {title: (Spread.of(values), of) for title, (values, of) in (also or {}).items()}
+        self.rows.append(
+            Row(self.group, name, what, unit, tuple(ours), peer, tuple(theirs), better, aim, seen)
+        )
+
+
+def scaled(values: Sequence[float], factor: float) -> list[float]:
+    """Return the same values in another unit."""
+    return [value * factor for value in values]

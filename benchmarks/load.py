@@ -1,41 +1,46 @@
-"""How tasks load something that increments, and how long each call takes."""
+"""How something that counts is loaded, and how long each call takes."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import resource
 import time
+import timeit
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
+
+from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
 
 #: Increments a key by one: what all parties of these comparisons can do.
 Inc: TypeAlias = Callable[[str], Awaitable[object]]
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one window of load has shown."""
-
-    rate: float
-    """Calls a second, over all tasks."""
-    p50: float
-    """Seconds a call."""
-    p99: float
-    """Seconds a call."""
-
-
-def percentile(ordered: array[float] | list[float], share: float) -> float:
-    """Return the value that ``share`` of ``ordered`` does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+#: Seconds, longer than any measurement: who lingers counts as alive all along.
+FOREVER: Final = 3600.0
+#: So many instances come at once: more would only wait for the server.
+_AT_ONCE: Final = 10
+#: So many copies of a statement stand in the loop's body: the loop itself is not measured.
+_COPIES: Final = 20
+#: Files that a process needs beside the connections that are counted.
+_OTHER_FILES: Final = 64
 
 
 def key_names(count: int) -> list[str]:
     """Return the names of ``count`` keys."""
     return [f"key{number:06}" for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one window of load has shown: calls a second over all tasks, and seconds a call."""
+
+    rate: float
+    p50: float
+    p99: float
 
 
 async def drive(inc: Inc, *, tasks: int, keys: int, seconds: float) -> Load:
@@ -66,8 +71,86 @@ async def drive(inc: Inc, *, tasks: int, keys: int, seconds: float) -> Load:
         for number, log in enumerate(logs):
             nursery.start_soon(one, number % keys, log)
     elapsed = clock() - start
-    times = array("d")
-    for log in logs:
-        times.extend(after - before for before, after in itertools.pairwise(log))
-    ordered = sorted(times)
-    return Load(len(times) / elapsed, percentile(ordered, 0.5), percentile(ordered, 0.99))
+    times = sorted(after - before for log in logs for before, after in itertools.pairwise(log))
+    return Load(len(times) / elapsed, _percentile(times, 0.5), _percentile(times, 0.99))
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value that ``share`` of ``ordered`` does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+async def rate(inc: Inc, *, tasks: int, keys: int, seconds: float) -> float:
+    """Return the calls a second of `drive`."""
+    return (await drive(inc, tasks=tasks, keys=keys, seconds=seconds)).rate
+
+
+async def repeat(act: Callable[[], Awaitable[object]], seconds: float) -> list[float]:
+    """Repeat ``act`` for so long, and once at least; return how long each took, in seconds."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        await act()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+class Statement:
+    """A statement that takes nanoseconds, timed in a loop.
+
+    Args:
+        source: The statement.
+        names: What it uses; they are locals where it runs.
+    """
+
+    def __init__(self, source: str, names: Mapping[str, object]) -> None:
+        setup = "; ".join(f"{name} = {name}_" for name in names) or "pass"
+        self._timer = timeit.Timer(
+            "; ".join([source] * _COPIES),
+            setup,
+            globals={f"{name}_": value for name, value in names.items()},
+        )
+
+    def seconds(self, calls: int) -> float:
+        """Run it about ``calls`` times, and return how long one took."""
+        loops = max(1, calls // _COPIES)
+        return self._timer.timeit(loops) / (loops * _COPIES)
+
+
+async def fill(url: str, prefix: str, keys: int) -> None:
+    """Have an instance count ``keys`` keys and linger."""
+    async with LaxInstanceAwareCounter.open(
+        prefix, url, dead_instance_threshold=FOREVER, on_exit="linger"
+    ) as counter:
+        for name in key_names(keys):
+            counter.inc_nowait(name)
+        await counter.flush()
+
+
+async def populate(url: str, prefix: str, instances: int) -> None:
+    """Have so many instances come, count one key each, and linger."""
+    limiter, (key,) = trio.CapacityLimiter(_AT_ONCE), key_names(1)
+
+    async def one() -> None:
+        async with (
+            limiter,
+            StrictInstanceAwareCounter.open(
+                prefix, url, dead_instance_threshold=FOREVER, on_exit="linger"
+            ) as counter,
+        ):
+            await counter.inc(key)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(instances):
+            nursery.start_soon(one)
+
+
+def allow(connections: int) -> int:
+    """Raise the limit of open files as far as need be; return how many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else min(connections, soft - _OTHER_FILES)

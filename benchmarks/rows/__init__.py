@@ -1,35 +1,36 @@
-"""The groups of rows; each module of this package measures one with `measure(bench)`."""
+"""The groups of rows, in the order in which they run and are shown."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench
+from benchmarks.rows import counts, fleet, lax, memory, size, strict
 
-#: In the order in which they run and are shown.
+
+class Group(NamedTuple):
+    """What a group is about, and what measures it."""
+
+    title: str
+    measure: Callable[[Bench], Awaitable[None]]
+
+
 GROUPS: Final = {
-    "latency": "one task: how long a call takes",
-    "strict": "strict counters under load",
-    "peers": "strict counters and other ways to Redis",
-    "ceiling": "strict counters and the server itself",
-    "lax": "lax counters: what a call costs",
-    "million": "lax counters: what a million calls send",
-    "flush": "lax counters: what a flush costs",
-    "script": "what the server works for a batch",
-    "growth": "what grows with the namespace",
-    "bounds": "what takes long with very many keys",
-    "crowd": "a fleet that starts at once",
-    "memory": "what a key and an instance weigh",
-    "idle": "what an idle counter costs",
-    "fleet": "many instances that only live",
-    "reaping": "many instances that have died",
+    "latency": Group("one task: how long a call takes", strict.latency),
+    "counts": Group("one task: what a call takes, counted", counts.counts),
+    "strict": Group("strict counters under load", strict.strict),
+    "peers": Group("strict counters and other ways to Redis", strict.others),
+    "ceiling": Group("strict counters and the server itself", strict.ceiling),
+    "lax": Group("lax counters: what a call costs", lax.calls),
+    "million": Group("lax counters: what a million calls send", lax.million),
+    "flush": Group("lax counters: what a flush costs", lax.flush),
+    "script": Group("what the server works for a batch", size.script),
+    "growth": Group("what grows with the namespace", size.growth),
+    "bounds": Group("what takes long with very many keys", size.bounds),
+    "crowd": Group("a fleet that starts at once", fleet.crowd),
+    "memory": Group("what a key and an instance weigh", memory.memory),
+    "idle": Group("what an idle counter costs", fleet.idle),
+    "fleet": Group("many instances that only live", fleet.fleet),
+    "reaping": Group("many instances that have died", fleet.reaping),
 }
-
-
-async def measure(group: str, bench: Bench) -> None:
-    """Measure a group; its results are then in ``bench``."""
-    # Not imported before it is wanted: each peer brings its own packages.
-    module = importlib.import_module(f"{__name__}.{group}")
-    await cast("Callable[[Bench], Awaitable[None]]", module.measure)(bench)

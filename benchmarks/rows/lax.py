@@ -1,99 +1,196 @@
-"""What a call of a lax counter costs, beside CPython's own floor and a Prometheus gauge."""
+"""Lax counters: what a call costs, what calls send, and what a flush costs."""
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Literal
 
+import trio
+
+from benchmarks import floors, peers
 from benchmarks.bench import Bench
-from benchmarks.measure import interleave
-from benchmarks.peers import gauge, plain
-from benchmarks.peers.gauge import Timed, livesum_gauge
-from benchmarks.results import Aim, compare
-from benchmarks.statement import Statement
+from benchmarks.load import FOREVER, Statement, key_names, repeat
+from benchmarks.report import amount
+from benchmarks.server import use
 from distkit_actors import LaxInstanceAwareCounter
 
 _KEY: Final = "connections"
 
 #: Ours, peer, and what is aimed at.
-_ROWS: Final[tuple[tuple[str, str, Aim | None], ...]] = (
-    ("inc_nowait(key)", plain.NAME, Aim("at most", 3)),
-    ("inc_nowait(key)", plain.DICT_NAME, None),
-    ("inc_nowait(key)", gauge.NAME, None),
-    ("bound inc_nowait()", plain.NAME, Aim("at most", 2)),
-    ("bound inc_nowait()", gauge.BOUND_NAME, None),
-    ("dec_nowait(key)", plain.NAME, None),
-    ("get_nowait(key)", plain.GET_NAME, None),
-    ("await inc(key)", plain.ASYNC_NAME, None),
-    ("await get(key)", plain.ASYNC_NAME, None),
+_CALLS: Final[tuple[tuple[str, str, float | None], ...]] = (
+    ("inc_nowait(key)", floors.PLAIN, 3),
+    ("inc_nowait(key)", floors.PLAIN_DICT, None),
+    ("inc_nowait(key)", peers.GAUGE, None),
+    ("bound inc_nowait()", floors.PLAIN, 2),
+    ("bound inc_nowait()", peers.BOUND_GAUGE, None),
+    ("dec_nowait(key)", floors.PLAIN, None),
+    ("get_nowait(key)", floors.PLAIN_GET, None),
+    ("await inc(key)", floors.PLAIN_ASYNC, None),
+    ("await get(key)", floors.PLAIN_ASYNC, None),
 )
 
 
-async def measure(bench: Bench) -> None:
-    """Measure."""
-    calls = bench.choose(100_000, 20_000)
+async def calls(bench: Bench) -> None:
+    """Measure a call, beside CPython's own floor and a Prometheus gauge."""
+    number = bench.choose(100_000, 5000)
     # A counter's flush goes on between the samples, as it would between bursts of calls.
     async with (
         LaxInstanceAwareCounter.open("lax", bench.server.url) as counter,
-        livesum_gauge() as timed,
+        peers.livesum_gauge() as timed,
     ):
         await counter.inc(_KEY)  # it has been read once, so that `get_nowait` knows it
-        floor = plain.Plain()
-        ours = {"counter": counter, "bound": counter.bind(_KEY), "key": _KEY}
+        floor = floors.Plain()
+        names = {
+            "counter": counter,
+            "bound": counter.bind(_KEY),
+            "key": _KEY,
+            "plain": floor,
+            "counts": {_KEY: 0},
+            "count": 1,
+        }
 
-        def sync(source: str) -> Callable[[], Awaitable[float]]:
-            return partial(_sync, counter, Statement(source, ours), calls)
+        async def ours(source: str) -> float:
+            seconds = Statement(source, names).seconds(number)
+            await counter.flush()
+            return seconds
 
-        def peer(source: str, **names: object) -> Callable[[], Awaitable[float]]:
-            return partial(_sync, None, Statement(source, names), calls)
+        async def theirs(source: str) -> float:
+            return Statement(source, names).seconds(number)
+
+        async def gauge(kind: Literal["labels", "bound"]) -> float:
+            return await timed(kind, number // 5)
+
+        async def awaited(call: Callable[[], Awaitable[object]]) -> float:
+            start = time.perf_counter()
+            for _ in range(number // 10):
+                await call()
+            return (time.perf_counter() - start) / (number // 10)
 
         parties: dict[str, Callable[[], Awaitable[float]]] = {
-            "inc_nowait(key)": sync("counter.inc_nowait(key)"),
-            plain.NAME: peer("plain.inc()", plain=floor),
-            "bound inc_nowait()": sync("bound.inc_nowait()"),
-            "dec_nowait(key)": sync("counter.dec_nowait(key)"),
-            "get_nowait(key)": sync("counter.get_nowait(key)"),
-            plain.GET_NAME: peer("plain.get()", plain=floor),
-            plain.DICT_NAME: peer("counts[key] += count", counts={_KEY: 0}, key=_KEY, count=1),
-            gauge.NAME: partial(_gauge, timed, "labels", calls),
-            gauge.BOUND_NAME: partial(_gauge, timed, "bound", calls),
-            "await inc(key)": partial(_awaited, partial(counter.inc, _KEY), calls // 10),
-            "await get(key)": partial(_awaited, partial(counter.get, _KEY), calls // 10),
-            plain.ASYNC_NAME: partial(_awaited, floor.inc_async, calls // 10),
+            "inc_nowait(key)": partial(ours, "counter.inc_nowait(key)"),
+            floors.PLAIN: partial(theirs, "plain.inc()"),
+            "bound inc_nowait()": partial(ours, "bound.inc_nowait()"),
+            "dec_nowait(key)": partial(ours, "counter.dec_nowait(key)"),
+            "get_nowait(key)": partial(ours, "counter.get_nowait(key)"),
+            floors.PLAIN_GET: partial(theirs, "plain.get()"),
+            floors.PLAIN_DICT: partial(theirs, "counts[key] += count"),
+            peers.GAUGE: partial(gauge, "labels"),
+            peers.BOUND_GAUGE: partial(gauge, "bound"),
+            "await inc(key)": partial(awaited, partial(counter.inc, _KEY)),
+            "await get(key)": partial(awaited, partial(counter.get, _KEY)),
+            floors.PLAIN_ASYNC: partial(awaited, floor.inc_async),
         }
         # They are short, so that more of them are to be had.
-        seen = await interleave(parties, 2 * bench.rounds)
-    for name, other, aim in _ROWS:
-        bench.add(
-            compare(
-                "lax",
-                name,
-                what="time of one call in a loop of them",
-                unit="s",
-                ours=seen[name],
-                peer=other,
-                theirs=seen[other],
-                better="less",
-                aim=aim,
-            )
-        )
+        seen = await bench.interleave(parties, times=2)
+    what = "time of one call in a loop of them"
+    for name, peer, aim in _CALLS:
+        bench.row(name, what, seen[name], peer, seen[peer], aim=aim)
 
 
-async def _sync(counter: LaxInstanceAwareCounter | None, statement: Statement, calls: int) -> float:
-    seconds = statement.nanoseconds(calls) * 1e-9
-    if counter is not None:
+# ------------------------------------------------------------------- a million increments
+
+_KEYS: Final = 100
+_FLUSH_INTERVAL: Final = 0.02  # the default
+#: Increments between two looks at what else there is to do.
+_BURST: Final = 1000
+
+
+async def million(bench: Bench) -> None:
+    """Measure what a million increments send to the store."""
+    count = bench.choose(1_000_000, 100_000)
+    sent: list[float] = []
+    seconds: list[float] = []
+    for number in range(bench.rounds):
+        took, script_calls = await _count(bench, f"million{number}", count)
+        sent.append(script_calls)
+        seconds.append(took)
+    bench.row(
+        f"{amount(count, 'increment')} over {_KEYS} keys",
+        "script calls that the server has seen",
+        sent,
+        "one for each flush interval",
+        [took / _FLUSH_INTERVAL for took in seconds],
+        unit="round trips",
+        aim=1,
+        also={"in all": (seconds, "s"), "each": ([took / count for took in seconds], "s")},
+    )
+
+
+async def _count(bench: Bench, prefix: str, count: int) -> tuple[float, int]:
+    """Return how long it took until all was in the store, and the script calls it took."""
+    names = itertools.cycle(key_names(_KEYS))
+    async with LaxInstanceAwareCounter.open(
+        prefix, bench.server.url, flush_interval=_FLUSH_INTERVAL
+    ) as counter:
+        before = use(bench.server, "evalsha").calls
+        start = time.perf_counter()
+        for _ in range(count // _BURST):
+            for name in itertools.islice(names, _BURST):
+                counter.inc_nowait(name)
+            await trio.lowlevel.checkpoint()
+        # Not `flush`, which would not wait for the interval to end.
+        while counter.statistics().pending_keys:  # noqa: ASYNC110 - there is no event for it
+            await trio.sleep(_FLUSH_INTERVAL / 20)
+        took = time.perf_counter() - start
+        after = use(bench.server, "evalsha").calls
+        for name in key_names(_KEYS):
+            value = await counter.get(name)
+            if value.cumulative != count // _KEYS:
+                raise AssertionError(f"{name} is {value}, not {count // _KEYS}")
+    return took, after - before
+
+
+# ----------------------------------------------------------------------------- a flush
+
+
+async def flush(bench: Bench) -> None:
+    """Measure a flush: it should follow the keys that were counted, not those that are known."""
+    many = bench.choose(10_000, 1000)
+    seconds, what = bench.window(0.12), "time of one flush()"
+    # Nothing is flushed but on demand.
+    opened = partial(LaxInstanceAwareCounter.open, store=bench.server.url, flush_interval=FOREVER)
+    async with peers.pipeline(bench.server) as send:
+        for count in (1, 100, many):
+            names = key_names(count)
+            async with opened(f"flush{count}") as counter:
+                parties = {
+                    "ours": partial(_flush, counter, names, seconds),
+                    "pipeline": partial(_pipeline, send, names, seconds),
+                }
+                seen = await bench.interleave(parties)
+            peer = f"{peers.PIPELINE} of as many HINCRBY"
+            bench.row(amount(count, "dirty key"), what, seen["ours"], peer, seen["pipeline"])
+    one = key_names(1)
+    async with opened("few") as few, opened("many") as full:
+        for name in key_names(many):
+            full.inc_nowait(name)
+        await full.flush()
+        parties = {
+            "ours": partial(_flush, full, one, seconds),
+            "few": partial(_flush, few, one, seconds),
+        }
+        seen = await bench.interleave(parties)
+    name = f"1 dirty key of {amount(many, 'known key')}"
+    bench.row(name, what, seen["ours"], "1 dirty key of 1 known", seen["few"])
+
+
+async def _flush(counter: LaxInstanceAwareCounter, names: Sequence[str], seconds: float) -> float:
+    times: list[float] = []
+
+    async def count_and_flush() -> None:
+        for name in names:
+            counter.inc_nowait(name)
+        start = time.perf_counter()
         await counter.flush()
-    return seconds
+        times.append(time.perf_counter() - start)
+
+    await repeat(count_and_flush, seconds)
+    return statistics.median(times)
 
 
-async def _gauge(timed: Timed, kind: Literal["labels", "bound"], calls: int) -> float:
-    return await timed(kind, calls // 5) * 1e-9
-
-
-async def _awaited(call: Callable[[], Awaitable[object]], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        await call()
-    return (time.perf_counter() - start) / calls
+async def _pipeline(send: peers.SendAll, names: Sequence[str], seconds: float) -> float:
+    return statistics.median(await repeat(partial(send, names), seconds))

@@ -11,23 +11,26 @@ from functools import partial
 import redis
 import trio
 
+from benchmarks import floors, server
 from benchmarks.bench import Bench
-from benchmarks.crowd import fill, populate
-from benchmarks.load import key_names
-from benchmarks.peers import bare
-from benchmarks.readings import memory_of
-from benchmarks.results import compare
-from benchmarks.wording import amount
+from benchmarks.load import fill, key_names, populate
+from benchmarks.report import amount
+from benchmarks.server import RedisServer
 from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
-from tests.harness.server import RedisServer
 
 
-async def measure(bench: Bench) -> None:
+async def memory(bench: Bench) -> None:
     """Measure. Once each: what is allocated does not vary as times do."""
     await _keys_in_server(bench)
     await _instances_in_server(bench)
     await _keys_in_process(bench)
     await _counters_in_process(bench)
+
+
+def _row(
+    bench: Bench, name: str, what: str, count: int, ours: float, peer: str, theirs: float
+) -> None:
+    bench.row(name, what, [ours / count], peer, [theirs / count], unit="bytes")
 
 
 # ---------------------------------------------------------------------------- the server
@@ -38,18 +41,8 @@ async def _keys_in_server(bench: Bench) -> None:
     fields = (f"HINCRBY weight {name} 1" for name in key_names(count))
     theirs = await _grown_server(bench, partial(_send, bench.server, fields))
     ours = await _grown_server(bench, partial(fill, bench.server.url, "keys", count))
-    bench.add(
-        compare(
-            "memory",
-            "a key, in the server",
-            what=f"used_memory for {amount(count, 'key')} of one instance, each",
-            unit="bytes",
-            ours=[ours / count],
-            peer="field of a hash",
-            theirs=[theirs / count],
-            better="less",
-        )
-    )
+    what = f"used_memory for {amount(count, 'key')} of one instance, each"
+    _row(bench, "a key, in the server", what, count, ours, "field of a hash", theirs)
 
 
 async def _instances_in_server(bench: Bench) -> None:
@@ -58,36 +51,26 @@ async def _instances_in_server(bench: Bench) -> None:
     theirs = await _grown_server(bench, partial(_send, bench.server, marks))
     await populate(bench.server.url, "instances", 1)
     ours = await _grown_server(bench, partial(populate, bench.server.url, "instances", count))
-    bench.add(
-        compare(
-            "memory",
-            "an instance with one key, in the server",
-            what=f"used_memory for {amount(count, 'instance')}, each, connections not included",
-            unit="bytes",
-            ours=[ours / count],
-            peer="SET … EX",
-            theirs=[theirs / count],
-            better="less",
-        )
-    )
+    what = f"used_memory for {amount(count, 'instance')}, each, connections not included"
+    name = "an instance with one key, in the server"
+    _row(bench, name, what, count, ours, "SET … EX", theirs)
 
 
 async def _grown_server(bench: Bench, act: Callable[[], Awaitable[None]]) -> float:
-    before = memory_of(bench.server)
+    before = server.memory(bench.server)
     await act()
-    return memory_of(bench.server) - before
+    return server.memory(bench.server) - before
 
 
-async def _send(server: RedisServer, commands: Iterable[str]) -> None:
-    await trio.to_thread.run_sync(_send_blocking, server, commands)
+async def _send(to: RedisServer, commands: Iterable[str]) -> None:
+    def send() -> None:
+        with redis.Redis(host=to.host, port=to.port) as client:
+            queue = client.pipeline(transaction=False)
+            for command in commands:
+                queue.execute_command(*command.split())
+            queue.execute()
 
-
-def _send_blocking(server: RedisServer, commands: Iterable[str]) -> None:
-    with redis.Redis(host=server.host, port=server.port) as client:
-        queue = client.pipeline(transaction=False)
-        for command in commands:
-            queue.execute_command(*command.split())
-        queue.execute()
+    await trio.to_thread.run_sync(send)
 
 
 # --------------------------------------------------------------------------- the process
@@ -112,18 +95,9 @@ async def _keys_in_process(bench: Bench) -> None:
         await trio.lowlevel.checkpoint()
 
     theirs = await _grown_process(items)
-    bench.add(
-        compare(
-            "memory",
-            "a key that a lax counter knows, in the process",
-            what=f"tracemalloc for {amount(count, 'key')}, each, names not included",
-            unit="bytes",
-            ours=[ours / count],
-            peer="item of a dict",
-            theirs=[theirs / count],
-            better="less",
-        )
-    )
+    what = f"tracemalloc for {amount(count, 'key')}, each, names not included"
+    name = "a key that a lax counter knows, in the process"
+    _row(bench, name, what, count, ours, "item of a dict", theirs)
 
 
 async def _counters_in_process(bench: Bench) -> None:
@@ -135,7 +109,7 @@ async def _counters_in_process(bench: Bench) -> None:
             await stack.enter_async_context(opened)
 
         async def socket() -> None:
-            opened = bare.bare_socket(bench.server.host, bench.server.port)
+            opened = floors.bare_socket(bench.server.host, bench.server.port)
             inc = await stack.enter_async_context(opened)
             await inc("process")
 
@@ -148,18 +122,9 @@ async def _counters_in_process(bench: Bench) -> None:
         await socket()
         ours = await _grown_process(partial(repeat, counter))
         theirs = await _grown_process(partial(repeat, socket))
-    bench.add(
-        compare(
-            "memory",
-            "a running strict counter, in the process",
-            what=f"tracemalloc for {count} of them with their connections, each",
-            unit="bytes",
-            ours=[ours / count],
-            peer=bare.NAME,
-            theirs=[theirs / count],
-            better="less",
-        )
-    )
+    what = f"tracemalloc for {count} of them with their connections, each"
+    name = "a running strict counter, in the process"
+    _row(bench, name, what, count, ours, floors.BARE, theirs)
 
 
 async def _grown_process(act: Callable[[], Awaitable[None]]) -> float:

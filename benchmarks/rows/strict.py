@@ -1,56 +1,157 @@
-"""Strict counters under load, beside the same tasks on a pool of ten connections."""
+"""Strict counters: one call at a time, and under load, beside other ways to Redis."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
-from benchmarks.bench import Bench
-from benchmarks.load import Load, drive
-from benchmarks.measure import Spread, interleave
-from benchmarks.peers.redis_asyncio import POOL_NAME, blocking_pool
-from benchmarks.results import Aim, Figure, compare
-from benchmarks.wording import amount
-from distkit_actors import StrictInstanceAwareCounter
+from benchmarks import floors, peers
+from benchmarks.bench import Bench, Figure
+from benchmarks.load import Inc, Load, drive, key_names, rate, repeat
+from benchmarks.report import amount
+from distkit_actors import RedisStore, StrictInstanceAwareCounter
 
-_AIMS: Final = {(1000, 1): Aim("at least", 60), (1000, 100): Aim("at least", 40)}
+_TRIO: Final = "strict, trio transport"
+_ASYNCIO: Final = "strict, asyncio transport"
+_RATE: Final = "calls of inc in a second, each awaited by its task"
 
 
-async def measure(bench: Bench) -> None:
-    """Measure."""
+async def latency(bench: Bench) -> None:
+    """Measure how long a call takes when nothing else goes on."""
+    server = bench.server
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+
+        async def counter(transport: Literal["asyncio", "trio"]) -> Inc:
+            store = RedisStore(server.url, transport=transport)
+            return (await enter(StrictInstanceAwareCounter.open(transport, store))).inc
+
+        parties: dict[str, Inc] = {
+            floors.BARE: await enter(floors.bare_socket(server.host, server.port)),
+            _TRIO: await counter("trio"),
+            _ASYNCIO: await counter("asyncio"),
+            peers.ASYNCIO: await enter(peers.blocking_pool(server, 1)),
+            peers.THREADS: await enter(peers.worker_threads(server)),
+            peers.COREDIS: await enter(peers.coredis_client(server)),
+        }
+        sample = partial(drive, tasks=1, keys=1, seconds=bench.window(0.15))
+        seen = await bench.interleave(
+            {name: partial(sample, inc) for name, inc in parties.items()},
+            times=3,  # as both sides jump between a few speeds of the machine
+        )
+    for ours, peer, aim in (
+        (_TRIO, floors.BARE, 2.5),
+        (_ASYNCIO, floors.BARE, None),
+        (_TRIO, peers.ASYNCIO, None),
+        (_TRIO, peers.THREADS, None),
+        (_TRIO, peers.COREDIS, None),
+    ):
+        bench.row(
+            ours,
+            "median time of one inc, awaited by one task",
+            [load.p50 for load in seen[ours]],
+            peer,
+            [load.p50 for load in seen[peer]],
+            aim=aim,
+            also=_times(seen[ours], seen[peer], "p99"),
+        )
+
+
+def _times(ours: list[Load], theirs: list[Load], *shares: str) -> dict[str, Figure]:
+    return {
+        f"{whose}{share}": ([getattr(load, share) for load in loads], "s")
+        for whose, loads in (("", ours), ("peer's ", theirs))
+        for share in shares
+    }
+
+
+async def strict(bench: Bench) -> None:
+    """Measure tasks on a counter beside the same tasks on a pool of ten connections."""
+    crowds = bench.choose((1, 10, 100, 1000), (1, 20))
     async with (
         StrictInstanceAwareCounter.open("strict", bench.server.url) as counter,
-        blocking_pool(bench.server) as pool,
+        peers.blocking_pool(bench.server) as pool,
     ):
-        for keys in (1, 100):
-            for tasks in (1, 10, 100, 1000):
+        for keys, aim in ((1, 60), (100, 40)):
+            for tasks in crowds:
                 # A task of a thousand waits a third of a second for its turn in the pool.
                 seconds = bench.window(0.4 if tasks == 1000 else 0.15)
                 load = partial(drive, tasks=tasks, keys=keys, seconds=seconds)
-                seen = await interleave(
-                    {"ours": partial(load, counter.inc), "pool": partial(load, pool)},
-                    bench.rounds,
+                parties = {"ours": partial(load, counter.inc), "pool": partial(load, pool)}
+                seen = await bench.interleave(parties)
+                bench.row(
+                    f"{amount(tasks, 'task')} on {amount(keys, 'key')}",
+                    _RATE,
+                    [load.rate for load in seen["ours"]],
+                    peers.POOL,
+                    [load.rate for load in seen["pool"]],
+                    unit="calls/s",
+                    better="more",
+                    aim=aim if tasks == crowds[-1] else None,
+                    also=_times(seen["ours"], seen["pool"], "p50", "p99"),
                 )
-                _row(bench, tasks, keys, seen["ours"], seen["pool"])
 
 
-def _row(bench: Bench, tasks: int, keys: int, ours: list[Load], pool: list[Load]) -> None:
-    bench.add(
-        compare(
-            "strict",
-            f"{amount(tasks, 'task')} on {amount(keys, 'key')}",
-            what="calls of inc in a second, each awaited by its task",
-            unit="calls/s",
-            ours=[load.rate for load in ours],
-            peer=POOL_NAME,
-            theirs=[load.rate for load in pool],
-            better="more",
-            aim=_AIMS.get((tasks, keys)),
-            also=[
-                Figure("p50", Spread.of(load.p50 for load in ours), "s"),
-                Figure("p99", Spread.of(load.p99 for load in ours), "s"),
-                Figure("peer's p50", Spread.of(load.p50 for load in pool), "s"),
-                Figure("peer's p99", Spread.of(load.p99 for load in pool), "s"),
-            ],
-        )
-    )
+async def others(bench: Bench) -> None:
+    """Measure a thousand tasks on a counter, beside every other way to Redis that was tried."""
+    server = bench.server
+    tasks, keys = bench.choose(1000, 100), 100
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        store = RedisStore(server.url, transport="asyncio")
+        counter = await enter(StrictInstanceAwareCounter.open("peers", server.url))
+        bridged = await enter(StrictInstanceAwareCounter.open("asyncio", store))
+        threads = await enter(peers.worker_threads(server))
+        coredis = await enter(peers.coredis_client(server))
+        pool = await enter(peers.blocking_pool(server, 1))
+        send = await enter(peers.pipeline(server))
+
+        seconds = bench.window(0.25)
+        load = partial(rate, tasks=tasks, keys=keys, seconds=seconds)
+        parties: dict[str, Callable[[], Awaitable[float]]] = {
+            "ours": partial(load, counter.inc),
+            f"{_ASYNCIO} (the same tasks)": partial(load, bridged.inc),
+            f"{peers.THREADS} (the same tasks, 40 threads)": partial(load, threads),
+            f"{peers.COREDIS} (the same tasks, its own pool)": partial(load, coredis),
+            f"{peers.ASYNCIO} (one call after the other)": partial(load, pool, tasks=1),
+            f"{peers.PIPELINE} (one task, {tasks} HINCRBY in each, nobody else waits)": partial(
+                _pipelined, send, key_names(keys) * (tasks // keys), seconds
+            ),
+        }
+        seen = await bench.interleave(parties)
+    name = f"{amount(tasks, 'task')} on {amount(keys, 'key')}"
+    ours = seen.pop("ours")
+    for peer, theirs in seen.items():
+        bench.row(name, _RATE, ours, peer, theirs, unit="calls/s", better="more")
+
+
+async def _pipelined(send: peers.SendAll, keys: list[str], seconds: float) -> float:
+    times = await repeat(partial(send, keys), seconds)
+    return len(keys) * len(times) / sum(times)
+
+
+async def ceiling(bench: Bench) -> None:
+    """Measure a counter beside all the HINCRBY that the server can do."""
+    tasks, commands = bench.choose((1000, 200_000), (100, 5000))
+    async with (
+        StrictInstanceAwareCounter.open("ceiling", bench.server.url) as counter,
+        peers.ceiling(bench.server) as (peer, peers_rate),
+    ):
+        for keys in (1, 100):
+            load = partial(rate, tasks=tasks, keys=keys, seconds=bench.window(0.25))
+            parties: dict[str, Callable[[], Awaitable[float]]] = {
+                "ours": partial(load, counter.inc),
+                "ceiling": partial(peers_rate, commands),
+            }
+            seen = await bench.interleave(parties)
+            bench.row(
+                f"{amount(tasks, 'task')} on {amount(keys, 'key')}",
+                _RATE,
+                seen["ours"],
+                peer,
+                seen["ceiling"],
+                unit="calls/s",
+                better="more",
+            )

@@ -1,0 +1,176 @@
+"""The programs that a measurement starts: ``python -m benchmarks.child PROGRAM ARGUMENTS``.
+
+Each says in a line of JSON that it is ready, and answers the lines on its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Final, TypeAlias
+
+import trio
+
+from benchmarks.floors import bare_socket, pack
+from benchmarks.load import FOREVER, Statement, allow, key_names
+from distkit_actors import LaxInstanceAwareCounter, RedisStore, StrictInstanceAwareCounter
+
+#: So many start at once: the server has a queue, and its answers are waited for only so long.
+_RESTING_AT_ONCE: Final = 20
+_DOOMED_AT_ONCE: Final = 8
+
+_Started: TypeAlias = trio.TaskStatus[None]
+
+
+def say(**answer: float) -> None:
+    """Answer with a line."""
+    print(json.dumps(answer), flush=True)
+
+
+def questions() -> Iterator[list[str]]:
+    """Return the parent's lines as words; for programs that need not do anything meanwhile."""
+    for line in sys.stdin:
+        yield line.split()
+
+
+async def questions_on_trio() -> AsyncGenerator[list[str]]:
+    """Return the parent's lines as words, one at a time, without a thread that waits."""
+    async with trio.lowlevel.FdStream(sys.stdin.fileno()) as stream:
+        buffer = b""
+        async for received in stream:
+            *lines, buffer = (buffer + received).split(b"\n")
+            for line in lines:
+                yield line.decode().split()
+
+
+async def resting(kind: str, count: str, host: str, port: str, period: str) -> None:
+    """Do nothing but stay alive in the store; ``read`` tells the CPU time so far.
+
+    ``kind`` says what it hosts: ``counters`` are strict counters that nobody uses, ``bare`` are
+    tasks that write a HINCRBY to a socket of their own for each beat, and ``nothing`` is none.
+    ``period`` is the time between two beats, in seconds.
+    """
+    number, seconds = allow(int(count)), float(period)
+    limiter = trio.CapacityLimiter(_RESTING_AT_ONCE)
+
+    async def beat(name: str, *, task_status: _Started = trio.TASK_STATUS_IGNORED) -> None:
+        async with bare_socket(host, int(port)) as inc:
+            await inc(name)
+            task_status.started()
+            while True:
+                await trio.sleep(seconds)
+                await inc(name)
+
+    async def host_one(index: int) -> None:
+        async with limiter:
+            if kind == "bare":
+                await nursery.start(beat, f"instance{index}")
+                return
+            counter = StrictInstanceAwareCounter(
+                "resting",
+                RedisStore(f"redis://{host}:{port}"),
+                dead_instance_threshold=3 * seconds,
+                heartbeat_interval=seconds,
+            )
+            await nursery.start(counter.run)
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as starting:
+            for index in range(number if kind != "nothing" else 0):
+                starting.start_soon(host_one, index)
+        say(running=number)
+        async for _ in questions_on_trio():
+            say(cpu=time.process_time())
+        nursery.cancel_scope.cancel()
+
+
+async def doomed(url: str, prefix: str, count: str, keys: str, threshold: str) -> None:
+    """Be full of lax counters with many keys each, and be killed; the threshold is in seconds."""
+    names, number = key_names(int(keys)), allow(int(count))
+    limiter = trio.CapacityLimiter(_DOOMED_AT_ONCE)
+
+    async def load() -> None:
+        async with limiter:
+            counter = LaxInstanceAwareCounter(prefix, url, dead_instance_threshold=float(threshold))
+            await nursery.start(counter.run)
+            for name in names:
+                counter.inc_nowait(name)
+            await counter.flush()
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as loading:
+            for _ in range(number):
+                loading.start_soon(load)
+        say(running=number)
+        async for _ in questions_on_trio():
+            say(running=number)
+        nursery.cancel_scope.cancel()
+
+
+async def gauge() -> None:
+    """Count with a gauge of prometheus_client; ``labels CALLS`` or ``bound CALLS`` times it."""
+    import prometheus_client  # noqa: PLC0415 - it reads the environment when it is imported
+
+    found = prometheus_client.Gauge(
+        "connections", "Now open.", labelnames=["key"], multiprocess_mode="livesum"
+    )
+    statements = {
+        "labels": Statement("gauge.labels(key).inc()", {"gauge": found, "key": "connections"}),
+        "bound": Statement("bound.inc()", {"bound": found.labels("connections")}),
+    }
+    say(ready=1)
+    for kind, calls in questions():
+        say(seconds=statements[kind].seconds(int(calls)))
+
+
+async def pipelining(host: str, port: str, depth: str) -> None:
+    """``run COMMANDS`` sends HINCRBY over a blocking socket as fast as the server goes.
+
+    So many as ``depth`` travel together. Two such loads are always on their way, so that the
+    server never waits for this process.
+    """
+    together = int(depth)
+    load = pack("HINCRBY", "ceiling", "key000000", 1) * together
+    with socket.create_connection((host, int(port))) as connection:
+        say(ready=1)
+        for _, commands in questions():
+            loads = max(2, int(commands) // together)
+            start = time.perf_counter()
+            connection.sendall(load)
+            answers = 0
+            for number in range(1, loads + 1):
+                if number < loads:
+                    connection.sendall(load)
+                while answers < number * together:
+                    received = connection.recv(65_536)
+                    if not received:
+                        raise ConnectionError("the server has closed the connection")
+                    answers += received.count(b"\n")
+            say(rate=loads * together / (time.perf_counter() - start))
+
+
+async def incs(kind: str, host: str, port: str, count: str) -> None:
+    """Increment so often, one call after the other, and end: for those who count instructions.
+
+    ``kind`` is ``strict`` or ``bare``.
+    """
+    url, (key,) = f"redis://{host}:{port}", key_names(1)
+    async with (
+        bare_socket(host, int(port))
+        if kind == "bare"
+        else StrictInstanceAwareCounter.open("incs", url, dead_instance_threshold=FOREVER)
+    ) as opened:
+        inc = opened.inc if isinstance(opened, StrictInstanceAwareCounter) else opened
+        for _ in range(int(count)):
+            await inc(key)
+
+
+_PROGRAMS: Final[dict[str, Callable[..., Awaitable[None]]]] = {
+    program.__name__: program for program in (resting, doomed, gauge, pipelining, incs)
+}
+
+if __name__ == "__main__":
+    trio.run(_PROGRAMS[sys.argv[1]], *sys.argv[2:])

@@ -1,1 +1,0 @@
-"""What the counters are compared with; each peer is set up as its users would."""
