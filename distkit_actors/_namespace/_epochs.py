@@ -8,11 +8,12 @@ a move that an instance had to tell the store again after a data loss (P7, P22).
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from .._protocol._messages import MAX_JOURNAL, Journal
 
 #: Fewest moves that one step may forget, so that the table drains faster than it fills.
-_FORGET_AT_LEAST = 100
+FORGET_AT_LEAST: Final = 100
 
 
 class Epochs:
@@ -84,7 +85,7 @@ class Epochs:
 
     def forget(self, horizon: int, moved_now: int) -> None:
         """Forget moves up to the stamp ``horizon``, a bounded number of them (P11)."""
-        limit = max(_FORGET_AT_LEAST, 2 * moved_now)
+        limit = max(FORGET_AT_LEAST, 2 * moved_now)
         while limit and self.moved:
             key, stamp = next(iter(self.moved.items()))
             if stamp > horizon:

@@ -13,9 +13,14 @@ All times are in microseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._protocol._messages import Periods
+
+#: A sign of life is not written down if the last one is younger than this part of the threshold.
+RECENT_PART: Final = 64
+#: Tenths of what may pass unnoticed: no period of beats is longer (`LivenessConfig.period`).
+PERIOD_TENTHS: Final = 9
 
 
 def longest_silence(threshold: int, interval: int) -> int:
@@ -25,7 +30,7 @@ def longest_silence(threshold: int, interval: int) -> int:
     that may pass unnoticed, which is ``threshold - interval`` (I5, P24).
     """
     unnoticed = threshold - interval
-    period = min(interval, unnoticed * 9 // 10)
+    period = min(interval, unnoticed * PERIOD_TENTHS // 10)
     return (period + unnoticed) // 2
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from .._protocol._messages import MAX_CHANGED, MAX_PURGE, Applied, Periods, Slice
 from .._protocol._values import fits
 from ._epochs import Epochs
-from ._observed_time import Heard, Observed, longest_silence
+from ._observed_time import RECENT_PART, Heard, Observed, longest_silence
 
 #: "Never", as an instant.
 FOREVER = 2**63
@@ -163,7 +163,7 @@ class Registry:
         watched = False
         if asker and asker.state is State.LIVE:
             silent = steady - asker.heard.at
-            if steady >= self.observed.last and silent < asker.periods.threshold >> 6:
+            if steady >= self.observed.last and silent < asker.periods.threshold // RECENT_PART:
                 return self.alive(record, now)  # it would not be written down
             watched = silent <= longest_silence(*asker.periods[:2])
         return self.observed.lives(record.periods, record.heard, steady, watched=watched)

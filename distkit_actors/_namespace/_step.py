@@ -25,6 +25,7 @@ from .._protocol._messages import (
 from . import _reaper
 from ._entries import Step
 from ._healing import Healing
+from ._observed_time import RECENT_PART
 from ._registry import Record, State
 
 
@@ -121,7 +122,7 @@ class Execution(Healing):
         observed, periods, heard = self.registry.observed, record.periods, record.heard
         steady = observed.steady(now)
         # After a jump back of the clock, nothing is recent: the jump has to be taken down first.
-        if steady >= observed.last and steady - heard.at < request.periods.threshold >> 6:
+        if steady >= observed.last and steady - heard.at < request.periods.threshold // RECENT_PART:
             return False, 0
         observed.hear(now, periods, heard)
         late = observed.note_lateness(periods, heard)

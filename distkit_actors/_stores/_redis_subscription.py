@@ -9,6 +9,7 @@ import trio
 from .._errors import StoreError
 from ._connection import Answer, Connection, ErrorReplyError
 from ._contract import Subscription
+from ._lua_constants import Word
 from ._reply_errors import to_store_error
 
 _ADVICE: Final = {
@@ -68,7 +69,7 @@ def _keys(messages: list[Answer]) -> frozenset[str] | None:
     keys: set[str] = set()
     for message in messages:
         match message:
-            case [b"message", _, b"*"]:
+            case [b"message", _, Word.ANY_KEY]:
                 return None
             case [b"message", _, bytes() as payload]:
                 # Others may publish there too, and then not always UTF-8.

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
 
+from ._lua_constants import CONSTANTS
+
 #: One for each kind of request.
 SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch")
 
-_INCLUDE: Final = "--@include "
+#: What scripts include, in the one order that they include it in: each needs some of those before.
+PARTS: Final = (
+    "numbers",
+    "announce",
+    "fast_path",
+    "base",
+    "space",
+    "observed",
+    "sums",
+    "registry",
+    "reaper",
+    "step",
+    "journal",
+    "entries",
+    "finish",
+)
+
+_INCLUDE: Final = re.compile(r"^--@include (\w+)\n", re.MULTILINE)
+# A comment, a string, or a name in capitals that is no field of anything. The names of keys have
+# one letter.
+_TOKEN: Final = re.compile(r"--.*|'[^'\n]*'|(?<![.\w])[A-Z][A-Z0-9_]+\b")
 
 
 class Script(NamedTuple):
@@ -23,19 +46,33 @@ class Script(NamedTuple):
 
 @cache
 def load_scripts() -> Mapping[str, Script]:
-    """Read all scripts, each with the parts it includes written out."""
-    return {name: _load(name) for name in SCRIPTS}
+    """Read all scripts, each with the parts it includes and the constants written out."""
+    sources = read_sources()
+    return {name: render(name, sources) for name in SCRIPTS}
 
 
-def _load(name: str) -> Script:
+def read_sources() -> dict[str, str]:
+    """Return what is in the files of all scripts and parts, by name."""
     folder = resources.files("distkit_actors._namespace") / "lua"
-    lines: list[str] = []
-    for line in (folder / f"{name}.lua").read_text("utf-8").splitlines():
-        if line.startswith(_INCLUDE):
-            part = folder / "parts" / f"{line.removeprefix(_INCLUDE).strip()}.lua"
-            lines += part.read_text("utf-8").splitlines()
-        else:
-            lines.append(line)
-    source = "\n".join(lines).encode()
+    files = {name: folder / f"{name}.lua" for name in SCRIPTS}
+    files |= {name: folder / "parts" / f"{name}.lua" for name in PARTS}
+    return {name: file.read_text("utf-8") for name, file in files.items()}
+
+
+def render(
+    name: str, sources: Mapping[str, str], constants: Mapping[str, int | str] = CONSTANTS
+) -> Script:
+    """Make a script of its source and those of the parts, with the values of constants."""
+
+    def value(match: re.Match[str]) -> str:
+        token = match[0]
+        return _literal(constants[token]) if token in constants else token
+
+    whole = _INCLUDE.sub(lambda match: sources[match[1]], sources[name])
+    source = _TOKEN.sub(value, whole).encode()
     # Redis names scripts by their SHA-1; nothing here depends on its strength.
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
+
+
+def _literal(value: int | str) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -37,13 +37,14 @@ from .._protocol._messages import (
     Watch,
     Watched,
 )
+from ._lua_constants import Word
 
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _CLAIM: Final = Kind.CLAIM
 _FORGET: Final = Kind.FORGET
+_DONE: Final = Word.DONE
 _FLAG: Final = (b"0", b"1")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
-_FOLDED: Final = b"&"
 _SIGNS: Final = (Rejection.REFUSED, Rejection.UNDONE, Rejection.SPLIT, Rejection.MOVED)
 _VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
 
@@ -61,8 +62,9 @@ class KeyNames:
     def __init__(self, prefix: str) -> None:
         base = f"dk:{{p.{prefix}}}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
-        self._instance = base + b"i:"
-        self.channel = base + b"c"  # where changes are announced (P37, notifications); not a key
+        self._instance = base + Word.INSTANCE_SUFFIX
+        # Where changes are announced (P37, notifications); not a key.
+        self.channel = base + Word.CHANNEL_SUFFIX
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""
@@ -75,7 +77,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
         case Apply():
             return "apply", [
                 *_session(request),
-                b"w" if request.atomic else _FLAG[request.leave],
+                Word.ATOMIC if request.atomic else Word.LEAVES if request.leave else _FLAG[False],
                 b"%d" % request.budget,
                 b"%d" % request.follows,
                 *_entries(request.entries),
@@ -132,11 +134,12 @@ def _periods(periods: Periods) -> tuple[bytes, ...]:
 def _entries(entries: Iterable[Entry]) -> list[bytes]:
     words: list[bytes] = []
     for kind, key, value, after, folded, stamp, condition, of_own, guarded in entries:
-        word = _FOLDED if folded else _KINDS[kind]
+        word = Word.FOLDED if folded else _KINDS[kind]
         if guarded:
-            word += b"g"
+            word += Word.GUARDED
         if condition is not None:
-            word += b"%s%s%d" % (b"o" if of_own else b"c", condition.sign.encode(), condition.value)
+            of = Word.OF_OWN if of_own else Word.OF_CUMULATIVE
+            word += b"%s%s%d" % (of, condition.sign.encode(), condition.value)
         if kind is _FORGET:
             words += (word, b"", key.encode(), b"")  # an id is no key, and may look like a field
             continue
@@ -151,24 +154,24 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
 
 def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
     """Read the reply of a script."""
-    if reply[0] == b"done":  # nearly always
+    if reply[0] == _DONE:  # nearly always
         return _done(reply)
     match reply:
-        case [b"resume", recorded, born]:
+        case [Word.RESUME, recorded, born]:
             return MustResume(int(recorded) if recorded else None, int(born))
-        case [b"conflict", incarnation]:
+        case [Word.CONFLICT, incarnation]:
             return Conflict(int(incarnation))
-        case [b"stale"]:
+        case [Word.STALE]:
             return Stale()
-        case [b"watched"]:
+        case [Word.WATCHED]:
             return Watched()
-        case [b"peeked", incarnation, born, alive]:
+        case [Word.PEEKED, incarnation, born, alive]:
             return Peeked(int(incarnation), int(born), alive == b"1")
-        case [b"opened", incarnation, known, inherited, leftovers]:
+        case [Word.OPENED, incarnation, known, inherited, leftovers]:
             return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
-        case [b"loaded", cursor, *pieces]:
+        case [Word.LOADED, cursor, *pieces]:
             return Loaded(cursor.decode(), _slices(pieces))
-        case [b"surveyed", cursor, *rows]:
+        case [Word.SURVEYED, cursor, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
             found = [(name.decode(), int(number), flag == b"1") for name, number, flag in triples]
             return QueryPage(cursor.decode(), found)
@@ -192,7 +195,7 @@ def _results(text: bytes) -> tuple[Result, ...]:
     results = text.split(b";")
     if len(results) == 1:
         return (_VERDICTS.get(text) or _values(text),)
-    if _VERDICTS.keys().isdisjoint(results) and b"?" not in text:
+    if _VERDICTS.keys().isdisjoint(results) and Word.UNMET not in text:
         numbers = map(int, text.replace(b";", b",").split(b","))
         return tuple(map(Previous, numbers, numbers))
     return tuple(_VERDICTS.get(result) or _values(result) for result in results)
@@ -200,7 +203,7 @@ def _results(text: bytes) -> tuple[Result, ...]:
 
 def _values(text: bytes) -> Previous | ConditionFailed:
     cumulative, own = text.split(b",")
-    if own.endswith(b"?"):
+    if own.endswith(Word.UNMET):
         return ConditionFailed(int(cumulative), int(own[:-1]))
     return Previous(int(cumulative), int(own))
 

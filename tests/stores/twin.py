@@ -26,7 +26,8 @@ from distkit_actors._protocol._messages import (
     Request,
     Watch,
 )
-from distkit_actors._stores._scripts import Script, load_scripts
+from distkit_actors._stores._lua_constants import CONSTANTS
+from distkit_actors._stores._scripts import SCRIPTS, Script, load_scripts, read_sources, render
 from distkit_actors._stores._wire import KeyNames, decode, encode
 
 # What the scripts keep in a hash beside keys.
@@ -73,7 +74,7 @@ for index = 12, #ARGV, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)
-local way = answer and 'quick' or overdue and 'reaping' or 'slow'
+local way = fast_reply and 'quick' or overdue and 'reaping' or 'slow'
 redis.call('HINCRBY', 'paths', way, 1)
 redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[co]') and 1 or 0)
 redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
@@ -83,19 +84,15 @@ redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1,
 def counting_paths() -> Scripts:
     """The scripts, which count in a Redis hash "paths" how often each way was gone."""
     source = load_scripts()["apply"].source
-    before = b"local answer, overdue = quick()"
+    before = b"local fast_reply, overdue = fast_path()"
     assert source.count(before) == 1
     return {**load_scripts(), "apply": _script(source.replace(before, before + _COUNT))}
 
 
 def with_short_journals(most: int) -> Scripts:
     """The scripts, which tell no more than so many moves at once."""
-    scripts, before = dict(load_scripts()), b"local MAX_JOURNAL = 1000\n"
-    for name in ("apply", "resume"):
-        assert scripts[name].source.count(before) == 1
-        changed = scripts[name].source.replace(before, b"local MAX_JOURNAL = %d\n" % most)
-        scripts[name] = _script(changed)
-    return scripts
+    constants = {**CONSTANTS, "MAX_JOURNAL": most}
+    return {name: render(name, read_sources(), constants) for name in SCRIPTS}
 
 
 def _script(source: bytes) -> Script:

@@ -21,8 +21,15 @@
 --       {conflict, incarnation}  {stale}    not executed
 --   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
 --   hold; or a sign: ! refused, - another was, / split, ~ moved; with ';' between
---@include compare
---@include quick
+--@include numbers
+--@include announce
+--@include fast_path
+
+local fast_reply, overdue = fast_path()
+if fast_reply then
+  return fast_reply
+end
+
 --@include base
 --@include space
 --@include observed
@@ -31,51 +38,37 @@
 --@include reaper
 
 if overdue then  -- but for the dead it is the common case
-  local keys = {}
+  local touched = {}
   for index = 13, #ARGV, 4 do
-    keys[#keys + 1] = ARGV[index]
+    touched[#touched + 1] = ARGV[index]
   end
   now = tonumber(overdue)
-  take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
-  local backlog, stuck = reap(tonumber(ARGV[10]), keys, 0)
+  take_space()
+  local backlog, stuck = reap(tonumber(ARGV[10]), touched, 0)
   save_space()
-  answer = quick(overdue, changed)
-  answer[3], answer[4] = backlog and '1' or '0', tostring(stuck)
-  return answer
+  fast_reply = fast_path(overdue, changed)
+  fast_reply[3], fast_reply[4] = backlog and '1' or '0', tostring(stuck)
+  return fast_reply
 end
 
-local FIRST = 12
-local BEFORE = tonumber(ARGV[11])
+local FIRST, FOLLOWS = 12, tonumber(ARGV[11])
 local restarts, answers_us = false, nil
 --@include step
+--@include journal
+--@include entries
+--@include finish
 
-read()
-local refusal = judge()
+local refusal = begin()
 if refusal then
-  save_space()
   return refusal
 end
 
 local refreshed, late = touch()
 local at = math.max(space.clock + 1, now)
 local backlog, stuck = reap(tonumber(ARGV[10]), keys, late)
-local moves, more = catch_up()
-local latest = space.latest
-answer = text(at) .. '|0|' .. run_all(at, moved_since(), ARGV[9] == 'w')
-write_field(':seq', ARGV[4])
-write_field(':reply', ARGV[9] == '1' and text(at) .. '|0|' or answer)
-write_all(at)
-if ARGV[9] == '1' then
-  bury(instance, 'left')
-end
-local moved_now = space.latest ~= latest and #keys or 0
-if refreshed or moved_now > 0 then
-  forget_moves(moved_now)
-end
-save_space()
-if ARGV[9] == '1' then
-  release_space(pace.ret)
-end
-announce()
-return with_journal({'done', answer, (backlog or more) and '1' or '0', tostring(stuck)}, moves,
-  more or space.latest)
+local moves, last = catch_up()
+local results = run_all(at, moved_since(), ARGV[9] == ATOMIC)
+return finish({
+  at = at, refreshed = refreshed, answer = text(at) .. '|0|' .. results, leaves = ARGV[9] == LEAVES,
+  moves = moves, last = last, backlog = backlog, stuck = stuck,
+})

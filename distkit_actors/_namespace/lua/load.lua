@@ -6,22 +6,24 @@
 --       5 cursor: '' for the first page, else what the page before said
 -- Reply {loaded, cursor or '' at the end, key, value@stamp, …}; a slice may come twice
 --       {resume, '', born}  {conflict, incarnation}    as in apply.lua
+--@include numbers
+--@include announce
 --@include base
 --@include space
 --@include sums
 
-take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+take_space()
 local held = call('HMGET', I, ':inc', ':state', ':seq')
 if held[1] and tonumber(ARGV[3]) < tonumber(held[1]) then
-  return {'conflict', held[1]}
-elseif held[1] ~= ARGV[3] or held[2] ~= 'live' then
+  return {CONFLICT, held[1]}
+elseif held[1] ~= ARGV[3] or held[2] ~= LIVE then
   -- Also where an older incarnation has come back after a data loss (P26, fencing).
   local born = birth()
   save_space()
-  return {'resume', '', born}
+  return {RESUME, '', born}
 end
 
-local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', 2 * PURGE)
+local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', 2 * MAX_PURGE)
 local keys, pieces = {}, {}
 for index = 1, #page[2], 2 do
   local key = page[2][index]
@@ -32,7 +34,7 @@ for index = 1, #page[2], 2 do
 end
 local epochs = epochs_of(keys)
 local last = page[1] == '0'
-local reply = {'loaded', last and '' or page[1]}
+local reply = {LOADED, last and '' or page[1]}
 for index, key in ipairs(keys) do
   local _, stamp = parse(pieces[index])
   if stamp >= epochs[key] then

@@ -10,43 +10,46 @@
 --       10 '1' to take it over from nobody who is alive, else '0'
 -- Reply {opened, incarnation, known, inherited, leftovers}    the last two 0 or 1
 --       {conflict, incarnation}                               not executed; look again
+--@include numbers
+--@include announce
 --@include base
 --@include space
 --@include observed
 --@include sums
 --@include registry
 
-local function opened(inc, known, inherited)
-  local leftovers = inherited == '0' and has_slices(I) and '1' or '0'
-  return {'opened', inc, known, inherited, leftovers}
+local function opened(inc, knows, inherits)
+  local leftovers = inherits == '0' and has_slices(I) and '1' or '0'
+  return {OPENED, inc, knows, inherits, leftovers}
 end
 
-take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+take_space()
 local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int',
   ':swept')
 local holder = old[1] or '0'
 if old[2] == ARGV[3] then
   return opened(holder, old[4], old[5])
 elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) then
-  return {'conflict', holder}
+  return {CONFLICT, holder}
 elseif ARGV[10] == '1' and old[1] and is_alive(instance) then
-  return {'conflict', holder}
+  return {CONFLICT, holder}
 end
 
 hear()
-local pace = {thr = tonumber(ARGV[7]), int = tonumber(ARGV[8]), ret = tonumber(ARGV[9])}
-local lives = old[3] == 'live'
-local lost = join(pace.thr, pace.int, lives and old[6], old[7])
+local periods = {threshold = tonumber(ARGV[7]), interval = tonumber(ARGV[8]),
+  retention = tonumber(ARGV[9])}
+local lives = old[3] == LIVE
+local lost = join(periods, lives and old[6], old[7])
 local at = math.max(space.clock + 1, now)
 space.clock = at
 local inherited = ARGV[6] == '1' and lives and '1' or '0'
-local hold = inherited == '1' and tonumber(old[4]) or space.latest
-write_record(I, at, ARGV[3], inherited, 'live', pace, hold, space.last, lost,
+local known = inherited == '1' and tonumber(old[4]) or space.latest
+write_record(I, at, ARGV[3], inherited, LIVE, periods, known, space.last, lost,
   tonumber(old[8] or space.clear))
-revive(pace.thr, hold)
+revive(periods.threshold, known)
 if inherited == '0' then
-  purge(at, pace, hold)
+  purge(at, periods, known)
 end
 save_space()
 announce()
-return opened(text(at), text(hold), inherited)
+return opened(text(at), text(known), inherited)

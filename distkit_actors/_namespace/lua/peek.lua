@@ -24,9 +24,9 @@ local function try_commands()
   end
 end
 
-take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+take_space()
 local born = birth()
 save_space()
 try_commands()
 local holder = call('HGET', I, ':inc')
-return {'peeked', holder or '0', born, holder and is_alive(instance) and '1' or '0'}
+return {PEEKED, holder or '0', born, holder and is_alive(instance) and '1' or '0'}

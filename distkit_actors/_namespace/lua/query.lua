@@ -8,13 +8,15 @@
 --   instances: id, microseconds since its last sign of life, '1' if it counts as alive
 --   slices:    id, value, '1'
 --   keys:      key, cumulative, '1'
+--@include numbers
+--@include announce
 --@include base
 --@include space
 --@include observed
 --@include sums
 
 local PAGE = 500
-take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+take_space()
 local cursor = ARGV[5] == '' and '0' or ARGV[5]
 local rows = {}
 
@@ -25,11 +27,11 @@ local function row(name, number, flag)
 end
 
 local function look_at_instance(name)
-  local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
+  local heard = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
     ':state')
-  if known[6] and known[6] ~= '0' then  -- else it is a body of what had no room (P18, empty ground)
-    local alive = known[7] == 'live' and is_seen_alive(known, ARGV[2])
-    row(name, text(math.max(0, steady() - known[3])), alive and '1' or '0')
+  if heard[6] and heard[6] ~= '0' then  -- else it is an orphan (P18, empty ground)
+    local alive = heard[7] == LIVE and is_seen_alive(heard, ARGV[2])
+    row(name, text(math.max(0, steady() - heard[3])), alive and '1' or '0')
   end
 end
 
@@ -44,7 +46,7 @@ local function look_at_slice(name, epoch)
 end
 
 local page
-if ARGV[3] == 'keys' then
+if ARGV[3] == QUERY_KEYS then
   page = call('HSCAN', N, cursor, 'COUNT', PAGE)
   for index = 1, #page[2], 2 do
     if string.sub(page[2][index], 1, 1) ~= ':' then
@@ -53,7 +55,7 @@ if ARGV[3] == 'keys' then
   end
 else
   page = call('ZSCAN', H, cursor, 'COUNT', PAGE)
-  local epoch = ARGV[3] == 'slices' and epochs_of({ARGV[4]})[ARGV[4]]
+  local epoch = ARGV[3] == QUERY_SLICES and epochs_of({ARGV[4]})[ARGV[4]]
   for index = 1, #page[2], 2 do
     if epoch then
       look_at_slice(page[2][index], epoch)
@@ -62,4 +64,4 @@ else
     end
   end
 end
-return {'surveyed', page[1] == '0' and '' or page[1], unpack(rows)}
+return {SURVEYED, page[1] == '0' and '' or page[1], unpack(rows)}

@@ -8,20 +8,23 @@
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua. With again = 1 it only removed what was left of the instance here, of
 -- which there is more.
---@include compare
+--@include numbers
+--@include announce
 --@include base
 --@include space
 --@include observed
 --@include sums
 --@include registry
 local MOVES = tonumber(ARGV[12])
-local FIRST = 13 + 2 * MOVES
-local BEFORE = tonumber(ARGV[4]) - 1
+local FIRST, FOLLOWS = 13 + 2 * MOVES, tonumber(ARGV[4]) - 1
 local restarts = ARGV[10] == '1'
 local function answers_us()
   return tonumber(ARGV[9]) == space.born
 end
 --@include step
+--@include journal
+--@include entries
+--@include finish
 
 -- Every instance that may have slices.
 local function holders()
@@ -42,7 +45,7 @@ local function clear_late(cleared)
     else
       sweep(hash, cleared)
       if unlist(name, hash) then
-        call('HSET', hash, ':state', 'dead')
+        call('HSET', hash, ':state', DEAD)
       end
       release(name, hash)
     end
@@ -74,7 +77,7 @@ local function move_late(late, at)
             -- It waits with its owner until it fits (I12, overflow): the owner must re-assert it.
             call('HDEL', hash_of(name), key)
             if call('ZSCORE', A, name) then
-              bury(name, 'dead')
+              mark_dead(name, DEAD)
             end
           end
         end
@@ -93,7 +96,7 @@ end
 -- Takes in what the store had lost, before any claim. Returns true if leftovers remain.
 local function reassert(at)
   if restarts then
-    local more, orphaned = purge(at, pace, record.hold)
+    local more, orphaned = purge(at, periods, record.known)
     if orphaned then
       space.clock = math.max(space.clock, at)
     end
@@ -123,31 +126,16 @@ local function reassert(at)
   return false
 end
 
-read()
-local refusal = judge()
+local refusal = begin()
 if refusal then
-  save_space()
   return refusal
 end
 
 local refreshed = touch()
 local at = math.max(space.clock + 1, now)
-local moves, more = catch_up()
-local latest = space.latest
+local moves, last = catch_up()
 local again = reassert(at)
-local answer = text(at)
-if again then
-  answer = answer .. '|1|'
-else
-  answer = answer .. '|0|' .. run_all(at, {}, false)
-end
-write_field(':seq', ARGV[4])
-write_field(':reply', answer)
-write_all(at)
-local moved_now = space.latest ~= latest and #keys or 0
-if refreshed or moved_now > 0 then
-  forget_moves(moved_now)
-end
-save_space()
-announce()
-return with_journal({'done', answer, more and '1' or '0', '0'}, moves, more or space.latest)
+local answer = text(at) .. (again and '|1|' or '|0|' .. run_all(at, {}, false))
+return finish({
+  at = at, refreshed = refreshed, answer = answer, moves = moves, last = last, stuck = 0,
+})

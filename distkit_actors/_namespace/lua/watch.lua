@@ -6,8 +6,8 @@
 --@include base
 --@include space
 
-take_space(call('HMGET', N, unpack(SPACE_FIELDS)))
+take_space()
 birth()
 space.watch = math.max(space.watch, now + tonumber(ARGV[3]))
 save_space()
-return {'watched'}
+return {WATCHED}

@@ -1,21 +1,24 @@
--- Names, time and numbers: what every script begins with.
+-- Names, time and numbers: what every script begins with. Parts come in one order, which stands in
+-- distkit_actors/_stores/_scripts.py; each says in its first lines which earlier ones it needs.
+--
+-- Names in capitals of more than one letter are constants. Those that Python knows, too, come from
+-- there: the loader writes their values in their places (distkit_actors/_stores/_lua_constants.py).
 --
 -- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot:
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
 --   2 m  zset  {key = stamp at which the store learned of the key's last epoch move}
 --   3 l  hash  {key = epoch, where it is older than that stamp}
 --   4 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
---   5 h  zset  {instance = its hold}, the living and the bodies
---   6 d  zset  {body = its place in the queue}: dead or left, and still with slices
+--   5 h  zset  {instance = stamp up to which it knows the moves}, the living and the reap queue
+--   6 d  zset  {instance = its place in the reap queue}: dead or left, and still with slices
 --   7 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
--- The hashes of bodies are named by what stands in d: they are the only undeclared names.
+-- The hashes of those in the reap queue are named by what stands in d: they are the only undeclared
+-- names.
 --
 -- No value of a counter ever becomes a Lua number, which is a double (P2). Only instants
 -- and stamps (microseconds, exact below 2^53), seqs and sizes do.
 local N, M, L, A, H, D, I = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local call = redis.call
--- Where changes are announced (P37, notifications); not a key.
-local CHANNEL = string.sub(N, 1, -2) .. 'c'
 
 -- Most words in one variadic call, and in one unpack (P5). Even, as some come in pairs.
 local CHUNK = 500
@@ -25,14 +28,13 @@ local PAD = string.rep('.', 65)
 -- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
 -- :lost :graced :swept :pad. All are always there, so any more are slices. A key has no ':'.
 local OWN_FIELDS = 15
-local PURGE = 500
 
 -- The instance that asks, and the store's time in microseconds.
 local instance = ARGV[2]
 local now
 if ARGV[1] == '' then
   local time = call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  now = tonumber(time[1]) * MICROSECONDS + tonumber(time[2])
 else
   now = tonumber(ARGV[1])  -- in tests only
 end
@@ -44,7 +46,7 @@ end
 
 -- The hash of an instance.
 local function hash_of(name)
-  return string.sub(N, 1, -2) .. 'i:' .. name
+  return string.sub(N, 1, -2) .. INSTANCE_SUFFIX .. name
 end
 
 -- Calls a command with any number of words and returns its replies in one list.
@@ -57,10 +59,10 @@ local function spread(command, name, words)
   end
   local replies = {}
   for first = 1, count, CHUNK do
-    local part = call(command, name, unpack(words, first, math.min(first + CHUNK - 1, count)))
-    if type(part) == 'table' then
-      for index = 1, #part do
-        replies[#replies + 1] = part[index]
+    local some = call(command, name, unpack(words, first, math.min(first + CHUNK - 1, count)))
+    if type(some) == 'table' then
+      for index = 1, #some do
+        replies[#replies + 1] = some[index]
       end
     end
   end

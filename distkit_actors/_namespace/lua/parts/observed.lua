@@ -1,52 +1,56 @@
+-- Needs: base, space
+
 -- Which silence counts: time as the instances of the namespace have observed it (P40).
 --
 --   :shift  by how much the server's clock has jumped back, all in all
 --   :last   last sign of life of anybody, in steady time: the clock plus :shift
---   :paces  for each pace that somebody lives by: threshold, interval, steady time that was not
---           observed, when the last blackout ended, how many instances; and ';' between
+--   :paces  for each threshold and interval that somebody lives by: these, the steady time that
+--           was not observed, when the last blackout ended, how many instances; and ';' between
 local function steady()
   return now + space.shift
 end
 
-local paces  -- a list, and {'threshold,interval' = one of it}; read when it is needed
+-- What those of the same periods have not observed: a list, and {'threshold,interval' = one of
+-- it}; read when it is needed.
+local by_periods
 
-local function read_paces()
-  if not paces then
-    paces = {}
-    for thr, int, lost, ended, living in
+local function read_by_periods()
+  if not by_periods then
+    by_periods = {}
+    for threshold, interval, lost, ended, living in
       string.gmatch(space.paces, '(%d+),(%d+),(%d+),(%d+),(%d+)') do
-      local pace = {thr = thr + 0, int = int + 0, lost = lost + 0, ended = ended + 0,
-        living = living + 0}
-      paces[#paces + 1] = pace
-      paces[thr .. ',' .. int] = pace
+      local blackouts = {threshold = threshold + 0, interval = interval + 0, lost = lost + 0,
+        ended = ended + 0, living = living + 0}
+      by_periods[#by_periods + 1] = blackouts
+      by_periods[threshold .. ',' .. interval] = blackouts
     end
   end
-  return paces
+  return by_periods
 end
 
-local function write_paces()
+local function write_by_periods()
   local words = {}
-  for index, pace in ipairs(paces) do
-    words[index] = table.concat({text(pace.thr), text(pace.int), text(pace.lost),
-      text(pace.ended), text(pace.living)}, ',')
+  for index, blackouts in ipairs(by_periods) do
+    words[index] = table.concat({text(blackouts.threshold), text(blackouts.interval),
+      text(blackouts.lost), text(blackouts.ended), text(blackouts.living)}, ',')
   end
   space.paces = table.concat(words, ';')
 end
 
-local function pace_of(thr, int)
-  return read_paces()[text(thr) .. ',' .. text(int)]
+local function blackouts_of(threshold, interval)
+  return read_by_periods()[text(threshold) .. ',' .. text(interval)]
 end
 
--- The longest gap that is no blackout for instances of this pace (P24, blackout).
-local function longest_silence(thr, int)
-  local unnoticed = thr - int
-  local period = math.min(int, math.floor(unnoticed * 9 / 10))
+-- The longest gap that is no blackout for instances of these periods (P24, blackout).
+local function longest_silence(threshold, interval)
+  local unnoticed = threshold - interval
+  local period = math.min(interval, math.floor(unnoticed * PERIOD_TENTHS / 10))
   return math.floor((period + unnoticed) / 2)
 end
 
--- Takes down a sign of life: of one that has lived since `beat` by the pace `thr`, `int`, or of
--- a newcomer, without these.
-local function hear(thr, int, beat)
+-- Takes down a sign of life: of one that has lived since `beat` by `threshold` and `interval`, or
+-- of a newcomer, without these.
+local function hear(threshold, interval, beat)
   local gap = steady() - space.last
   if gap < 0 then
     space.shift = space.shift - gap
@@ -56,117 +60,119 @@ local function hear(thr, int, beat)
   -- Who has beaten at its usual pace has been here all the time. So what is a usual gap for it was
   -- observed: else it would put off the death of all who beat faster, again and again. They get
   -- their fresh threshold, as nobody could be heard perhaps.
-  local watched = thr and space.last - beat <= longest_silence(thr, int)
+  local watched = threshold and space.last - beat <= longest_silence(threshold, interval)
   local changed_any = false
-  for _, pace in ipairs(read_paces()) do
-    if gap > longest_silence(pace.thr, pace.int) then
-      pace.ended = space.last
+  for _, blackouts in ipairs(read_by_periods()) do
+    if gap > longest_silence(blackouts.threshold, blackouts.interval) then
+      blackouts.ended = space.last
       if not watched then
-        pace.lost = pace.lost + gap - math.min(gap, pace.int)
+        blackouts.lost = blackouts.lost + gap - math.min(gap, blackouts.interval)
       end
       changed_any = true
     end
   end
   if changed_any then
-    write_paces()
+    write_by_periods()
   end
 end
 
--- Returns for how long one was held up that lives by this pace, has been silent for `silent`, and
--- is heard just now. Others may have been held up, too, and nobody knows for how long: so it is like
--- the end of a blackout for all paces by which such a silence is too long (P42).
-local function note_lateness(thr, int, silent)
-  local late = silent - longest_silence(thr, int)
+-- Returns for how long one was held up that lives by these periods, has been silent for `silent`,
+-- and is heard just now. Others may have been held up, too, and nobody knows for how long: so it is
+-- like the end of a blackout for all periods by which such a silence is too long (P42).
+local function note_lateness(threshold, interval, silent)
+  local late = silent - longest_silence(threshold, interval)
   if late <= 0 then
     return 0
   end
-  for _, pace in ipairs(read_paces()) do
-    if silent > longest_silence(pace.thr, pace.int) then
-      pace.ended = space.last
+  for _, blackouts in ipairs(read_by_periods()) do
+    if silent > longest_silence(blackouts.threshold, blackouts.interval) then
+      blackouts.ended = space.last
     end
   end
-  write_paces()
+  write_by_periods()
   return late
 end
 
--- Counts one living instance of this pace less; what nobody needs any more is forgotten.
-local function part(thr, int)
-  local gone = pace_of(thr, int)
+-- Counts one living instance of these periods less; what nobody needs any more is forgotten.
+local function part(threshold, interval)
+  local gone = blackouts_of(threshold, interval)
   gone.living = gone.living - 1
   if gone.living == 0 then
-    paces[text(thr) .. ',' .. text(int)] = nil
-    for index, pace in ipairs(paces) do
-      if pace == gone then
-        table.remove(paces, index)
+    by_periods[text(threshold) .. ',' .. text(interval)] = nil
+    for index, blackouts in ipairs(by_periods) do
+      if blackouts == gone then
+        table.remove(by_periods, index)
         break
       end
     end
   end
-  write_paces()
+  write_by_periods()
 end
 
--- Counts one more living instance of this pace, which has lived by the pace `old_thr`, `old_int`
--- up to now, or not. Returns how much of steady time its pace has not observed.
-local function join(thr, int, old_thr, old_int)
-  local pace = pace_of(thr, int)
-  if not pace then
-    pace = {thr = thr, int = int, lost = 0, ended = 0, living = 0}
-    paces[#paces + 1] = pace
-    paces[text(thr) .. ',' .. text(int)] = pace
+-- Counts one more living instance of `periods`, which has lived by `old_threshold` and
+-- `old_interval` up to now, or not. Returns how much of steady time those of these periods have not
+-- observed.
+local function join(periods, old_threshold, old_interval)
+  local threshold, interval = periods.threshold, periods.interval
+  local blackouts = blackouts_of(threshold, interval)
+  if not blackouts then
+    blackouts = {threshold = threshold, interval = interval, lost = 0, ended = 0, living = 0}
+    by_periods[#by_periods + 1] = blackouts
+    by_periods[text(threshold) .. ',' .. text(interval)] = blackouts
   end
-  pace.living = pace.living + 1
-  write_paces()
-  if old_thr then
-    part(old_thr, old_int)
+  blackouts.living = blackouts.living + 1
+  write_by_periods()
+  if old_threshold then
+    part(old_threshold, old_interval)
   end
-  return pace.lost
+  return blackouts.lost
 end
 
--- What `judge` has to know of a living instance.
-local JUDGED = {':thr', ':int', ':beat', ':lost', ':graced'}
+-- What `judge_silence` has to know of a living instance; more may follow.
+local HEARD = {':thr', ':int', ':beat', ':lost', ':graced'}
 
 -- Returns how long it may still be silent at the instant `at`; if it is 0 or less, it is dead.
 -- Who has been silent for too long gets one fresh threshold if there was a blackout in it, and no
 -- other before it is heard again (I5, blackout): then also what is now :lost and :graced.
-local function judge_silence(known, at)
-  local thr, beat = known[1] + 0, known[3] + 0
-  local lost, graced = known[4] + 0, known[5] + 0
-  local pace = pace_of(thr, known[2] + 0)
-  local left = thr - (at - math.max(beat, graced)) + (pace.lost - lost)
-  if left <= 0 and graced == 0 and pace.ended > beat then
-    return thr - (at - pace.ended), pace.lost, pace.ended
+local function judge_silence(heard, at)
+  local threshold, beat = heard[1] + 0, heard[3] + 0
+  local lost, graced = heard[4] + 0, heard[5] + 0
+  local blackouts = blackouts_of(threshold, heard[2] + 0)
+  local left = threshold - (at - math.max(beat, graced)) + (blackouts.lost - lost)
+  if left <= 0 and graced == 0 and blackouts.ended > beat then
+    return threshold - (at - blackouts.ended), blackouts.lost, blackouts.ended
   end
   return left
 end
 
-local asking  -- what is known of the one who asks, once it was read
+local asking  -- :state, :beat, :thr and :int of the one who asks, once they were read
 
 -- Tells whether `asker`, who is there, would find a living instance alive, if it were heard now: a
 -- blackout up to now, or a jump of the clock, proves nothing.
-local function is_seen_alive(known, asker)
+local function is_seen_alive(heard, asker)
   asking = asking or call('HMGET', hash_of(asker), ':state', ':beat', ':thr', ':int')
-  local thr, int, at, watched = known[1] + 0, known[2] + 0, steady(), false
-  if asking[1] == 'live' then
+  local threshold, interval, at, watched = heard[1] + 0, heard[2] + 0, steady(), false
+  if asking[1] == LIVE then
     local silent = at - asking[2]
-    if at >= space.last and silent < math.floor(asking[3] / 64) then
-      return judge_silence(known, at) > 0  -- it would not be written down
+    if at >= space.last and silent < math.floor(asking[3] / RECENT_PART) then
+      return judge_silence(heard, at) > 0  -- it would not be written down
     end
     watched = silent <= longest_silence(asking[3] + 0, asking[4] + 0)
   end
   local gap = at - space.last
-  if gap > longest_silence(thr, int) then
-    if known[5] == '0' then
+  if gap > longest_silence(threshold, interval) then
+    if heard[5] == '0' then
       return true
     end
     if not watched then
-      at = at - gap + math.min(gap, int)
+      at = at - gap + math.min(gap, interval)
     end
   end
-  return judge_silence(known, at) > 0
+  return judge_silence(heard, at) > 0
 end
 
 -- Tells whether an instance counts as alive; changes nothing.
 local function is_alive(name)
-  local known = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':state')
-  return known[6] == 'live' and judge_silence(known, steady()) > 0
+  local heard = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':state')
+  return heard[6] == LIVE and judge_silence(heard, steady()) > 0
 end

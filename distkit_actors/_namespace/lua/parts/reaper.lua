@@ -1,28 +1,26 @@
+-- Needs: base, space, observed, sums, registry
+
 -- How the dead are found and their slices taken away, a few in every step (P23, P24).
 --
--- Takes away up to `budget` slices of the dead, those of `keys` first. `late`: for how long the
--- step itself was held up; others may have been so, too (P42). Returns whether there is more to
+-- Takes away up to `budget` slices of the dead, those of `wanted` keys first. `late`: for how long
+-- the step itself was held up; others may have been so, too (P42). Returns whether there is more to
 -- do and progress was made, and how many slices could not be taken away (I12, overflow).
-local function reap(budget, keys, late)
+local function reap(budget, wanted, late)
   local at = steady() - late
   if budget == 0 or at < space.due then
     return false, 0
   end
   -- What follows is inside, so that a step that need not reap does not pay for it.
-  local FOREVER = 2 ^ 63
-  local OVERDUE_PER_STEP = 64
-  local DEATHS_PER_STEP = 4
-  local BODIES_PER_STEP = 16
-  local SWEEP = 64
+  local GARBAGE = 64
   local done, gone, stuck = 0, 0, 0
 
   local function find_dead()
-    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(at), 'LIMIT', 0, OVERDUE_PER_STEP)
+    local expired = call('ZRANGEBYSCORE', A, '-inf', text(at), 'LIMIT', 0, OVERDUE_PER_STEP)
     local deaths = 0
-    for _, name in ipairs(overdue) do
-      local known, left, lost, graced = call('HMGET', hash_of(name), unpack(JUDGED)), 0, nil, nil
-      if known[1] then  -- else its hash is not there
-        left, lost, graced = judge_silence(known, at)
+    for _, name in ipairs(expired) do
+      local heard, left, lost, graced = call('HMGET', hash_of(name), unpack(HEARD)), 0, nil, nil
+      if heard[1] then  -- else its hash is not there
+        left, lost, graced = judge_silence(heard, at)
       end
       if left > 0 then
         call('ZADD', A, text(at + left), name)
@@ -31,46 +29,46 @@ local function reap(budget, keys, late)
         end
         done = done + 1
       elseif deaths < DEATHS_PER_STEP then
-        bury(name, 'dead')
+        mark_dead(name, DEAD)
         deaths = deaths + 1
       end
     end
     done = done + deaths
   end
 
-  local function take(hash, keys, pieces, epochs)
-    local more, left = take_away(hash, keys, pieces, budget - gone, epochs)
+  local function take(hash, some, pieces, epochs)
+    local more, left = take_away(hash, some, pieces, budget - gone, epochs)
     gone, stuck = gone + more, stuck + #left / 2
     return more
   end
 
-  local function bodies()
+  local function first_in_queue()
     return call('ZRANGE', D, 0, BODIES_PER_STEP - 1)
   end
 
-  -- What bodies hold in the keys of this step, so that its answers are right at once. Returns
-  -- the bodies that are left.
+  -- What the dead hold in the keys of this step, so that its answers are right at once. Returns
+  -- who is first in the queue now.
   local function touched_first(found)
-    local wanted, seen, released = {}, {}, false
-    for _, key in ipairs(keys) do
+    local once, seen, released = {}, {}, false
+    for _, key in ipairs(wanted) do
       if not seen[key] then
         seen[key] = true
-        wanted[#wanted + 1] = key
+        once[#once + 1] = key
       end
     end
-    local epochs = epochs_of(wanted)
+    local epochs = epochs_of(once)
     for _, name in ipairs(found) do
       if gone == budget then
         break
       end
       local hash = hash_of(name)
-      local more = take(hash, wanted, spread('HMGET', hash, wanted), epochs)
+      local more = take(hash, once, spread('HMGET', hash, once), epochs)
       if more > 0 and not has_slices(hash) then
         release(name, hash)
         released = true
       end
     end
-    return released and bodies() or found
+    return released and first_in_queue() or found
   end
 
   local function oldest_first(found)
@@ -79,8 +77,8 @@ local function reap(budget, keys, late)
         break
       end
       local hash = hash_of(name)
-      local keys, pieces = some_slices(hash, budget - gone)
-      take(hash, keys, pieces)
+      local some, pieces = some_slices(hash, budget - gone)
+      take(hash, some, pieces)
       if not has_slices(hash) then
         guard()
         release(name, hash)
@@ -91,7 +89,7 @@ local function reap(budget, keys, late)
   end
 
   find_dead()
-  local found = bodies()
+  local found = first_in_queue()
   if #found > 0 then
     oldest_first(touched_first(found))
   end
@@ -102,7 +100,7 @@ local function reap(budget, keys, late)
   end
   -- All this leaves garbage, which Lua would sweep once in some nine steps, all at once: that step
   -- took three times as long as the others. Swept here it costs each a little, and not much more
-  -- where others have filled the server's Lua (SWEEP bounds the work).
-  collectgarbage('step', SWEEP)
+  -- where others have filled the server's Lua (GARBAGE bounds the work).
+  collectgarbage('step', GARBAGE)
   return space.due <= at and done + gone > 0, stuck
 end

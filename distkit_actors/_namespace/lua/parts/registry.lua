@@ -1,29 +1,32 @@
--- Who lives, who is dead with slices (a body), who is only remembered (P14, remembered answers).
+-- Needs: base, space, observed, sums
+
+-- Who lives, who waits in the reap queue, who is only remembered (P14, remembered answers).
+-- `periods`, here and below, are those of an instance: {threshold, interval, retention}.
 
 -- What the store remembers of the last step of a new record.
 local NO_REPLY = '0|0|'
 
 -- Writes a new record; slices in the same hash stay.
-local function write_record(name, inc, nonce, inherited, state, pace, hold, beat, lost, swept)
-  call('HSET', name, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
-    ':reply', NO_REPLY, ':state', state, ':thr', text(pace.thr), ':int', text(pace.int),
-    ':ret', text(pace.ret), ':hold', text(hold), ':beat', text(beat), ':lost', text(lost),
-    ':graced', '0', ':swept', text(swept), ':pad', PAD)
+local function write_record(hash, inc, nonce, inherited, state, periods, known, beat, lost, swept)
+  call('HSET', hash, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
+    ':reply', NO_REPLY, ':state', state, ':thr', text(periods.threshold),
+    ':int', text(periods.interval), ':ret', text(periods.retention), ':hold', text(known),
+    ':beat', text(beat), ':lost', text(lost), ':graced', '0', ':swept', text(swept), ':pad', PAD)
 end
 
 -- Counts the caller, which has just been heard, among the living; its record says so already.
-local function revive(thr, hold)
-  call('ZADD', A, text(space.last + thr), instance)
-  call('ZADD', H, text(hold), instance)
+local function revive(threshold, known)
+  call('ZADD', A, text(space.last + threshold), instance)
+  call('ZADD', H, text(known), instance)
   call('ZREM', D, instance)
   call('PERSIST', I)
   for _, name in ipairs({N, M, L}) do
     call('PERSIST', name)
   end
-  space.due = math.min(space.due, space.last + thr)
+  space.due = math.min(space.due, space.last + threshold)
 end
 
--- Puts a body at the end of the queue. The order is that of the calls, even if the clock
+-- Puts an instance at the end of the reap queue. The order is that of the calls, even if the clock
 -- jumps: what cannot be taken away yet must not stand in front of the rest (P23, reaper).
 local function enqueue(name)
   local last = call('ZREVRANGE', D, 0, 0, 'WITHSCORES')[2]
@@ -44,15 +47,15 @@ local function unlist(name, hash)
   if call('ZREM', A, name) == 0 then
     return false
   end
-  local pace = call('HMGET', hash, ':thr', ':int')
-  if pace[1] then
-    part(pace[1] + 0, pace[2] + 0)
+  local lived_by = call('HMGET', hash, ':thr', ':int')
+  if lived_by[1] then
+    part(lived_by[1] + 0, lived_by[2] + 0)
   end
   return true
 end
 
 -- Takes an instance from among the living; its slices wait to be reaped.
-local function bury(name, state)
+local function mark_dead(name, state)
   local hash = hash_of(name)
   guard()
   unlist(name, hash)
@@ -75,22 +78,22 @@ local function release_space(retention)
   end
 end
 
--- Removes up to PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
--- their sum yet go to a body of their own, so that the caller has nothing left here that it
--- does not know of (I12). Returns whether slices remain, and whether there is such a body.
-local function purge(at, pace, hold)
-  local keys, pieces = some_slices(I, PURGE)
-  local _, stuck = take_away(I, keys, pieces, PURGE)
+-- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
+-- their sum yet go to an orphan, a dead record of their own, so that the caller has nothing left
+-- here that it does not know of (I12). Returns whether slices remain, and if there is an orphan.
+local function purge(at, periods, known)
+  local some, pieces = some_slices(I, MAX_PURGE)
+  local _, stuck = take_away(I, some, pieces, MAX_PURGE)
   if #stuck > 0 then
     local orphan = instance .. ':' .. text(at)
     local hash, left = hash_of(orphan), {}
     for index = 1, #stuck, 2 do
       left[#left + 1] = stuck[index]
     end
-    write_record(hash, 0, '', '0', 'dead', pace, hold, 0, 0, 0)
+    write_record(hash, 0, '', '0', DEAD, periods, known, 0, 0, 0)
     spread('HSET', hash, stuck)
     spread('HDEL', I, left)
-    call('ZADD', H, text(hold), orphan)
+    call('ZADD', H, text(known), orphan)
     enqueue(orphan)
   end
   return has_slices(I), #stuck > 0

@@ -1,3 +1,5 @@
+-- Needs: base
+
 -- The namespace's own fields, in n beside the sums:
 --   :born   when it was made: a store that lost it makes another (P17, resume)
 --   :clock  last stamp used, or a later sign of life of anybody (P6, one clock)
@@ -16,10 +18,14 @@ local SPACE_FIELDS = {
 }
 local space, saved = {}, {}
 
+-- `values` of the fields, if they have been read already.
 local function take_space(values)
+  values = values or call('HMGET', N, unpack(SPACE_FIELDS))
   for index, field in ipairs(SPACE) do
-    local value = values[index] or ''
-    if field ~= 'paces' then  -- the only one that is no number
+    local value
+    if field == 'paces' then  -- the only one that is no number
+      value = values[index] or ''
+    else
       value = tonumber(values[index] or 0)
     end
     space[field], saved[field] = value, value
@@ -47,10 +53,10 @@ end
 -- The first write of a step must be one that Redis refuses when it is out of memory: after
 -- a first write it refuses nothing more, and before it nothing has happened. So this goes
 -- ahead of a write that would be let through.
-local guarded = false
+local has_written = false
 local function guard()
-  if not guarded then
-    guarded = true
+  if not has_written then
+    has_written = true
     call('HSET', N, ':pad', PAD)
   end
 end

@@ -1,11 +1,12 @@
+-- Needs: numbers, announce, base, space
+
 -- Epochs and sums.
-local COLON = 58
+local COLON = 58  -- in ASCII; the fields of an instance begin with it, and no key does
 
 -- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
 local sum = {}
 
 -- What is to be announced (P37): keys whose sum this step has changed, each once; and as names.
-local MAX_CHANGED = 100
 local changed, cleared_all = {}, false
 
 local function note(key)
@@ -15,12 +16,10 @@ local function note(key)
   end
 end
 
--- Tells who watches what this step has changed: the keys, or '*' if it may be any. The step has
--- been done, so nothing may fail any more, least of all for want of the right to publish.
+-- Tells who watches what this step has changed.
 local function announce()
   if cleared_all or #changed > 0 then
-    local any = cleared_all or #changed > MAX_CHANGED
-    redis.pcall('PUBLISH', CHANNEL, any and '*' or table.concat(changed, ':'))
+    publish(changed, cleared_all)
   end
 end
 
@@ -61,19 +60,6 @@ local function epochs_of(keys)
   return epochs
 end
 
--- Adds to a sum; returns the new one (exact only as to whether it is 0), or false if it
--- would leave int64. Any other error ends the script, as if it were not caught.
-local function increase(key, amount)
-  local total = redis.pcall('HINCRBY', N, key, amount)
-  if type(total) == 'table' then
-    if string.find(total.err, 'overflow', 1, true) then
-      return false
-    end
-    error(total.err, 0)
-  end
-  return total
-end
-
 -- Writes a sum without noting that it changed.
 local function put_sum(key, value)
   if value == '0' then
@@ -88,14 +74,14 @@ end
 -- Adds amounts to a sum one after the other, all or none of them (P4, no partial effect).
 local function add(key, first, second, third)
   local before = second and total_of(key)
-  local total = increase(key, first)
+  local total = increase(N, key, first)
   if not total then
     return false
   end
   if second then
-    total = increase(key, second)
+    total = increase(N, key, second)
     if total and third then
-      total = increase(key, third)
+      total = increase(N, key, third)
     end
     if not total then
       put_sum(key, before)
@@ -112,8 +98,8 @@ end
 
 -- What to add in order to take a value away. The lowest int64 has no positive counterpart.
 local function minus(value)
-  if value == '-9223372036854775808' then
-    return '9223372036854775807', '1'
+  if value == INT64_MIN then
+    return INT64_MAX, '1'
   elseif string.sub(value, 1, 1) == '-' then
     return string.sub(value, 2)
   end
@@ -122,7 +108,7 @@ end
 
 -- Changes a sum from containing `old` to containing `new`, judged by the final sum: where
 -- one order of the two steps would leave int64 on the way, the other does not (P4).
-local function exchange(key, old, new)
+local function replace(key, old, new)
   if old == new then
     return true
   elseif old == '0' then

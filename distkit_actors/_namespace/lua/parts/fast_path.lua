@@ -1,15 +1,15 @@
-local ADD, FOLDED = 43, 38  -- + and &
+-- Needs: numbers, announce
 
 -- The common case, written out straight: a step that adds to slices or reads them, of an
 -- instance that is known here, has missed nothing, has been heard of lately, and finds no
 -- deadline passed, nor that the clock has jumped back. It does as the rest of apply.lua would;
 -- anything else is left to that, which costs several times as much, most of it for making its
--- functions.
+-- functions. So this comes ahead of them, and does not use them.
 --
--- Returns what to answer, or nil if the case is another one: then nothing has been done. If it is
--- another one only for a deadline, it returns the time too; called again with that, once the dead
--- have been seen to, it answers. `changed`: what that has changed, as in parts/sums.lua.
-local function quick(seen_to, changed)
+-- Returns the reply, or nil for the rest of apply.lua: then nothing has been done. If only a
+-- deadline that has passed prevents the fast path, it also returns the time: the caller reaps, and
+-- calls again with that as `seen_to`. `changed`: what that has changed, as in parts/sums.lua.
+local function fast_path(seen_to, changed)
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
   if ARGV[9] ~= '0' then
     return nil
@@ -22,7 +22,7 @@ local function quick(seen_to, changed)
   local last, seen = 5, #ARGV > 15 and {} or nil
   for index = 12, #ARGV, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
-    if kind ~= ADD and kind ~= FOLDED or seen and seen[key] then
+    if kind ~= BYTE_OF_ADD and kind ~= BYTE_OF_FOLDED or seen and seen[key] then
       return nil
     end
     last = last + 1
@@ -32,7 +32,7 @@ local function quick(seen_to, changed)
   end
 
   local own = call('HMGET', mine, unpack(fields, 1, last))
-  if own[1] ~= ARGV[3] or own[3] ~= 'live' or own[5] ~= ARGV[5] or own[2] ~= ARGV[11] then
+  if own[1] ~= ARGV[3] or own[3] ~= LIVE or own[5] ~= ARGV[5] or own[2] ~= ARGV[11] then
     return nil
   end
   local at = seen_to or ARGV[1]
@@ -40,7 +40,7 @@ local function quick(seen_to, changed)
     local time = call('TIME')
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
   end
-  local now, recent = at + 0, math.floor(ARGV[6] / 64)
+  local now, recent = at + 0, math.floor(ARGV[6] / RECENT_PART)
   local since = now - own[4]
   if since >= recent then
     return nil
@@ -71,33 +71,28 @@ local function quick(seen_to, changed)
       after = value
     end
     local result, word = total .. ',' .. slice, ARGV[index]
-    -- Nothing was missed, so a guard (g) is satisfied.
-    local rest = #word > 1 and string.match(word, '^.g?(.*)$') or ''
-    if rest ~= '' and not holds(string.sub(rest, 1, 1) == 'o' and slice or total,
+    -- Nothing was missed, so what is guarded is executed.
+    local rest = #word > 1 and string.match(word, '^.' .. GUARDED .. '?(.*)$') or ''
+    if rest ~= '' and not holds(string.sub(rest, 1, 1) == OF_OWN and slice or total,
         string.sub(rest, 2, 3), string.sub(rest, 4)) then
-      result = result .. '?'
-    elseif string.byte(word) == FOLDED and #string.gsub(total, '-', '') > 18 then
-      result = '/'
+      result = result .. UNMET
+    elseif string.byte(word) == BYTE_OF_FOLDED
+      and #string.gsub(total, '-', '') > FOLD_DIGITS then
+      result = SPLIT
     elseif value ~= '0' then
-      if after == '' then
-        result = '!'
+      local sum = after ~= '' and increase(ours, key, value)
+      if not sum then
+        result = REFUSED
       else
-        local sum = redis.pcall('HINCRBY', ours, key, value)
-        if type(sum) ~= 'table' then
-          if sum == 0 then
-            call('HDEL', ours, key)
-          end
-          if after == '0' then
-            removed[#removed + 1] = key
-          else
-            made = made or not stamp
-            words[written + 1], words[written + 2] = key, after .. (stamp or '@' .. at)
-            written = written + 2
-          end
-        elseif string.find(sum.err, 'overflow', 1, true) then
-          result = '!'
+        if sum == 0 then
+          call('HDEL', ours, key)
+        end
+        if after == '0' then
+          removed[#removed + 1] = key
         else
-          error(sum.err, 0)
+          made = made or not stamp
+          words[written + 1], words[written + 2] = key, after .. (stamp or '@' .. at)
+          written = written + 2
         end
       end
     end
@@ -113,7 +108,7 @@ local function quick(seen_to, changed)
     call('HSET', ours, ':clock', at)
   end
   local watch = sums[7]
-  if watch and now < watch + 0 then  -- announce what changed (P37, notifications)
+  if watch and now < watch + 0 then
     changed = changed or {}
     for index = 5, written, 2 do
       removed[#removed + 1] = words[index]
@@ -124,14 +119,8 @@ local function quick(seen_to, changed)
       end
     end
     if #changed > 0 then
-      redis.pcall('PUBLISH', string.sub(ours, 1, -2) .. 'c',
-        #changed > 100 and '*' or table.concat(changed, ':'))
+      publish(changed)
     end
   end
-  return {'done', answer, '0', '0', clear, sums[4] or '0', latest}
-end
-
-local answer, overdue = quick()
-if answer then
-  return answer
+  return {DONE, answer, '0', '0', clear, sums[4] or '0', latest}
 end

@@ -1,0 +1,91 @@
+-- Needs: base, space, sums, registry, step, entries
+
+-- How a step ends, which apply.lua and resume.lua have in common.
+
+-- Writes what the entries did to the caller's slices and to epochs.
+local function write_all(at)
+  local removed = {}
+  for _, key in ipairs(written) do
+    if own[key] then
+      write_field(key, own[key])
+    else
+      removed[#removed + 1] = key
+    end
+  end
+  spread('HSET', I, fields)
+  spread('HDEL', I, removed)
+  if #moved_keys > 0 then
+    local moves = {}
+    for _, key in ipairs(moved_keys) do
+      moves[#moves + 1] = text(at)
+      moves[#moves + 1] = key
+    end
+    spread('ZADD', M, moves)
+    spread('HDEL', L, moved_keys)
+  end
+end
+
+-- Forgets moves that are old and that nobody has still to hear of, a bounded number (P11).
+local function forget_moves(moved_now)
+  local old = {}
+  if space.latest > 0 then
+    local limit = math.max(FORGET_AT_LEAST, 2 * moved_now)
+    local horizon = text(now - periods.retention)
+    old = call('ZRANGEBYSCORE', M, '-inf', horizon, 'WITHSCORES', 'LIMIT', 0, limit)
+  end
+  if #old == 0 then
+    return
+  end
+  local known_by_all = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
+  local gone = {}
+  for index = 1, #old, 2 do
+    local stamp = tonumber(old[index + 1])
+    if stamp > known_by_all then
+      break
+    end
+    gone[#gone + 1] = old[index]
+    space.floor = stamp
+  end
+  if #gone > 0 then
+    guard()
+    spread('ZREM', M, gone)
+    spread('HDEL', L, gone)
+  end
+end
+
+local function with_journal(reply, moves, latest)
+  reply[#reply + 1] = text(space.clear)
+  reply[#reply + 1] = text(space.floor)
+  reply[#reply + 1] = text(latest)
+  for index = 1, #moves, 2 do
+    reply[#reply + 1] = moves[index]
+    reply[#reply + 1] = text(moves[index + 1])
+  end
+  return reply
+end
+
+-- Ends a step: writes down what it did, and returns its reply. `step` says
+--   at, refreshed     its stamp; whether a sign of life was written down
+--   answer, leaves    what became of it; whether the instance leaves: then only the stamp is kept
+--   moves, last       as catch_up() gave them
+--   backlog, stuck    as reap() gave them
+local function finish(step)
+  write_field(':seq', ARGV[4])
+  write_field(':reply', step.leaves and text(step.at) .. '|0|' or step.answer)
+  write_all(step.at)
+  if step.leaves then
+    mark_dead(instance, LEFT)
+  end
+  local moved_now = space.latest ~= latest_before and #keys or 0
+  if step.refreshed or moved_now > 0 then
+    forget_moves(moved_now)
+  end
+  save_space()
+  if step.leaves then
+    release_space(periods.retention)
+  end
+  announce()
+  local backlog = (step.backlog or step.last) and '1' or '0'
+  return with_journal({DONE, step.answer, backlog, tostring(step.stuck)}, step.moves,
+    step.last or space.latest)
+end

@@ -1,0 +1,98 @@
+"""What the Lua scripts and Python both know: words, signs and limits.
+
+They stand here or where Python defines them, and are written into the scripts in the places of
+their names when these are loaded. A script says ``MAX_JOURNAL``, and the server gets ``1000``: a
+local variable would cost each run of a script, and each function that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from .._namespace._epochs import FORGET_AT_LEAST
+from .._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
+from .._namespace._reaper import BODIES_PER_STEP, DEATHS_PER_STEP, OVERDUE_PER_STEP
+from .._namespace._registry import FOREVER, State
+from .._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
+from .._protocol._liveness import MICROSECONDS
+from .._protocol._messages import (
+    FOLD_LIMIT,
+    MAX_CHANGED,
+    MAX_JOURNAL,
+    MAX_PURGE,
+    Kind,
+    QueryKind,
+    Rejection,
+)
+from .._protocol._values import INT64_MAX, INT64_MIN
+
+
+class Word:
+    """What is said on the wire and has no other home in Python."""
+
+    # What a reply begins with.
+    DONE: Final = b"done"
+    RESUME: Final = b"resume"
+    CONFLICT: Final = b"conflict"
+    STALE: Final = b"stale"
+    WATCHED: Final = b"watched"
+    PEEKED: Final = b"peeked"
+    OPENED: Final = b"opened"
+    LOADED: Final = b"loaded"
+    SURVEYED: Final = b"surveyed"
+
+    # The kind of an entry, if it is folded; what may stand behind a kind; what of a batch.
+    FOLDED: Final = b"&"
+    GUARDED: Final = b"g"
+    OF_CUMULATIVE: Final = b"c"
+    OF_OWN: Final = b"o"
+    LEAVES: Final = b"1"
+    ATOMIC: Final = b"w"
+
+    # Behind the values of an entry whose condition does not hold.
+    UNMET: Final = b"?"
+
+    # What ends the name of an instance's hash, but for its id, and that of the channel; and what
+    # is announced there if any key may have changed.
+    INSTANCE_SUFFIX: Final = b"i:"
+    CHANNEL_SUFFIX: Final = b"c"
+    ANY_KEY: Final = b"*"
+
+
+_WORDS: Final = {name: word.decode() for name, word in vars(Word).items() if name.isupper()}
+
+#: By the name that a script has for it. A ``str`` is a Lua string, an ``int`` a number.
+CONSTANTS: Final[Mapping[str, int | str]] = {
+    **{name: word for name, word in _WORDS.items() if name != "OF_CUMULATIVE"},
+    **{kind.name: kind.value for kind in Kind},
+    "BYTE_OF_ADD": ord(Kind.ADD.value),
+    "BYTE_OF_FOLDED": ord(Word.FOLDED),
+    "REFUSED": Rejection.REFUSED.value,
+    "SPLIT": Rejection.SPLIT.value,
+    "MOVED": Rejection.MOVED.value,
+    "UNDONE": Rejection.UNDONE.value,
+    "EQUAL": Eq.sign,
+    "UNEQUAL": Ne.sign,
+    "LESS": Lt.sign,
+    "AT_MOST": Le.sign,
+    "GREATER": Gt.sign,
+    "AT_LEAST": Ge.sign,
+    "QUERY_SLICES": QueryKind.SLICES.value,
+    "QUERY_KEYS": QueryKind.KEYS.value,
+    **{state.name: state.value for state in State},
+    "INT64_MIN": str(INT64_MIN),
+    "INT64_MAX": str(INT64_MAX),
+    "FOLD_DIGITS": len(str(FOLD_LIMIT)) - 1,
+    "MAX_JOURNAL": MAX_JOURNAL,
+    "MAX_PURGE": MAX_PURGE,
+    "MAX_CHANGED": MAX_CHANGED,
+    "FORGET_AT_LEAST": FORGET_AT_LEAST,
+    "OVERDUE_PER_STEP": OVERDUE_PER_STEP,
+    "DEATHS_PER_STEP": DEATHS_PER_STEP,
+    "BODIES_PER_STEP": BODIES_PER_STEP,
+    "FOREVER": FOREVER,
+    "MICROSECONDS": MICROSECONDS,
+    "RECENT_PART": RECENT_PART,
+    "PERIOD_TENTHS": PERIOD_TENTHS,
+}
