@@ -286,8 +286,10 @@ class Snapshot:
 class Twin:
     """Runs everything twice and compares."""
 
-    def __init__(self, client: redis.Redis, prefix: str, now: int) -> None:
-        self.lua = LuaStore(client, prefix)
+    def __init__(
+        self, client: redis.Redis, prefix: str, now: int, scripts: Scripts | None = None
+    ) -> None:
+        self.lua = LuaStore(client, prefix, scripts)
         self.namespace = Namespace()
         self.now = now
         self.ear: Ear | None = None

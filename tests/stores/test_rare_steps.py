@@ -1,0 +1,216 @@
+"""Lua against Python where random histories hardly ever go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from distkit_actors._protocol._messages import (
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Periods,
+    Previous,
+    Query,
+    QueryKind,
+    QueryPage,
+    Rejection,
+    Resume,
+)
+from tests.harness import unique_prefix
+from tests.harness.server import RedisServer
+from tests.stores.test_redis_limits import PERIODS, SECOND, START, add, run, session_of
+from tests.stores.twin import Twin, connect
+
+TOP, BOTTOM = 2**63 - 1, -(2**63)
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def twin(client: redis.Redis) -> Iterator[Twin]:
+    twin = Twin(client, unique_prefix(), START)
+    yield twin
+    twin.wipe()
+
+
+def resume(
+    twin: Twin, instance: str, moves: list[tuple[str, int]], *claims: Entry, cleared: int = 0
+) -> Applied:
+    """Send one part that is not the first, of an instance that the store knows."""
+    record = twin.namespace.registry.records[instance]
+    request = Resume(
+        instance,
+        record.incarnation,
+        record.seq + 1,
+        record.hold,
+        PERIODS,
+        twin.namespace.born,
+        False,
+        cleared,
+        moves,
+        claims,
+    )
+    reply = twin.execute(request)
+    twin.compare()
+    assert isinstance(reply, Applied)
+    return reply
+
+
+def start_again(twin: Twin, instance: str) -> Applied:
+    """Send the first part of a resume, of an instance that has lost nothing but says so."""
+    record = twin.namespace.registry.records[instance]
+    born, seq = twin.namespace.born, record.seq + 1
+    reply = twin.execute(Resume(instance, record.incarnation, seq, 0, PERIODS, born, True))
+    assert isinstance(reply, Applied)
+    return reply
+
+
+def test_a_sum_that_is_no_number_ends_the_step(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("b"))
+    store = twin.lua
+    for word, entry in {
+        "fast": Entry(Kind.ADD, "a", 1, 1),
+        "slow": Entry(Kind.PUT, "a", 1),
+    }.items():
+        store.client.hset(store.base + b"n", "a", word)
+        before = store.client.hgetall(store.base + b"n"), store.client.hgetall(store.hash_of("i"))
+        request = Apply("i", session.incarnation, session.seq + 1, session.known, PERIODS, [entry])
+        with pytest.raises(redis.exceptions.ResponseError, match="not an integer"):
+            store.execute(request, twin.now)
+        after = store.client.hgetall(store.base + b"n"), store.client.hgetall(store.hash_of("i"))
+        assert after == before
+
+
+def test_who_had_its_fresh_threshold_is_seen_dead_only_if_somebody_watched(twin: Twin) -> None:
+    patient = Periods(9 * SECOND, 3 * SECOND, PERIODS.retention)
+    silent, asker = session_of("silent"), session_of("asker", patient)
+    run(twin, silent, add("a"))
+    run(twin, asker)
+    twin.now += 2 * SECOND  # a blackout for such as the silent one, but the other one was there
+    run(twin, asker, budget=10)
+    twin.now += SECOND + SECOND // 5
+    run(twin, asker, budget=10)
+    assert twin.namespace.registry.records["silent"].heard.graced
+
+    def is_alive_after(pause: int) -> bool:
+        twin.now += pause
+        reply = twin.execute(Query("asker", QueryKind.INSTANCES))
+        twin.now -= pause
+        assert isinstance(reply, QueryPage)
+        return {name: alive for name, _, alive in reply.rows}["silent"]
+
+    assert is_alive_after(SECOND)
+    assert not is_alive_after(2 * SECOND)
+    assert is_alive_after(5 * SECOND)  # nobody was there for too long
+    twin.compare()
+
+
+def test_a_namespace_that_all_have_left_gets_a_time_to_live(twin: Twin) -> None:
+    first, last = session_of("first"), session_of("last")
+    run(twin, first, Entry(Kind.MOVE, "a", 1))
+    run(twin, last)
+    names = [twin.lua.base + suffix for suffix in (b"n", b"m")]
+
+    def lives() -> list[bool]:
+        return [twin.lua.client.pttl(name) > 0 for name in names]
+
+    run(twin, first, Entry(Kind.PUT, "a", 0), leave=True)
+    assert lives() == [False, False]
+    run(twin, last, leave=True)
+    assert lives() == [True, True]
+    assert twin.lua.client.pttl(names[0]) <= PERIODS.retention // 1000
+    run(twin, session_of("next"))
+    assert lives() == [False, False]
+    twin.compare()
+
+
+def test_a_namespace_with_slices_of_the_departed_stays(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a"))
+    run(twin, session, leave=True)
+    assert twin.lua.client.pttl(twin.lua.base + b"n") == -1
+    twin.compare()
+
+
+def test_a_late_clear_takes_the_reap_queue_too(twin: Twin) -> None:
+    dead, caller, other = session_of("dead"), session_of("caller"), session_of("other")
+    run(twin, dead, add("a", 5), leave=True)
+    run(twin, caller, add("a", 2))
+    run(twin, other, add("b", 3))
+    assert list(twin.namespace.registry.reap_queue) == ["dead"]
+    resume(twin, "caller", [], cleared=twin.now + 1)
+    assert not twin.namespace.registry.reap_queue
+    assert twin.lua.dump()["sums"] == {}
+
+
+def test_a_late_move_leaves_what_is_younger_with_its_owner(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, session, add("a", 5))
+    run(twin, other, add("a", 2))
+    stamp = session.slices["a"].stamp
+    claim = Entry(Kind.CLAIM, "a", 1, 6, stamp=stamp)
+    reply = resume(twin, "i", [("a", stamp)], claim)
+    assert reply.results == (Previous(7, 5),)
+    twin.check_sums()
+
+
+def test_leftovers_go_in_pieces_and_those_that_do_not_fit_apart(twin: Twin) -> None:
+    small, big, third = session_of("small"), session_of("big"), session_of("third")
+    run(twin, small, add("a", -1), add("b", 4))
+    run(twin, big, add("a", TOP))
+    run(twin, third, add("a", 1))
+    start_again(twin, "small")
+    twin.compare()
+    (orphan,) = twin.namespace.registry.reap_queue
+    assert orphan == f"small:{twin.namespace.clock}"
+    run(twin, third, add("c"))
+    assert third.slices["c"].stamp > int(orphan.partition(":")[2])
+    twin.compare()
+
+
+def test_a_budget_is_not_overdrawn(twin: Twin) -> None:
+    heir = session_of("heir")
+    run(twin, heir)
+    for name in ("one", "two"):
+        run(twin, session_of(name), *map(add, "abc"), leave=True)
+    assert run(twin, heir, *(add(key, 0) for key in "abc"), budget=2).backlog
+    assert sum(twin.lua.dump()["sums"].values()) == 4
+    assert run(twin, heir, add("a", 0), add("b", 0), budget=2).backlog
+    assert sum(twin.lua.dump()["sums"].values()) == 2
+    assert not run(twin, heir, budget=2).backlog
+    twin.compare()
+
+
+def test_a_budget_for_one_of_two_in_the_keys_of_a_step(twin: Twin) -> None:
+    heir = session_of("heir")
+    run(twin, heir)
+    for name in ("one", "two"):
+        run(twin, session_of(name), add("a"), leave=True)
+    assert run(twin, heir, add("a", 0), budget=1).results == (Previous(1, 0),)
+    assert run(twin, heir, add("a", 0), budget=1).results == (Previous(0, 0),)
+    twin.compare()
+
+
+REPLACEMENTS = [(TOP, BOTTOM, 1), (TOP, -1, TOP), (1, BOTTOM, TOP), (BOTTOM, TOP, 1)]
+
+
+@pytest.mark.parametrize(("others", "old", "new"), REPLACEMENTS)
+def test_a_replacement_that_is_refused_leaves_the_sum(
+    twin: Twin, others: int, old: int, new: int
+) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, other, add("a", others))
+    run(twin, session, add("a", old))
+    (result,) = run(twin, session, Entry(Kind.PUT, "a", new)).results
+    assert (result is Rejection.REFUSED) == (not BOTTOM <= others + new <= TOP)
+    twin.compare()
+    twin.check_sums()
