@@ -79,8 +79,8 @@ class OwnLink(Link):
             except (OSError, trio.TooSlowError) as error:
                 raise StoreUnavailableError("our server cannot be reached") from error
 
-    async def exchange(self, request: Request) -> Reply:
-        """Send a request and wait for its answer."""
+    async def receive(self, request: Request) -> Reply:
+        """Send a request, as there is no `send` before it, and wait for its answer."""
         stream = self._stream
         if stream is None:
             await trio.lowlevel.checkpoint()
