@@ -14,6 +14,7 @@ from benchmarks.report import as_markdown, as_pyperf
 from benchmarks.rows import GROUPS
 from benchmarks.rows.counts import instructions
 
+#: Peers that a group must have.
 _PEERS = {
     "latency": {
         "bare trio socket",
@@ -22,6 +23,19 @@ _PEERS = {
         "coredis on trio",
     },
     "strict": {"redis.asyncio, pool of 10"},
+    "lax": {
+        "plain method",
+        "plain async method",
+        "plain method that reads",
+        "item of a dict",
+        "prometheus livesum gauge",
+        "prometheus livesum gauge, labels resolved",
+    },
+    "idle": {
+        "one for each beat",
+        "HINCRBY over a bare trio socket, as often",
+        "trio.sleep_forever",
+    },
 }
 
 
