@@ -97,7 +97,7 @@ async def test_unarmed_proxy_changes_nothing(
 
 async def test_redis_py_in_both_protocols(proxy: FaultProxy, fresh_prefix: str) -> None:
     def talk(protocol: int) -> tuple[object, ...]:
-        key = f"{fresh_prefix}{protocol}"
+        key = f"{fresh_prefix}:{protocol}"
         with redis.Redis.from_url(proxy.url, protocol=protocol) as client:
             client.hset(key, mapping={"a": "x" * 100_000, "b": ""})
             return client.hgetall(key), client.eval(INCR, 1, key + "n"), client.ping()
