@@ -1,4 +1,4 @@
-"""Fixtures: real servers, a faulty network and fresh names."""
+"""Fixtures: real servers, alone and together, a faulty network and fresh names."""
 
 import signal
 from collections.abc import Iterator
@@ -8,8 +8,10 @@ import pytest_timeout
 import trio
 
 from tests.harness import unique_prefix
+from tests.harness.cluster import RedisCluster
 from tests.harness.hang import watch_no_more, watch_over
 from tests.harness.proxy import FaultProxy
+from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
 
 
@@ -53,6 +55,23 @@ def own_redis() -> Iterator[RedisServer]:
     """A server of the test's own, to do anything with."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    """Three primaries, each with a replica, for the tests of a module; each leaves them whole.
+
+    Their slots and roles are wherever the test before has left them.
+    """
+    with RedisCluster(config={"requirepass": "secret"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[SentinelTrio]:
+    """Three sentinels over three servers, for the tests of a module; each leaves them whole."""
+    with SentinelTrio(password="secret", sentinel_password="other") as sentinels:
+        yield sentinels
 
 
 @pytest.fixture

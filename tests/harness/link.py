@@ -11,6 +11,8 @@ from tests.harness.resp import FrameSplitter, Request, is_push, parse_request
 
 _HANDSHAKE = frozenset({"HELLO", "AUTH", "SELECT"})
 _SWALLOW_COPY = Fault("duplicate")
+# After these a replica gets a file and then a stream of commands, not replies to requests.
+_REPLICATION = frozenset({"SYNC", "PSYNC"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Link:
         self._ending = False
         self._hung = False
         self._is_cut = False
+        self._is_replication = False
 
     async def run(self, host: str, port: int) -> None:
         """Connect to the server and carry messages until either side ends."""
@@ -127,6 +130,12 @@ class Link:
     async def _handle(self, server: trio.SocketStream, request: Request) -> None:
         if request.name in _HANDSHAKE:
             self._handshake.append(request.frame)
+        elif request.name in _REPLICATION:
+            # A replica asks for it once all that it asked for before is answered.
+            self._is_replication = True
+        elif self._is_replication:
+            await server.send_all(request.frame)
+            return
         fault = self._board.take(request)
         if fault.kind == "drop_request":
             self._end(fault)
@@ -166,6 +175,10 @@ class Link:
     async def _pump_replies(self, server: trio.SocketStream) -> None:
         splitter = FrameSplitter()
         async for chunk in server:
+            if self._is_replication:
+                await self._gate.passed()
+                await self._deliver(chunk)
+                continue
             for frame in splitter.feed(chunk):
                 await self._gate.passed()
                 if is_push(frame):

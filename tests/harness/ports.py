@@ -17,20 +17,38 @@ _FIRST, _LAST = 20_000, 32_000
 _attempts = itertools.count(os.getpid() * 4_999)
 
 
+# A node of a cluster listens there for other nodes; before version 7 this is not to be chosen.
+_BUS = 10_000
+
+
 def free_port() -> int:
     """Return a loopback port that nothing listened on a moment ago.
 
     Raises:
         OSError: every port of the range is taken.
     """
-    for _ in range(_LAST - _FIRST):
-        port = _FIRST + next(_attempts) % (_LAST - _FIRST)
+    return _free_port(_LAST - _FIRST, ())
+
+
+def free_cluster_port() -> int:
+    """Return a free loopback port whose port for the bus of a cluster is free, too.
+
+    Raises:
+        OSError: every port of the range is taken.
+    """
+    return _free_port(_LAST - _FIRST - _BUS, (_BUS,))
+
+
+def _free_port(size: int, others: tuple[int, ...]) -> int:
+    for _ in range(size):
+        port = _FIRST + next(_attempts) % size
         try:
-            listening_socket(port).close()
+            for offset in (0, *others):
+                listening_socket(port + offset).close()
         except OSError:
             continue
         return port
-    raise OSError(f"no free port between {_FIRST} and {_LAST} on {LOOPBACK}")
+    raise OSError(f"no free port between {_FIRST} and {_FIRST + size} on {LOOPBACK}")
 
 
 def listening_socket(port: int) -> socket.socket:

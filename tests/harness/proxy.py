@@ -18,16 +18,17 @@ class FaultProxy(FaultBoard):
 
     Args:
         server: where connections lead.
+        port: where it listens; a free one if None.
 
     Attributes:
         late_replies: the raw replies to late copies, in order of delivery.
     """
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, *, port: int | None = None) -> None:
         super().__init__()
         self.late_replies: list[bytes] = []
         self._target = server
-        self._port: int | None = None
+        self._port = port
         self._listener: trio.SocketListener | None = None
         self._nursery: trio.Nursery | None = None
         self._gate = Gate()

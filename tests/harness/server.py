@@ -46,6 +46,7 @@ class RedisServer:
         config: further configuration directives, for example
             `{"requirepass": "secret", "maxmemory": "3mb"}`.
         environment: what it is told beside our own environment.
+        choose_port: returns the port to listen on, another one at each call.
     """
 
     def __init__(
@@ -55,13 +56,15 @@ class RedisServer:
         replica_of: "RedisServer | None" = None,
         config: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        choose_port: Callable[[], int] = free_port,
     ) -> None:
         self._binary = find_redis_server()
         self._persistent = persistent
         self._replica_of = replica_of
         self._config = dict(config or {})
         self._environment = dict(environment or {})
-        self._port = free_port()
+        self._choose_port = choose_port
+        self._port = choose_port()
         self._directory = ServerDirectory()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
@@ -153,7 +156,7 @@ class RedisServer:
                 # Later the address is known to clients and must not change.
                 if self._ever_started:
                     raise
-                self._port = free_port()
+                self._port = self._choose_port()
             else:
                 break
         self._ever_started = True
@@ -295,10 +298,10 @@ class RedisServer:
             raise RuntimeError("the server is not running")
         return self._process
 
-    def _spawn(self) -> None:
-        """Start the process and wait for its first answer."""
+    def _arguments(self) -> list[str]:
+        """Return the command line, without the program; asked at every start."""
         primary = self._replica_of
-        words = arguments(
+        return arguments(
             self._port,
             self._directory,
             self._config,
@@ -306,6 +309,10 @@ class RedisServer:
             persistent=self._persistent,
             primary=None if primary is None else (primary.port, primary.password),
         )
+
+    def _spawn(self) -> None:
+        """Start the process and wait for its first answer."""
+        words = self._arguments()
         with self._directory.log.open("wb") as log:
             # No session of its own: whoever ends the tests' process group
             # (a terminal, a CI runner) ends the server with it.
