@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from unittest import mock
 
+import pytest
 import redis
 
 from distkit_actors._instance._session import Session
 from distkit_actors._namespace import _epochs, _reaper, _registry
-from distkit_actors._protocol._messages import Entry, Kind
+from distkit_actors._protocol._messages import Applied, Apply, Entry, Kind, Previous, Resume
 from distkit_actors._stores._lua_constants import CONSTANTS
 from distkit_actors._stores._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
@@ -29,6 +31,7 @@ from tests.stores.test_redis_agrees import (
     Unordered,
     Vigil,
 )
+from tests.stores.test_redis_limits import add, run, session_of
 from tests.stores.twin import LuaStore, Scripts, Twin, dump_namespace
 
 START = 1_700_000_000 * SECOND
@@ -49,21 +52,31 @@ TIGHT_IN_LUA = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subject:
     """Some Lua that is to be judged, and a server to run it on."""
 
     client: redis.Redis
     sources: Mapping[str, str]
 
-    def scripts(self, constants: Mapping[str, int | str] = CONSTANTS) -> Scripts:
-        return {name: render(name, self.sources, constants) for name in SCRIPTS}
+    @cached_property
+    def scripts(self) -> Scripts:
+        return {name: render(name, self.sources) for name in SCRIPTS}
+
+    @cached_property
+    def tight_scripts(self) -> Scripts:
+        sources = dict(self.sources)
+        for file, (old, new) in TIGHT_IN_LUA.items():
+            assert sources[file].count(old) == 1
+            sources[file] = sources[file].replace(old, new)
+        constants = {**CONSTANTS, **{name: value for name, (value, _) in TIGHT.items()}}
+        return {name: render(name, sources, constants) for name in SCRIPTS}
 
     def twin(self) -> Twin:
-        return Twin(self.client, unique_prefix(), START, self.scripts())
+        return Twin(self.client, unique_prefix(), START, self.scripts)
 
     def store(self) -> LuaStore:
-        return LuaStore(self.client, unique_prefix(), self.scripts())
+        return LuaStore(self.client, unique_prefix(), self.scripts)
 
 
 Check = Callable[[Subject], None]
@@ -72,18 +85,12 @@ Check = Callable[[Subject], None]
 @contextmanager
 def tight(subject: Subject) -> Iterator[Twin]:
     """A twin whose limits are low, on both sides."""
-    sources = dict(subject.sources)
-    for file, (old, new) in TIGHT_IN_LUA.items():
-        assert sources[file].count(old) == 1 or sources is not subject.sources
-        sources[file] = sources[file].replace(old, new)
-    constants = {**CONSTANTS, **{name: value for name, (value, _) in TIGHT.items()}}
     with ExitStack() as stack:
         for name, (value, modules) in TIGHT.items():
             for module in modules:
                 stack.enter_context(mock.patch.object(module, name, value))
         stack.enter_context(mock.patch.object(test_redis_agrees, "KEYS", [*KEYS, *"bcdefgh"]))
-        scripts = Subject(subject.client, sources).scripts(constants)
-        yield Twin(subject.client, unique_prefix(), START, scripts)
+        yield Twin(subject.client, unique_prefix(), START, subject.tight_scripts)
 
 
 # ------------------------------------------------------------------------ random histories
@@ -132,7 +139,7 @@ def crowds(seeds: range, steps: int = 80) -> Check:
 
     def check(subject: Subject) -> None:
         for seed in seeds:
-            twin = Unordered(subject.client, unique_prefix(), START, subject.scripts())
+            twin = Unordered(subject.client, unique_prefix(), START, subject.scripts)
             crowd = Crowd(twin, seed, [0, 1, 2, 3])
             crowd.values = test_redis_agrees.SMALL
             for _ in range(steps):
@@ -165,3 +172,116 @@ def twin_scenario(name: str) -> Check:
 
 def store_scenario(name: str) -> Check:
     return lambda subject: getattr(test_redis_limits, name)(subject.store())
+
+
+def tell(
+    twin: Twin, instance: str, known: int, moves: list[tuple[str, int]], *claims: Entry
+) -> None:
+    """Send a part of a resume that is not the first."""
+    record = twin.namespace.registry.records[instance]
+    seq, born = record.seq + 1, twin.namespace.born
+    twin.execute(
+        Resume(instance, record.incarnation, seq, known, PERIODS, born, False, 0, moves, claims)
+    )
+
+
+def moves_are_forgotten(subject: Subject) -> None:
+    """A bounded number in each step that moves some or writes a sign of life down."""
+    with tight(subject) as twin:
+        mover, other = session_of("mover", PERIODS), session_of("other", PERIODS)
+        run(twin, other, add("z", 4))
+        early = other.slices["z"].stamp
+        tell(twin, "other", 0, [("late", early)])
+        for keys in ("abcdefg", "hijklmn", "12uvwxy"):
+            twin.now += SECOND
+            run(twin, mover, *(Entry(Kind.MOVE, key, 1) for key in keys))
+        for _ in range(3):
+            twin.now += PERIODS.retention // 2
+            for _ in range(3):  # as it is told of one step's moves at once
+                run(twin, other)
+            run(twin, mover)
+        twin.compare()
+        run(twin, mover, *(Entry(Kind.MOVE, key, 2) for key in "opqrst"))  # not a sign of life
+        twin.compare()
+        floor = twin.namespace.registry.epochs.floor
+        assert floor > early
+        claim = Entry(Kind.CLAIM, "z", 1, 5, stamp=early)
+        for known in (floor - 1, floor, floor + 1):
+            tell(twin, "other", known, [(f"late at {known}", known)], claim)
+        twin.compare()
+
+
+def behind_its_own_move(subject: Subject) -> None:
+    """Who lags keeps what it has set itself."""
+    with tight(subject) as twin:
+        mover, late = session_of("mover"), session_of("late")
+        run(twin, late, add("a"))
+        known = late.known
+        for keys in ("bcdefgh", "ijklmno"):
+            twin.now += 1000
+            run(twin, mover, *(Entry(Kind.MOVE, key, 1) for key in keys))
+        for seq, entry in enumerate([Entry(Kind.MOVE, "a", 5), add("a", 0)], late.seq + 1):
+            twin.now += 1000
+            request = Apply("late", late.incarnation, seq, known, PERIODS, [entry])
+            reply = twin.execute(request)
+        assert isinstance(reply, Applied)
+        assert reply.results == (Previous(5, 5),)
+        assert reply.backlog
+        twin.compare()
+
+
+def first_in_the_queue(subject: Subject) -> None:
+    """Where those in front are emptied at once, those behind them are next."""
+    with tight(subject) as twin:
+        heir = session_of("heir")
+        run(twin, heir)
+        for name in ("one", "two", "three"):
+            run(twin, session_of(name), add("a" if name != "three" else "b"), leave=True)
+        run(twin, heir, add("a", 0), budget=10)
+        assert twin.lua.dump()["sums"] == {}
+        twin.compare()
+
+
+def out_of_memory(subject: Subject) -> None:
+    """Steps of some kinds that must not begin."""
+    for kind in ("remove", "delete", "clear", "leave", "forget", "late clear", "start afresh"):
+        for informed in (False, True):
+            subject.client.flushall()
+            store = subject.store()
+            test_redis_limits.out_of_memory(store, kind, recent=True, informed=informed)
+
+
+#: From those that find most in the least time to those that find little.
+CHECKS: list[Check] = [
+    histories(range(2)),
+    tight_histories(range(1)),
+    rare_steps,
+    moves_are_forgotten,
+    behind_its_own_move,
+    first_in_the_queue,
+    *map(
+        twin_scenario,
+        [
+            "test_stamps_of_the_future_are_never_given_out_again",
+            "test_many_die_at_once_but_few_in_one_step",
+            "test_a_body_does_not_wait_behind_those_that_do_not_fit",
+            "test_leftovers_that_do_not_fit_become_a_body_of_their_own",
+        ],
+    ),
+    histories(range(2, 8)),
+    tight_histories(range(1, 4)),
+    out_of_memory,
+    crowds(range(1)),
+    histories(range(8, 40)),
+    tight_histories(range(4, 16)),
+]
+
+
+def find_fault(subject: Subject) -> int | None:
+    """Return the number of the first check that fails."""
+    for number, check in enumerate(CHECKS):
+        try:
+            check(subject)
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - it may show in any way
+            return number
+    return None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from distkit_actors._instance._session import Session
+from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
     Applied,
     Apply,
@@ -18,6 +20,7 @@ from distkit_actors._protocol._messages import (
     QueryKind,
     QueryPage,
     Rejection,
+    Result,
     Resume,
 )
 from tests.harness import unique_prefix
@@ -111,7 +114,30 @@ def test_who_had_its_fresh_threshold_is_seen_dead_only_if_somebody_watched(twin:
     assert is_alive_after(SECOND)
     assert not is_alive_after(2 * SECOND)
     assert is_alive_after(5 * SECOND)  # nobody was there for too long
+    twin.now += SECOND + SECOND // 10
+    run(twin, asker, budget=10)
+    assert is_alive_after(SECOND // 2)
+    assert not is_alive_after(5 * SECOND)  # one interval of it counts
     twin.compare()
+
+
+def test_who_would_get_a_fresh_threshold_is_seen_alive(twin: Twin) -> None:
+    silent, asker = session_of("silent"), session_of("asker")
+    run(twin, silent, add("a"))
+    run(twin, asker)
+    for _ in range(2):
+        twin.now += SECOND
+        run(twin, asker, budget=10)
+    twin.now += 3 * SECOND  # nobody is heard
+    reply = twin.execute(Query("asker", QueryKind.INSTANCES))
+    assert isinstance(reply, QueryPage)
+    assert {name: alive for name, _, alive in reply.rows}["silent"]
+
+
+def test_a_clock_that_was_put_back_makes_nobody_younger_than_now(twin: Twin) -> None:
+    run(twin, session_of("i"))
+    twin.now -= 5
+    assert twin.execute(Query("i", QueryKind.INSTANCES)) == QueryPage("", [("i", 0, True)])
 
 
 def test_a_namespace_that_all_have_left_gets_a_time_to_live(twin: Twin) -> None:
@@ -172,6 +198,9 @@ def test_leftovers_go_in_pieces_and_those_that_do_not_fit_apart(twin: Twin) -> N
     twin.compare()
     (orphan,) = twin.namespace.registry.reap_queue
     assert orphan == f"small:{twin.namespace.clock}"
+    reply = twin.execute(Query("big", QueryKind.INSTANCES))
+    assert isinstance(reply, QueryPage)
+    assert {name for name, _, _ in reply.rows} == {"small", "big", "third"}
     run(twin, third, add("c"))
     assert third.slices["c"].stamp > int(orphan.partition(":")[2])
     twin.compare()
@@ -180,13 +209,23 @@ def test_leftovers_go_in_pieces_and_those_that_do_not_fit_apart(twin: Twin) -> N
 def test_a_budget_is_not_overdrawn(twin: Twin) -> None:
     heir = session_of("heir")
     run(twin, heir)
-    for name in ("one", "two"):
-        run(twin, session_of(name), *map(add, "abc"), leave=True)
+    for name, keys in (("one", "a"), ("two", "abc"), ("three", "abc")):
+        run(twin, session_of(name), *map(add, keys), leave=True)
     assert run(twin, heir, *(add(key, 0) for key in "abc"), budget=2).backlog
-    assert sum(twin.lua.dump()["sums"].values()) == 4
-    assert run(twin, heir, add("a", 0), add("b", 0), budget=2).backlog
+    assert sum(twin.lua.dump()["sums"].values()) == 5
+    assert run(twin, heir, add("b", 0), budget=3).backlog
     assert sum(twin.lua.dump()["sums"].values()) == 2
-    assert not run(twin, heir, budget=2).backlog
+    assert not run(twin, heir, budget=3).backlog
+    twin.compare()
+
+
+def test_who_leaves_first_is_reaped_first(twin: Twin) -> None:
+    heir = session_of("heir")
+    run(twin, heir)
+    for name in ("z", "y", "x"):  # all in the same microsecond
+        run(twin, session_of(name), add(name), leave=True)
+    assert run(twin, heir, budget=1).backlog
+    assert twin.lua.dump()["sums"] == {"x": 1, "y": 1}
     twin.compare()
 
 
@@ -214,3 +253,107 @@ def test_a_replacement_that_is_refused_leaves_the_sum(
     assert (result is Rejection.REFUSED) == (not BOTTOM <= others + new <= TOP)
     twin.compare()
     twin.check_sums()
+
+
+def test_a_replacement_is_tried_in_both_orders(twin: Twin) -> None:
+    """The others' slices alone would be out of int64."""
+    for key, old, new in (("a", BOTTOM, -10), ("b", -10, -20), ("c", 10, 20)):
+        session, other, third = (session_of(f"{name} of {key}") for name in ("i", "j", "k"))
+        far = -1 if old > 0 else 1
+        run(twin, other, add(key, TOP * far))
+        run(twin, session, add(key, old))
+        run(twin, third, add(key, 6 * far))
+        (result,) = run(twin, session, Entry(Kind.PUT, key, new)).results
+        assert isinstance(result, Previous)
+    twin.compare()
+    twin.check_sums()
+
+
+def test_conditions_hold_for_numbers_of_any_length(twin: Twin) -> None:
+    numbers = [BOTTOM, -100, -10, -9, -5, 0, 5, 9, 10, 100, TOP]
+    session = session_of("i")
+    for current in numbers:
+        run(twin, session, Entry(Kind.PUT, "a", current))
+        asked = [
+            Entry(Kind.ADD, "a", 0, condition=kind(number))
+            for number in numbers
+            for kind in (Eq, Ne, Lt, Le, Gt, Ge)
+        ]
+        run(twin, session, *asked)
+    run(twin, session, Entry(Kind.ADD, "a", -1, condition=Gt(TOP - 1), of_own=True))
+    run(twin, session, Entry(Kind.ADD, "a", 1, condition=Ge(TOP), guarded=True))
+    twin.compare()
+
+
+def both_ways(twin: Twin, session: Session, entry: Entry) -> list[Result]:
+    """Run an entry on the fast path, and beside one that forbids it."""
+    slow = run(twin, session, entry, Entry(Kind.PUT, "other key", 1)).results[0]
+    return [run(twin, session, entry).results[0], slow]
+
+
+def test_a_slice_that_has_no_room_is_refused_though_the_sum_has(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, session, add("a", TOP))
+    run(twin, other, add("a", -10))
+    assert both_ways(twin, session, add("a", 5)) == [Rejection.REFUSED] * 2
+    twin.compare()
+
+
+def test_a_folded_entry_is_split_from_a_certain_sum_on(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    folded = Entry(Kind.ADD, "a", 1, folded=True)
+    for sign in (1, -1):
+        run(twin, other, Entry(Kind.PUT, "a", sign * (10**18 - 1)))
+        run(twin, session, Entry(Kind.PUT, "a", 0))
+        run(twin, session, folded._replace(value=sign))
+        assert both_ways(twin, session, folded) == [Rejection.SPLIT] * 2
+        run(twin, session, Entry(Kind.PUT, "a", 0))
+        run(twin, session, folded._replace(value=sign), Entry(Kind.PUT, "b", 1))
+        twin.compare()
+
+
+def test_a_batch_of_which_one_is_refused_is_undone(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, session, add("a", 5), add("full", 1))
+    run(twin, other, add("full", TOP - 1))
+    clock = twin.namespace.clock
+    entries = [add("a", 2), add("new", 3), Entry(Kind.PUT, "a", 9), add("full", 1)]
+    reply = run(twin, session, *entries, atomic=True)
+    assert reply.results == (Rejection.UNDONE,) * 3 + (Rejection.REFUSED,)
+    assert twin.namespace.clock == clock
+    twin.compare()
+    twin.check_sums()
+
+
+def test_a_clear_takes_the_moves_of_its_own_step(twin: Twin) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, other, add("a"))
+    run(twin, session, Entry(Kind.MOVE, "a", 3), Entry(Kind.CLEAR, "", 0), add("b"))
+    twin.compare()
+    run(twin, other, add("a"))
+    twin.compare()
+
+
+def test_a_sign_of_life_is_written_down_from_a_64th_of_the_threshold_on(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a"))
+    beat = twin.namespace.registry.records["i"].heard.at
+    for later, written in ((PERIODS.threshold // 64 - 1, False), (PERIODS.threshold // 64, True)):
+        twin.now = beat + later
+        run(twin, session, add("a"))
+        assert (twin.namespace.registry.records["i"].heard.at > beat) is written
+        twin.compare()
+
+
+def test_the_dead_are_found_after_the_clock_was_put_back(twin: Twin) -> None:
+    dead, awake = session_of("dead"), session_of("awake")
+    run(twin, dead, add("a", 7))
+    run(twin, awake)
+    twin.now -= 100 * SECOND
+    for _ in range(12):
+        run(twin, awake, add("a"), budget=10)
+        twin.now += PERIODS.threshold // 65
+        run(twin, awake, add("a"), budget=10)
+        twin.now += SECOND // 3
+    assert "dead" in twin.namespace.registry.expiring
+    twin.compare()

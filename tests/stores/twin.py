@@ -61,8 +61,10 @@ OWN_FIELDS = {
 }
 
 
-def connect(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
+def connect(url: str, timeout: float | None = None) -> redis.Redis:
+    return redis.Redis.from_url(
+        url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=timeout
+    )
 
 
 Scripts = Mapping[str, Script]
@@ -273,8 +275,9 @@ class Ear:
                 continue  # it was the confirmation of our subscription
             if message["type"] == "pong":
                 return announced
-            payload = message["data"].decode()
-            announced.append(None if payload == "*" else frozenset(payload.split(":")))
+            names = message["data"].decode().split(":")
+            assert len(set(names)) == len(names)
+            announced.append(None if names == ["*"] else frozenset(names))
 
 
 @dataclass

@@ -41,14 +41,9 @@ local function fast_path(seen_to, changed)
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
   end
   local now, recent = at + 0, math.floor(ARGV[6] / RECENT_PART)
-  local since = now - own[4]
-  if since >= recent then
-    return nil
-  end
   local sums = call('HMGET', ours, unpack(space, 1, last + 4))
-  local shift, clear, latest = (sums[8] or 0) + 0, sums[3] or '0', sums[5] or '0'
-  if not sums[1] or now + shift < (sums[9] or 0) + 0 or since + shift >= recent
-    or clear ~= '0' and ARGV[5] + 0 < clear + 0
+  local shift, latest = (sums[8] or 0) + 0, sums[5] or '0'
+  if not sums[1] or now + shift < (sums[9] or 0) + 0 or now + shift - own[4] >= recent
     or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
     return nil
   elseif now + shift >= (sums[6] or 0) + 0 and not seen_to then
@@ -122,5 +117,5 @@ local function fast_path(seen_to, changed)
       publish(changed)
     end
   end
-  return {DONE, answer, '0', '0', clear, sums[4] or '0', latest}
+  return {DONE, answer, '0', '0', sums[3] or '0', sums[4] or '0', latest}
 end

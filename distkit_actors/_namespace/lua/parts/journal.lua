@@ -71,7 +71,7 @@ local function moved_since()
       guarded[#guarded + 1] = ARGV[index + 1]
     end
   end
-  if known < math.max(space.latest, space.clear) then
+  if known < space.latest then
     for index, stamp in ipairs(spread('ZMSCORE', M, guarded)) do
       moved[guarded[index]] = math.max(space.clear, tonumber(stamp or 0)) > known or nil
     end

@@ -49,7 +49,7 @@ local function epochs_of(keys)
   local epochs = {}
   if space.latest == 0 then
     for _, key in ipairs(keys) do
-      epochs[key] = space.clear
+      epochs[key] = 0  -- nothing has moved, nor was there a clear
     end
     return epochs
   end

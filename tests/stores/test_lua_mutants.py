@@ -1,0 +1,56 @@
+"""What compares the Lua with Python finds a defect in each rule of the Lua, and soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from distkit_actors._stores._scripts import SCRIPTS, read_sources, render
+from tests.harness.server import RedisServer
+from tests.stores.lua_checks import CHECKS, Subject, find_fault
+from tests.stores.lua_mutants import MUTANTS, Mutant
+from tests.stores.twin import connect
+
+SOURCES = read_sources()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[redis.Redis]:
+    with RedisServer() as server, connect(server.url) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def empty(client: redis.Redis) -> None:
+    """Remove what a mutant has left."""
+    client.flushall()
+    client.script_flush()
+
+
+def mutated(mutant: Mutant) -> dict[str, str]:
+    file, old, new = mutant
+    assert SOURCES[file].count(old) == 1, f"{old!r} stands {SOURCES[file].count(old)} times"
+    return {**SOURCES, file: SOURCES[file].replace(old, new)}
+
+
+def test_good_lua_passes(client: redis.Redis) -> None:
+    subject = Subject(client, SOURCES)
+    for check in CHECKS[:-2]:
+        check(subject)
+
+
+CASES = [
+    pytest.param(mutant, id=f"{rule}: {mutant.file}: {mutant.old.strip()} -> {mutant.new.strip()}")
+    for rule, mutants in MUTANTS.items()
+    for mutant in mutants
+]
+
+
+@pytest.mark.parametrize("mutant", CASES)
+def test_a_mutant_is_found(client: redis.Redis, mutant: Mutant) -> None:
+    sources = mutated(mutant)
+    for name in SCRIPTS:
+        client.script_load(render(name, sources).source)  # it is Lua
+    assert find_fault(Subject(client, sources)) is not None
