@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from distkit_actors._instance._session import Session
+from distkit_actors._namespace._observed_time import longest_silence
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
     Applied,
@@ -22,6 +23,7 @@ from distkit_actors._protocol._messages import (
     Rejection,
     Result,
     Resume,
+    Watch,
 )
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
@@ -151,6 +153,8 @@ def test_a_namespace_that_all_have_left_gets_a_time_to_live(twin: Twin) -> None:
 
     run(twin, first, Entry(Kind.PUT, "a", 0), leave=True)
     assert lives() == [False, False]
+    left = twin.lua.client.pttl(twin.lua.hash_of("first"))
+    assert 0 < left <= PERIODS.retention // 1000
     run(twin, last, leave=True)
     assert lives() == [True, True]
     assert twin.lua.client.pttl(names[0]) <= PERIODS.retention // 1000
@@ -357,3 +361,34 @@ def test_the_dead_are_found_after_the_clock_was_put_back(twin: Twin) -> None:
         twin.now += SECOND // 3
     assert "dead" in twin.namespace.registry.expiring
     twin.compare()
+
+
+def test_times_are_compared_to_the_microsecond(twin: Twin) -> None:
+    """At the longest silence that is no blackout, and at thresholds."""
+    quick = Periods(SECOND // 10, SECOND // 30, PERIODS.retention)
+    patient = Periods(9 * SECOND, 3 * SECOND, PERIODS.retention)
+    everybody = (PERIODS, quick, patient)
+    silences = [longest_silence(*periods[:2]) for periods in everybody]
+    pauses = {*silences, *(p.threshold for p in everybody), *(p.threshold // 64 for p in everybody)}
+    for pause in sorted(pauses):
+        for near in (pause - 1, pause, pause + 1):
+            twin.wipe()
+            sessions = [session_of(f"i{nth}", periods) for nth, periods in enumerate(everybody)]
+            for session in sessions:
+                run(twin, session, add("a"))
+            for session in sessions:
+                twin.now += near
+                for asker in sessions:
+                    twin.execute(Query(asker.instance, QueryKind.INSTANCES))
+                run(twin, session, budget=10)
+                twin.compare()
+
+
+def test_a_lease_ends_to_the_microsecond(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a"))
+    for late in (-1, 0):
+        twin.execute(Watch("i", SECOND))
+        twin.now += SECOND + late
+        run(twin, session, Entry(Kind.CLEAR, "", 0))
+        twin.compare()
