@@ -157,7 +157,8 @@ class Open:
 class Load:
     """Give a page of the slices that count, for an instance that inherits them.
 
-    The last page is recorded under ``seq``: it makes void what was loaded before (P25, opening).
+    The last page is recorded under ``seq``, as all is that an instance learns: a store that goes
+    back behind it is noticed.
     """
 
     instance: str

@@ -138,7 +138,7 @@ def test_an_atomic_batch_has_a_word_of_its_own() -> None:
 
 def test_the_other_requests_are_a_few_words() -> None:
     assert encode(Peek("me")) == ("peek", [])
-    assert encode(Load("me", 7, "500")) == ("load", [b"7", b"500"])
+    assert encode(Load("me", 7, 2, "500")) == ("load", [b"7", b"2", b"500"])
     assert encode(Watch("me", 5)) == ("watch", [b"5"])
     assert encode(Query("me", QueryKind.SLICES, "é", "3")) == (
         "query",
