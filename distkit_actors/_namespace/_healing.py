@@ -51,7 +51,7 @@ class Healing(Entries):
         counted_from = registry.epochs.of(key)
         registry.sums.pop(key, None)
         registry.note(key)
-        holders = sorted(registry.holders(), key=lambda pair: (pair[1].hold, pair[0]))
+        holders = sorted(registry.holders(), key=lambda pair: (pair[1].known, pair[0]))
         for instance, record in holders:
             own = record.slices.get(key)
             if own is None or own.stamp < counted_from:

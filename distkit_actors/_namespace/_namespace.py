@@ -105,7 +105,7 @@ class Namespace(Execution):
         registry.observed.hear(now)
         self.clock = at = max(self.clock + 1, now)
         inherited = request.inherit and old is not None and old.state is State.LIVE
-        known = old.hold if old and inherited else registry.epochs.latest
+        known = old.known if old and inherited else registry.epochs.latest
         record = Record(at, request.nonce, request.periods, known)
         record.inherited = inherited
         record.swept = registry.epochs.cleared
@@ -118,7 +118,7 @@ class Namespace(Execution):
 
     def _opened(self, record: Record) -> Opened:
         leftovers = bool(record.slices) and not record.inherited
-        return Opened(record.incarnation, record.hold, record.inherited, leftovers)
+        return Opened(record.incarnation, record.known, record.inherited, leftovers)
 
     def _load(self, request: Load, now: int) -> Loaded | MustResume | Conflict:
         record = self.registry.records.get(request.instance)

@@ -5,7 +5,7 @@ things are made of the clock, from the gaps between the signs of life of anybody
 
 * *Steady time* is the clock without its jumps back: a negative gap counts as nothing.
 * *Observed time* is steady time in which a gap that was a *blackout* counts as one heartbeat
-  interval at most. What is a blackout depends on the pace of the instance that is judged.
+  interval at most. What is a blackout depends on the periods of the instance that is judged.
 
 All times are in microseconds.
 """
@@ -24,7 +24,7 @@ PERIOD_TENTHS: Final = 9
 
 
 def longest_silence(threshold: int, interval: int) -> int:
-    """Return the longest gap that is no blackout, for instances of this pace.
+    """Return the longest gap that is no blackout, for instances of these periods.
 
     It lies half-way between the period of their beats and the longest silence of everybody
     that may pass unnoticed, which is ``threshold - interval`` (I5, P24).
@@ -47,14 +47,14 @@ class Heard(NamedTuple):
 
 @dataclass(slots=True)
 class Blackouts:
-    """What those of one pace have not observed."""
+    """What those of the same periods have not observed."""
 
     lost: int = 0
     """Steady time that was not observed: all of it together."""
     ended: int = 0
     """When the last blackout ended, in steady time."""
     living: int = 0
-    """How many instances of this pace live."""
+    """How many instances of these periods live."""
 
 
 class Observed:
@@ -72,7 +72,7 @@ class Observed:
         return now + self.shift
 
     def join(self, periods: Periods) -> None:
-        """Count one more living instance of this pace."""
+        """Count one more living instance of these periods."""
         self.by_periods.setdefault(periods[:2], Blackouts()).living += 1
 
     def part(self, periods: Periods) -> None:

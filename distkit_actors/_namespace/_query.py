@@ -23,7 +23,7 @@ def answer(registry: Registry, request: Query, now: int) -> QueryPage:
 def _instances(registry: Registry, asker: str, now: int) -> Iterator[tuple[str, int, bool]]:
     steady, by = registry.observed.steady(now), registry.records.get(asker)
     for instance, record in registry.holders():
-        if record.incarnation:  # else it is a body of what had no room (P18, empty ground)
+        if record.incarnation:  # else it is an orphan (P18, empty ground)
             alive = registry.seen_alive(record, now, by)
             yield instance, max(0, steady - record.heard.at), alive
 

@@ -12,8 +12,8 @@ from ._registry import FOREVER, Record, Registry, State
 DEATHS_PER_STEP = 4
 #: Overdue instances looked at by one step.
 OVERDUE_PER_STEP = 64
-#: Bodies in which one step looks for the keys of its own entries.
-BODIES_PER_STEP = 16
+#: Of the reap queue, those in which one step looks for slices.
+QUEUED_PER_STEP = 16
 
 
 class Reaped(NamedTuple):
@@ -64,7 +64,7 @@ def _touched_first(
 ) -> tuple[int, int]:
     gone = stuck = 0
     wanted = list(dict.fromkeys(keys))
-    for instance in list(registry.reap_queue)[:BODIES_PER_STEP]:
+    for instance in list(registry.reap_queue)[:QUEUED_PER_STEP]:
         if gone == budget:
             break
         record = registry.records[instance]
@@ -82,7 +82,7 @@ def _touched_first(
 
 def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
     gone = stuck = 0
-    for instance in list(registry.reap_queue)[:BODIES_PER_STEP]:
+    for instance in list(registry.reap_queue)[:QUEUED_PER_STEP]:
         if gone == budget:
             break
         record = registry.records[instance]

@@ -1,7 +1,7 @@
 """The instances a store knows, their slices, and the sums over them.
 
-A record lives in three places at most: among the `records`; as a *body* while it is dead
-or left and still has slices; and as *expiring* once it has none. Sums are kept with the
+A record lives in three places at most: among the `records`; in the *reap queue* while it is
+dead or left and still has slices; and as *expiring* once it has none. Sums are kept with the
 slices, so that reading one is a look-up (P9, exact sums).
 """
 
@@ -35,9 +35,9 @@ class Record:
     __slots__ = (
         "deadline",
         "heard",
-        "hold",
         "incarnation",
         "inherited",
+        "known",
         "nonce",
         "periods",
         "reply",
@@ -47,7 +47,7 @@ class Record:
         "swept",
     )
 
-    def __init__(self, incarnation: int, nonce: str, periods: Periods, hold: int) -> None:
+    def __init__(self, incarnation: int, nonce: str, periods: Periods, known: int) -> None:
         self.incarnation = incarnation
         self.nonce = nonce
         self.inherited = False  # it took its predecessor's slices over
@@ -57,7 +57,7 @@ class Record:
         self.periods = periods
         self.heard = Heard(0, 0)  # its last sign of life that was written down
         self.deadline = 0  # not dead before this instant of steady time
-        self.hold = hold  # journal stamp up to which it has no stale slice, here or at home
+        self.known = known  # journal stamp up to which it has no stale slice, here or at home
         self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
         self.swept = 0  # no slice here is older than the clears up to this stamp
 
@@ -70,7 +70,7 @@ class Registry:
         self.observed = Observed()
         self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
         self.records: dict[str, Record] = {}
-        self.reap_queue: dict[str, int] = {}  # {instance: when it became a body}, oldest first
+        self.reap_queue: dict[str, int] = {}  # {instance: since when it waits}, oldest first
         # {instance without slices: when to forget it}
         self.expiring: dict[str, int] = OrderedDict()
         self.due = 0  # no instance has a deadline before this instant of steady time
@@ -187,9 +187,9 @@ class Registry:
     def purge(self, instance: str, record: Record, at: int, now: int) -> bool:
         """Remove up to `MAX_PURGE` slices of a record that starts afresh (P18, empty ground).
 
-        One that cannot leave its sum yet goes to a body of its own, so that the instance
-        has nothing left here that it does not know of (I12). Returns whether there is such
-        a body; it is named by the stamp ``at``, which is then used.
+        One that cannot leave its sum yet goes to an orphan, a dead record of its own, so that the
+        instance has nothing left here that it does not know of (I12). Returns whether there is an
+        orphan; it is named by the stamp ``at``, which is then used.
         """
         orphans: dict[str, Slice] = {}
         for key in list(islice(record.slices, MAX_PURGE)):
@@ -198,7 +198,7 @@ class Registry:
                 orphans[key] = piece
                 del record.slices[key]
         if orphans:
-            orphan = Record(0, "", record.periods, record.hold)
+            orphan = Record(0, "", record.periods, record.known)
             orphan.slices, orphan.state = orphans, State.DEAD
             name = f"{instance}:{at}"
             self.records[name] = orphan
@@ -206,7 +206,7 @@ class Registry:
         return bool(orphans)
 
     def holders(self) -> Iterator[tuple[str, Record]]:
-        """Every instance that may have slices: the living and the bodies."""
+        """Every instance that may have slices: the living and the reap queue."""
         for instance, record in self.records.items():
             if record.state is State.LIVE or instance in self.reap_queue:
                 yield instance, record

@@ -140,7 +140,7 @@ class Execution(Healing):
         for key, epoch in journal.moves:
             if key in record.slices and record.slices[key].stamp < epoch:
                 del record.slices[key]
-        record.hold = max(record.hold, known)
+        record.known = max(record.known, known)
         return journal, more
 
     def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
@@ -158,5 +158,5 @@ class Execution(Healing):
 
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         """Forget moves that are old and that nobody has still to hear of (P11)."""
-        heard = min((record.hold for _, record in self.registry.holders()), default=0)
+        heard = min((record.known for _, record in self.registry.holders()), default=0)
         self.registry.epochs.forget(min(horizon, heard), moved_now)

@@ -12,7 +12,7 @@ from typing import Final
 
 from .._namespace._epochs import FORGET_AT_LEAST
 from .._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
-from .._namespace._reaper import BODIES_PER_STEP, DEATHS_PER_STEP, OVERDUE_PER_STEP
+from .._namespace._reaper import DEATHS_PER_STEP, OVERDUE_PER_STEP, QUEUED_PER_STEP
 from .._namespace._registry import FOREVER, State
 from .._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from .._protocol._liveness import MICROSECONDS
@@ -90,7 +90,7 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "FORGET_AT_LEAST": FORGET_AT_LEAST,
     "OVERDUE_PER_STEP": OVERDUE_PER_STEP,
     "DEATHS_PER_STEP": DEATHS_PER_STEP,
-    "BODIES_PER_STEP": BODIES_PER_STEP,
+    "QUEUED_PER_STEP": QUEUED_PER_STEP,
     "FOREVER": FOREVER,
     "MICROSECONDS": MICROSECONDS,
     "RECENT_PART": RECENT_PART,

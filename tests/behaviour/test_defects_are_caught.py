@@ -160,7 +160,7 @@ def stale_slices_stay(patch: Patch) -> None:
     """H13, H14, H15: an instance keeps what a move of another has made void."""
 
     def catch_up(namespace: Namespace, record: Record, known: int) -> tuple[Journal, bool]:
-        record.hold = max(record.hold, known)
+        record.known = max(record.known, known)
         return namespace.registry.epochs.since(known)
 
     patch.setattr(Namespace, "_catch_up", catch_up)

@@ -167,5 +167,5 @@ async def test_i10_who_has_missed_many_moves_hears_of_all_at_once(
     record = place.namespace.registry.records[a.instance_id]
     assert set(record.slices) == {"other"}
     await a.get("other")
-    assert record.hold == place.namespace.registry.epochs.latest
+    assert record.known == place.namespace.registry.epochs.latest
     await a.aclose()

@@ -43,7 +43,7 @@ TIGHT = {
     "MAX_CHANGED": (2, [_registry]),
     "DEATHS_PER_STEP": (1, [_reaper]),
     "OVERDUE_PER_STEP": (2, [_reaper]),
-    "BODIES_PER_STEP": (2, [_reaper]),
+    "QUEUED_PER_STEP": (2, [_reaper]),
 }
 #: And those that only Lua has.
 TIGHT_IN_LUA = {

@@ -55,7 +55,7 @@ def resume(
         instance,
         record.incarnation,
         record.seq + 1,
-        record.hold,
+        record.known,
         PERIODS,
         twin.namespace.born,
         False,

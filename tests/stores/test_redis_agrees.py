@@ -400,7 +400,7 @@ class Fuzz:
                 return some_survey(rnd)
             case "apply":
                 entries, atomic = self.batch(instance)
-                known = [record.hold if record else 0, namespace.registry.epochs.latest]
+                known = [record.known if record else 0, namespace.registry.epochs.latest]
                 before = rnd.choice([None] * 6 + [seq - 2, seq - 3, record.seq if record else 0])
                 return Apply(
                     instance,

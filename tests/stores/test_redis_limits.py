@@ -347,7 +347,7 @@ def test_leftovers_that_do_not_fit_become_a_body_of_their_own(twin: Twin) -> Non
     twin.compare()
     (orphan,) = twin.lua.dump()["reap_queue"]
     assert orphan.startswith("i:")
-    assert twin.lua.dump()["holds"].keys() == {orphan, "i", "other", "third"}
+    assert twin.lua.dump()["known"].keys() == {orphan, "i", "other", "third"}
     assert run(twin, other, budget=100).stuck == 1
     run(twin, other, add("a", -50))
     run(twin, other, budget=100)
@@ -485,8 +485,11 @@ def test_a_revived_record_does_not_expire(store: LuaStore) -> None:
 # ------------------------------------------------------------------ refused, and nothing done
 
 
-def situations(store: LuaStore) -> dict[str, Request]:
-    """Fill a store, and return requests of every kind that it would execute."""
+def situations(store: LuaStore, *, informed: bool = False) -> dict[str, Request]:
+    """Fill a store, and return requests of every kind that it would execute.
+
+    ``informed``: of one who knows all moves; else some of its slices are void.
+    """
     early = START
     mover, dead, session = session_of("mover"), session_of("dead"), session_of("i")
 
@@ -500,10 +503,12 @@ def situations(store: LuaStore) -> dict[str, Request]:
     exchange(session, add("a", 5), add("b", -2))
     exchange(dead, add("a", 7), add("dead", 1))
     exchange(mover, Entry(Kind.MOVE, "b", 1), add("a", 1))
-    inc, seq, born = session.incarnation, session.seq + 1, session._takeover.born
+    inc, seq, born = session.incarnation, session.seq + 1, session._born
+
+    known = store.dump()["space"][":latest"] if informed else 0
 
     def apply(*entries: Entry, **options: Any) -> Apply:
-        return Apply("i", inc, seq, 0, PERIODS, entries, **options)
+        return Apply("i", inc, seq, known, PERIODS, entries, **options)
 
     def claim(key: str, value: int, stamp: int) -> Entry:
         return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
@@ -519,6 +524,7 @@ def situations(store: LuaStore) -> dict[str, Request]:
         "delete": apply(Entry(Kind.MOVE, "a", 0)),
         "clear": apply(Entry(Kind.CLEAR, "", 0)),
         "leave": apply(leave=True),
+        "forget": apply(Entry(Kind.FORGET, "dead", 0)),
         "reap": apply(budget=100),
         "resume": Resume(
             "i", inc, seq, 0, PERIODS, born, True, 0, [("c", START)], [claim("a", 1, START)]
@@ -542,6 +548,7 @@ KINDS = [
     "delete",
     "clear",
     "leave",
+    "forget",
     "reap",
     "resume",
     "late clear",
@@ -564,19 +571,26 @@ def everything(client: redis.Redis) -> dict[bytes, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_out_of_memory_nothing_is_changed(own_client: redis.Redis, kind: str) -> None:
-    store = LuaStore(own_client, unique_prefix())
-    request = situations(store)[kind]
-    # Reaping has something to do.
-    now = START + PERIODS.threshold + 1
-    own_client.hset(store.base + b"n", ":last", now - 1)
-    before = everything(own_client)
-    own_client.config_set("maxmemory", 1)
-    with pytest.raises(redis.exceptions.RedisError, match=r"OOM|memory"):
-        store.execute(request, now)
-    assert everything(own_client) == before
-    own_client.config_set("maxmemory", 0)
+    for recent, informed in ((False, False), (True, False), (True, True)):
+        store = LuaStore(own_client, unique_prefix())
+        out_of_memory(store, kind, recent=recent, informed=informed)
+
+
+def out_of_memory(store: LuaStore, kind: str, *, recent: bool, informed: bool) -> None:
+    client, request = store.client, situations(store, informed=informed)[kind]
+    # Reaping has something to do; or else the last sign of life is recent.
+    now = START + (1000 if recent else PERIODS.threshold + 1)
+    client.hset(store.base + b"n", ":last", now - 1)
+    before = everything(client)
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.exceptions.RedisError, match=r"OOM|memory"):
+            store.execute(request, now)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert everything(client) == before
     assert isinstance(store.execute(request, now), (Applied, Opened, Peeked))
-    assert (everything(own_client) == before) == isinstance(request, Peek)
+    assert (everything(client) == before) == isinstance(request, Peek)
 
 
 def test_on_a_replica_nothing_is_changed(own_redis: RedisServer) -> None:

@@ -152,7 +152,7 @@ class LuaStore:
             "moved": self._scores(b"m"),
             "late": {k: int(v) for k, v in self._texts(b"l").items()},
             "deadlines": self._scores(b"a"),
-            "holds": self._scores(b"h"),
+            "known": self._scores(b"h"),
             "reap_queue": list(self._scores(b"d")),
             "records": records,
         }
@@ -175,7 +175,7 @@ class LuaStore:
             "state": fields[":state"],
             "periods": Periods(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),
             "heard": Heard(int(fields[":beat"]), int(fields[":lost"]), int(fields[":graced"])),
-            "hold": int(fields[":hold"]),
+            "known": int(fields[":hold"]),
             "swept": int(fields[":swept"]),
             "slices": slices,
             "expires": self.client.pttl(key) >= 0,
@@ -217,7 +217,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
         "moved": epochs.moved,
         "late": epochs.late,
         "deadlines": {i: r.deadline for i, r in registry.records.items() if r.state is State.LIVE},
-        "holds": {i: record.hold for i, record in registry.holders()},
+        "known": {i: record.known for i, record in registry.holders()},
         "reap_queue": list(registry.reap_queue),
         "records": {
             instance: {
@@ -229,7 +229,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
                 "state": record.state.value,
                 "periods": record.periods,
                 "heard": record.heard,
-                "hold": record.hold,
+                "known": record.known,
                 "swept": record.swept,
                 "slices": {key: tuple(piece) for key, piece in record.slices.items()},
                 "expires": instance in registry.expiring,

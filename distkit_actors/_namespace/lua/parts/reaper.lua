@@ -43,7 +43,7 @@ local function reap(budget, wanted, late)
   end
 
   local function first_in_queue()
-    return call('ZRANGE', D, 0, BODIES_PER_STEP - 1)
+    return call('ZRANGE', D, 0, QUEUED_PER_STEP - 1)
   end
 
   -- What the dead hold in the keys of this step, so that its answers are right at once. Returns
