@@ -5,6 +5,9 @@ PYTHON  ?= python3
 VENV    ?= .venv
 SECONDS ?= 60
 ARGS    ?=
+# What `make test-servers` runs: full or small, and which servers (all of them).
+SIZE    ?= full
+SERVERS ?=
 # Most of a test over Redis is waiting, so two workers are worth it even on one core.
 JOBS    ?= 2
 
@@ -23,7 +26,7 @@ STARTABLE := run
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help test test-floor demo lint format types docs examples ci soak test-clock modelcheck bench clean
+.PHONY: help test test-floor demo lint format types docs examples ci soak test-clock test-servers modelcheck bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +73,10 @@ soak: $(VENV)/.test  ## run processes against faults for SECONDS (60)
 
 test-clock: $(VENV)/.test  ## set the clock of a real server under load; needs a C compiler
 	$(PY) -m pytest -s tests/clock/jumps.py
+
+test-servers: $(VENV)/.test  ## run the store's tests on each server (SIZE=small, SERVERS="redis-7.0 ...")
+	$(PY) -m tests.servers --cache $(VENV)/servers --servers "$(SERVERS)" --size $(SIZE) --jobs $(JOBS) \
+	  $(if $(filter full,$(SIZE)),--table docs/servers_table.md)
 
 modelcheck: $(VENV)/.test  ## explore the protocol's interleavings, the long way
 	$(PY) -m tests.model.explore --long

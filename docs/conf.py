@@ -27,6 +27,7 @@ extensions = [
 exclude_patterns = [
     "_build",
     "performance_table.md",  # included by performance.md
+    "servers_table.md",  # included by servers.md
 ]
 
 html_theme = "furo"

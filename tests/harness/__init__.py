@@ -1,7 +1,10 @@
 """Real servers, a faulty network and worker processes for the tests.
 
 * `tests.harness.server` runs a private redis-server.
-* `tests.harness.proxy` puts a misbehaving network in front of it.
+* `tests.harness.cluster` makes a Redis Cluster of such servers.
+* `tests.harness.sentinel` has sentinels watch over such servers.
+* `tests.harness.proxy` puts a misbehaving network in front of one.
+* `tests.harness.topologies` puts one in front of each server of a cluster or trio.
 * `tests.harness.workers` runs counters in processes of their own.
 """
 

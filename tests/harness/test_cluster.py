@@ -127,6 +127,21 @@ def test_half_way_a_node_sends_clients_to_the_other(migration: SlotMigration) ->
     assert tell(migration.target, both)[0].startswith(b"*2")
 
 
+def test_half_way_nobody_serves_a_request_that_names_a_key_that_is_nowhere(
+    migration: SlotMigration,
+) -> None:
+    """Though all that there is be at one node: before at the old one, then at the new one."""
+    asked = ("MGET", "{k}1", "{k}nowhere")
+    (before,) = tell(migration.source, asked)
+    assert before.startswith((b"-ASK", b"-TRYAGAIN"))
+    migration.move(2)
+    assert migration.keys() == []
+    assert tell(migration.source, asked)[0].startswith(b"-ASK")
+    assert tell(migration.target, ("ASKING",), asked)[1].startswith(b"-TRYAGAIN")
+    migration.finish()
+    assert tell(migration.target, asked) == [b"*2\r\n$4\r\n{k}1\r\n$-1"]
+
+
 def test_a_migration_can_be_given_up(cluster: RedisCluster, migration: SlotMigration) -> None:
     migration.move(1)
     migration.give_up()
