@@ -155,12 +155,12 @@ class Actor:
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
         if self._loop.accepts_releases and self._session.phase is not Phase.FENCED:
-            self._dispatch.release(hold)
+            self._dispatch.releases.release(hold)
             self._loop.wake()
 
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
-        return self._dispatch.cancel_release(hold)
+        return self._dispatch.releases.cancel_release(hold)
 
     @property
     def lease_valid(self) -> bool:

@@ -72,7 +72,7 @@ class Agenda:
 
     def recovered(self) -> None:
         """Make up for what a refusal called off: whoever is busy has no beat to do it."""
-        self._dispatch.retry_deferred()
+        self._dispatch.releases.retry_deferred()
         self._flush_quota = self._dispatch.pending
 
     # ------------------------------------------------------------------- batches
@@ -82,10 +82,10 @@ class Agenda:
         dispatch = self._dispatch
         if not self._session.idle:
             return  # it has been interrupted, and goes on
-        dispatch.put_off()
+        dispatch.queries.put_off()
         # What travels alone takes turns with what is shared, so that neither waits for long.
         shared = self._alone and (self.beat_due or self._flush_quota > 0 or dispatch.shared_waits)
-        if not shared and dispatch.ask():
+        if not shared and dispatch.queries.ask():
             self._alone = True
         elif self._session.withheld and self._retry_due(now):
             # By itself: whether it is accepted decides what later entries find.
@@ -101,7 +101,7 @@ class Agenda:
         if beat or self.stopping:
             self._flush_quota = pending
         if beat or self.stopping or self._deferred_due(now):
-            dispatch.retry_deferred()
+            dispatch.releases.retry_deferred()
         entries = dispatch.collect(now, flush=self._flush_quota > 0, shared=shared)
         self._alone = dispatch.alone
         if dispatch.buffer is not None:

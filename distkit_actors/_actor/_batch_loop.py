@@ -208,7 +208,7 @@ class BatchLoop:
     async def _complete(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Exchange requests and answers until the outstanding batch, or query, has ended."""
         session, requester = self._session, self.requester
-        request = self._sent or session.request() or self._dispatch.query_request()
+        request = self._sent or session.request() or self._dispatch.queries.request()
         while request is not None:
             sent, self._sent = self._sent is not None, None
             if not sent:
@@ -231,7 +231,7 @@ class BatchLoop:
             else:
                 now = requester.answered_at
                 self._hand_out(outcome, now)
-            request = session.request() or self._dispatch.query_request()
+            request = session.request() or self._dispatch.queries.request()
             if request is not None and not (link.connected or await self._connect(link)):
                 return  # noqa: ASYNC910 - asking was one
         requester.sent_at = None
@@ -255,7 +255,7 @@ class BatchLoop:
         if self.availability.over():
             self._agenda.recovered()
         if session.idle:
-            dispatch.answered(reply)
+            dispatch.operations_done += dispatch.queries.answered(reply)
             return
         update = session.receive(reply)
         self._agenda.backlog = update.backlog
@@ -292,6 +292,6 @@ class BatchLoop:
 
     async def _end_holds(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """End the holds: the slices stay, and nobody will come back to take these off (P36)."""
-        self._dispatch.release_all()
+        self._dispatch.releases.release_all()
         while self.availability.refusal is None and self._agenda.has_work():
             await self._one_batch(link)

@@ -2,6 +2,10 @@
 
 No I/O and no waiting: the actor calls `collect` when it is about to send, and `settle`
 when it knows what became of it.
+
+This file is longer than others: what is collected, settled and failed is the same few lists,
+which are seen better on one page. What can be told apart has modules of its own: exclusive
+operations, queries, the ends of holds, and those who wait for a flush.
 """
 
 from __future__ import annotations
@@ -9,8 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from .._errors import OutcomeUnknownError
-from .._instance._holds import Hold, Holds
 from .._instance._session import Session
 from .._instance._session_state import Update
 from .._instance._write_buffer import Settled, WriteBuffer
@@ -20,11 +22,9 @@ from .._protocol._messages import (
     Kind,
     Previous,
     Rejection,
-    Reply,
-    Request,
     Result,
 )
-from ._exclusive import ExclusiveSteps, steps_for
+from ._exclusive import ExclusiveSteps, Progress, steps_for
 from ._flush_waiters import FlushWaiters
 from ._mailbox import CoalescedEntry, Mailbox
 from ._operations import (
@@ -36,6 +36,8 @@ from ._operations import (
     reschedule,
 )
 from ._outcomes import after, copy_of, overflow, unknown
+from ._queries import Queries
+from ._releases import Releases
 
 logger = logging.getLogger("distkit_actors")
 
@@ -51,17 +53,14 @@ class Dispatch:
         self._counts = 0  # entries of the batch that come from the write buffer
         self._coalesced: list[CoalescedEntry] = []
         self._steps: ExclusiveSteps | None = None
-        self._query: QueryOperation | None = None
-        self._asking = False  # it is the turn of the query
+        self.queries = Queries()
         self.flush_waiters = FlushWaiters()
-        self._holds = Holds(self._on_void)
-        self._releases: dict[Hold, Release] = {}  # that wait, or are on their way
-        self._deferred: list[Release] = []  # that the store had to refuse
+        self.releases = Releases(mailbox, buffer)
 
     @property
     def waiting(self) -> bool:
         """Whether there is something for the store that is no lax count."""
-        return self.mailbox.length > 0 or self._steps is not None or self._query is not None
+        return self.mailbox.length > 0 or self._steps is not None or self.queries.taken is not None
 
     @property
     def pending(self) -> int:
@@ -102,7 +101,7 @@ class Dispatch:
     @property
     def alone(self) -> bool:
         """Whether what was collected last travels alone."""
-        return self._steps is not None or self._asking
+        return self._steps is not None or self.queries.asking
 
     @property
     def atomic(self) -> bool:
@@ -120,7 +119,7 @@ class Dispatch:
                     return counts
             self.mailbox.take_exclusive()
             if isinstance(exclusive, QueryOperation):
-                self._query, self._asking = exclusive, True
+                self.queries.take(exclusive)
                 return None
             self._steps = steps_for(exclusive, self.session)
             if self.buffer is not None and self._steps.stages:
@@ -143,36 +142,10 @@ class Dispatch:
         self.flush_waiters.notify(self.buffer, nothing)
         return counts
 
-    # ----------------------------------------------------------------- queries
-
     @property
     def shared_waits(self) -> bool:
         """Whether single operations wait that no exclusive operation holds up."""
         return self.mailbox.next_exclusive() is None and self.mailbox.length > 0
-
-    def query_request(self) -> Request | None:
-        """Return what somebody wants to know of the store, while it is the turn of that."""
-        return self._query.request if self._asking and self._query is not None else None
-
-    def ask(self) -> bool:
-        """Make it the turn of the query that was taken; False if nobody waits for one."""
-        if self._query is not None and self._query.task is None:
-            self._query = None
-        self._asking = self._query is not None
-        return self._asking
-
-    def put_off(self) -> None:
-        """End the turn of the query: it was not answered, and others are due first."""
-        self._asking = False
-
-    def answered(self, reply: Reply) -> None:
-        """Hand the answer to `query_request` out."""
-        query, self._query = self._query, None
-        self._asking = False
-        if query is not None:
-            self.operations_done += 1
-            query.reply = reply
-            query.done()
 
     # ------------------------------------------------------------------ settling
 
@@ -180,13 +153,13 @@ class Dispatch:
         """Hand out what an answer says."""
         # Moves before the results: these are as young or younger.
         if update.cleared:
-            self._holds.cleared(self.session.cleared)
+            self.releases.cleared(self.session.cleared)
         if update.missed:
-            self._holds.cleared(update.missed)
+            self.releases.cleared(update.missed)
         if update.epochs or update.dropped:
-            self._holds.moved(update.epochs, update.dropped)
+            self.releases.moved(update.epochs, update.dropped)
         for key, younger, older in update.merged:
-            self._holds.merged(key, younger, older)
+            self.releases.holds.merged(key, younger, older)
         if self.buffer is not None:
             if update.cleared:
                 self.buffer.cleared(self._own, by_us=False, now=now)
@@ -228,13 +201,13 @@ class Dispatch:
                 for operation in coalesced.operations:
                     operation.folds = operation.folds and result is not Rejection.SPLIT
                     if isinstance(operation, Release) and operation.ends.void:
-                        self._released(operation)
+                        self.releases.end(operation)
                     else:
                         again.append(operation)
         self.mailbox.give_back(again)
         # What the results have told may be void by now, in keys that have moved since.
         if update.gone:
-            self._holds.moved({}, update.gone)
+            self.releases.moved({}, update.gone)
         if self.buffer is not None:
             for key in update.gone:
                 self.buffer.moved(key, self._own(key), now)
@@ -251,20 +224,13 @@ class Dispatch:
                 len(settled.dropped),
                 ", ".join(settled.dropped[:10]),
             )
-        self._record_outcome(settled, lambda key: self._stamp(key, update))
+        self._record_outcome(buffer, settled, lambda key: self._stamp(key, update))
 
-    def _record_outcome(self, settled: Settled, stamp: Callable[[str], int]) -> None:
-        for hold in settled.committed:
-            self._holds.committed(hold, stamp(hold.key))
-        for hold in settled.released:
-            if hold.at > (older := stamp(hold.key)):
-                self._holds.merged(hold.key, hold.at, older)  # it was taken from another slice
-            self._holds.released(hold)
-        for hold in settled.deferred:
-            release = self._releases[hold] = Release(hold)
-            self._deferred.append(release)
-        if self.buffer is not None:
-            self.flush_waiters.notify(self.buffer, settled.keys)
+    def _record_outcome(
+        self, buffer: WriteBuffer, settled: Settled, stamp: Callable[[str], int]
+    ) -> None:
+        self.releases.record(settled, stamp)
+        self.flush_waiters.notify(buffer, settled.keys)
 
     def _counts_are_back(self) -> None:
         """Counts that were to go ahead of an atomic batch are pending again."""
@@ -282,7 +248,7 @@ class Dispatch:
         if entry.kind is Kind.ADD or entry.kind is Kind.CLAIM:
             for operation in operations:
                 if type(operation) is not Operation:
-                    self._settle_hold(operation, update)
+                    self.releases.settle(operation, self._stamp(operation.key, update))
                 operation.cumulative, operation.own = cumulative, own
                 task = operation.task
                 if task is not None:
@@ -295,7 +261,7 @@ class Dispatch:
             operations[0].done(cumulative, own)
             cumulative, own = after(entry, before)
             if entry.kind is Kind.MOVE:
-                self._holds.moved({}, {entry.key: update.at})
+                self.releases.moved({}, {entry.key: update.at})
         if self.buffer is not None:
             self.buffer.read(entry.key, cumulative, own, now)
 
@@ -309,21 +275,20 @@ class Dispatch:
             self.buffer.read(coalesced.entry.key, *found, now)
 
     def _refuse(self, operations: Sequence[Operation]) -> None:
+        # For these the cumulative has no room now: with a later beat it may (I12, overflow).
+        self.releases.defer(operations)
         for operation in operations:
-            if isinstance(operation, Release):
-                # The cumulative has no room for it now: with a later beat it may (I12, overflow).
-                self._deferred.append(operation)
-            else:
+            if not operation.required:
                 operation.fail(overflow())
 
     def _leave_unknown(self, operations: Sequence[Operation], update: Update) -> None:
         for operation in operations:
             if operation.hold is not None:
                 # It shares the fate of the slice that it was folded into (P20, doubtful batch).
-                self._holds.committed(operation.hold, self._stamp(operation.key, update))
-                self.release(operation.hold)
+                self.releases.holds.committed(operation.hold, self._stamp(operation.key, update))
+                self.releases.release(operation.hold)
             elif operation.required:
-                self._released(operation)
+                self.releases.end(operation)
             operation.fail(unknown())
 
     # ------------------------------------------------------- exclusive operations
@@ -332,106 +297,37 @@ class Dispatch:
         self, steps: ExclusiveSteps, results: Sequence[Result], update: Update, now: float
     ) -> None:
         operation, at = steps.operation, update.at
-        if results and results[0] is Rejection.RETRY:
-            if steps.begun:
-                return  # half of it is done: its end is owed, whether or not the caller waits
+        progress = steps.settle(results)
+        done = progress is Progress.ENDED and steps.known
+        if progress is not Progress.MORE:
             self._steps = None
-            self._finish_stage(steps, at, now, void=False)
+            if self.buffer is not None and steps.stages:
+                # As if they had been sent just before.
+                settled = self.buffer.release(void=done, now=now)
+                self._record_outcome(self.buffer, settled, lambda _: at - 1)
+        if done:
+            steps.end_holds(self.releases, at)
+        if self.buffer is not None and (done or progress is Progress.MORE):
+            steps.update_view(self.buffer, now)
+        if progress is Progress.AGAIN:
             self.mailbox.give_back([operation])
-            return
-        if not steps.settle(results):
-            if self.buffer is not None:
-                steps.update_view(self.buffer, now)
-            return
-        self._steps = None
-        known = not isinstance(steps.error, OutcomeUnknownError)
-        self._finish_stage(steps, at, now, void=known)
-        if known:
-            steps.end_holds(self._holds, at)
-            if self.buffer is not None:
-                steps.update_view(self.buffer, now)
-        if steps.error is not None:
-            operation.fail(steps.error)
+        elif progress is Progress.ENDED:
+            self._end(operation, steps.error, results, update)
+
+    def _end(
+        self,
+        operation: Operation,
+        error: Exception | None,
+        results: Sequence[Result],
+        update: Update,
+    ) -> None:
+        if error is not None:
+            operation.fail(error)
             return
         self.operations_done += 1
         if operation.hold is not None and isinstance(results[0], Previous):
-            self._begin(operation.hold, self._stamp(operation.hold.key, update), operation)
+            self.releases.begin(operation.hold, self._stamp(operation.hold.key, update), operation)
         operation.done()
-
-    def _finish_stage(self, steps: ExclusiveSteps, at: int, now: float, *, void: bool) -> None:
-        if self.buffer is not None and steps.stages:
-            settled = self.buffer.release(void=void, now=now)
-            # As if they had been sent just before.
-            self._record_outcome(settled, lambda _: at - 1)
-
-    # ---------------------------------------------------------------------- holds
-
-    def release(self, hold: Hold) -> None:
-        """Take back what a hold has added, some time soon, unless that is void."""
-        if hold.released:
-            return
-        hold.released = True
-        if self.buffer is not None:
-            self.buffer.give_back(hold)
-        elif not hold.void:
-            release = self._releases[hold] = Release(hold)
-            self.mailbox.enqueue_required(release)
-
-    def cancel_release(self, hold: Hold) -> bool:
-        """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
-        if hold.void or not hold.released:
-            return False
-        if self.buffer is not None:
-            if not self.buffer.cancel_release(hold):
-                return False
-        else:
-            release = self._releases.get(hold)
-            if release is None or not release.withdraw():
-                return False
-            del self._releases[hold]
-        hold.released = False
-        return True
-
-    def release_all(self) -> None:
-        """End every hold, because nobody can later."""
-        for hold in self._holds.outstanding():
-            self.release(hold)
-
-    def retry_deferred(self) -> None:
-        """Try again to take back what the store had to refuse."""
-        deferred, self._deferred = self._deferred, []
-        for release in deferred:
-            if self.buffer is None:
-                self.mailbox.enqueue_required(release)
-            else:
-                del self._releases[release.ends]
-                self.buffer.give_back(release.ends)
-
-    def _settle_hold(self, operation: Operation, update: Update) -> None:
-        if operation.hold is not None:
-            self._begin(operation.hold, self._stamp(operation.key, update), operation)
-        elif operation.required:
-            self._released(operation)
-
-    def _begin(self, hold: Hold, at: int, operation: Operation) -> None:
-        """An addition has been made; if its caller has gone, nobody else takes it back."""
-        self._holds.committed(hold, at)
-        if operation.task is None:
-            self.release(hold)
-
-    def _released(self, release: Operation) -> None:
-        assert isinstance(release, Release)
-        self._releases.pop(release.ends, None)
-        self._holds.released(release.ends)
-
-    def _on_void(self, hold: Hold) -> None:
-        if self.buffer is not None:
-            self.buffer.void(hold)
-        release = self._releases.pop(hold, None)
-        if release is not None:
-            release.withdraw()
-            if release in self._deferred:
-                self._deferred.remove(release)
 
     # ------------------------------------------------------------------ failures
 
@@ -442,14 +338,14 @@ class Dispatch:
             # The batch was counts that had to go ahead of it: it would wait for them for ever.
             taken.append(self.mailbox.take_exclusive())
         self._fail([op for op in taken if not op.required], lambda: copy_of(error))
-        self._deferred += [op for op in taken if isinstance(op, Release)]
+        self.releases.defer(taken)
         self.flush_waiters.fail(error)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give everybody who waits and was not taken along an error."""
         waiting = self.mailbox.drain()
         self._fail([op for op in waiting if not op.required], lambda: copy_of(error))
-        self._deferred += [op for op in waiting if isinstance(op, Release)]
+        self.releases.defer(waiting)
         self.flush_waiters.fail(error)
 
     def abandon(self, waiting: Exception, taken: Exception) -> int:
@@ -467,9 +363,8 @@ class Dispatch:
         if self._steps is not None:
             operations.append(self._steps.operation)
             self._steps = None
-        if self._query is not None:
-            operations.append(self._query)
-            self._query, self._asking = None, False
+        if (query := self.queries.give_up()) is not None:
+            operations.append(query)
         self._counts, self._coalesced = 0, []
         if self.buffer is not None:
             self.buffer.release(void=False, now=0.0)

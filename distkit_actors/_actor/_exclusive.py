@@ -1,19 +1,31 @@
-"""Operations that travel alone, each in as many steps as it needs."""
+"""Operations that travel alone, each in as many steps as it needs.
+
+Each knows its entries, and what their results mean for the rest of the counter.
+"""
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 
-from .._errors import CounterOverflowError
-from .._instance._holds import Holds
+from .._errors import CounterOverflowError, OutcomeUnknownError
 from .._instance._session import Session
 from .._instance._write_buffer import WriteBuffer
 from .._protocol._messages import Entry, Kind, Previous, Rejection, Result
 from ._operations import AtomicBatch, ExclusiveKind, Operation
 from ._outcomes import after, overflow, unknown
+from ._releases import Releases
+
+
+class Progress(enum.Enum):
+    """How far an exclusive operation has come."""
+
+    MORE = "there is more to send"
+    AGAIN = "nothing of it was executed, so that it waits again"
+    ENDED = "it has taken effect, or failed"
 
 
 class ExclusiveSteps(ABC):
@@ -35,14 +47,26 @@ class ExclusiveSteps(ABC):
     def next_entries(self) -> list[Entry]:
         """Return the entries to send next."""
 
+    @property
+    def known(self) -> bool:
+        """Whether anybody knows what became of it."""
+        return not isinstance(self.error, OutcomeUnknownError)
+
+    def settle(self, results: Sequence[Result]) -> Progress:
+        """Take in what became of `next_entries`."""
+        if results and results[0] is Rejection.RETRY:
+            # Half of it may be done: its end is owed then, whether or not the caller waits.
+            return Progress.MORE if self.begun else Progress.AGAIN
+        return Progress.ENDED if self.take_in(results) else Progress.MORE
+
     @abstractmethod
-    def settle(self, results: Sequence[Result]) -> bool:
-        """Take in what became of them; True when there is nothing more to send."""
+    def take_in(self, results: Sequence[Result]) -> bool:
+        """Note what the results are; True when there is nothing more to send."""
 
     def update_view(self, buffer: WriteBuffer, now: float) -> None:  # noqa: B027 - some have nothing to tell
         """Tell a lax counter what it found in its last step."""
 
-    def end_holds(self, holds: Holds, at: int) -> None:  # noqa: B027 - most make none void
+    def end_holds(self, releases: Releases, at: int) -> None:  # noqa: B027 - most make none void
         """End the holds whose additions it made void."""
 
 
@@ -55,8 +79,8 @@ class ClearSteps(ExclusiveSteps):
         """See `ExclusiveSteps.next_entries`."""
         return [Entry(Kind.CLEAR, "", 0)]
 
-    def settle(self, results: Sequence[Result]) -> bool:
-        """See `ExclusiveSteps.settle`."""
+    def take_in(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.take_in`."""
         if results[0] is Rejection.UNKNOWN:
             self.error = unknown()
         return True
@@ -65,9 +89,9 @@ class ClearSteps(ExclusiveSteps):
         """See `ExclusiveSteps.update_view`."""
         buffer.cleared(lambda _: 0, by_us=True, now=now)
 
-    def end_holds(self, holds: Holds, at: int) -> None:
+    def end_holds(self, releases: Releases, at: int) -> None:
         """See `ExclusiveSteps.end_holds`."""
-        holds.cleared(at)
+        releases.cleared(at)
 
 
 class ClearOwnSteps(ExclusiveSteps):
@@ -86,14 +110,13 @@ class ClearOwnSteps(ExclusiveSteps):
 
     def next_entries(self) -> list[Entry]:
         """See `ExclusiveSteps.next_entries`."""
-        self._step = []
+        self._step, self._removed = [], {}
         while len(self._step) < self._session.piece and self._any_left():
             self._step.append(self._left.popleft())
         return [Entry(Kind.PUT, key, 0) for key in self._step]
 
-    def settle(self, results: Sequence[Result]) -> bool:
-        """See `ExclusiveSteps.settle`."""
-        self._removed = {}
+    def take_in(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.take_in`."""
         for key, result in zip(self._step, results, strict=False):
             self.begun = True
             self._tried.add(key)
@@ -142,8 +165,8 @@ class AtomicBatchSteps(ExclusiveSteps):
         """See `ExclusiveSteps.next_entries`."""
         return list(self.batch.entries)
 
-    def settle(self, results: Sequence[Result]) -> bool:
-        """See `ExclusiveSteps.settle`."""
+    def take_in(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.take_in`."""
         if Rejection.REFUSED in results:
             pairs = zip(self.batch.entries, results, strict=True)
             self.error = overflow([e.key for e, result in pairs if result is Rejection.REFUSED])
@@ -159,13 +182,13 @@ class AtomicBatchSteps(ExclusiveSteps):
             if not isinstance(result, Rejection):
                 buffer.read(entry.key, *after(entry, result), now)
 
-    def end_holds(self, holds: Holds, at: int) -> None:
+    def end_holds(self, releases: Releases, at: int) -> None:
         """See `ExclusiveSteps.end_holds`."""
         pairs = zip(self.batch.entries, self.batch.results, strict=False)
         moved = (
             e.key for e, result in pairs if e.kind is Kind.MOVE and isinstance(result, Previous)
         )
-        holds.moved(dict.fromkeys(moved, at), {})
+        releases.moved(dict.fromkeys(moved, at), {})
 
 
 class ForgetSteps(ExclusiveSteps):
@@ -175,8 +198,8 @@ class ForgetSteps(ExclusiveSteps):
         """See `ExclusiveSteps.next_entries`."""
         return [Entry(Kind.FORGET, self.operation.key, 0)]
 
-    def settle(self, results: Sequence[Result]) -> bool:
-        """See `ExclusiveSteps.settle`."""
+    def take_in(self, results: Sequence[Result]) -> bool:
+        """See `ExclusiveSteps.take_in`."""
         self.begun = True
         match results[0]:
             case Previous(left, gone):

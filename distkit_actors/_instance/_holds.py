@@ -8,7 +8,7 @@ heard of it, a *guarded* entry keeps a release from being executed after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 
 class Hold:
@@ -27,8 +27,7 @@ class Hold:
 class Holds:
     """The holds of one instance whose additions are in the store."""
 
-    def __init__(self, on_void: Callable[[Hold], None]) -> None:
-        self._on_void = on_void
+    def __init__(self) -> None:
         self._by_key: dict[str, dict[Hold, None]] = {}
 
     def committed(self, hold: Hold, at: int) -> None:
@@ -52,26 +51,28 @@ class Holds:
             if hold.at == younger:
                 hold.at = older
 
-    def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> None:
-        """Take in moves: to these epochs, and those that took slices with these stamps."""
+    def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> list[Hold]:
+        """Take in moves: to these epochs, and those that took slices with these stamps.
+
+        Return the holds that are void for it.
+        """
+        void: list[Hold] = []
         for key in dropped.keys() & self._by_key.keys():
-            self._older(key, dropped[key] + 1)
+            void += self._older(key, dropped[key] + 1)
         for key in epochs.keys() & self._by_key.keys():
-            self._older(key, epochs[key])
+            void += self._older(key, epochs[key])
+        return void
 
-    def cleared(self, stamp: int) -> None:
-        """Take in a clear at ``stamp``."""
-        for key in list(self._by_key):
-            self._older(key, stamp)
+    def cleared(self, stamp: int) -> list[Hold]:
+        """Take in a clear at ``stamp``; return the holds that are void for it."""
+        return [hold for key in list(self._by_key) for hold in self._older(key, stamp)]
 
-    def _older(self, key: str, epoch: int) -> None:
+    def _older(self, key: str, epoch: int) -> list[Hold]:
         holds = self._by_key[key]
-        for hold in [hold for hold in holds if hold.at < epoch]:
+        void = [hold for hold in holds if hold.at < epoch]
+        for hold in void:
             del holds[hold]
-            self._void(hold)
+            hold.void = True
         if not holds:
             del self._by_key[key]
-
-    def _void(self, hold: Hold) -> None:
-        hold.void = True
-        self._on_void(hold)
+        return void

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distkit_actors._actor._exclusive import ClearOwnSteps
+from distkit_actors._actor._exclusive import ClearOwnSteps, Progress
 from distkit_actors._actor._flush_waiters import FlushWaiter
 from distkit_actors._actor._operations import ExclusiveKind, Operation
 from distkit_actors._instance import _own_copy, _pacing, _resumption, _session_view
@@ -244,7 +244,7 @@ def test_i10_own_slices_are_cleared_in_small_steps() -> None:
             def settle(reply: Applied = reply) -> None:
                 nonlocal ended
                 pair.session.receive(reply)
-                ended = steps.settle(reply.results)
+                ended = steps.settle(reply.results) is Progress.ENDED
 
             pair.work(settle)
         assert pair.session.slices == {}

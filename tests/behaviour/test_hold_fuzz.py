@@ -157,9 +157,9 @@ class Fuzz:
                 assert await counter.get(key) == (0, 0)
         for counter in self.counters:
             dispatch = counter._actor._dispatch
-            assert not dispatch._holds.outstanding()
-            assert not dispatch._releases
-            assert not dispatch._deferred
+            assert not dispatch.releases.holds.outstanding()
+            assert not dispatch.releases.outstanding
+            assert not dispatch.releases.deferred
 
     def _is_enough(self, cancellations: int) -> bool:
         """Whether so many were cancelled, and some at every moment, and some refused."""

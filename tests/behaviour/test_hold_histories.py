@@ -105,7 +105,7 @@ class History:
         assert await self.counters[0].slices("k") == {}
         for counter in self.counters:
             assert await counter.get("k") == (0, 0)
-            assert not counter._actor._dispatch._holds.outstanding()
+            assert not counter._actor._dispatch.releases.holds.outstanding()
 
 
 def test_i13_nothing_is_left_of_holds() -> None:

@@ -114,7 +114,7 @@ class Desk:
 
     def let_go(self, hold: Held) -> None:
         """Leave the block of a hold."""
-        self.dispatch.release(hold)
+        self.dispatch.releases.release(hold)
         self._tidy()
 
     def give_up(self, operation: Operation) -> None:
@@ -133,7 +133,7 @@ class Desk:
     def collect(self, *, beat: bool) -> tuple[list[Entry], bool]:
         """Return the next batch, and whether it is executed as a whole."""
         if beat:
-            self.dispatch.retry_deferred()
+            self.dispatch.releases.retry_deferred()
         entries = self.dispatch.collect(0.0, flush=True)
         return entries, self.dispatch.atomic
 
@@ -191,7 +191,7 @@ class Desk:
 
     def write(self, out: Freeze) -> None:
         """Write all of it down."""
-        landed = set(self.dispatch._holds.outstanding())
+        landed = set(self.dispatch.releases.holds.outstanding())
         out.plain += (self.buffer is not None, len(self.holds))
         for h in self.holds:
             mark = h.key, h.count, h.released, h.void, h.entered, h.counts, h in landed
@@ -212,7 +212,7 @@ class Desk:
                 for coalesced in dispatch._coalesced
             ],
             None if steps is None else self._plain(steps.operation),
-            [self.holds.index(release.ends) for release in dispatch._deferred],
+            [self.holds.index(release.ends) for release in dispatch.releases.deferred],
         )
         if self.buffer is not None:
             self._write_ledger(self.buffer, out)
@@ -265,7 +265,7 @@ class Desk:
             hold.released, hold.void, hold.entered, hold.counts = released, void, entered, counts
             stamp = next(source.stamps)
             if landed:
-                dispatch._holds.committed(hold, stamp)
+                dispatch.releases.holds.committed(hold, stamp)
         for item in next(plain):
             if isinstance(item, tuple):
                 mailbox._enter(desk._operation(item))
@@ -283,17 +283,26 @@ class Desk:
             assert isinstance(batch, AtomicBatch)
             dispatch._steps = AtomicBatchSteps(batch)
         for number in next(plain):
-            release = dispatch._releases[desk.holds[number]] = Release(desk.holds[number])
-            dispatch._deferred.append(release)
+            release = dispatch.releases.outstanding[desk.holds[number]] = Release(
+                desk.holds[number]
+            )
+            dispatch.releases.deferred.append(release)
         if desk.buffer is not None:
             desk._read_ledger(desk.buffer, source)
         return desk
+
+    def _release(self, number: int) -> Release:
+        hold = self.holds[number]
+        release = self.dispatch.releases.outstanding[hold] = Release(hold)
+        return release
 
     def _operation(self, frozen: Sequence[Any]) -> Operation:  # type: ignore[explicit-any]
         what, *rest = frozen
         if what == "release":
             number, folds = rest
-            release = self.dispatch._releases[self.holds[number]] = Release(self.holds[number])
+            release = self.dispatch.releases.outstanding[self.holds[number]] = Release(
+                self.holds[number]
+            )
             release.folds = folds
             return release
         waits, number, body, flag = rest
@@ -346,7 +355,7 @@ class _References:
     def __init__(self, desk: Desk) -> None:
         dispatch = desk.dispatch
         waiting = [op for coalesced in dispatch._coalesced for op in coalesced.operations]
-        waiting += [*desk.asks, *dispatch._deferred]
+        waiting += [*desk.asks, *dispatch.releases.deferred]
         for item in desk.mailbox._sections:
             if isinstance(item, Operation):
                 waiting.append(item)
@@ -354,7 +363,7 @@ class _References:
                 waiting += [operation for queue in item.values() for operation in queue]
         if dispatch._steps is not None:
             waiting.append(dispatch._steps.operation)
-        self.holds: set[Hold] = set(dispatch._holds.outstanding())
+        self.holds: set[Hold] = set(dispatch.releases.holds.outstanding())
         self.holds.update(op.hold for op in waiting if op.hold is not None)
         self.holds.update(op.ends for op in waiting if isinstance(op, Release))
         if desk.buffer is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._releases import Releases
 from distkit_actors._instance._holds import Hold, Holds
 from distkit_actors._instance._own_copy import OwnCopy
 from distkit_actors._instance._session import Session
@@ -70,8 +71,8 @@ def _deaf_between_the_parts() -> Sequence[Patch]:
 def _older_only() -> Sequence[Patch]:
     older = Holds._older
 
-    def changed(self: Holds, key: str, epoch: int) -> None:
-        older(self, key, epoch - 1)
+    def changed(self: Holds, key: str, epoch: int) -> list[Hold]:
+        return older(self, key, epoch - 1)
 
     return [(Holds, "_older", changed)]
 
@@ -79,17 +80,17 @@ def _older_only() -> Sequence[Patch]:
 def _own_moves_forgotten() -> Sequence[Patch]:
     moved = Holds.moved
 
-    def changed(self: Holds, epochs: dict[str, int], dropped: dict[str, int]) -> None:
-        moved(self, epochs, {} if not epochs else dropped)
+    def changed(self: Holds, epochs: dict[str, int], dropped: dict[str, int]) -> list[Hold]:
+        return moved(self, epochs, {} if not epochs else dropped)
 
     return [(Holds, "moved", changed)]
 
 
 def _kept_for_nobody() -> Sequence[Patch]:
-    def changed(self: Dispatch, hold: Hold, at: int, operation: object) -> None:
-        self._holds.committed(hold, at)
+    def changed(self: Releases, hold: Hold, at: int, operation: object) -> None:
+        self.holds.committed(hold, at)
 
-    return [(Dispatch, "_begin", changed)]
+    return [(Releases, "begin", changed)]
 
 
 def _late_clear_unheard() -> Sequence[Patch]:

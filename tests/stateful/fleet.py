@@ -158,7 +158,7 @@ class Member:
         return (
             self.tap.settled
             and not self.tap.waiting
-            and not self.counter._actor._dispatch._deferred
+            and not self.counter._actor._dispatch.releases.deferred
             and not statistics.mailbox_length
             and not statistics.pending_keys
             and statistics.in_flight_age is None

@@ -229,7 +229,7 @@ async def test_a_hold_for_whose_end_there_is_no_room_ends_later(
         await third.inc("a", 5)
         await trio.sleep(20)  # two heartbeats
         assert await counter.get("a") == (LOW + 4, 0)
-        assert not counter._actor._dispatch._holds.outstanding()
+        assert not counter._actor._dispatch.releases.holds.outstanding()
 
 
 async def test_a_hold_whose_end_was_replaced_is_forgotten(autojump_clock: trio.abc.Clock) -> None:
@@ -239,7 +239,7 @@ async def test_a_hold_whose_end_was_replaced_is_forgotten(autojump_clock: trio.a
         await counter.set_on_instance("a", 7)  # before the end was sent
         await counter.flush()
         assert await counter.get("a") == (7, 7)
-        assert not counter._actor._dispatch._holds.outstanding()
+        assert not counter._actor._dispatch.releases.holds.outstanding()
 
 
 async def test_a_move_right_after_a_hold_has_the_stamp_of_the_hold(

@@ -1,0 +1,124 @@
+"""The ends of holds: those that wait, are on their way, or did not fit and are tried again (P36).
+
+A release is an operation that nobody waits for. A lax counter has its ends in the write buffer
+instead, as far as the store has not refused them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from .._instance._holds import Hold, Holds
+from .._instance._write_buffer import Settled, WriteBuffer
+from ._mailbox import Mailbox
+from ._operations import Operation, Release
+
+
+class Releases:
+    """All holds of one counter, and what takes them back."""
+
+    def __init__(self, mailbox: Mailbox, buffer: WriteBuffer | None) -> None:
+        self.holds = Holds()
+        self.outstanding: dict[Hold, Release] = {}  # that wait, or are on their way
+        self.deferred: list[Release] = []  # that the store had to refuse
+        self._mailbox = mailbox
+        self._buffer = buffer
+
+    # ------------------------------------------------------------------- callers
+
+    def release(self, hold: Hold) -> None:
+        """Take back what a hold has added, some time soon, unless that is void."""
+        if hold.released:
+            return
+        hold.released = True
+        if self._buffer is not None:
+            self._buffer.give_back(hold)
+        elif not hold.void:
+            release = self.outstanding[hold] = Release(hold)
+            self._mailbox.enqueue_required(release)
+
+    def cancel_release(self, hold: Hold) -> bool:
+        """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
+        if hold.void or not hold.released:
+            return False
+        if self._buffer is not None:
+            if not self._buffer.cancel_release(hold):
+                return False
+        else:
+            release = self.outstanding.get(hold)
+            if release is None or not release.withdraw():
+                return False
+            del self.outstanding[hold]
+        hold.released = False
+        return True
+
+    def release_all(self) -> None:
+        """End every hold, because nobody can later."""
+        for hold in self.holds.outstanding():
+            self.release(hold)
+
+    # ----------------------------------------------------------- the store's word
+
+    def begin(self, hold: Hold, at: int, operation: Operation) -> None:
+        """An addition has been made; if its caller has gone, nobody else takes it back."""
+        self.holds.committed(hold, at)
+        if operation.task is None:
+            self.release(hold)
+
+    def settle(self, operation: Operation, at: int) -> None:
+        """Take in that an addition, or a release, was executed on a slice with the stamp ``at``."""
+        if operation.hold is not None:
+            self.begin(operation.hold, at, operation)
+        elif operation.required:
+            self.end(operation)
+
+    def end(self, release: Operation) -> None:
+        """It has been executed, or there is nothing to take back."""
+        assert isinstance(release, Release)
+        self.outstanding.pop(release.ends, None)
+        self.holds.released(release.ends)
+
+    def record(self, settled: Settled, stamp: Callable[[str], int]) -> None:
+        """Take in what the counts of a lax counter have begun and ended."""
+        for hold in settled.committed:
+            self.holds.committed(hold, stamp(hold.key))
+        for hold in settled.released:
+            if hold.at > (older := stamp(hold.key)):
+                self.holds.merged(hold.key, hold.at, older)  # it was taken from another slice
+            self.holds.released(hold)
+        for hold in settled.deferred:
+            release = self.outstanding[hold] = Release(hold)
+            self.deferred.append(release)
+
+    def defer(self, operations: Iterable[Operation]) -> None:
+        """Try those again later that end holds: the store refuses them now (I12, overflow)."""
+        self.deferred += [op for op in operations if isinstance(op, Release)]
+
+    def retry_deferred(self) -> None:
+        """Try again to take back what the store had to refuse."""
+        deferred, self.deferred = self.deferred, []
+        for release in deferred:
+            if self._buffer is None:
+                self._mailbox.enqueue_required(release)
+            else:
+                del self.outstanding[release.ends]
+                self._buffer.give_back(release.ends)
+
+    def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> None:
+        """Take in moves: to these epochs, and those that took slices with these stamps."""
+        self._forget(self.holds.moved(epochs, dropped))
+
+    def cleared(self, stamp: int) -> None:
+        """Take in a clear at ``stamp``."""
+        self._forget(self.holds.cleared(stamp))
+
+    def _forget(self, void: Iterable[Hold]) -> None:
+        """There is nothing to take back any more."""
+        for hold in void:
+            if self._buffer is not None:
+                self._buffer.void(hold)
+            release = self.outstanding.pop(hold, None)
+            if release is not None:
+                release.withdraw()
+                if release in self.deferred:
+                    self.deferred.remove(release)
