@@ -16,7 +16,6 @@ that cancellation (or `stop`), closes the mailbox, and gives the lifeline its de
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import sys
@@ -45,6 +44,7 @@ from .._protocol._values import CounterValue
 from .._stores._contract import Link, Store
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
+from ._life import Course, Event, Life
 from ._mailbox import Mailbox
 from ._operations import Operation
 from ._statistics import CounterState, CounterStatistics
@@ -62,16 +62,6 @@ _TRIPS: Final = 3
 _LOOKS: Final = 60.0
 
 
-class Life(enum.Enum):
-    """Where in its life an actor is; it only moves downwards."""
-
-    NEW = "new"
-    OPENING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    CLOSED = "closed"
-
-
 class Actor:
     """Owns the session, the mailbox and (lax) the write buffer of one counter."""
 
@@ -87,7 +77,7 @@ class Actor:
         exit_grace: float,
         flush_interval: float | None = None,
     ) -> None:
-        self.life = Life.NEW
+        self._course = Course()
         self.open = False  # to operations: it runs, and is not superseded
         self.thread: int | None = None  # where it runs, while it does
         self.failure: Exception | None = None  # what a stop could not do
@@ -103,7 +93,7 @@ class Actor:
         self.add = self._mailbox.add  # one frame less for each operation
         self._dispatch = Dispatch(session, self._mailbox, self.buffer)
         self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
-        self._loop = BatchLoop(prefix, session, self._dispatch, liveness)
+        self._loop = BatchLoop(prefix, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
@@ -111,7 +101,6 @@ class Actor:
         self._dirty = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
         self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
-        self._superseded = False  # another one has the id
         self._forked = False  # it runs in the process that this one was forked from
 
     # ------------------------------------------------------------------- callers
@@ -166,7 +155,7 @@ class Actor:
     def lease_valid(self) -> bool:
         """Whether the own slices count for certain, as nobody can have taken us for dead."""
         return (
-            self.life is Life.RUNNING
+            self.open
             and self._session.phase is Phase.LIVE
             and self._requester.heard_at is not None
             and trio.current_time() - self._requester.heard_at
@@ -179,7 +168,7 @@ class Actor:
         One cancellation may end both the counter and those who use it, in any order.
         """
         self.check_task()
-        if self.life is not Life.RUNNING:
+        if not self.open:
             await trio.lowlevel.checkpoint_if_cancelled()
         self.check_open()
 
@@ -193,8 +182,9 @@ class Actor:
             )
         if self._session.phase is Phase.FENCED:
             raise self._conflict()
-        if self.life is not Life.RUNNING:
-            state = "not started" if self.life is Life.NEW else self.life.value
+        life = self._course.now
+        if life is not Life.RUNNING and life is not Life.AWAY:
+            state = "not started" if life is Life.NEW else life.value
             raise CounterClosedError(
                 f"the counter is {state}: operations need `run` or `open` around them"
             )
@@ -246,9 +236,9 @@ class Actor:
         """Stop and wait for the end; raise what the stop could not do."""
         self.check_task()
         if self.life is Life.NEW:
-            self.life = Life.CLOSED
+            self._course.happens(Event.ENDED)
             self._closed.set()
-        if self.life is Life.CLOSED:
+        if self._closed.is_set() or self._forked:
             await trio.lowlevel.checkpoint()
             return
         self.stop()
@@ -282,11 +272,12 @@ class Actor:
     @property
     def state(self) -> CounterState:
         """Where in its life it is, in the words of `CounterStatistics`."""
-        if self._superseded:
-            return "superseded"
-        if self.life is Life.RUNNING and self._loop.availability.is_away:
-            return "away"
         return self.life.value
+
+    @property
+    def life(self) -> Life:
+        """Where in its life it is."""
+        return self._course.now
 
     @property
     def instance_id(self) -> str | None:
@@ -305,7 +296,7 @@ class Actor:
             async with self._store.link(self._prefix) as link:
                 await self._loop.start(link)
                 self._check_registered()
-                self.life = Life.RUNNING
+                self._course.happens(Event.REGISTERED)
                 self.open = True
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
@@ -330,7 +321,7 @@ class Actor:
 
     def _begin(self) -> None:
         """Become somebody: in each process that has a copy of what was made, another one (I11)."""
-        self.life = Life.OPENING
+        self._course.happens(Event.BEGUN)
         self.thread, self._clock = get_ident(), trio.lowlevel.current_clock()
         self._session.name(self._session.instance or str(uuid.uuid4()), uuid.uuid4().hex)
         self.watches.instance = self._session.instance
@@ -353,14 +344,15 @@ class Actor:
         try:
             await self._stop_requested.wait()
         finally:
-            self.life = Life.STOPPING
+            self._course.happens(Event.STOPPED)
             self.open = False
             self._lifeline.deadline = trio.current_time() + self._exit_grace
             self._loop.stop()
 
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
-        self.life = Life.CLOSED
+        self._course.happens(Event.ENDED)
+        superseded = self.life is Life.SUPERSEDED
         self.thread = None
         _running.discard(self)
         self.open = self._loop.accepts_releases = self._requester.connected = False
@@ -372,12 +364,12 @@ class Actor:
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
         undone = self._dispatch.abandon(waiting, taken)
-        self.watches.close(self._conflict() if self._superseded else None)
+        self.watches.close(self._conflict() if superseded else None)
         if self.buffer is not None:
             undone += self.buffer.pending
             self.buffer.close()
         end: Exception | None = None
-        if self._superseded:
+        if superseded:
             void = f" ({undone} counts that were not acknowledged are void)" if undone else ""
             end = self._conflict(void)  # which has been logged
         elif undone and not self._forked:
@@ -445,12 +437,14 @@ class Actor:
             self.buffer.close()
 
     def _supersede(self) -> None:
-        self._superseded, self.open = True, False
+        self._course.happens(Event.SUPERSEDED)
+        self.open = False
         logger.error("%s: %s", self._prefix, self._conflict())
 
     def part(self) -> None:
         """Be closed in a process that was forked: the counter goes on where it was started."""
-        self.life, self.open, self.thread = Life.CLOSED, False, None
+        self._course.happens(Event.PARTED)
+        self.open, self.thread = False, None
         self._forked = True
         self._session.abandon()
         self._loop.part()

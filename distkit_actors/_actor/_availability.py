@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from .._errors import StoreError, StoreUnavailableError
+from ._life import Course, Event
 
 logger = logging.getLogger("distkit_actors")
 
@@ -23,10 +24,11 @@ _REFUSES: Final = "the store refuses: "
 class Availability:
     """The time since the store has last answered as it should, if it does not now."""
 
-    def __init__(self, prefix: str, longest_pause: float) -> None:
+    def __init__(self, prefix: str, longest_pause: float, course: Course) -> None:
         self.refusal: StoreError | None = None  # the store's last, while it refuses
         self.warnings: tuple[str, ...] = ()  # what is wrong with how the store is set up
         self._prefix = prefix
+        self._course = course
         self._longest_pause = longest_pause
         self._away = False  # it has been logged
         self._attempts = 0  # failed ones since the last answer
@@ -42,16 +44,12 @@ class Availability:
         else:
             logger.debug("%s: the connection has ended, making another: %s", self._prefix, error)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the store could not be reached, or did not answer, when last tried."""
-        return self._away
-
     def away(self, error: StoreUnavailableError) -> None:
         """The store cannot be reached, or does not answer."""
         self._tell_readers()
         if not self._away:
             self._away = True
+            self._course.happens(Event.LOST)
             logger.warning("%s: the store is away, trying again: %s", self._prefix, error)
 
     def found(self, warnings: tuple[str, ...]) -> None:
@@ -76,7 +74,9 @@ class Availability:
         had_refused = self.refusal is not None
         if self._away or had_refused:
             logger.info("%s: the store is back", self._prefix)
-        self._away = False
+        if self._away:
+            self._away = False
+            self._course.happens(Event.HEARD)
         self._attempts = 0
         self.refusal = None
         return had_refused

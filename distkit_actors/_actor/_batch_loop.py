@@ -24,6 +24,7 @@ from .._stores._contract import Link
 from ._agenda import Agenda
 from ._availability import Availability
 from ._dispatch import Dispatch
+from ._life import Course
 from ._requester import Lost, Refused, Requester
 
 #: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
@@ -44,11 +45,16 @@ class BatchLoop:
     """Sends one batch after the other while there is work, and sleeps while there is none."""
 
     def __init__(
-        self, prefix: str, session: Session, dispatch: Dispatch, liveness: LivenessConfig
+        self,
+        prefix: str,
+        session: Session,
+        dispatch: Dispatch,
+        liveness: LivenessConfig,
+        course: Course,
     ) -> None:
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # at how the store is set up
-        self.availability = Availability(prefix, liveness.backoff_cap)
+        self.availability = Availability(prefix, liveness.backoff_cap, course)
         self._pacing = Pacing(liveness.threshold)
         self.requester = Requester(self.availability, self._pacing)
         self._agenda = Agenda(session, dispatch, self.availability, self._pacing, liveness.period)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self, cast
 
 import trio
 
-from .._actor._actor import Actor, Life
+from .._actor._actor import Actor
 from .._actor._batch_loop import OnExit
+from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
 from .._actor._statistics import CounterStatistics
 from .._errors import CounterClosedError, InstanceConflictError

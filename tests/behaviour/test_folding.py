@@ -29,8 +29,8 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor import _mailbox
-from distkit_actors._actor._actor import Life
 from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._life import Life
 from distkit_actors._actor._mailbox import Mailbox
 from distkit_actors._namespace import _entries
 from distkit_actors._namespace._namespace import Namespace
@@ -186,7 +186,7 @@ class Hand:
         self.counter = StrictInstanceAwareCounter(
             "p", MemoryStore(), instance_id=name, mailbox_size=mailbox_size
         )
-        self.counter._actor.life = Life.RUNNING
+        self.counter._actor._course.now = Life.RUNNING
         self.session = self.counter._actor._session
         self.dispatch = self.counter._actor._dispatch
         self.replies: list[Reply] = []

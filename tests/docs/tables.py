@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from distkit_actors._actor import _life
 from distkit_actors._instance import _phases
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
@@ -100,6 +101,7 @@ MACHINES: Final = (
         {phase: f"`{request.__name__}`" for phase, request in _phases.REQUESTS.items()},
         "what is sent",
     ),
+    Machine("an actor", "architecture.md", _life.TRANSITIONS),
 )
 
 
