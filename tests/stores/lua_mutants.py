@@ -151,6 +151,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("registry", "    enqueue(orphan)\n", ""),
     ],
     "liveness and observed time": [
+        Mutant("observed", "if silent > longest", "if silent >= longest"),
         Mutant("fast_path", "now + shift - own[4] >= recent", "now - own[4] >= recent"),
         Mutant("fast_path", "now + shift - own[4] >= recent", "now + shift - own[4] > recent"),
         Mutant("fast_path", "now + shift < (sums[9] or 0) + 0 or", ""),
@@ -182,6 +183,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("registry", "math.min(space.due, space.last + threshold)", "space.due"),
     ],
     "reaper": [
+        Mutant("entries", "if gone > 0 and not has_slices", "if gone > 0 or not has_slices"),
         Mutant("reaper", "steady() - late", "steady()"),
         Mutant("reaper", "or at < space.due then", "then"),
         Mutant("reaper", "elseif deaths < DEATHS_PER_STEP then", "else"),
@@ -238,6 +240,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("registry", "math.floor(retention / 1000))))\n", "1)))\n"),
     ],
     "notifications": [
+        Mutant("sums", "cleared_all = {}, now < space", "cleared_all = {}, now <= space"),
         Mutant("sums", "#changed <= MAX_CHANGED then", "#changed < MAX_CHANGED then"),
         Mutant("sums", "sum, cleared_all = {}, now < space.watch", "sum = {}"),
         Mutant("announce", "#keys > MAX_CHANGED", "#keys >= MAX_CHANGED"),

@@ -11,6 +11,7 @@ from distkit_actors._instance._session import Session
 from distkit_actors._namespace._observed_time import longest_silence
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
+    MAX_PURGE,
     Applied,
     Apply,
     Entry,
@@ -392,3 +393,32 @@ def test_a_lease_ends_to_the_microsecond(twin: Twin) -> None:
         twin.now += SECOND + late
         run(twin, session, Entry(Kind.CLEAR, "", 0))
         twin.compare()
+
+
+def test_lateness_is_compared_to_the_microsecond(twin: Twin) -> None:
+    """One is heard after just the silence that is too long for others."""
+    patient = Periods(9 * SECOND, 3 * SECOND, PERIODS.retention)
+    silence = longest_silence(*patient[:2])
+    for near in (silence - 1, silence, silence + 1):
+        twin.wipe()
+        late, awake = session_of("late"), session_of("awake", patient)
+        run(twin, late, add("a"))
+        run(twin, awake)
+        start = twin.now
+        for pause in (silence // 3, silence // 3 * 2):
+            twin.now = start + pause
+            run(twin, awake)
+        twin.now = start + near
+        run(twin, late)
+        twin.compare()
+
+
+def test_forgetting_takes_many_slices_in_pieces(twin: Twin) -> None:
+    big, other = session_of("big"), session_of("other")
+    run(twin, big, *(add(f"key{number}") for number in range(MAX_PURGE + 100)))
+    forget = Entry(Kind.FORGET, "big", 0)
+    assert run(twin, other, forget).results == (Previous(100, MAX_PURGE),)
+    assert twin.lua.dump()["reap_queue"] == ["big"]
+    assert run(twin, other, forget).results == (Previous(0, 100),)
+    assert run(twin, other, forget).results == (Previous(0, 0),)
+    twin.compare()
