@@ -277,7 +277,7 @@ class InstanceAwareCounter(
             CounterClosedError: It runs no longer.
             InstanceConflictError: Another counter has taken over.
         """
-        if self._actor.life in (Life.NEW, Life.OPENING):
+        if self._actor.life in (Life.NEW, Life.STARTING):
             raise RuntimeError(
                 f"this counter does not run yet: use `async with {type(self).__name__}.open(…)`, "
                 "or `await nursery.start(counter.run)` before the block"
