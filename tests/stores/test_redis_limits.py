@@ -503,9 +503,11 @@ def situations(store: LuaStore, *, informed: bool = False) -> dict[str, Request]
     exchange(session, add("a", 5), add("b", -2))
     exchange(dead, add("a", 7), add("dead", 1))
     exchange(mover, Entry(Kind.MOVE, "b", 1), add("a", 1))
+    for _ in range(2 if informed else 0):  # hears of the move, and says so
+        exchange(session)
     inc, seq, born = session.incarnation, session.seq + 1, session._born
 
-    known = store.dump()["space"][":latest"] if informed else 0
+    known = session.known if informed else 0
 
     def apply(*entries: Entry, **options: Any) -> Apply:
         return Apply("i", inc, seq, known, PERIODS, entries, **options)
