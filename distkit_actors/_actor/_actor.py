@@ -12,6 +12,9 @@ Only the batch loop talks to the store, one batch at a time; what arrives meanwh
 goes together in the next one. It lives in a shielded scope, the *lifeline*, because a
 request must not be cut off by the cancellation that asks for its end: the watch task gets
 that cancellation (or `stop`), closes the mailbox, and gives the lifeline its deadline.
+
+This file is longer than others: it is the one place where callers, tasks and the end of a
+counter meet. What each of these does has modules of its own.
 """
 
 from __future__ import annotations
@@ -39,8 +42,6 @@ from .._instance._holds import Hold
 from .._instance._session import Phase, Session
 from .._instance._write_buffer import WriteBuffer
 from .._protocol._liveness import LivenessConfig
-from .._protocol._messages import Previous
-from .._protocol._values import CounterValue
 from .._stores._contract import Link, Store
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
@@ -89,12 +90,12 @@ class Actor:
         self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
-        self._mailbox = Mailbox(mailbox_size, self._on_operation)
-        self.add = self._mailbox.add  # one frame less for each operation
-        self._dispatch = Dispatch(session, self._mailbox, self.buffer)
-        self.watches = Watches(store, prefix, session.instance, self.ask, self._view)
+        self.mailbox = Mailbox(mailbox_size)
+        self._dispatch = Dispatch(session, self.mailbox, self.buffer)
+        self.watches = Watches(store, prefix, session.instance, self.buffer, self.ask)
         self._loop = BatchLoop(prefix, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
+        self.send_now_or_wake = self._loop.send_now_or_wake
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
         self._closed = trio.Event()
@@ -111,7 +112,9 @@ class Actor:
         if get_ident() != self.thread or not self.open:
             await self.wait_open()
         try:
-            self._mailbox.put(operation)
+            self.mailbox.put(operation)
+            if self.mailbox.length == 1:
+                self.send_now_or_wake()
         except RuntimeError:
             self.check_task()
             raise
@@ -128,14 +131,6 @@ class Actor:
         requester = self._requester
         trip = min(requester.overdue, requester.trip) if known else requester.overdue
         return self._loop.availability.waiting(least, steps * _TRIPS * trip)
-
-    def _on_operation(self) -> None:
-        self._loop.send_now_or_wake()
-
-    def _view(self, key: str, found: Previous) -> CounterValue:
-        """Return a value as own reads show it (I8, own reads)."""
-        buffered = self.buffer.find(key) if self.buffer is not None else None
-        return CounterValue(*found) if buffered is None or not buffered.known else buffered.value
 
     def own_keys(self) -> set[str]:
         """Return the keys of all own slices."""
@@ -254,8 +249,8 @@ class Actor:
         refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
             state=self.state,
-            mailbox_length=self._mailbox.length,
-            mailbox_peak=self._mailbox.peak,
+            mailbox_length=self.mailbox.length,
+            mailbox_peak=self.mailbox.peak,
             operations_done=self._dispatch.operations_done,
             batches_done=requester.batches,
             in_flight_age=None if sent_at is None else now - sent_at,

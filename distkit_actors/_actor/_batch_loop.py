@@ -12,6 +12,7 @@ hand out          `Session.receive`, then `Dispatch.settle`, here
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final, Literal, TypeAlias
 
 import trio
@@ -188,13 +189,13 @@ class BatchLoop:
         if pause.cancelled_caught:
             self._agenda.beat_due = True
 
-    async def _sleep(self) -> None:
+    def _sleep(self) -> Awaitable[object]:
         def abort(_: object) -> trio.lowlevel.Abort:
             self.sleeper = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         self.sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it
 
     # ------------------------------------------------------------------- batches
 
@@ -217,8 +218,8 @@ class BatchLoop:
         request = self._sent or session.request() or self._dispatch.queries.request()
         while request is not None:
             sent, self._sent = self._sent is not None, None
-            if not sent:
-                await requester.check_patience(now)
+            if not sent and now >= requester.patience.deadline:
+                await trio.sleep_forever()  # it is over already, so nothing must be asked
             try:
                 outcome = await requester.ask(link, request, now, sent=sent)
             except BaseException:
@@ -236,7 +237,7 @@ class BatchLoop:
                 return  # noqa: ASYNC910 - asking was one
             else:
                 now = requester.answered_at
-                self._hand_out(outcome, now)
+                self._hand_out(request, outcome, now)
             request = session.request() or self._dispatch.queries.request()
             if request is not None and not (link.connected or await self._connect(link)):
                 return  # noqa: ASYNC910 - asking was one
@@ -254,13 +255,14 @@ class BatchLoop:
         self._dispatch.fail_waiting(refused.error)
         return False
 
-    def _hand_out(self, reply: Reply, now: float) -> None:
+    def _hand_out(self, request: Request, reply: Reply, now: float) -> None:
         """Tell everybody what an answer says."""
         session, dispatch = self._session, self._dispatch
         session.piece = self._pacing.piece
         if self.availability.over():
             self._agenda.recovered()
-        if session.idle:
+        query = dispatch.queries.taken
+        if query is not None and request is query.request:
             dispatch.operations_done += dispatch.queries.answered(reply)
             return
         update = session.receive(reply)

@@ -10,7 +10,7 @@ after it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final, cast
 
@@ -66,16 +66,13 @@ class CoalescedEntry:
 class Mailbox:
     """Operations that wait, up to ``size`` of them; more wait in line before it.
 
-    Args:
-        size: How many.
-        on_first: Called when a caller's operation has come into an empty mailbox.
+    Whoever puts one in wakes the batch loop if it is the only one: ``length`` is 1 then.
     """
 
-    def __init__(self, size: int, on_first: Callable[[], None]) -> None:
+    def __init__(self, size: int) -> None:
         if size < 1:
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
-        self._on_first = on_first
         self.length = 0
         self._peak = 0  # when something last left
         # Queues and exclusive operations in turn. Queues are there only while something is in
@@ -107,8 +104,6 @@ class Mailbox:
             self._line[operation] = None
             return
         self._enter(operation)
-        if self.length == 1:
-            self._on_first()
 
     @trio.lowlevel.enable_ki_protection
     def add(self, key: str, value: int) -> Operation:
@@ -133,8 +128,6 @@ class Mailbox:
         queue[operation] = None
         operation.queue = queue
         self.length += 1
-        if self.length == 1:
-            self._on_first()
         return operation
 
     def enqueue_required(self, operation: Operation) -> None:

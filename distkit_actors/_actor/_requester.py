@@ -54,7 +54,7 @@ class Requester:
         self.batches = 0
         self._availability = availability
         self._pacing = pacing
-        self._patience = trio.CancelScope()  # ends when an answer is overdue
+        self.patience = trio.CancelScope()  # around all that is asked; over when an answer is late
         self._start_patience = _NEVER  # that a start needs for an answer
         self._start_tries = 0  # how often a request of the start had no answer
 
@@ -107,9 +107,9 @@ class Requester:
         Deadlines cost more than a batch, so one serves all that is asked within a while: without
         that, a lone operation takes a tenth longer.
         """
-        with trio.CancelScope() as self._patience:
+        with trio.CancelScope() as self.patience:
             await work(link)
-        if self._patience.cancelled_caught and self.sent_at is not None:
+        if self.patience.cancelled_caught and self.sent_at is not None:
             self.connected = False
             waited = trio.current_time() - self.sent_at
             self._pacing.unanswered()
@@ -117,12 +117,7 @@ class Requester:
                 StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")
             )
             await self._availability.pause()
-        return not self._patience.cancelled_caught
-
-    async def check_patience(self, now: float) -> None:  # noqa: ASYNC910 - internal: asking is the checkpoint
-        """Ask nothing if patience is over already: the block around it ends here."""
-        if now >= self._patience.deadline:
-            await trio.sleep_forever()
+        return not self.patience.cancelled_caught
 
     # -------------------------------------------------------------------- asking
 
@@ -133,9 +128,9 @@ class Requester:
         else, nobody knows whether it was executed.
         """
         patience = self._pacing.patience(link.patience)
-        deadline, least = self._patience.deadline, now + patience
+        deadline, least = self.patience.deadline, now + patience
         if least < _NEVER and not least <= deadline < _NEVER:
-            self._patience.deadline = now + _LENIENCE * patience
+            self.patience.deadline = now + _LENIENCE * patience
         if self.sent_at is None:
             self.sent_at = now
         try:
@@ -172,7 +167,7 @@ class Requester:
         """Look at how the store is set up, between two requests."""
         if not link.connected:
             return None  # noqa: ASYNC910 - asking was one
-        self._patience.deadline = _NEVER
+        self.patience.deadline = _NEVER
         try:
             warnings = await link.inspect()
         except StoreAwayError:
@@ -189,7 +184,7 @@ class Requester:
 
     async def connect(self, link: Link) -> Refused | None:
         """Make sure that there is a connection, however long it takes."""
-        self._patience.deadline = _NEVER
+        self.patience.deadline = _NEVER
         longest = self._pacing.longest_patience(link.patience)
         while True:  # noqa: ASYNC913 - connecting is one
             try:
@@ -210,5 +205,5 @@ class Requester:
 
     async def pause(self) -> None:
         """Wait before the next try."""
-        self._patience.deadline = _NEVER
+        self.patience.deadline = _NEVER
         await self._availability.pause()

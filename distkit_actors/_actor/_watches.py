@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
+from .._instance._write_buffer import WriteBuffer
 from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
 from .._protocol._values import CounterValue
 from .._stores._contract import Store, Subscription
@@ -122,14 +123,15 @@ class Watches:
         store: Store,
         prefix: str,
         instance: str,
+        buffer: WriteBuffer | None,
         ask: Callable[[Operation], Awaitable[tuple[int, int]]],
-        view: Callable[[str, Previous], CounterValue],
     ) -> None:
         self._store = store
         self._prefix = prefix
         self.instance = instance
+        self._buffer = buffer
+        # Up to the actor: a reader is one of its callers, and goes through the same door as all.
         self._ask = ask
-        self._view = view
         self._watchers: dict[str, set[Watcher]] = {}
         self._lags: dict[str, float] = {}  # of the most impatient who watches a key
         self._unread: dict[float, dict[str, None]] = {}  # by how often they may be read
@@ -287,6 +289,11 @@ class Watches:
             if isinstance(found, Previous):
                 for watcher in self._watchers.get(key, ()):
                     watcher.tell(self._view(key, found))
+
+    def _view(self, key: str, found: Previous) -> CounterValue:
+        """Return a value as own reads show it (I8, own reads)."""
+        buffered = self._buffer.find(key) if self._buffer is not None else None
+        return CounterValue(*found) if buffered is None or not buffered.known else buffered.value
 
     def changed(self, keys: Iterable[str]) -> None:
         """Have keys read soon, as far as anybody watches them."""

@@ -58,7 +58,9 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         if get_ident() != actor.thread or not actor.open:
             await actor.wait_open()
         try:
-            operation = actor.add(key, count)
+            operation = actor.mailbox.add(key, count)
+            if actor.mailbox.length == 1:
+                actor.send_now_or_wake()
         except RuntimeError:
             actor.check_task()
             raise

@@ -50,6 +50,8 @@ class WriteBuffer:
     """The buffered keys of one lax counter, and which of them have something to send."""
 
     def __init__(self, on_dirty: Callable[[str], None]) -> None:
+        # Keys get something to send in many places, counts on the caller's way among them, where
+        # nobody can wait for a task. So this goes up: once for each key and flush.
         self.buffered_keys: dict[str, BufferedKey] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
         self._on_dirty = on_dirty

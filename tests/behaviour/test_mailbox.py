@@ -21,7 +21,7 @@ class Box:
     """A mailbox, and operations with names."""
 
     def __init__(self) -> None:
-        self.mailbox = Mailbox(100, lambda: None)
+        self.mailbox = Mailbox(100)
         self.names: dict[Operation, str] = {}
 
     def put(self, name: str, kind: Kind | ExclusiveKind = Kind.ADD, key: str = "k") -> Operation:
@@ -102,7 +102,7 @@ def test_what_did_not_fit_in_waits_on() -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 async def test_who_stands_in_line_can_withdraw(plain: bool) -> None:
-    mailbox = Mailbox(1, lambda: None)
+    mailbox = Mailbox(1)
     first, last = Operation(Kind.ADD, "k", 1), Operation(Kind.ADD, "k", 4)
     mailbox.put(first)
     second = mailbox.add("k", 2) if plain else Operation(Kind.PUT, "k", 2)

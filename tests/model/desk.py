@@ -52,7 +52,7 @@ class Desk:
     def __init__(self, session: Session, *, lax: bool) -> None:
         self.holds: list[Held] = []
         self.asks: list[Operation] = []  # whose callers wait
-        self.mailbox = Mailbox(100, lambda: None)
+        self.mailbox = Mailbox(100)
         self.buffer = WriteBuffer(lambda *_: None) if lax else None
         self.dispatch = Dispatch(session, self.mailbox, self.buffer)
 
