@@ -292,6 +292,8 @@ async def heirs_continue(store: Store) -> None:
         async with joined(store, prefix, old.name, inherit=True) as new:
             inherited = {key: piece.value for key, piece in new.session.slices.items()}
             same(inherited, {"a": 5, "b": -7}, "what was inherited")
+            # The last page is recorded, and so what follows it is executed at once.
+            new.take(expect(Applied, await new.send(new.compose()), "the first batch of an heir"))
             same(await new.values("a", "b", "void"), [(5, 5), (-7, -7), (1, 0)], "inherited")
             expect(Conflict, await old.send(old.compose(add("a", 1))), "the older one")
             # The stamps are inherited too: an older move makes void, a newer slice does not.

@@ -505,7 +505,7 @@ def situations(store: LuaStore, *, informed: bool = False) -> dict[str, Request]
     exchange(mover, Entry(Kind.MOVE, "b", 1), add("a", 1))
     for _ in range(2 if informed else 0):  # hears of the move, and says so
         exchange(session)
-    inc, seq, born = session.incarnation, session.seq + 1, session._born
+    inc, seq, born = session.incarnation, session.seq + 1, session._takeover.born
 
     known = session.known if informed else 0
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distkit_actors._namespace._reaper import (
-    BODIES_PER_STEP,
     DEATHS_PER_STEP,
+    QUEUED_PER_STEP,
     Reaped,
     reap,
 )
@@ -122,7 +122,7 @@ def test_every_slice_of_the_dead_goes_once_and_the_sums_stay_exact(
 
 def test_slices_that_have_no_room_to_go_wait_and_no_other_waits_behind_them() -> None:
     world = World()
-    full = [f"full{number}" for number in range(BODIES_PER_STEP)]
+    full = [f"full{number}" for number in range(QUEUED_PER_STEP)]
     world.join("high", dict.fromkeys(full, INT64_MAX))
     for key in full:
         world.join(key, {key: INT64_MIN})
@@ -130,7 +130,7 @@ def test_slices_that_have_no_room_to_go_wait_and_no_other_waits_behind_them() ->
     world.join("other", {"a": 1})
     for name in (*full, "other"):
         world.die(name)
-    assert world.reap(10) == Reaped(backlog=False, stuck=BODIES_PER_STEP)
+    assert world.reap(10) == Reaped(backlog=False, stuck=QUEUED_PER_STEP)
     world.reap(10)
     assert set(world.registry.reap_queue) == set(full)
     world.die("one")
@@ -152,7 +152,7 @@ def test_the_keys_of_the_request_go_first() -> None:
 
 def test_a_step_finds_a_few_dead_and_looks_into_a_few_of_them() -> None:
     world = World()
-    count = BODIES_PER_STEP + 5
+    count = QUEUED_PER_STEP + 5
     for number in range(count):
         world.join(f"i{number}", {"a": 1})
     world.now += 31 * SECOND
