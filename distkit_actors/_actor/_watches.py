@@ -3,6 +3,8 @@
 A store that can pushes notice of changes; word is a hint to read, and may be lost (P37). So
 a key is read when somebody begins to watch it, when word of it comes, whenever the
 subscription has been made again, and every `_POLL` seconds in any case.
+
+This file is a little longer than others, as the three tasks share what is to be read, and when.
 """
 
 from __future__ import annotations
