@@ -196,6 +196,8 @@ def _results(text: bytes) -> tuple[Result, ...]:
     if len(results) == 1:
         return (_VERDICTS.get(text) or _values(text),)
     if _VERDICTS.keys().isdisjoint(results) and Word.UNMET not in text:
+        if text.count(b",") != len(results):
+            raise ValueError(f"not pairs of values: {text!r:.100}")
         numbers = map(int, text.replace(b";", b",").split(b","))
         return tuple(map(Previous, numbers, numbers))
     return tuple(_VERDICTS.get(result) or _values(result) for result in results)

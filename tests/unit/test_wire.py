@@ -236,6 +236,8 @@ def test_a_reply_is_read_as_it_was_written(reply: Reply) -> None:
         [b"done", b"1|0"],
         [b"done", b"x|0|"],
         [b"done", b"1|0|1,2,3"],
+        [b"done", b"1|0|1;2"],
+        [b"done", b"1|0|1,2;3"],
         [b"done", b"1|0|", b"0", b"0", b"1", b"2"],
         [b"done", b"1|0|", b"0", b"0", b"1", b"2", b"3", b"key without an epoch"],
         [b"conflict"],
