@@ -161,7 +161,9 @@ def test_asyncio_is_told_that_it_is_the_wrong_one(flavour: Flavour) -> None:
             with pytest.raises(CounterClosedError, match="not started"):
                 sync_call()
 
-    asyncio.run(main())
+    # asyncio's own loop: once trio-asyncio has been imported, `asyncio.run` makes one of its.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(main())
     assert "new" == counter.statistics().state
 
 
