@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor._dispatch", "_actor._watches"),
     ("_actor._agenda", "_actor._requester"),
     ("_actor._batch_loop",),
+    ("_actor._start",),
     ("_actor._actor",),
     ("_counters", "_counters._base", "_counters._options"),
     (

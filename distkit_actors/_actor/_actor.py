@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import uuid
 import weakref
@@ -41,13 +42,16 @@ from .._errors import (
 from .._instance._holds import Hold
 from .._instance._session import Phase, Session
 from .._instance._write_buffer import WriteBuffer
+from .._protocol._about import About, to_text
 from .._protocol._liveness import LivenessConfig
 from .._stores._contract import Link, Store
+from .._version import __version__
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
 from ._life import Course, Event, Life
 from ._mailbox import Mailbox
 from ._operations import Operation
+from ._start import Start
 from ._statistics import CounterState, CounterStatistics
 from ._watches import Watches
 
@@ -77,6 +81,9 @@ class Actor:
         on_exit: OnExit,
         exit_grace: float,
         flush_interval: float | None = None,
+        start_grace: float = 0.0,
+        detached_start: bool = False,
+        label: str | None = None,
     ) -> None:
         self._course = Course()
         self.open = False  # to operations: it runs, and is not superseded
@@ -96,8 +103,12 @@ class Actor:
         self._loop = BatchLoop(prefix, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self.send_now_or_wake = self._loop.send_now_or_wake
+        self._start = Start(self._loop, start_grace)
+        self._detached_start = detached_start
+        self._label = label
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
+        self._stop_by = float("inf")  # when a stop that was asked for has to be over
         self._closed = trio.Event()
         self._dirty = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
@@ -138,7 +149,8 @@ class Actor:
 
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
-        if self._loop.accepts_releases and self._session.phase is not Phase.FENCED:
+        over = self.life is Life.SUPERSEDED or self._session.phase is Phase.FENCED
+        if self._loop.accepts_releases and not over:
             self._dispatch.releases.release(hold)
             self._loop.wake()
 
@@ -175,9 +187,9 @@ class Actor:
                 "the counter runs in the process that this one was forked from, and is closed "
                 "here: make another one after the fork"
             )
-        if self._session.phase is Phase.FENCED:
-            raise self._conflict()
         life = self._course.now
+        if life is Life.SUPERSEDED or self._session.phase is Phase.FENCED:
+            raise self._conflict()
         if life is not Life.RUNNING and life is not Life.AWAY:
             state = "not started" if life is Life.NEW else life.value
             raise CounterClosedError(
@@ -226,6 +238,9 @@ class Actor:
     def stop(self) -> None:
         """Ask for a graceful stop; `run` returns when it is done."""
         self._stop_requested.set()
+        if self.life is Life.STARTING:
+            self._stop_by = min(self._stop_by, trio.current_time() + self._exit_grace)
+            self._start.call_off(self._stop_by)
 
     async def close(self) -> None:
         """Stop and wait for the end; raise what the stop could not do."""
@@ -267,6 +282,8 @@ class Actor:
     @property
     def state(self) -> CounterState:
         """Where in its life it is, in the words of `CounterStatistics`."""
+        if self.life is Life.RUNNING and not self._session.registered:
+            return "starting"  # detached, and not registered yet
         return self.life.value
 
     @property
@@ -282,25 +299,25 @@ class Actor:
     # ---------------------------------------------------------------------- life
 
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Live: register with the store, call ``started``, work until stopped, leave."""
+        """Live: register with the store, call ``started``, work until stopped, leave.
+
+        If it is stopped before it has registered, ``started`` is not called. With a detached start
+        it is called at once: the session's first requests are those that register.
+        """
         self.check_task()
         if self.life is not Life.NEW:
             raise CounterClosedError(f"a counter runs once, and this one is {self.life.value}")
         self._begin()
         try:
             async with self._store.link(self._prefix) as link:
-                await self._loop.start(link)
-                self._check_registered()
-                self._course.happens(Event.REGISTERED)
-                self.open = True
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch)
-                    nursery.start_soon(self._heartbeat)
-                    nursery.start_soon(self.watches.run)
-                    if self.buffer is not None:
-                        nursery.start_soon(self._flush_regularly)
-                    nursery.start_soon(self._carry, link, nursery.cancel_scope)
-                    started()
+                if self._detached_start:
+                    self._requester.note_patience(link)
+                    self._course.happens(Event.DETACHED)
+                    await self._live(link, started)
+                elif await self._start.register(link):
+                    self._check_registered()
+                    self._course.happens(Event.REGISTERED)
+                    await self._live(link, started)
         except BaseException as error:  # noqa: ASYNC103 - says what the stop could not do
             stopped = _only_cancelled(error)
             failure = self._close(None if stopped else error)
@@ -314,21 +331,31 @@ class Actor:
         if failure is not None:
             raise failure
 
+    async def _live(self, link: Link, started: Callable[[], None]) -> None:
+        self.open = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._heartbeat)
+            nursery.start_soon(self.watches.run)
+            if self.buffer is not None:
+                nursery.start_soon(self._flush_regularly)
+            nursery.start_soon(self._carry, link, nursery.cancel_scope)
+            started()
+
     def _begin(self) -> None:
         """Become somebody: in each process that has a copy of what was made, another one (I11)."""
         self._course.happens(Event.BEGUN)
         self.thread, self._clock = get_ident(), trio.lowlevel.current_clock()
-        self._session.name(self._session.instance or str(uuid.uuid4()), uuid.uuid4().hex)
+        about = About(self._label, socket.gethostname(), os.getpid(), __version__)
+        name = self._session.instance or str(uuid.uuid4())
+        self._session.name(name, uuid.uuid4().hex, to_text(about))
         self.watches.instance = self._session.instance
         _running.add(self)
 
     def _check_registered(self) -> None:
         match self._session.phase:
             case Phase.REFUSED:
-                raise InstanceConflictError(
-                    f"a living counter has the instance_id {self._session.instance!r}, and "
-                    "on_conflict is 'refuse'; nothing was changed"
-                )
+                raise self._conflict()
             case Phase.FENCED:
                 self._supersede()
                 raise self._conflict()
@@ -339,10 +366,20 @@ class Actor:
         try:
             await self._stop_requested.wait()
         finally:
+            never_there = self._never_there
             self._course.happens(Event.STOPPED)
             self.open = False
-            self._lifeline.deadline = trio.current_time() + self._exit_grace
+            now = trio.current_time()
+            self._lifeline.deadline = min(now + self._exit_grace, self._stop_by)
+            if never_there:
+                self._lifeline.deadline = now
             self._loop.stop()
+
+    @property
+    def _never_there(self) -> bool:
+        """Whether the store knows nothing of it, is away, and has nothing to be told."""
+        tells = self._dispatch.waiting or (self.buffer is not None and self.buffer.pending)
+        return self.life is Life.AWAY and not self._session.registered and not tells
 
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
@@ -384,6 +421,11 @@ class Actor:
         return error
 
     def _conflict(self, remark: str = "") -> InstanceConflictError:
+        if self._session.phase is Phase.REFUSED:
+            return InstanceConflictError(
+                f"a living counter has the instance_id {self._session.instance!r}, and "
+                f"on_conflict is 'refuse'; nothing was changed{remark}"
+            )
         return InstanceConflictError(
             f"another counter with instance_id {self._session.instance!r} has taken over; "
             f"this one changes nothing more{remark}"
@@ -393,12 +435,13 @@ class Actor:
 
     async def _heartbeat(self) -> None:
         period = self._liveness.period
-        looked = trio.current_time()
+        begun = looked = trio.current_time()
         while True:
             now = trio.current_time()
             if now - looked >= _LOOKS:
                 self._loop.look_due, looked = True, now
-            due = (now if self._requester.heard_at is None else self._requester.heard_at) + period
+            heard_at = self._requester.heard_at
+            due = (begun if heard_at is None else heard_at) + period
             if due <= now + period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = now + period
@@ -423,7 +466,7 @@ class Actor:
         nursery.cancel()
 
     def _end_superseded(self) -> None:
-        """Somebody newer has the id: nothing more is sent, and all hear of it (I11)."""
+        """Somebody else has the id: nothing more is sent, and all hear of it (I11)."""
         self._supersede()
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)

@@ -19,6 +19,7 @@ _REAPING_BUDGET_OF_A_CROWD: Final = 128
 _IDLE_REAPING_BUDGET: Final = 48
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
+_REFUSED: Final = Phase.REFUSED
 
 
 class Agenda:
@@ -47,7 +48,7 @@ class Agenda:
 
     def has_work(self) -> bool:
         """Tell whether there is something to send now."""
-        if self._session.phase is _FENCED:
+        if self._session.phase is _FENCED or self._session.phase is _REFUSED:
             return False
         if self._availability.refusal is not None:
             # What the store refuses is tried again with the next beat, or on demand.

@@ -38,6 +38,7 @@ _REAPING_PAUSE: Final = 0.0005
 _SOLO_STREAK: Final = 4
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
+_REFUSED: Final = Phase.REFUSED
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -267,7 +268,7 @@ class BatchLoop:
             return
         update = session.receive(reply)
         self._agenda.backlog = update.backlog
-        if session.phase is _FENCED:
+        if session.phase is _FENCED or session.phase is _REFUSED:
             self._superseded = True
             return
         dispatch.settle(update, now)
@@ -290,7 +291,8 @@ class BatchLoop:
         """Take the own slices back and say good-bye, in bounded steps (P27, leaving)."""
         self.accepts_releases = False
         session, left = self._session, deque[str]()
-        while session.phase not in (Phase.LEFT, Phase.FENCED) and self.availability.refusal is None:
+        ends = (Phase.LEFT, Phase.FENCED, Phase.REFUSED)
+        while session.phase not in ends and self.availability.refusal is None:
             if session.idle:
                 left = left or deque(session.slices)  # once more, after a return to the store
                 some = [left.popleft() for _ in range(min(session.piece, len(left)))]

@@ -34,6 +34,7 @@ class Event(enum.Enum):
     """What happens to an actor; the value says it in words."""
 
     BEGUN = "`run` is called"
+    DETACHED = "it starts without waiting for the store"
     REGISTERED = "the store has given it its id"
     LOST = "the store cannot be reached, or does not answer"
     HEARD = "the store answers again"
@@ -49,6 +50,9 @@ TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
         Event.ENDED: Life.CLOSED,
     },
     Life.STARTING: {
+        Event.LOST: Life.STARTING,
+        Event.HEARD: Life.STARTING,
+        Event.DETACHED: Life.RUNNING,
         Event.REGISTERED: Life.RUNNING,
         Event.SUPERSEDED: Life.SUPERSEDED,
         Event.ENDED: Life.CLOSED,

@@ -63,10 +63,14 @@ class Requester:
     async def start(self, link: Link) -> None:
         """Connect for the first time; any trouble fails the start, but a store that is slow."""
         await self._connect_to_start(link)
-        self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
+        self.note_patience(link)
         self.connections = 1
         self.connected = True
         self._start_patience, self._start_tries = link.patience, 0
+
+    def note_patience(self, link: Link) -> None:
+        """Note from when on an answer is late."""
+        self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
 
     async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
         """Ask once; a store that is reached and does not answer has more time the next try.

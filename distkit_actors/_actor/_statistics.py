@@ -16,10 +16,12 @@ class CounterStatistics:
     state: CounterState
     """Where in its life it is.
 
-    ``"new"``: not started. ``"starting"``: registering. ``"running"``: at work. ``"away"``: it
-    runs, and the store cannot be reached or does not answer. ``"superseded"``: another counter
-    has taken its ``instance_id``, so it has ended or is about to. ``"stopping"``: it finishes
-    what waits, and leaves. ``"closed"``: it has ended, or was closed before it was started.
+    ``"new"``: not started. ``"starting"``: registering, or waiting for a store to register with;
+    after a detached start it counts already. ``"running"``: at work. ``"away"``: it runs, and the
+    store cannot be reached or does not answer. ``"superseded"``: another counter has taken its
+    ``instance_id``, or had it when this one was to register after a detached start, so it has
+    ended or is about to. ``"stopping"``: it finishes what waits, and leaves. ``"closed"``: it has
+    ended, or was closed before it was started.
     """
     mailbox_length: int
     """Operations that wait to be sent; those in line for a place in the mailbox not included."""

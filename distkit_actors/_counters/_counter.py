@@ -78,9 +78,14 @@ class InstanceAwareCounter(
             ``"take_over"`` ends the other one, whose `run` then raises `InstanceConflictError`.
             ``"refuse"`` raises it here and leaves the other one alone, if that is alive: if it
             was heard within its threshold, so one that crashed or lingers is refused for so long.
+        start_grace: Seconds for which a start goes on trying while the store is away; by default
+            it fails at once. ``inf`` waits for as long as it takes. A store that refuses, because
+            the password is wrong say, is not tried again.
+        label: Tells people which instance this is, in `InstanceInfo`: a role or a slot, say. As
+            long as a key may be.
 
     Raises:
-        InvalidKeyError: The prefix cannot be one.
+        InvalidKeyError: The prefix or the label cannot be one.
         TypeError: ``store`` is neither a `Store` nor a URL.
         ValueError: Periods that do not fit together, a bad URL, or ``inherit`` without an
             ``instance_id``.
@@ -104,7 +109,10 @@ class InstanceAwareCounter(
         inherit: bool = False,
         exit_grace: float = 5.0,
         on_conflict: OnConflict = "take_over",
+        start_grace: float = 0.0,
+        label: str | None = None,
         _flush_interval: float | None = None,
+        _detached_start: bool = False,
     ) -> None:
         self._prefix = checked_name(prefix, "prefix")
         # Else it is drawn at the start, as the nonce always is: what is made now may be copied.
@@ -119,6 +127,8 @@ class InstanceAwareCounter(
             raise ValueError(f"on_exit must be 'leave' or 'linger', not {on_exit!r}")
         if not exit_grace >= 0:
             raise ValueError(f"exit_grace must be seconds, not {exit_grace}")
+        if not start_grace >= 0:
+            raise ValueError(f"start_grace must be seconds, not {start_grace}")
         liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
         self._actor = Actor(
             _checked_store(store),
@@ -129,6 +139,9 @@ class InstanceAwareCounter(
             on_exit=on_exit,
             exit_grace=exit_grace,
             flush_interval=_flush_interval,
+            start_grace=start_grace,
+            detached_start=_detached_start,
+            label=None if label is None else checked_name(label, "label"),
         )
 
     # ---------------------------------------------------------------------- life
@@ -144,23 +157,34 @@ class InstanceAwareCounter(
         registered and ready. It ends after `aclose`, or when it is cancelled: then too
         what is not sent yet is sent, and the slices are taken away, for at most
         ``exit_grace`` seconds. A checkpoint. A store that goes away later does not
-        end it.
+        end it. Cancelled while it starts, it ends at once.
 
         Here the counter becomes somebody: its id, if none was given, is drawn now. One that was
         made before the process was forked is another instance in each process. One that runs
         is closed in a process that is forked from its own.
 
         Raises:
-            StoreUnavailableError: At start, the store cannot be reached. At the end,
-                something could not be sent in time; how much is in the message.
+            StoreUnavailableError: At start, the store cannot be reached, nor could it be for
+                ``start_grace`` seconds. At the end, something could not be sent in time; how
+                much is in the message.
             StoreError: At start, the store refuses us.
             InstanceConflictError: Another counter has taken the ``instance_id`` over, which is
                 noticed with the next heartbeat, and ends this one: what it counts is void. At
                 start: a living one has the id, and ``on_conflict`` is ``"refuse"``.
-            CounterClosedError: This counter was run or closed before.
+            CounterClosedError: This counter was run or closed before. To `trio.Nursery.start`
+                alone: it was closed while it was starting.
             RuntimeError: Not called in a task of trio.
         """
-        await self._actor.run(lambda: task_status.started(self))
+        started = False
+
+        def start() -> None:
+            nonlocal started
+            started = True
+            task_status.started(self)
+
+        await self._actor.run(start)
+        if not started and task_status is not trio.TASK_STATUS_IGNORED:
+            raise CounterClosedError("the counter was closed while it was starting")
 
     @classmethod
     def open(
@@ -176,6 +200,8 @@ class InstanceAwareCounter(
         inherit: bool = False,
         exit_grace: float = 5.0,
         on_conflict: OnConflict = "take_over",
+        start_grace: float = 0.0,
+        label: str | None = None,
     ) -> AbstractAsyncContextManager[Self]:
         """Return a block that runs a new counter; it takes what the constructor takes.
 
@@ -198,6 +224,8 @@ class InstanceAwareCounter(
             inherit=inherit,
             exit_grace=exit_grace,
             on_conflict=on_conflict,
+            start_grace=start_grace,
+            label=label,
         )
         return counter._running()
 

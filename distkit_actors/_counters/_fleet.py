@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from .._actor._operations import AtomicBatch, ExclusiveKind, Operation, QueryOperation
+from .._protocol._about import instance_infos
 from .._protocol._messages import Query, QueryKind, QueryPage
 from .._protocol._values import InstanceInfo, checked_id, checked_name
 from ._base import CounterBase
-
-_MICROSECONDS = 1_000_000
 
 
 class FleetMixin(CounterBase):
@@ -20,11 +19,7 @@ class FleetMixin(CounterBase):
         not. A checkpoint; cancelling it leaves nothing behind. Raises what
         `InstanceAwareCounter.get` raises.
         """
-        rows = await self._query(QueryKind.INSTANCES)
-        return [
-            InstanceInfo(instance_id, age / _MICROSECONDS, alive)
-            for instance_id, (age, alive) in sorted(rows.items())
-        ]
+        return instance_infos(await self._pages(QueryKind.INSTANCES))
 
     async def slices(self, key: str) -> dict[str, int]:
         """Return who contributes what to a key's cumulative, ``{instance_id: slice}``.
@@ -73,15 +68,21 @@ class FleetMixin(CounterBase):
 
     async def _query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:
         rows: dict[str, tuple[int, bool]] = {}
+        for page in await self._pages(kind, key):
+            rows |= {name: (number, flag) for name, number, flag in page.rows}
+        return rows
+
+    async def _pages(self, kind: QueryKind, key: str = "") -> list[QueryPage]:
+        pages: list[QueryPage] = []
         cursor = ""
         while True:
             query = QueryOperation(Query(self._actor.instance_id or "", kind, key, cursor))
             await self._actor.ask(query)
             assert isinstance(query.reply, QueryPage)
-            rows |= {name: (number, flag) for name, number, flag in query.reply.rows}
+            pages.append(query.reply)
             cursor = query.reply.cursor
             if not cursor:
-                return rows
+                return pages
 
     def _own_slice(self, key: str, stored: int) -> int:  # noqa: ARG002 - lax counters have more
         """Return this instance's slice as its own reads show it (I8, own reads)."""

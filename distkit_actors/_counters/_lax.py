@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from math import inf
 from typing import Self, final
 
 import trio
@@ -46,7 +47,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
     `InstanceAwareCounter`.
 
     Args:
-        prefix: Names the family. More on this and all options up to ``on_conflict`` is with
+        prefix: Names the family. More on this and all options up to ``label`` is with
             `InstanceAwareCounter`.
         store: A `Store`, or the URL of one.
         instance_id: Names this instance; by default a fresh UUID4.
@@ -59,10 +60,19 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         exit_grace: Seconds that a stop may take.
         on_conflict: ``"take_over"`` from another counter with the ``instance_id``, or
             ``"refuse"`` to start.
+        start_grace: Seconds for which a start goes on trying while the store is away.
+        label: Tells people which instance this is, in `InstanceInfo`.
         flush_interval: Seconds between a first count and the flush that carries it.
         allowed_lag: Seconds for which the store's last word on a key may serve `get`;
             a read that must ask the store waits ten times as long, or as long as the store's
             answers take if that is longer.
+        detached_start: Start without waiting for the store: `run` and `open` are ready at once,
+            counting starts in memory, and the store hears of it as soon as it is there, whatever
+            ``start_grace`` is. Until then `CounterStatistics.state` is ``"starting"``, or
+            ``"away"`` once the store is known to be. What acts at once waits, as it does
+            in any outage, and a store that refuses is tried again with each heartbeat. If
+            ``on_conflict`` is ``"refuse"`` and the id turns out to be taken, the counter ends with
+            `InstanceConflictError`, and what it has counted is void.
 
     Raises:
         InvalidKeyError: The prefix cannot be one.
@@ -82,8 +92,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         inherit: bool = False,
         exit_grace: float = 5.0,
         on_conflict: OnConflict = "take_over",
+        start_grace: float = 0.0,
+        label: str | None = None,
         flush_interval: float = 0.02,
         allowed_lag: float = 0.02,
+        detached_start: bool = False,
     ) -> None:
         if not 0 < flush_interval < float("inf"):
             raise ValueError(f"flush_interval must be positive seconds, not {flush_interval}")
@@ -100,7 +113,10 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             inherit=inherit,
             exit_grace=exit_grace,
             on_conflict=on_conflict,
+            start_grace=start_grace,
+            label=label,
             _flush_interval=flush_interval,
+            _detached_start=detached_start,
         )
         self._allowed_lag = allowed_lag
         buffer = self._actor.buffer
@@ -121,8 +137,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         inherit: bool = False,
         exit_grace: float = 5.0,
         on_conflict: OnConflict = "take_over",
+        start_grace: float = 0.0,
+        label: str | None = None,
         flush_interval: float = 0.02,
         allowed_lag: float = 0.02,
+        detached_start: bool = False,
     ) -> AbstractAsyncContextManager[Self]:
         """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
 
@@ -139,8 +158,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             inherit=inherit,
             exit_grace=exit_grace,
             on_conflict=on_conflict,
+            start_grace=start_grace,
+            label=label,
             flush_interval=flush_interval,
             allowed_lag=allowed_lag,
+            detached_start=detached_start,
         )
         return counter._running()
 
@@ -209,6 +231,25 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             )
         buffered.used = True
         return buffered.value
+
+    def age(self, key: str) -> float:
+        """Return how old the store's word on ``key`` is, in seconds. Not a checkpoint.
+
+        That is the time since the answer came on which the local view stands; what was counted
+        here since is in the view, what others have counted since is not. ``inf`` if the store has
+        said nothing of the key yet, or if somebody has moved its epoch since. It asks nobody; an
+        age of more than ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store
+        is away or slow.
+
+        Raises:
+            InvalidKeyError: Not a key.
+            RuntimeError: Called in another thread.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
+        """
+        self._actor.check_open()
+        buffered = self._buffer.find(checked_name(key))
+        return inf if buffered is None else self._actor.now() - buffered.read_at
 
     def _buffered(self, key: str) -> BufferedKey:
         self._actor.check_open()
@@ -467,3 +508,10 @@ class BoundLaxCounter(BoundCounter):
         See `LaxInstanceAwareCounter.get_nowait`.
         """
         return self._lax.get_nowait(self.key)
+
+    def age(self) -> float:
+        """Return the age of the store's word on the key, in seconds; ``inf`` if there is none.
+
+        Not a checkpoint. See `LaxInstanceAwareCounter.age`.
+        """
+        return self._lax.age(self.key)

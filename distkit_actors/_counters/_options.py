@@ -30,14 +30,17 @@ class StrictOptions(TypedDict, total=False):
     inherit: bool
     exit_grace: float
     on_conflict: OnConflict
+    start_grace: float
+    label: str | None
 
 
 class LaxOptions(StrictOptions, total=False):
     """The options of `LaxInstanceAwareCounter`, for functions that pass them on.
 
-    Those of `StrictOptions`, and two of its own. What they mean, and their defaults, is with the
+    Those of `StrictOptions`, and three of its own. What they mean, and their defaults, is with the
     class.
     """
 
     flush_interval: float
     allowed_lag: float
+    detached_start: bool

@@ -46,7 +46,7 @@ _LIVE: Final = Phase.LIVE
 class Session(SessionView):
     """One incarnation of an instance, as the instance sees it."""
 
-    def name(self, instance: str, nonce: str) -> None:
+    def name(self, instance: str, nonce: str, about: str = "") -> None:
         """Give it the identity that was drawn for it; before the first request only.
 
         An actor draws it as it starts: one that was made before its process was forked is then
@@ -54,7 +54,7 @@ class Session(SessionView):
         """
         if self._takeover.attempt or self.phase is not Phase.PEEK:
             raise ProtocolError("an instance that has begun to open keeps its name")
-        self.instance, self._takeover.base_nonce = instance, nonce
+        self.instance, self._takeover.base_nonce, self.about = instance, nonce, about
 
     # ------------------------------------------------------------------- sending
 
@@ -87,7 +87,7 @@ class Session(SessionView):
             case Phase.PEEK:
                 return Peek(self.instance)
             case Phase.OPEN:
-                return self._takeover.open(self.instance, self.periods)
+                return self._takeover.open(self.instance, self.periods, self.about)
             case Phase.LOAD:
                 return self._takeover.load(self.instance, self.incarnation, self.used)
             case Phase.RESUME:
@@ -285,6 +285,7 @@ class Session(SessionView):
                 self.own.cleared,
                 moves,
                 claims,
+                self.about if work.first else "",
             )
         return work.sent
 

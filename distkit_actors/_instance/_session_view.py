@@ -15,6 +15,7 @@ from ._withheld import Withheld
 
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _LIVE: Final = Phase.LIVE
+_OPENING: Final = frozenset({Phase.PEEK, Phase.OPEN, Phase.LOAD, Phase.REFUSED})
 
 
 class SessionView:
@@ -31,6 +32,7 @@ class SessionView:
     ) -> None:
         self.instance = instance
         self.periods = periods
+        self.about = ""  # what it says of itself (P25, opening)
         self.phase = Phase.PEEK
         self.incarnation = 0
         self.seq = 0  # last acknowledged
@@ -41,6 +43,11 @@ class SessionView:
         self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse)
         self._batch: Batch | None = None
         self._resumption: Resumption | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether the store has taken it in; it may have lost it since."""
+        return self.phase not in _OPENING
 
     @property
     def inherit(self) -> bool:

@@ -38,11 +38,10 @@ class Takeover:
         self.expected, self.born = reply.incarnation, reply.born
         self.attempt += 1
 
-    def open(self, instance: str, periods: Periods) -> Open:
+    def open(self, instance: str, periods: Periods, about: str) -> Open:
         """Return the request that takes the id over."""
-        return Open(
-            instance, self.nonce, self.expected, self.born, self.inherit, periods, self.refuse
-        )
+        nonce, expected, born = self.nonce, self.expected, self.born
+        return Open(instance, nonce, expected, born, self.inherit, periods, self.refuse, about)
 
     def load(self, instance: str, incarnation: int, seq: int) -> Load:
         """Return the request for the next page of slices."""

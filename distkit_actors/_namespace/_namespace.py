@@ -106,7 +106,7 @@ class Namespace(Execution):
         self.clock = at = max(self.clock + 1, now)
         inherited = request.inherit and old is not None and old.state is State.LIVE
         known = old.known if old and inherited else registry.epochs.latest
-        record = Record(at, request.nonce, request.periods, known)
+        record = Record(at, request.nonce, request.periods, known, request.about)
         record.inherited = inherited
         record.swept = registry.epochs.cleared
         if old:

@@ -12,8 +12,10 @@ def answer(registry: Registry, request: Query, now: int) -> QueryPage:
     """Answer a `Query`, all on one page."""
     rows: Iterable[tuple[str, int, bool]]
     if request.kind is QueryKind.INSTANCES:
-        rows = _instances(registry, request.instance, now)
-    elif request.kind is QueryKind.SLICES:
+        rows = list(_instances(registry, request.instance, now))
+        records = [registry.records[instance] for instance, _, _ in rows]
+        return QueryPage("", rows, about=[(one.incarnation, one.about) for one in records])
+    if request.kind is QueryKind.SLICES:
         rows = _slices(registry, request.key)
     else:
         rows = ((key, total, True) for key, total in registry.sums.items())

@@ -33,6 +33,7 @@ class Record:
     """What the store knows of one instance: its session (P14) and its slices."""
 
     __slots__ = (
+        "about",
         "deadline",
         "heard",
         "incarnation",
@@ -47,9 +48,12 @@ class Record:
         "swept",
     )
 
-    def __init__(self, incarnation: int, nonce: str, periods: Periods, known: int) -> None:
+    def __init__(
+        self, incarnation: int, nonce: str, periods: Periods, known: int, about: str = ""
+    ) -> None:
         self.incarnation = incarnation
         self.nonce = nonce
+        self.about = about  # what it says of itself (P25)
         self.inherited = False  # it took its predecessor's slices over
         self.seq = 0
         self.reply = Applied(0, ())

@@ -108,7 +108,8 @@ class Execution(Healing):
         registry.observed.hear(now)
         if record is None or record.incarnation != request.incarnation:
             old = record
-            record = Record(request.incarnation, "", request.periods, request.known)
+            periods, known = request.periods, request.known
+            record = Record(request.incarnation, "", periods, known, request.about)
             record.swept = registry.epochs.cleared
             if old:
                 record.slices, record.swept = old.slices, old.swept

@@ -151,6 +151,8 @@ class Open:
     periods: Periods
     refuse: bool = False
     """Only if nobody who holds the id is alive: else nothing is changed."""
+    about: str = ""
+    """What the instance says of itself: kept with it, and given out as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,8 @@ class Resume:
     moves: Sequence[tuple[str, int]] = ()
     """Own epoch moves: key, epoch."""
     claims: Sequence[Entry] = ()
+    about: str = ""
+    """In a first part: what the instance says of itself."""
 
     @property
     def follows(self) -> int:
@@ -345,6 +349,8 @@ class QueryPage:
     rows: Sequence[tuple[str, int, bool]]
     """INSTANCES: id, microseconds since its last sign of life, whether it counts as alive.
     SLICES: id, value, True. KEYS: key, cumulative, True."""
+    about: Sequence[tuple[int, str]] = ()
+    """INSTANCES: for each row the incarnation, and what the instance says of itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,10 @@ class Change(NamedTuple):
 
 
 class InstanceInfo(NamedTuple):
-    """One instance of a namespace, as `InstanceAwareCounter.instances` sees it."""
+    """One instance of a namespace, as `InstanceAwareCounter.instances` sees it.
+
+    What it has not said of itself is None, as with one of an older version of this package.
+    """
 
     instance_id: str
     heartbeat_age: float
@@ -42,6 +45,18 @@ class InstanceInfo(NamedTuple):
     alive: bool
     """Whether it counts as alive. The slices of one that does not still count, until they have
     been taken away."""
+    label: str | None = None
+    """What it was given as ``label``."""
+    host: str | None = None
+    """The name of the machine it runs on, as `socket.gethostname` gives it."""
+    pid: int | None = None
+    """The number of the process it runs in."""
+    version: str | None = None
+    """The version of this package that it runs."""
+    started_at: float | None = None
+    """When it was registered: Unix time in seconds, by the store's clock. If that was put back
+    before, it may be as late as the latest time that the store had shown. With a `MemoryStore`
+    it is the time of the trio run."""
 
 
 def fits(value: int) -> bool:

@@ -19,6 +19,7 @@ from .._errors import StoreError, StoreUnavailableError
 from ._contract import StoreSilentError
 from ._error_lines import code_of
 from ._reasons import reason, repeats, tells
+from ._schemes import TLS_SCHEMES
 
 #: What a connection is made with: redis-py's own object, which holds all settings.
 MakeConnection: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
@@ -196,8 +197,8 @@ class Connection(ABC):
             return why
         hint = (
             "want a certificate of ours, which ?ssl_certfile=path&ssl_keyfile=path names"
-            if self._address.startswith("rediss:")
-            else "expect TLS, which is rediss://"
+            if self._address.partition(":")[0] in TLS_SCHEMES
+            else f"expect TLS, which is {' or '.join(f'{scheme}://' for scheme in TLS_SCHEMES)}"
         )
         return f"{why.rstrip('.')}, before it had answered anything; does it {hint}?"
 

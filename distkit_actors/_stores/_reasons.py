@@ -68,7 +68,7 @@ def reason(error: BaseException) -> str:
         if isinstance(one, hiredis.ProtocolError | InvalidResponse):
             return (
                 "what answers there does not speak Redis' protocol: check the port, and whether "
-                f"it expects TLS, which is rediss:// ({text})"
+                f"it expects TLS, which is rediss:// or valkeys:// ({text})"
             )
     for one in reversed(chain):
         if isinstance(one, BaseExceptionGroup):

@@ -46,10 +46,11 @@ class RedisStore(Store):
     Args:
         url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS (which
             verifies the server; ``?ssl_ca_certs=path`` and redis-py's other ``ssl_…``
-            options may follow) or ``unix://[user:password@]/path[?db=…]``. Characters with
+            options may follow) or ``unix://[user:password@]/path[?db=…]``. ``valkey://`` and
+            ``valkeys://`` mean the same as ``redis://`` and ``rediss://``. Characters with
             a meaning in URLs must be percent-encoded, in passwords too. The options
-            ``client_name``, ``db``, ``password`` and ``username`` may follow ``?``, each once;
-            any other is refused.
+            ``client_name``, ``db``, ``password``, ``protocol`` (2 only) and ``username`` may
+            follow ``?``, each once; any other is refused by its name.
         response_timeout: a request that is unanswered for so many seconds, or a quarter more,
             is lost, and the connection is made again.
         transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets

@@ -22,12 +22,16 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.connection import Connection as TcpConnection
 
+from ._schemes import SERVER_SCHEMES, TLS_SCHEMES, named
+
 _ESCAPE: Final = (
     "special characters in a user name, a password or a path must be percent-encoded, '@' as %40"
 )
-_NO_URL: Final = "the store's URL must begin with redis://, rediss:// or unix://"
+_NO_URL: Final = f"the store's URL must begin with {named(SERVER_SCHEMES[:-1], SERVER_SCHEMES[-1])}"
 
 _DEFAULT_PORT: Final = 6379
+
+_TLS_URLS: Final = [f"{scheme}://" for scheme in TLS_SCHEMES]
 
 #: A name that can be repeated without doing harm to a terminal or a log.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -74,9 +78,16 @@ def _yes_or_no(text: str) -> object:
 
 
 def _verification(text: str) -> object:
-    if text not in {"none", "optional", "required"}:
+    word = text.lower().removeprefix("cert_")  # others say CERT_NONE
+    if word not in {"none", "optional", "required"}:
         raise ValueError
-    return text
+    return word
+
+
+def _protocol(text: str) -> object:
+    if text != "2":
+        raise ValueError
+    return ""  # what is spoken in any case
 
 
 def _tls_version(text: str) -> object:
@@ -109,6 +120,7 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "client_name": _Option(_some_text),
     "db": _Option(_number, "must be a number, as in ?db=0"),
     "password": _Option(_any_text, secret=True),
+    "protocol": _Option(_protocol, "must be 2, which is RESP2"),
     "username": _Option(_any_text, secret=True),
 }
 _TLS_OPTIONS: Final[Mapping[str, _Option]] = {
@@ -130,7 +142,12 @@ _ALL_OPTIONS: Final = {**_OPTIONS, **_TLS_OPTIONS}
 _KNOWN_TO_REDIS_PY: Final = frozenset(inspect.signature(SSLConnection).parameters)
 
 #: What other libraries take. They can be named even where a name might be part of a password.
-_OF_OTHERS: Final = frozenset(URL_QUERY_ARGUMENT_PARSERS) | {"decode_responses", "encoding"}
+_OF_OTHERS: Final = frozenset(URL_QUERY_ARGUMENT_PARSERS) | {
+    *("clientName", "database", "decode_responses", "dial_timeout", "encoding", "encoding_errors"),
+    *("libraryName", "libraryVersion", "max_retries", "min_idle_conns", "pool_size"),
+    *("pool_timeout", "read_timeout", "retry_on_error", "skip_verify", "ssl", "verifyPeer"),
+    "write_timeout",
+}
 
 
 def read_url(url: str) -> ServerUrl:
@@ -144,9 +161,7 @@ def read_url(url: str) -> ServerUrl:
             f"the store's URL cannot be read: the port must be a number from 1 to 65535, and "
             f"{_ESCAPE}"
         )
-    if parts.scheme not in {"redis", "rediss", "unix"} or not url[len(parts.scheme) :].startswith(
-        "://"
-    ):
+    if parts.scheme not in SERVER_SCHEMES or not url[len(parts.scheme) :].startswith("://"):
         raise ValueError(_NO_URL)
     if parts.fragment or url.endswith("#"):
         raise ValueError(f"the store's URL takes no '#', and {_ESCAPE}")
@@ -214,13 +229,13 @@ def _tcp(parts: SplitResult) -> ServerUrl:
                 "in a password must be percent-encoded)"
             )
     shown = f"[{host}]" if ":" in host else host
-    kind = SSLConnection if parts.scheme == "rediss" else TcpConnection
+    kind = SSLConnection if parts.scheme in TLS_SCHEMES else TcpConnection
     return ServerUrl(kind, settings, f"{parts.scheme}://{shown}:{port}")
 
 
 def _options(parts: SplitResult) -> dict[str, object]:
     """Read what stands after the question mark."""
-    tls = parts.scheme == "rediss"
+    tls = parts.scheme in TLS_SCHEMES
     pairs = _pairs(parts.query)
     for name, text in pairs:
         _check_name(name, parts, {name for name, _ in pairs}, tls=tls, alone=not text)
@@ -250,7 +265,9 @@ def _check_name(name: str, parts: SplitResult, names: set[str], *, tls: bool, al
         return
     allowed = ", ".join(sorted(_OPTIONS))
     if name in _TLS_OPTIONS and not tls:
-        raise ValueError(f"the option {name} in the store's URL is for rediss:// only")
+        raise ValueError(
+            f"the option {name} in the store's URL is for {' and '.join(_TLS_URLS)} only"
+        )
     if tls:
         allowed += ", " + ", ".join(sorted(_TLS_OPTIONS.keys() & _KNOWN_TO_REDIS_PY))
     # A password with a '?' or a '&' that is not escaped may have its end among the names.

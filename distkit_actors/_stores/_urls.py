@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from ._contract import Store
 from ._memory import MemoryStore
+from ._schemes import SERVER_SCHEMES, named
 
 
 def open_store(url: str) -> Store:
     """Return the store that ``url`` names; nobody is contacted yet.
 
     ``memory://`` is a new `MemoryStore`; ``redis://``, ``rediss://`` (TLS) and ``unix://``
-    name a Redis server. Raises `ValueError` for anything else.
+    name a Redis server, and so do ``valkey://`` and ``valkeys://`` (TLS). Raises `ValueError`
+    for anything else.
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody checks
         raise TypeError(f"the URL of a store must be a str, not {type(url).__name__}")
     scheme = url.strip().partition(":")[0].lower()
-    if scheme in {"redis", "rediss", "unix"}:
+    if scheme in SERVER_SCHEMES:
         from ._redis import RedisStore  # noqa: PLC0415 - redis-py is slow to import
 
         return RedisStore(url)
     if not url.strip().lower().startswith("memory://"):
-        raise ValueError("the URL of a store begins with redis://, rediss://, unix:// or memory://")
+        raise ValueError(f"the URL of a store begins with {named(SERVER_SCHEMES, 'memory')}")
     if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
     return MemoryStore()

@@ -92,6 +92,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 _FLAG[request.inherit],
                 *_periods(request.periods),
                 _FLAG[request.refuse],
+                request.about.encode(),
             ]
         case Load():
             return "load", [
@@ -106,6 +107,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 _FLAG[request.first],
                 b"%d" % request.cleared,
                 b"%d" % len(request.moves),
+                request.about.encode(),
             ]
             for key, epoch in request.moves:
                 words += (key.encode(), b"%d" % epoch)
@@ -173,10 +175,20 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             return Loaded(cursor.decode(), _slices(pieces))
         case [Word.SURVEYED, cursor, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-            found = [(name.decode(), int(number), flag == b"1") for name, number, flag in triples]
-            return QueryPage(cursor.decode(), found)
+            return _page(cursor.decode(), triples)
         case _:
             raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
+
+
+def _page(cursor: str, triples: Iterable[tuple[bytes, bytes, bytes]]) -> QueryPage:
+    rows: list[tuple[str, int, bool]] = []
+    abouts: list[tuple[int, str]] = []
+    for name, number, flag in triples:
+        rows.append((name.decode(), int(number), flag[:1] == b"1"))
+        if len(flag) > 1:
+            incarnation, _, about = flag[1:].partition(b" ")
+            abouts.append((int(incarnation), about.decode().rstrip(" ")))
+    return QueryPage(cursor, rows, about=abouts)
 
 
 def _done(reply: Sequence[bytes]) -> Applied:

@@ -8,6 +8,7 @@ from typing import Final, TypeGuard
 import trio
 
 from .._stores._contract import Store
+from . import _checks_about as about
 from . import _checks_counters as counters
 from . import _checks_entries as entries
 from . import _checks_push as push
@@ -64,6 +65,8 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.forgetting_is_bounded,
     entries.surveys_tell_who_has_what,
     entries.surveys_come_in_pages,
+    about.instances_say_who_they_are,
+    about.the_lost_say_who_they_are,
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
     time.an_answer_is_free_of_the_dead,

@@ -24,6 +24,7 @@ from .._protocol._messages import (
     Peeked,
     Previous,
     Query,
+    QueryKind,
     QueryPage,
     Rejection,
     Reply,
@@ -131,7 +132,7 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                     if not _is_int64(row[1]) or type(row[0]) is not str or type(row[2]) is not bool
                 ),
                 None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
-            )
+            ) or _about_complaint(request, reply)
         case Peeked():
             numbers = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
             what = numbers or _flag_complaint(reply.alive, "alive")
@@ -144,6 +145,16 @@ def _complaint(request: Request, reply: Reply) -> str | None:
         case Stale() | Watched():
             pass
     return f"{what}, in {reply!r}" if what else None
+
+
+def _about_complaint(request: Request, reply: QueryPage) -> str | None:
+    wanted = isinstance(request, Query) and request.kind is QueryKind.INSTANCES
+    if len(reply.about) != (len(reply.rows) if wanted else 0):
+        return f"{len(reply.about)} times what instances say, for {len(reply.rows)} rows"
+    for incarnation, text in reply.about:
+        if type(incarnation) is not int or type(text) is not str:
+            return f"{(incarnation, text)!r} as what an instance says"
+    return None
 
 
 def _is_int64(value: object) -> bool:

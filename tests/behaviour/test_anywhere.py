@@ -35,9 +35,11 @@ def _sync_calls(counter: InstanceAwareCounter) -> dict[str, Callable[[], object]
         "inc_nowait": lambda: counter.inc_nowait("new"),
         "dec_nowait": lambda: counter.dec_nowait("new"),
         "get_nowait": lambda: counter.get_nowait("new"),
+        "age": lambda: counter.age("new"),
         "handle.inc_nowait": handle.inc_nowait,
         "handle.dec_nowait": handle.dec_nowait,
         "handle.get_nowait": handle.get_nowait,
+        "handle.age": handle.age,
     }
 
 
@@ -71,6 +73,8 @@ def _async_calls(counter: InstanceAwareCounter) -> dict[str, Callable[[], Awaita
         "set_if": lambda: counter.set_if("k", Eq(0), 1),
         "set_on_instance_if": lambda: counter.set_on_instance_if("k", Eq(0), 1),
         "inc_all_if": lambda: counter.inc_all_if({"k": (Eq(0), 1)}),
+        "set_all_if": lambda: counter.set_all_if({"k": (Eq(0), 1)}),
+        "set_all_on_instance_if": lambda: counter.set_all_on_instance_if({"k": (Eq(0), 1)}),
         "instances": counter.instances,
         "slices": lambda: counter.slices("k"),
         "keys": counter.keys,
@@ -81,11 +85,34 @@ def _async_calls(counter: InstanceAwareCounter) -> dict[str, Callable[[], Awaita
         "watch": lambda: enter(counter.watch("k")),
         "wait_until": lambda: counter.wait_until("k", Eq(0)),
         "handle.inc": handle.inc,
+        "handle.dec": handle.dec,
         "handle.get": handle.get,
+        "handle.set": lambda: handle.set(1),
+        "handle.set_on_instance": lambda: handle.set_on_instance(1),
+        "handle.delete": handle.delete,
+        "handle.delete_on_instance": handle.delete_on_instance,
+        "handle.inc_if": lambda: handle.inc_if(Eq(0)),
+        "handle.set_if": lambda: handle.set_if(Eq(0), 1),
+        "handle.set_on_instance_if": lambda: handle.set_on_instance_if(Eq(0), 1),
+        "handle.hold": lambda: enter(handle.hold()),
+        "handle.slices": handle.slices,
+        "handle.watch": lambda: enter(handle.watch()),
+        "handle.wait_until": lambda: handle.wait_until(Eq(0)),
     }
     if isinstance(counter, LaxInstanceAwareCounter):
         calls["flush"] = counter.flush
     return calls
+
+
+@both_flavours
+def test_every_public_method_is_called_below(flavour: Flavour) -> None:
+    """But for those that may be used anywhere, or that make a counter."""
+    counter = KINDS[flavour]("app", "memory://")
+    anywhere = {"bind", "instance_id", "open", "prefix", "statistics", "handle.key"}
+    called = {name.partition(" ")[0] for name in _async_calls(counter) | _sync_calls(counter)}
+    public = {name for name in dir(counter) if not name.startswith("_")}
+    public |= {f"handle.{name}" for name in dir(counter.bind("k")) if not name.startswith("_")}
+    assert public == called | anywhere
 
 
 def _by_hand(call: Callable[[], Awaitable[object]]) -> None:

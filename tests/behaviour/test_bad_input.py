@@ -38,7 +38,7 @@ BAD_TYPES = [True, False, 1.0, "1", None, b"1", 1j]
 TOO_BIG = [MAX + 1, MIN - 1, 2**64, -(10**30)]
 
 KEYED = ["inc", "dec", "get", "set", "set_on_instance", "delete", "delete_on_instance", "bind"]
-KEYED_NOWAIT = ["inc_nowait", "dec_nowait", "get_nowait"]
+KEYED_NOWAIT = ["inc_nowait", "dec_nowait", "get_nowait", "age"]
 COUNTED = ["inc", "dec", "set", "set_on_instance"]
 COUNTED_NOWAIT = ["inc_nowait", "dec_nowait"]
 
@@ -277,7 +277,7 @@ def test_bad_urls_keep_their_secrets(url: str) -> None:
 
 
 def test_good_urls_make_stores_without_contacting_anybody() -> None:
-    """All four schemes."""
+    """All schemes."""
     assert isinstance(open_store("memory://"), MemoryStore)
     assert open_store("memory://") is not open_store("memory://")
     for url in (
@@ -285,6 +285,8 @@ def test_good_urls_make_stores_without_contacting_anybody() -> None:
         "redis://user:hunter2@localhost:6380/3",
         "rediss://localhost:6380",
         "unix:///tmp/redis.sock?db=2",
+        "valkey://user:hunter2@localhost",
+        "valkeys://localhost:6380",
     ):
         store = open_store(url)
         assert isinstance(store, RedisStore)

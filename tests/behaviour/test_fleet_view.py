@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -15,18 +18,22 @@ from distkit_actors import (
     InstanceInfo,
     InvalidKeyError,
     LaxInstanceAwareCounter,
+    StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import MAX_PURGE, Apply, Kind, Query
+from distkit_actors._protocol._messages import MAX_PURGE, Apply, Kind, Open, Query, Resume
+from distkit_actors._version import __version__
 from tests.behaviour.test_bad_input import BAD_NAMES, Untouched
 from tests.behaviour.world import (
     MAX,
     MIN,
     Flavour,
+    RedisBackend,
     World,
     both_flavours,
     each,
     gather,
     on_memory,
+    on_redis,
 )
 
 
@@ -50,6 +57,84 @@ async def test_instances_are_listed_by_their_ids(world: World, flavour: Flavour)
     assert [info.instance_id for info in found] == [i.instance_id for i in await c.instances()]
     await c.aclose()
     assert {"a:{}": True, "b": True} == await living(a)
+
+
+@both_flavours
+async def test_instances_say_who_they_are(world: World, flavour: Flavour) -> None:
+    """Label, host, process, version, and since when they are there by the store's clock."""
+    a = await world.make(flavour, instance_id="a", label="checkout 1 ü")
+    b = await world.make(flavour, instance_id="b")
+    found = {info.instance_id: info for info in await b.instances()}
+    assert ("checkout 1 ü", None) == (found["a"].label, found["b"].label)
+    for info in found.values():
+        assert (socket.gethostname(), os.getpid()) == (info.host, info.pid)
+        assert __version__ == info.version
+    started = found["a"].started_at, found["b"].started_at
+    assert started[0] is not None
+    assert started[1] is not None
+    assert started[0] < started[1]
+    now = trio.current_time() if world.backend.name == "memory" else time.time()
+    assert now - 60 < started[0] <= now + 0.001
+    await a.clear()
+    await b.inc("k")
+    assert started == tuple(info.started_at for info in await b.instances())
+
+
+@both_flavours
+async def test_a_store_that_lost_everything_hears_again_who_they_are(
+    world: World, flavour: Flavour
+) -> None:
+    """With everything else that they re-assert; it is sent with nothing but that."""
+    a = await world.make(flavour, instance_id="a", label="web")
+    observer = await world.strict(instance_id="o")
+    await a.inc("k")
+    await world.settle(a)
+    before = await observer.instances()
+    await world.backend.wipe(world.prefix)
+
+    async def healed() -> bool:
+        return 2 == len(await observer.instances()) and (1, 0) == await observer.get("k")
+
+    await world.until(healed)
+    told = [info._replace(heartbeat_age=0.0) for info in await observer.instances()]
+    assert [info._replace(heartbeat_age=0.0) for info in before] == told
+    said = [r for r in world.requests(a) if "web" in repr(r)]
+    assert [Open, Resume] == [type(request) for request in said]
+
+
+async def test_a_successor_says_who_it_is(world: World) -> None:
+    first = await world.strict(instance_id="a", label="first", on_exit="linger")
+    observer = await world.strict()
+    await first.aclose()
+    labels = {info.instance_id: info.label for info in await observer.instances()}
+    assert "first" == labels["a"]
+    await world.strict(instance_id="a", label="second", inherit=True)
+    labels = {info.instance_id: info.label for info in await observer.instances()}
+    assert "second" == labels["a"]
+
+
+@on_redis
+async def test_an_older_version_has_not_said_who_it_is(world: World) -> None:
+    """What it has not said is None; it is seen all the same, and its slices go when it is dead."""
+    assert isinstance(world.backend, RedisBackend)
+    a = await world.strict(instance_id="a", label="web")
+    observer = await world.strict()
+    await a.inc("k")
+    name = f"dk:{{p.{world.prefix}}}:i:a"
+    await world.backend.server.command_async("HSET", name, ":pad", 65 * ".")
+    info = next(info for info in await observer.instances() if "a" == info.instance_id)
+    assert (None, None, None, None) == (info.label, info.host, info.pid, info.version)
+    assert info.alive
+    await world.crash(a)
+    await world.reaped(a, by=observer)
+    assert (0, 0) == await observer.get("k")
+
+
+@pytest.mark.parametrize("kind", [StrictInstanceAwareCounter, LaxInstanceAwareCounter])
+def test_a_label_is_checked_as_a_key_is(kind: Any) -> None:
+    for bad in ("", 256 * "x", "\ud800", 7):
+        with pytest.raises(InvalidKeyError, match="a label"):
+            kind("app", "memory://", label=bad)
 
 
 @on_memory

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import pytest
@@ -53,6 +54,39 @@ async def test_inc_nowait_works_on_a_cold_key(world: World) -> None:
     await a.flush()
     assert (103, 3) == a.get_nowait("k")
     assert (103, 100) == await b.get("k")
+
+
+@on_memory
+async def test_the_age_of_a_value_is_that_of_the_stores_word(world: World) -> None:
+    """It grows until the store says something again, in an outage too, whatever is counted here."""
+    a = await world.lax(exit_grace=0.0)
+    b = await world.strict()
+    handle = a.bind("k")
+    assert inf == a.age("k") == handle.age()
+    a.inc_nowait("k")
+    assert inf == a.age("k"), "the store has said nothing of it"
+    await a.flush()
+    assert 0.0 == a.age("k")
+    await trio.sleep(3.0)
+    a.inc_nowait("k")
+    assert 3.0 == pytest.approx(a.age("k")) == handle.age()
+    await a.get("k")
+    assert 0.0 == handle.age()
+    world.wire(a).cut()
+    begun = trio.current_time()
+    await trio.sleep(40.0)
+    await a.get("k")
+    assert trio.current_time() - begun == pytest.approx(a.age("k"))
+    world.heal(a)
+    a.inc_nowait("k")
+    await a.flush()
+    assert 0.0 == a.age("k")
+
+    await b.set("k", 7)
+    await trio.sleep(1.1 * world.interval)
+    assert inf == a.age("k"), "what the store had said is void"
+    assert (7, 0) == await a.get("k")
+    assert 0.0 == a.age("k")
 
 
 async def test_get_nowait_of_a_key_never_read_would_block(world: World) -> None:

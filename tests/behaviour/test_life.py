@@ -118,6 +118,7 @@ async def _closed_to_everything(counter: Any, word: str) -> None:
             each(_called, counter.inc_nowait, "k"),
             each(_called, counter.dec_nowait, "k"),
             each(_called, counter.get_nowait, "k"),
+            each(_called, counter.age, "k"),
         ]
     for call in calls:
         with pytest.raises(CounterClosedError, match=word):

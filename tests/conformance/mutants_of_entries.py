@@ -31,6 +31,7 @@ from distkit_actors._protocol._messages import (
     Reply,
     Request,
     Result,
+    Resume,
 )
 from tests.conformance.mutants import Changed
 
@@ -258,7 +259,10 @@ class Surveys(Namespace):
             self.looked(request, now)
         reply = super().execute(request, now)
         if isinstance(request, Query) and isinstance(reply, QueryPage):
-            return replace(reply, rows=self.rows(request, list(reply.rows)))
+            rows = self.rows(request, list(reply.rows))
+            said = {row[0]: about for row, about in zip(reply.rows, reply.about, strict=False)}
+            about = [said.get(row[0], (0, "")) for row in rows] if said else ()
+            return replace(reply, rows=rows, about=about)
         return reply
 
     def looked(self, request: Query, now: int) -> None:
@@ -351,6 +355,67 @@ class ReapsWhereItLooks(Surveys):
         for name, record in list(self.registry.records.items()):
             if record.state is State.LIVE and record.deadline <= now:
                 self._forget(name, now)
+
+
+# ---------------------------------------------------------------------------------- about
+
+
+class Says(Namespace):
+    """Keeps something else than what instances say of themselves."""
+
+    def execute(self, request: Request, now: int) -> Reply:
+        said = {name: record.about for name, record in self.registry.records.items()}
+        reply = super().execute(request, now)
+        if isinstance(request, Open | Resume | Apply):
+            record = self.registry.records.get(request.instance)
+            if record is not None:
+                self.keep(request, record, said.get(request.instance))
+        return reply
+
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        raise NotImplementedError
+
+
+class ForgetsWhatIsSaid(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        if isinstance(request, Open):
+            record.about = ""
+
+
+class CutsWhatIsSaid(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        record.about = record.about[:65]
+
+
+class ForgetsWhatIsSaidWithAClear(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        if isinstance(request, Apply) and request.known < self.registry.epochs.cleared:
+            record.about = ""
+
+
+class KeepsWhatAPredecessorSaid(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        record.about = before or record.about
+
+
+class ForgetsWhatIsSaidInAResume(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        if isinstance(request, Resume):
+            record.about = ""
+
+
+class TakesEachPartAtItsWord(Says):
+    def keep(self, request: Open | Resume | Apply, record: Record, before: str | None) -> None:
+        if isinstance(request, Resume):
+            record.about = request.about
+
+
+class SaysNothingOfIncarnations(Namespace):
+    def execute(self, request: Request, now: int) -> Reply:
+        reply = super().execute(request, now)
+        if isinstance(reply, QueryPage):
+            return replace(reply, about=[(0, about) for _, about in reply.about])
+        return reply
 
 
 # ------------------------------------------------------------------------------- opening
@@ -449,6 +514,11 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
         *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),
         *(TakesALookForABeat, ReapsWhereItLooks),
     ),
+    "instances_say_who_they_are": (
+        *(ForgetsWhatIsSaid, CutsWhatIsSaid, ForgetsWhatIsSaidWithAClear),
+        *(KeepsWhatAPredecessorSaid, SaysNothingOfIncarnations),
+    ),
+    "the_lost_say_who_they_are": (ForgetsWhatIsSaidInAResume, TakesEachPartAtItsWord),
     "the_living_keep_their_ids": (
         *(PeeksAtNobodyAlive, PeeksAtTheDeadAlive, PeeksAtTheDepartedAlive),
         *(PeeksAtTheOverdueAlive, TakesOverAlways, TakesOverFromNobody),

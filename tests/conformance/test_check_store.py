@@ -150,6 +150,7 @@ LESS = Entry(Kind.ADD, "k", 1, condition=Lt(5), guarded=True)
 CONDITIONAL = APPLY._replace(entries=[LESS, Entry(Kind.FORGET, "i", 0)])
 WHOLE = APPLY._replace(entries=[LESS._replace(guarded=False), Entry(Kind.PUT, "j", 1)], atomic=True)
 QUERY = Query("i", QueryKind.KEYS)
+INSTANCES = Query("i", QueryKind.INSTANCES)
 CLAIM = Resume("i", 1, 1, 0, Periods(1, 1, 1), 0, first=True, claims=[Entry(Kind.CLAIM, "k", 1)])
 
 
@@ -190,6 +191,9 @@ def told(moves: Sequence[tuple[str, int]]) -> Applied:
         (QUERY, QueryPage("", [("k", 2**63, True)]), "as a row"),
         (QUERY, QueryPage("", [("k", 1, 1)]), "as a row"),  # type: ignore[list-item]
         (QUERY, QueryPage(7, []), "7 as a cursor"),  # type: ignore[arg-type]
+        (QUERY, QueryPage("", [("k", 1, True)], about=[(1, "")]), "1 times"),
+        (INSTANCES, QueryPage("", [("i", 1, True)]), "0 times"),
+        (INSTANCES, QueryPage("", [("i", 1, True)], about=[("1", "")]), "instance says"),  # type: ignore[list-item]
     ],
 )
 def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint: str) -> None:
@@ -213,6 +217,7 @@ def test_malformed_replies_are_found(request_: Request, reply: Reply, complaint:
         (WHOLE, Applied(1, [Rejection.UNDONE, Rejection.REFUSED])),
         (WHOLE, Applied(1, [ConditionFailed(5, 0), Previous(0, 0)])),
         (QUERY, QueryPage("next", [("k", -(2**63), False)])),
+        (INSTANCES, QueryPage("", [("i", 1, True)], about=[(1, "")])),
     ],
 )
 def test_well_formed_replies_pass(request_: Request, reply: Reply) -> None:

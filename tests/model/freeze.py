@@ -416,7 +416,7 @@ def copy_namespace(old: Namespace) -> Namespace:
     b.sums, b.reap_queue, b.expiring = a.sums.copy(), a.reap_queue.copy(), a.expiring.copy()
     b.due, b.observed = a.due, deepcopy(a.observed)
     for instance, record in a.records.items():
-        twin = Record(record.incarnation, record.nonce, record.periods, record.known)
+        twin = Record(record.incarnation, record.nonce, record.periods, record.known, record.about)
         twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
         twin.state, twin.heard, twin.deadline = record.state, record.heard, record.deadline
         twin.slices, twin.swept = record.slices.copy(), record.swept

@@ -393,7 +393,8 @@ class Fuzz:
                 expected = record.incarnation if record and rnd.random() < 0.9 else 0
                 nonce = f"n{self.nonce}"
                 inherit, refuse = rnd.random() < 0.5, rnd.random() < 0.5
-                return Open(instance, nonce, expected, born, inherit, periods, refuse)
+                about = rnd.choice(["", '["a b",null,1]', "x" * 300])
+                return Open(instance, nonce, expected, born, inherit, periods, refuse, about)
             case "load":
                 return Load(instance, incarnation, rnd.randrange(4), "")
             case "query":
@@ -427,6 +428,7 @@ class Fuzz:
                     self.stamp() if rnd.random() < 0.2 else 0,
                     tuple(moves.items()),
                     [e for e in self.entries(instance) if e.kind is Kind.CLAIM],
+                    rnd.choice(["", '["b",null,2]']),
                 )
 
 

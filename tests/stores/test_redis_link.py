@@ -446,6 +446,10 @@ async def test_a_database_that_is_not_there(own_redis: RedisServer, fresh_prefix
         ("rediss://:hunter2@h?ssl_cert_reqs=none", "rediss://h:6379 db 0"),
         ("unix://u:hunter2@/tmp/redis.sock?db=2", "unix:///tmp/redis.sock db 2"),
         ("redis://h?password=hunter2", "redis://h:6379 db 0"),
+        ("valkey://", "valkey://localhost:6379 db 0"),
+        ("VALKEY://u:hunter2@example.org:1/4", "valkey://example.org:1 db 4"),
+        ("valkeys://:hunter2@h?ssl_cert_reqs=none", "valkeys://h:6379 db 0"),
+        ("redis://h?protocol=2&db=1", "redis://h:6379 db 1"),
     ],
 )
 def test_good_urls(url: str, shown: str) -> None:
@@ -470,6 +474,9 @@ def test_good_urls(url: str, shown: str) -> None:
         "redis://h?db=hunter2",
         "redis://h?ssl_ca_certs=hunter2",
         "rediss://h?ssl_min_version=hunter2",
+        "valkey://h?ssl_ca_certs=hunter2",
+        "valkeys://:hunter2/x@h",
+        "valkey://:hunter2@h?db=x",
         "unix://",
         "memory://hunter2",
     ],
@@ -500,14 +507,25 @@ def test_bad_urls_are_refused_in_one_line_without_secrets(url: str) -> None:
         ("unix:///", "three slashes"),
         ("redis://h?client_name=", "the option client_name .* must not be empty"),
         # What would fail later, or in words of others.
-        ("memory", "begins with .*memory://"),
-        ("redis:/localhost", "must begin with redis://"),
+        ("memory", "begins with redis://, valkey://, rediss://, valkeys://, unix:// or memory://"),
+        ("redis:/localhost", "begin with redis://, valkey://, rediss://, valkeys:// or unix://"),
+        ("valkey:/localhost", "must begin with redis://, valkey://"),
+        ("valkeyss://localhost", "begins with redis://, valkey://"),
+        ("valkey://h/x", "must be a number"),
+        ("valkey://h?ssl_ca_certs=x", "for rediss:// and valkeys:// only"),
+        ("valkeys://h?ssl_foo=1", "the option ssl_foo is none"),
+        ("redis://h?protocol=3", "the option protocol .* must be 2"),
+        ("redis://h?max_connections=5", "the option max_connections is none"),
+        ("redis://h?decode_responses=true", "the option decode_responses is none"),
+        ("redis://h?read_timeout=5s", "the option read_timeout is none .*response_timeout"),
+        ("redis://h?password=x&pool_size=3", "the option pool_size is none"),
+        ("rediss://h?password=x&skip_verify=true", "the option skip_verify is none"),
         ("redis://h/" + 5000 * "9", "must be a number"),
         ("rediss://h?ssl_foo=1", "the option ssl_foo is none"),
         ("rediss://h?ssl_check_hostname=maybe", "the option ssl_check_hostname .* true or false"),
         ("rediss://h?ssl_cert_reqs=no", "the option ssl_cert_reqs .* none, optional or required"),
         ("rediss://h?ssl_min_version=2", "the option ssl_min_version .* TLSv1.2"),
-        ("redis://h?ssl_ca_certs=x", "ssl_ca_certs .* rediss:// only"),
+        ("redis://h?ssl_ca_certs=x", "ssl_ca_certs .* rediss:// and valkeys:// only"),
         ("redis://h?socket_timeout=5", "the option socket_timeout is none .*response_timeout"),
         ("redis://h?max_conn=5", "the option max_conn is none"),
     ],
@@ -535,6 +553,20 @@ def test_options_in_a_url_are_what_they_say() -> None:
     assert (context.ca_certs, context.check_hostname, context.password) == ("/ca", False, "s%25")
     assert context.min_version is ssl.TLSVersion.TLSv1_3
     assert context.include_verify_flags == [ssl.VerifyFlags.VERIFY_X509_STRICT]
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+@pytest.mark.parametrize("word", ["none", "NONE", "CERT_NONE", "cert_none"])
+def test_whether_the_server_is_verified_is_said_as_others_say_it(scheme: str, word: str) -> None:
+    settings = RedisStore(f"{scheme}://h?ssl_cert_reqs={word}")._credentials._make()
+    assert settings.ssl_context.cert_reqs is ssl.CERT_NONE  # type: ignore[attr-defined]
+
+
+async def test_a_valkey_url_leads_to_the_server(redis_url: str, fresh_prefix: str) -> None:
+    assert redis_url.startswith("redis://")
+    url = f"valkey://{redis_url.removeprefix('redis://')}?protocol=2"
+    async with linked(RedisStore(url), fresh_prefix) as link:
+        await opened(link)
 
 
 def test_memory() -> None:

@@ -72,8 +72,9 @@ async def failure_of(store: RedisStore, prefix: str) -> StoreError:
     return caught.value
 
 
-@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize(("scheme", "asks"), [("rediss", False), ("valkeys", True)])
 async def test_it_counts(
+    scheme: str,
     asks: bool,
     authority: Authority,
     transport: str,
@@ -84,7 +85,7 @@ async def test_it_counts(
     handler, context = leading_to(redis_server.port), authority.context(asks=asks)
     port = await listen(nursery, handler, context)
     options = f"ssl_ca_certs={authority.file}" + asks * authority.options_of_a_client()
-    store = store_at(port, options, transport)
+    store = store_at(port, options, transport, scheme)
     async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
         assert await counter.inc("k", 3) == (3, 3)
 

@@ -169,6 +169,7 @@ class LuaStore:
         return {
             "incarnation": int(fields[":inc"]),
             "nonce": fields[":nonce"],
+            "about": fields[":pad"].rstrip(" "),
             "inherited": fields[":inherited"] == "1",
             "seq": int(fields[":seq"]),
             "reply": done,
@@ -223,6 +224,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
             instance: {
                 "incarnation": record.incarnation,
                 "nonce": record.nonce,
+                "about": record.about,
                 "inherited": record.inherited,
                 "seq": record.seq,
                 "reply": record.reply,
@@ -249,7 +251,9 @@ def normalised(reply: Reply) -> Reply:
     if isinstance(reply, Loaded):
         return replace(reply, slices=sorted(reply.slices))
     if isinstance(reply, QueryPage):
-        return replace(reply, rows=sorted(set(reply.rows)))
+        rows = sorted(set(zip(reply.rows, reply.about or [None] * len(reply.rows), strict=True)))
+        about = [said for _, said in rows if said is not None]
+        return replace(reply, rows=[row for row, _ in rows], about=about)
     if isinstance(reply, Applied) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
         return reply._replace(journal=reply.journal._replace(moves=moves))
@@ -315,11 +319,13 @@ class Twin:
     def _all_pages(self, request: Query, page: Reply) -> Reply:
         """Read the pages behind a first one; the reference has but one."""
         rows: list[tuple[str, int, bool]] = []
+        about: list[tuple[int, str]] = []
         while True:
             assert isinstance(page, QueryPage)
             rows += page.rows
+            about += page.about
             if not page.cursor:
-                return replace(page, rows=rows)
+                return replace(page, rows=rows, about=about)
             page = self.lua.execute(replace(request, cursor=page.cursor), self.now)
 
     def _note(self, before: dict[str, int]) -> None:

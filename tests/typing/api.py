@@ -91,6 +91,12 @@ async def held(counter: InstanceAwareCounter) -> None:
     async with counter.hold("k") as value, counter.hold("k", 2, limit=10):
         assert_type(value, CounterValue)
     assert_type(await counter.instances(), list[InstanceInfo])
+    for info in await counter.instances():
+        assert_type(info.label, str | None)
+        assert_type(info.host, str | None)
+        assert_type(info.pid, int | None)
+        assert_type(info.version, str | None)
+        assert_type(info.started_at, float | None)
     assert_type((await counter.instances())[0].heartbeat_age, float)
     assert_type(await counter.slices("k"), dict[str, int])
     assert_type(await counter.keys(), list[str])
@@ -117,11 +123,20 @@ async def embedded(nursery: trio.Nursery) -> None:
     async with StrictInstanceAwareCounter.open("app", "memory://", exit_grace=1.0) as opened:
         assert_type(opened, StrictInstanceAwareCounter)
     async with LaxInstanceAwareCounter.open(
-        "app", "memory://", allowed_lag=0.1, instance_id="slot 1", on_conflict="refuse"
+        "app",
+        "memory://",
+        allowed_lag=0.1,
+        instance_id="slot 1",
+        on_conflict="refuse",
+        start_grace=1,
+        detached_start=True,
+        label="web",
     ) as lax:
         assert_type(lax, LaxInstanceAwareCounter)
         lax.inc_nowait("k")
         assert_type(lax.get_nowait("k"), CounterValue)
+        assert_type(lax.age("k"), float)
+        assert_type(lax.bind("k").age(), float)
         assert_type(lax.bind("k"), BoundLaxCounter)
         await lax.flush()
         await generic(lax)

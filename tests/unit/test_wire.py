@@ -121,14 +121,15 @@ def test_a_batch_is_read_as_it_was_written(batch: list[Entry], leave: bool, befo
 def test_a_part_of_a_resume_is_read_as_it_was_written(
     claims: list[Entry], moves: list[tuple[str, int]]
 ) -> None:
-    request = Resume("me", 7, 9, 5, PERIODS, 11, True, 4, moves, claims)
+    request = Resume("me", 7, 9, 5, PERIODS, 11, True, 4, moves, claims, "it is me")
     script, words = encode(request)
     assert script == "resume"
     assert words[:6] == [b"7", b"9", b"5", b"30000000", b"10000000", b"3600000000"]
     assert words[6:10] == [b"11", b"1", b"4", b"%d" % len(moves)]
-    pairs = words[10 : 10 + 2 * len(moves)]
+    assert words[10] == b"it is me"
+    pairs = words[11 : 11 + 2 * len(moves)]
     assert [(k.decode(), int(e)) for k, e in zip(pairs[::2], pairs[1::2], strict=True)] == moves
-    assert read_entries(words[10 + 2 * len(moves) :]) == claims
+    assert read_entries(words[11 + 2 * len(moves) :]) == claims
 
 
 def test_an_atomic_batch_has_a_word_of_its_own() -> None:
@@ -145,9 +146,9 @@ def test_the_other_requests_are_a_few_words() -> None:
         [b"slices", "é".encode(), b"3"],
     )
     periods = [b"30000000", b"10000000", b"3600000000"]
-    assert encode(Open("me", "n.1", 7, 3, True, PERIODS, refuse=True)) == (
+    assert encode(Open("me", "n.1", 7, 3, True, PERIODS, refuse=True, about="é")) == (
         "open",
-        [b"n.1", b"7", b"3", b"1", *periods, b"1"],
+        [b"n.1", b"7", b"3", b"1", *periods, b"1", "é".encode()],
     )
 
 
@@ -179,8 +180,11 @@ def write(reply: Reply) -> list[bytes]:
             words = ["opened", incarnation, known, int(inherited), int(leftovers)]
         case Loaded(cursor, slices):
             words = ["loaded", cursor, *flat((key, f"{v}@{stamp}") for key, v, stamp in slices)]
-        case QueryPage(cursor, rows):
-            words = ["surveyed", cursor, *flat((name, n, int(flag)) for name, n, flag in rows)]
+        case QueryPage(cursor, rows, about):
+            said_of = [f"{incarnation} {text}  " for incarnation, text in about]
+            said_of = said_of or [""] * len(rows)
+            flags = zip(rows, said_of, strict=True)
+            words = ["surveyed", cursor, *flat((n, v, f"{f:d}{more}") for (n, v, f), more in flags)]
         case Stale() | Watched():
             words = [type(reply).__name__.lower()]
     return [str(word).encode() for word in words]
@@ -219,7 +223,20 @@ replies = st.one_of(
     st.builds(Opened, stamps, stamps, st.booleans(), st.booleans()),
     st.builds(Loaded, st.just("") | st.just("500"), st.lists(st.tuples(names, int64, stamps))),
     st.builds(
-        QueryPage, st.just("") | st.just("5"), st.lists(st.tuples(names, int64, st.booleans()))
+        QueryPage,
+        st.just("") | st.just("5"),
+        st.lists(st.tuples(names, int64, st.booleans())),
+        st.just([]),
+    ),
+    st.builds(
+        lambda rows: QueryPage("", [row for row, _ in rows], [about for _, about in rows]),
+        st.lists(
+            st.tuples(
+                st.tuples(names, int64, st.booleans()),
+                st.tuples(stamps, names.map(lambda name: name.rstrip(" "))),
+            ),
+            min_size=1,
+        ),
     ),
 )
 

@@ -8,6 +8,7 @@
 --       6 '1' to inherit the slices of a living predecessor, else '0'
 --       7 threshold, 8 interval, 9 retention (µs)
 --       10 '1' to take it over from nobody who is alive, else '0'
+--       11 what the instance says of itself
 -- Reply {opened, incarnation, known, inherited, leftovers}    the last two 0 or 1
 --       {conflict, incarnation}                               not executed; look again
 --@include numbers
@@ -45,7 +46,7 @@ space.clock = at
 local inherited = ARGV[6] == '1' and lives and '1' or '0'
 local known = inherited == '1' and tonumber(old[4]) or space.latest
 write_record(I, at, ARGV[3], inherited, LIVE, periods, known, space.last, lost,
-  tonumber(old[8] or space.clear))
+  tonumber(old[8] or space.clear), ARGV[11])
 revive(periods.threshold, known)
 if inherited == '0' then
   purge(at, periods, known)

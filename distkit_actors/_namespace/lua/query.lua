@@ -5,7 +5,8 @@
 --       3 topic: instances, slices or keys; 4 key (slices only)
 --       5 cursor: '' for the first page, else what the page before said
 -- Reply {surveyed, cursor or '' at the end, name, number, flag, …}; a name may come twice
---   instances: id, microseconds since its last sign of life, '1' if it counts as alive
+--   instances: id, microseconds since its last sign of life, '1' if it counts as alive, else '0',
+--              and behind that its incarnation, a blank, and what it says of itself, with padding
 --   slices:    id, value, '1'
 --   keys:      key, cumulative, '1'
 --@include numbers
@@ -28,10 +29,11 @@ end
 
 local function look_at_instance(name)
   local heard = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
-    ':state')
+    ':state', ':pad')
   if heard[6] and heard[6] ~= '0' then  -- else it is an orphan (P18, empty ground)
     local alive = heard[7] == LIVE and is_seen_alive(heard, ARGV[2])
-    row(name, text(math.max(0, steady() - heard[3])), alive and '1' or '0')
+    local age = text(math.max(0, steady() - heard[3]))
+    row(name, age, (alive and '1' or '0') .. heard[6] .. ' ' .. (heard[8] or ''))
   end
 end
 

@@ -4,7 +4,9 @@
 -- ARGV  1 … 8 as in apply.lua
 --       9 born: the namespace it answers to, 10 '1' if this is the first part, else '0'
 --      11 stamp of the instance's own last clear
---      12 how many own moves follow, each as two words: key, epoch
+--      12 how many own moves follow
+--      13 what the instance says of itself, of use in a first part
+--       … two words for each own move: key, epoch
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua. With again = 1 it only removed what was left of the instance here, of
 -- which there is more.
@@ -16,7 +18,7 @@
 --@include sums
 --@include registry
 local MOVES = tonumber(ARGV[12])
-local FIRST, FOLLOWS = 13 + 2 * MOVES, tonumber(ARGV[4]) - 1
+local FIRST, FOLLOWS = 14 + 2 * MOVES, tonumber(ARGV[4]) - 1
 local restarts = ARGV[10] == '1'
 local function answers_us()
   return tonumber(ARGV[9]) == space.born
@@ -111,11 +113,11 @@ local function reassert(at)
   end
   local moved, late = {}, {}
   for index = 1, MOVES do
-    moved[index] = ARGV[11 + 2 * index]
+    moved[index] = ARGV[12 + 2 * index]
   end
   local epochs = epochs_of(moved)
   for index, key in ipairs(moved) do
-    local epoch = tonumber(ARGV[12 + 2 * index])
+    local epoch = tonumber(ARGV[13 + 2 * index])
     if epoch > epochs[key] and epoch > space.floor then
       late[#late + 1] = {key = key, epoch = epoch}
     end

@@ -6,12 +6,15 @@
 -- What the store remembers of the last step of a new record.
 local NO_REPLY = '0|0|'
 
--- Writes a new record; slices in the same hash stay.
-local function write_record(hash, inc, nonce, inherited, state, periods, known, beat, lost, swept)
+-- Writes a new record; slices in the same hash stay. What the instance says of itself (P25) is its
+-- padding, filled up with blanks.
+local function write_record(hash, inc, nonce, inherited, state, periods, known, beat, lost, swept,
+  about)
   call('HSET', hash, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
     ':reply', NO_REPLY, ':state', state, ':thr', text(periods.threshold),
     ':int', text(periods.interval), ':ret', text(periods.retention), ':hold', text(known),
-    ':beat', text(beat), ':lost', text(lost), ':graced', '0', ':swept', text(swept), ':pad', PAD)
+    ':beat', text(beat), ':lost', text(lost), ':graced', '0', ':swept', text(swept),
+    ':pad', about .. string.rep(' ', #PAD - #about))
 end
 
 -- Counts the caller, which has just been heard, among the living; its record says so already.
@@ -90,7 +93,7 @@ local function purge(at, periods, known)
     for index = 1, #stuck, 2 do
       left[#left + 1] = stuck[index]
     end
-    write_record(hash, 0, '', '0', DEAD, periods, known, 0, 0, 0)
+    write_record(hash, 0, '', '0', DEAD, periods, known, 0, 0, 0, '')
     spread('HSET', hash, stuck)
     spread('HDEL', I, left)
     call('ZADD', H, text(known), orphan)

@@ -4,7 +4,7 @@
 --   FIRST    index in ARGV of their first entry; each is four words: kind, key, value, after
 --   FOLLOWS  the seq that must be the recorded one, but for a first part (P39, unique numbers)
 --   restarts, answers_us   (resume) it is a first part; it answers this very namespace
--- and ARGV 3 … 8 are the same in both.
+-- and ARGV 3 … 8 are the same in both. ARGV 13 of a first part is what the instance says of itself.
 local incarnation, seq, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local periods = {threshold = tonumber(ARGV[6]), interval = tonumber(ARGV[7]),
   retention = tonumber(ARGV[8])}
@@ -117,7 +117,8 @@ local function touch()
   local lost = join(periods, lives and record.threshold, record.interval)
   if record.inc ~= incarnation then
     record.known = known
-    write_record(I, incarnation, '', '0', LIVE, periods, known, space.last, lost, record.swept)
+    write_record(I, incarnation, '', '0', LIVE, periods, known, space.last, lost,
+      record.swept, ARGV[13])
   else
     call('HSET', I, ':state', LIVE, ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
       ':beat', text(space.last), ':lost', text(lost), ':graced', '0')

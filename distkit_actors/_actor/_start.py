@@ -1,0 +1,56 @@
+"""How a counter begins: it registers with the store, and may wait for one that is away."""
+
+from __future__ import annotations
+
+import trio
+
+from .._errors import StoreUnavailableError
+from .._stores._contract import Link
+from ._batch_loop import BatchLoop
+
+
+class Start:
+    """The registering of one counter, which others may call off."""
+
+    def __init__(self, loop: BatchLoop, grace: float) -> None:
+        self._loop = loop
+        self._grace = grace
+        self._called_off = False
+        self._scope = trio.CancelScope()
+        self._pause = trio.CancelScope()
+
+    async def register(self, link: Link) -> bool:
+        """Take the id; try again for ``grace`` seconds while the store is away.
+
+        Whoever waits for a store has one more try when the time is over. False if it was called
+        off before it was done.
+        """
+        deadline = trio.current_time() + self._grace
+        with self._scope:
+            while not await self._try(link, last=trio.current_time() >= deadline):
+                if not self._called_off:
+                    with trio.CancelScope(deadline=deadline) as self._pause:
+                        await self._loop.availability.pause()
+                if self._called_off:
+                    return False  # noqa: ASYNC910 - trying was a checkpoint
+            return True
+        return False
+
+    async def _try(self, link: Link, *, last: bool) -> bool:  # noqa: ASYNC910 - registering is one
+        availability = self._loop.availability
+        try:
+            await self._loop.start(link)
+        except StoreUnavailableError as error:
+            if last:
+                raise
+            self._loop.requester.connected = False
+            availability.away(error)
+            return False  # noqa: ASYNC910 - internal: trying was one
+        availability.over()
+        return True
+
+    def call_off(self, deadline: float) -> None:
+        """Wait no more: finish what is under way until ``deadline``, or give it up."""
+        self._called_off = True
+        self._scope.deadline = deadline
+        self._pause.cancel()

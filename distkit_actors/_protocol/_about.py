@@ -1,0 +1,56 @@
+"""What an instance says of itself, for people; stores keep it as the text that it is.
+
+The text is a JSON array, so that a later version can add to its end: label, host, pid, version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+from ._liveness import MICROSECONDS
+from ._messages import QueryPage
+from ._values import MAX_NAME, InstanceInfo
+
+
+class About(NamedTuple):
+    """Who an instance is, as far as it has said so."""
+
+    label: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    version: str | None = None
+
+
+def to_text(about: About) -> str:
+    """Return what a store is to keep; a host name that is no Unicode, or is too long, is cut."""
+    host = about.host and about.host.encode(errors="replace").decode()[:MAX_NAME]
+    fields = (about.label, host, about.pid, about.version)
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_text(text: str) -> About:
+    """Read what a store has kept. What cannot be read has not been said: by older versions, say."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return About()
+    if not isinstance(fields, list):
+        return About()
+    label, host, pid, version = (*cast("list[object]", fields), None, None, None, None)[:4]
+    return About(_text(label), _text(host), pid if type(pid) is int else None, _text(version))
+
+
+def instance_infos(pages: Iterable[QueryPage]) -> list[InstanceInfo]:
+    """Return what pages about the instances say, by id."""
+    found: dict[str, InstanceInfo] = {}
+    for page in pages:
+        for (name, age, alive), (incarnation, text) in zip(page.rows, page.about, strict=True):
+            seconds, started_at = age / MICROSECONDS, incarnation / MICROSECONDS
+            found[name] = InstanceInfo(name, seconds, alive, *from_text(text), started_at)
+    return [found[instance_id] for instance_id in sorted(found)]
+
+
+def _text(field: object) -> str | None:
+    return field if isinstance(field, str) else None
