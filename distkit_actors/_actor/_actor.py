@@ -149,8 +149,7 @@ class Actor:
 
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
-        over = self.life is Life.SUPERSEDED or self._session.phase is Phase.FENCED
-        if self._loop.accepts_releases and not over:
+        if self._loop.accepts_releases and not self._taken_over:
             self._dispatch.releases.release(hold)
             self._loop.wake()
 
@@ -187,14 +186,19 @@ class Actor:
                 "the counter runs in the process that this one was forked from, and is closed "
                 "here: make another one after the fork"
             )
-        life = self._course.now
-        if life is Life.SUPERSEDED or self._session.phase is Phase.FENCED:
+        if self._taken_over:
             raise self._conflict()
+        life = self._course.now
         if life is not Life.RUNNING and life is not Life.AWAY:
             state = "not started" if life is Life.NEW else life.value
             raise CounterClosedError(
                 f"the counter is {state}: operations need `run` or `open` around them"
             )
+
+    @property
+    def _taken_over(self) -> bool:
+        """Whether somebody else has the id, though the tasks may not have ended for it yet."""
+        return self._course.now is Life.SUPERSEDED or self._session.phase is Phase.FENCED
 
     def check_thread(self) -> None:
         """Raise RuntimeError in a thread that is not the one it runs in."""

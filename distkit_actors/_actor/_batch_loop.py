@@ -136,7 +136,7 @@ class BatchLoop:
         self.requester.heard_at = trio.current_time()
 
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Work until stopped, then take leave of the store; True if somebody newer has the id."""
+        """Work until stopped, then take leave of the store; True if somebody else has the id."""
         agenda, requester = self._agenda, self.requester
         while not self._superseded:
             if agenda.has_work():
@@ -227,7 +227,9 @@ class BatchLoop:
                 session.lost()
                 raise
             if isinstance(outcome, Lost):
-                if outcome.in_doubt:
+                # What is loaded is loaded from the start again: the next answer may be that of
+                # another server, which reads a cursor differently.
+                if outcome.in_doubt or session.phase is Phase.LOAD:
                     session.lost()
                 await requester.pause()
                 if session.idle:

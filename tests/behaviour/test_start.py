@@ -21,7 +21,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Open, Peek
+from distkit_actors._protocol._messages import Load, Open, Peek
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Flavour, Tap, World, both_flavours, on_memory
 
@@ -334,6 +334,28 @@ async def test_a_detached_counter_inherits(world: World) -> None:
     await counter.flush()
     assert (7, 0) == await observer.get("k")
     assert (7, 7) == await world.value(counter, "k")
+
+
+@pytest.mark.parametrize("trouble", ["away", "drop_request", "drop_reply"])
+async def test_a_detached_counter_begins_to_load_again_after_trouble(
+    world: World, trouble: str
+) -> None:
+    """The next answer may be another server's, which reads the cursor differently."""
+    observer = await world.strict()
+    first = await world.strict(instance_id="me", on_exit="linger")
+    for part in range(3):
+        await first.set_all({f"k{part}.{number}": 1 for number in range(900)})
+    await first.aclose()
+    counter = world.build("lax", instance_id="me", inherit=True, detached_start=True)
+    getattr(world.wire(counter), trouble)(when=lambda request: getattr(request, "cursor", ""))
+    await world.start(counter)
+    counter.inc_nowait("k0.0", 4)
+    await counter.flush()
+    pages = [r for r in world.wire(counter).requests if isinstance(r, Load)]
+    assert ["", True, ""] == [pages[0].cursor, pages[1].cursor != "", pages[2].cursor]
+    assert pages[0].seq == pages[1].seq < pages[2].seq
+    assert (5, 0) == await observer.get("k0.0")
+    assert (1, 0) == await observer.get("k2.899")
 
 
 @on_memory
