@@ -91,6 +91,8 @@ def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
                 gone += 1
             else:
                 stuck += 1
+                # The next step looks at others first. (The scripts pick some at random.)
+                record.slices[key] = record.slices.pop(key)
         if not _release_if_empty(registry, instance, record, now) and gone < budget:
             # Only what does not fit is left of it: the others must not wait behind it.
             registry.reap_queue[instance] = registry.reap_queue.pop(instance)
