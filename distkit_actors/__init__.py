@@ -1,8 +1,10 @@
 # Layers, lowest first; a module imports from the layers below it only, and
 # tests/test_layers.py holds us to that.
 #
+#   _cli/                                           commands for operators
 #   _demo/, testing/                                people and tests
 #   abc                                             what others write stores with
+#   _fleet/     (_fleet, _inquiry, _looking)        a look at all, taking no part
 #   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_actor                             one nursery, and its tasks
@@ -43,6 +45,7 @@ from ._errors import LimitReachedError as LimitReachedError
 from ._errors import OutcomeUnknownError as OutcomeUnknownError
 from ._errors import StoreError as StoreError
 from ._errors import StoreUnavailableError as StoreUnavailableError
+from ._fleet._fleet import Fleet as Fleet
 from ._limiter._limiter import FleetLimiter as FleetLimiter
 from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
 from ._protocol._conditions import Condition as Condition
@@ -78,6 +81,7 @@ __all__ = [
     "CredentialProvider",
     "DistkitError",
     "Eq",
+    "Fleet",
     "FleetLimiter",
     "FleetLimiterStatistics",
     "Ge",

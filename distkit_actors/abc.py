@@ -15,6 +15,7 @@ from ._namespace._namespace import Namespace
 from ._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
 from ._protocol._messages import (
     FOLD_LIMIT,
+    JUST_COME,
     MAX_CHANGED,
     MAX_ENTRIES,
     MAX_JOURNAL,
@@ -25,6 +26,8 @@ from ._protocol._messages import (
     ConditionFailed,
     Conflict,
     Entry,
+    Forget,
+    Forgotten,
     Journal,
     Kind,
     Load,
@@ -54,6 +57,7 @@ from ._stores._contract import Link, Store, StoreAwayError, StoreSilentError, Su
 
 __all__ = [
     "FOLD_LIMIT",
+    "JUST_COME",
     "MAX_CHANGED",
     "MAX_ENTRIES",
     "MAX_JOURNAL",
@@ -66,6 +70,8 @@ __all__ = [
     "Conflict",
     "Entry",
     "Eq",
+    "Forget",
+    "Forgotten",
     "Ge",
     "Gt",
     "Journal",

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_protocol",),
     ("_instance", "_namespace"),
     ("_stores",),
-    ("_actor", "_actor._operations", "_actor._life", "_actor._statistics"),
+    ("_actor", "_actor._groups", "_actor._operations", "_actor._life", "_actor._statistics"),
     ("_actor._availability",),
     ("_actor._mailbox",),
     ("_actor._outcomes",),
@@ -45,9 +45,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "_counters._watching",
     ),
     ("_counters._counter", "_counters._handle", "_counters._lax", "_counters._strict"),
-    ("_limiter", "abc"),
+    ("_fleet", "_limiter", "abc"),
     (INIT,),
     ("_demo", "testing"),
+    ("_cli",),
     ("__main__",),
 )
 
@@ -59,6 +60,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "_stores": frozenset({"hiredis", "redis", "trio", "trio_asyncio"}),
     "_actor": frozenset({"outcome", "trio"}),
     "_demo": frozenset({"rich", "trio"}),
+    "_cli": frozenset({"click", "rich", "trio"}),
 }
 TRIO_ONLY = frozenset({"trio"})
 

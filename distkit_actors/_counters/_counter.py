@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import trio
 
 from .._actor._actor import Actor
 from .._actor._batch_loop import OnExit
+from .._actor._groups import sole
 from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
 from .._actor._statistics import CounterStatistics
@@ -20,7 +21,7 @@ from .._protocol._liveness import LivenessConfig
 from .._protocol._messages import Kind
 from .._protocol._values import CounterValue, checked_count, checked_id, checked_name
 from .._stores._contract import Store
-from .._stores._urls import open_store
+from .._stores._urls import checked_store
 from ._batches import BatchMixin
 from ._conditional import ConditionalMixin
 from ._fleet import FleetMixin
@@ -131,7 +132,7 @@ class InstanceAwareCounter(
             raise ValueError(f"start_grace must be seconds, not {start_grace}")
         liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
         self._actor = Actor(
-            _checked_store(store),
+            checked_store(store),
             self._prefix,
             Session(name, "", liveness.periods, inherit=inherit, refuse=on_conflict == "refuse"),
             liveness,
@@ -250,9 +251,9 @@ class InstanceAwareCounter(
                 self._actor.stop()
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
             hidden = error
-        if raised is None or _sole(raised) is None:
+        if raised is None or sole(raised) is None:
             # The end of the counter is told in place of a cancellation.
-            raised = (hidden and _sole(hidden)) or end.error or raised or hidden
+            raised = (hidden and sole(hidden)) or end.error or raised or hidden
         elif not end.known_to(raised):
             raised.add_note(f"the counter has ended with an error, too: {end.error}")
         if raised is not None:
@@ -272,7 +273,7 @@ class InstanceAwareCounter(
         try:
             await self._actor.run(start)
         except BaseException as error:  # noqa: ASYNC103 - raised by `_running`
-            end.error = _sole(error)
+            end.error = sole(error)
             if end.error is None:
                 raise
             body.cancel()
@@ -467,25 +468,3 @@ class _End:
             or self.error is raised
             or (conflict and isinstance(raised, InstanceConflictError))
         )
-
-
-def _checked_store(store: object) -> Store:
-    if isinstance(store, str):
-        return open_store(store)
-    if not isinstance(store, Store):
-        raise TypeError(
-            "store must be a Store, such as RedisStore(url) or MemoryStore(), or a URL, such as "
-            f"'redis://localhost', not {type(store).__name__}"
-        )
-    return store
-
-
-def _sole(error: BaseException) -> BaseException | None:
-    """Take groups off a single exception, and cancellations out of them; None if that is all."""
-    if not isinstance(error, BaseExceptionGroup):
-        return None if isinstance(error, trio.Cancelled) else error
-    group = cast("BaseExceptionGroup[BaseException]", error)
-    _, rest = group.split(trio.Cancelled)
-    if rest is None:
-        return None
-    return _sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest

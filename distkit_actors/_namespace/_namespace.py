@@ -17,6 +17,8 @@ from .._protocol._messages import (
     MAX_PURGE,
     Apply,
     Conflict,
+    Forget,
+    Forgotten,
     Load,
     Loaded,
     MustResume,
@@ -69,9 +71,11 @@ class Namespace(Execution):
             case Query():
                 return _query.answer(self.registry, request, now)
             case Watch():
-                self._birth(now)
+                # It makes no namespace: who only watches must leave nothing behind (P43, looking).
                 self.watched = max(self.watched, now + request.lease)
                 return Watched()
+            case Forget():
+                return Forgotten(*self._forget(request.target, now))
             case Apply() | Resume():
                 return self._execute(request, now)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .._protocol._messages import Periods
+from .._protocol._messages import JUST_COME, Periods
 
 #: A sign of life is not written down if the last one is younger than this part of the threshold.
 RECENT_PART: Final = 64
@@ -70,6 +70,19 @@ class Observed:
     def steady(self, now: int) -> int:
         """Return the steady time; before `last` if the clock has jumped back since."""
         return now + self.shift
+
+    def seen_by(self, observed: int | None, now: int) -> int:
+        """Return the steady time by which one who takes no part judges who is silent (P43).
+
+        It has ``observed`` the namespace up to an instant itself. What came later proves nothing
+        to it, unless somebody was heard since. For one who has just come the clock counts. Where
+        that has jumped back, it says nothing before somebody is heard.
+        """
+        steady = self.steady(now)
+        if observed is None or (observed == JUST_COME and steady >= self.last):
+            return steady
+        seen = max(self.last, observed)
+        return seen if steady < self.last else min(steady, seen)
 
     def join(self, periods: Periods) -> None:
         """Count one more living instance of these periods."""

@@ -5,34 +5,82 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .._protocol._messages import Query, QueryKind, QueryPage
-from ._registry import Registry
+from ._registry import Record, Registry, State
 
 
 def answer(registry: Registry, request: Query, now: int) -> QueryPage:
     """Answer a `Query`, all on one page."""
     rows: Iterable[tuple[str, int, bool]]
-    if request.kind is QueryKind.INSTANCES:
-        rows = list(_instances(registry, request.instance, now))
-        records = [registry.records[instance] for instance, _, _ in rows]
-        return QueryPage("", rows, about=[(one.incarnation, one.about) for one in records])
-    if request.kind is QueryKind.SLICES:
-        rows = _slices(registry, request.key)
-    else:
-        rows = ((key, total, True) for key, total in registry.sums.items())
-    return QueryPage("", list(rows))
+    at = registry.observed.seen_by(request.observed, now)
+    about: list[tuple[int, str]] = []
+    match request.kind:
+        case QueryKind.INSTANCES:
+            rows = list(_instances(registry, request, now, at))
+            records = [registry.records[instance] for instance, _, _ in rows]
+            about = [(record.incarnation, record.about) for record in records]
+        case QueryKind.SLICES:
+            rows = _slices(registry, request, now, at)
+        case QueryKind.KEYS:
+            rows = ((key, total, True) for key, total in registry.sums.items())
+        case QueryKind.VALUES:
+            rows = _values(registry, request, now, at)
+        case QueryKind.HELD:
+            rows = _held(registry, request.key)
+    return QueryPage("", list(rows), at, about)
 
 
-def _instances(registry: Registry, asker: str, now: int) -> Iterator[tuple[str, int, bool]]:
-    steady, by = registry.observed.steady(now), registry.records.get(asker)
+def _is_alive(registry: Registry, request: Query, record: Record, now: int, at: int) -> bool:
+    """Return whether the asker is to take an instance for alive."""
+    if request.observed is None:
+        return registry.seen_alive(record, now, registry.records.get(request.instance))
+    return registry.alive_at(record, at)
+
+
+def _instances(
+    registry: Registry, request: Query, now: int, at: int
+) -> Iterator[tuple[str, int, bool]]:
+    steady = registry.observed.steady(now)
     for instance, record in registry.holders():
         if record.incarnation:  # else it is an orphan (P18, empty ground)
-            alive = registry.seen_alive(record, now, by)
+            alive = _is_alive(registry, request, record, now, at)
             yield instance, max(0, steady - record.heard.at), alive
 
 
-def _slices(registry: Registry, key: str) -> Iterator[tuple[str, int, bool]]:
-    epoch = registry.epochs.of(key)
+def _slices(
+    registry: Registry, request: Query, now: int, at: int
+) -> Iterator[tuple[str, int, bool]]:
+    epoch = registry.epochs.of(request.key)
     for instance, record in registry.holders():
-        piece = record.slices.get(key)
+        piece = record.slices.get(request.key)
         if piece is not None and piece.stamp >= epoch:
-            yield instance, piece.value, True
+            yield instance, piece.value, _is_alive(registry, request, record, now, at)
+
+
+def _values(
+    registry: Registry, request: Query, now: int, at: int
+) -> Iterator[tuple[str, int, bool]]:
+    """What the sums are, and what of them is only there because nobody has reaped it."""
+    for key in request.keys:
+        yield key, registry.total(key), True
+    epochs = {key: registry.epochs.of(key) for key in request.keys}
+    for record in _dead(registry, request, now, at):
+        for key, epoch in epochs.items():
+            piece = record.slices.get(key)
+            if piece is not None and piece.stamp >= epoch:
+                yield key, piece.value, False
+
+
+def _dead(registry: Registry, request: Query, now: int, at: int) -> Iterator[Record]:
+    """Give those in the reap queue, and those of the living who are to be taken for dead."""
+    for record in map(registry.records.__getitem__, registry.reap_queue):
+        yield record
+    for record in registry.records.values():
+        if record.state is State.LIVE and not _is_alive(registry, request, record, now, at):
+            yield record
+
+
+def _held(registry: Registry, instance: str) -> Iterator[tuple[str, int, bool]]:
+    record = registry.records.get(instance)
+    for key, piece in record.slices.items() if record else ():
+        if piece.stamp >= registry.epochs.of(key):
+            yield key, piece.value, True

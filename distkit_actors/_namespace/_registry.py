@@ -150,7 +150,10 @@ class Registry:
 
     def alive(self, record: Record, now: int) -> bool:
         """Return whether an instance counts as alive; changes nothing."""
-        steady = self.observed.steady(now)
+        return self.alive_at(record, self.observed.steady(now))
+
+    def alive_at(self, record: Record, steady: int) -> bool:
+        """Do as `alive`, for an instant of steady time."""
         if record.state is not State.LIVE:
             return False
         return self.observed.judge(record.periods, record.heard, steady)[0] > 0

@@ -223,6 +223,10 @@ class Resume:
         return self.seq - 1
 
 
+#: What one who takes no part has observed of a namespace when it asks for the first time.
+JUST_COME: Final = -1
+
+
 class QueryKind(enum.Enum):
     """What a `Query` is about; the value is its name on the wire."""
 
@@ -232,6 +236,10 @@ class QueryKind(enum.Enum):
     """Whose slices a key's cumulative is the sum of."""
     KEYS = "keys"
     """Which keys have a cumulative that is not 0."""
+    VALUES = "values"
+    """What some keys' cumulatives are, and what in them is of the dead."""
+    HELD = "held"
+    """What slices an instance has that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +249,23 @@ class Query:
     instance: str
     kind: QueryKind
     key: str = ""
+    """SLICES: which key. HELD: which instance."""
     cursor: str = ""
+    keys: Sequence[str] = ()
+    """VALUES: which keys."""
+    observed: int | None = None
+    """For one who takes no part: up to which steady time it has observed the namespace itself, as
+    later silence proves nothing to it; `JUST_COME`, and it believes the clock.
+    None: the asker is an instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Take an instance for dead, and some of its slices away; asked by one who takes no part."""
+
+    instance: str
+    """Who asks: nobody, so it is empty."""
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +276,8 @@ class Watch:
     lease: int
 
 
-#: What a counter may ask of a store.
-Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch
+#: What a counter, or one who takes no part, may ask of a store.
+Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch | Forget
 
 # ---------------------------------------------------------------------------- replies
 
@@ -348,9 +372,21 @@ class QueryPage:
     cursor: str
     rows: Sequence[tuple[str, int, bool]]
     """INSTANCES: id, microseconds since its last sign of life, whether it counts as alive.
-    SLICES: id, value, True. KEYS: key, cumulative, True."""
+    SLICES: id, value, whether the instance counts as alive. KEYS: key, cumulative, True.
+    VALUES: key, cumulative, True on the first page; then key, slice, False for each slice of one
+    who does not count as alive. HELD: key, slice, True."""
+    at: int = 0
+    """The instant of steady time by which silence was judged."""
     about: Sequence[tuple[int, str]] = ()
     """INSTANCES: for each row the incarnation, and what the instance says of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What has become of the slices of an instance that is taken for dead."""
+
+    left: int
+    gone: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,5 +396,14 @@ class Watched:
 
 #: What a store may answer.
 Reply: TypeAlias = (
-    QueryPage | Watched | Peeked | Opened | Loaded | Applied | MustResume | Conflict | Stale
+    QueryPage
+    | Watched
+    | Forgotten
+    | Peeked
+    | Opened
+    | Loaded
+    | Applied
+    | MustResume
+    | Conflict
+    | Stale
 )

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 import trio
 
-from .._errors import StoreUnavailableError
+from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import Reply, Request
 
 
@@ -169,3 +169,16 @@ class Store(ABC):
         under cancellation.
         """
         return nullcontext()
+
+    async def prefixes(self) -> list[str]:
+        """Return the prefixes that somebody lives under, or whose dead have slices left. Sorted.
+
+        A checkpoint; cancelling it leaves nothing behind. It asks once: unlike a counter, it does
+        not wait for a store that is away. One that comes or goes meanwhile may be missing or not.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached.
+            StoreError: The store refuses, or cannot tell which prefixes there are.
+        """
+        await trio.lowlevel.checkpoint()
+        raise StoreError(f"a {type(self).__name__} cannot tell which prefixes there are")

@@ -18,6 +18,7 @@ from .._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import (
     FOLD_LIMIT,
+    JUST_COME,
     MAX_CHANGED,
     MAX_JOURNAL,
     MAX_PURGE,
@@ -41,6 +42,7 @@ class Word:
     OPENED: Final = b"opened"
     LOADED: Final = b"loaded"
     SURVEYED: Final = b"surveyed"
+    FORGOTTEN: Final = b"forgotten"
 
     # The kind of an entry, if it is folded; what may stand behind a kind; what of a batch.
     FOLDED: Final = b"&"
@@ -80,6 +82,9 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "AT_LEAST": Ge.sign,
     "QUERY_SLICES": QueryKind.SLICES.value,
     "QUERY_KEYS": QueryKind.KEYS.value,
+    "QUERY_VALUES": QueryKind.VALUES.value,
+    "QUERY_HELD": QueryKind.HELD.value,
+    "JUST_COME": str(JUST_COME),
     **{state.name: state.value for state in State},
     "INT64_MIN": str(INT64_MIN),
     "INT64_MAX": str(INT64_MAX),

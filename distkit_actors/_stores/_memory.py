@@ -51,15 +51,24 @@ class MemoryStore(Store):
 
     def execute(self, prefix: str, request: Request) -> Reply:
         """Run one request at the current trio time."""
-        namespace = self._namespaces.get(prefix)
-        if namespace is None:
-            namespace = self._namespaces[prefix] = Namespace()
+        namespace = self._namespaces.get(prefix) or Namespace()
         reply = namespace.execute(request, int(self._clock.current_time() * _MICROSECONDS))
+        if namespace.born or namespace.watched:  # whoever only looks makes none
+            self._namespaces[prefix] = namespace
         changed = namespace.changed
         if changed is None or changed:
             for subscription in self._subscriptions.get(prefix, ()):
                 subscription.tell(changed)
         return reply
+
+    async def prefixes(self) -> list[str]:
+        """Return the prefixes that are in use; see `Store.prefixes`."""
+        await trio.lowlevel.checkpoint()
+        return sorted(
+            prefix
+            for prefix, namespace in self._namespaces.items()
+            if any(True for _ in namespace.registry.holders())
+        )
 
     def wipe(self) -> None:
         """Lose everything, as a server does that restarts without persistence."""

@@ -11,7 +11,7 @@ import trio
 from redis.asyncio.connection import AbstractConnection
 
 from .._errors import StoreError, StoreUnavailableError
-from .._protocol._messages import Reply, Request
+from .._protocol._messages import Query, Reply, Request
 from ._bridge import open_bridge
 from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, MakeConnection, pack
 from ._contract import Link, Store, StoreAwayError, StoreSilentError, Subscription
@@ -28,6 +28,11 @@ from ._wire import KeyNames, decode, encode
 _OLDEST: Final = (6, 2)
 #: How long connecting waits for an answer at the most, in times of the usual.
 _MOST_PATIENCE: Final = 4
+
+#: How many names of keys one step of a scan looks at, and of which keys it tells: an instance's own
+#: key is a hash, whatever its id makes of the name.
+_SCAN: Final = (b"COUNT", b"1000", b"TYPE", b"zset")
+_SCAN_ADVICE: Final = "the user may not look for prefixes: grant it SCAN"
 
 Transport: TypeAlias = Literal["asyncio", "trio"]
 
@@ -117,6 +122,27 @@ class RedisStore(Store):
         async with self._connection() as connection:
             yield RedisSubscription(connection, KeyNames(prefix).channel)
 
+    async def prefixes(self) -> list[str]:
+        """Return the prefixes that are in use; see `Store.prefixes`.
+
+        It looks at the names of all keys of the database (``SCAN``), a thousand in a step, so that
+        the server can do other things in between.
+        """
+        found: set[str | None] = set()
+        async with self._connection() as connection:
+            try:
+                await connection.connect()
+                cursor: Answer = b"0"
+                while True:
+                    scan = (b"SCAN", cast("bytes", cursor), b"MATCH", KeyNames.ANY, *_SCAN)
+                    cursor, names = cast("list[Answer]", await connection.call(*scan))
+                    found.update(map(KeyNames.prefix_of, cast("list[bytes]", names)))
+                    if cursor == b"0":
+                        break
+            except ErrorReplyError as error:
+                raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
+        return sorted(prefix for prefix in found if prefix is not None)
+
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         open_connection = _TRANSPORTS[self._transport]
         return open_connection(self._credentials.make, self._address, self._response_timeout)
@@ -139,6 +165,7 @@ class _RedisLink(Link):
         self._version = 0  # of the credentials that the connection was made with
         self._in_a_row = 0  # errors that the connection has brought since the last answer
         self._by_name = True  # EVALSHA can be had
+        self._only_reads = False  # the user has rights for EVALSHA_RO, and none for EVALSHA
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
         self._names = names
         self._patience = patience
@@ -198,10 +225,13 @@ class _RedisLink(Link):
             try:
                 answer = await self._connection.receive()
             except ErrorReplyError as error:
-                if error.code not in ("NOSCRIPT", NO_COMMAND):
-                    raise
                 # It was not executed, so that it may be sent again.
-                answer = await self._otherwise(request, error)
+                if error.code == "NOPERM" and isinstance(request, Query) and not self._only_reads:
+                    answer = await self._as_reader(request, error)  # noqa: ASYNC120 - a cancellation says more
+                elif error.code in ("NOSCRIPT", NO_COMMAND):
+                    answer = await self._otherwise(request, error)  # noqa: ASYNC120 - as above
+                else:
+                    raise
         except ErrorReplyError as error:
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
@@ -217,6 +247,19 @@ class _RedisLink(Link):
             ) from error
         self._in_a_row = 0
         return reply
+
+    async def _as_reader(self, request: Request, refused: ErrorReplyError) -> Answer:
+        """Ask as one who may read and not write, which servers from 7.0 on tell apart."""
+        self._only_reads = True
+        try:
+            return await self._call(self._command(request))
+        except ErrorReplyError as error:
+            if error.code == "NOSCRIPT":
+                return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
+            self._only_reads = False
+            if error.code == NO_COMMAND:
+                raise refused from None
+            raise
 
     async def _otherwise(self, request: Request, error: ErrorReplyError) -> Answer:
         """Have a script run that the server, or a proxy, does not know by its name.
@@ -260,7 +303,8 @@ class _RedisLink(Link):
         name, arguments = encode(request)
         keys, instance = self._names.keys(request.instance), request.instance.encode()
         time = b"" if self._now is None else b"%d" % self._now()
-        words = (b"EVAL", load_scripts()[name].source, b"%d" % len(keys), *keys)
+        verb = b"EVAL_RO" if self._reads(request) else b"EVAL"
+        words = (verb, load_scripts()[name].source, b"%d" % len(keys), *keys)
         return pack((*words, time, instance, *arguments))
 
     def _command(self, request: Request) -> bytes:
@@ -268,14 +312,21 @@ class _RedisLink(Link):
         if not self._by_name:
             return self._in_full(request)
         name, arguments = encode(request)
-        opening = self._openings.get((name, request.instance))
+        reads = self._reads(request)
+        opening = None if reads else self._openings.get((name, request.instance))
         if opening is None or self._now is not None:
             time = b"" if self._now is None else b"%d" % self._now()  # none: the server's own
             keys = self._names.keys(request.instance)
-            words = (b"EVALSHA", load_scripts()[name].sha, b"%d" % len(keys), *keys)
+            verb = b"EVALSHA_RO" if reads else b"EVALSHA"
+            words = (verb, load_scripts()[name].sha, b"%d" % len(keys), *keys)
             opening = CommandPrefix((*words, time, request.instance.encode()))
-            self._openings[name, request.instance] = opening
+            if not reads:
+                self._openings[name, request.instance] = opening
         return opening.pack(tuple(arguments))
+
+    def _reads(self, request: Request) -> bool:
+        """Return whether it is to be asked by the commands that only read."""
+        return self._only_reads and isinstance(request, Query)
 
     async def _load_scripts(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Tell the server the scripts, which it may have forgotten."""

@@ -26,3 +26,15 @@ def open_store(url: str) -> Store:
     if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
     return MemoryStore()
+
+
+def checked_store(store: object) -> Store:
+    """Return the store that is given or named; raise `TypeError` for anything else."""
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise TypeError(
+            "store must be a Store, such as RedisStore(url) or MemoryStore(), or a URL, such as "
+            f"'redis://localhost', not {type(store).__name__}"
+        )
+    return store

@@ -15,6 +15,8 @@ from .._protocol._messages import (
     ConditionFailed,
     Conflict,
     Entry,
+    Forget,
+    Forgotten,
     Journal,
     Kind,
     Load,
@@ -70,6 +72,22 @@ class KeyNames:
         """Return what a script needs to declare for a request of ``instance``."""
         return (*self._shared, self._instance + instance.encode())
 
+    #: What the names match of which every namespace has one in which there is anybody: the living
+    #: and the dead who have slices left.
+    ANY: Final = b"dk:{p.*}:h"
+
+    @staticmethod
+    def prefix_of(name: bytes) -> str | None:
+        """Return the prefix of which a sorted set of this ``name``, which matches `ANY`, is.
+
+        None if it is somebody else's.
+        """
+        prefix = name.removeprefix(b"dk:{p.").removesuffix(b"}:h")
+        try:
+            return prefix.decode() or None
+        except UnicodeDecodeError:
+            return None
+
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
     """Return the script for ``request``, and its arguments behind the time and the instance."""
@@ -113,10 +131,13 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 words += (key.encode(), b"%d" % epoch)
             return "resume", words + _entries(request.claims)
         case Query():
+            observed = b"" if request.observed is None else b"%d" % request.observed
             words = [request.kind.value.encode(), request.key.encode(), request.cursor.encode()]
-            return "query", words
+            return "query", [*words, observed, *(key.encode() for key in request.keys)]
         case Watch():
             return "watch", [b"%d" % request.lease]
+        case Forget():
+            return "forget", [request.target.encode()]
 
 
 def _session(request: Apply | Resume) -> tuple[bytes, ...]:
@@ -173,14 +194,16 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
         case [Word.LOADED, cursor, *pieces]:
             return Loaded(cursor.decode(), _slices(pieces))
-        case [Word.SURVEYED, cursor, *rows]:
+        case [Word.FORGOTTEN, left, gone]:
+            return Forgotten(int(left), int(gone))
+        case [Word.SURVEYED, cursor, at, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-            return _page(cursor.decode(), triples)
+            return _page(cursor.decode(), int(at), triples)
         case _:
             raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
 
 
-def _page(cursor: str, triples: Iterable[tuple[bytes, bytes, bytes]]) -> QueryPage:
+def _page(cursor: str, at: int, triples: Iterable[tuple[bytes, bytes, bytes]]) -> QueryPage:
     rows: list[tuple[str, int, bool]] = []
     abouts: list[tuple[int, str]] = []
     for name, number, flag in triples:
@@ -188,7 +211,7 @@ def _page(cursor: str, triples: Iterable[tuple[bytes, bytes, bytes]]) -> QueryPa
         if len(flag) > 1:
             incarnation, _, about = flag[1:].partition(b" ")
             abouts.append((int(incarnation), about.decode().rstrip(" ")))
-    return QueryPage(cursor, rows, about=abouts)
+    return QueryPage(cursor, rows, at, abouts)
 
 
 def _done(reply: Sequence[bytes]) -> Applied:

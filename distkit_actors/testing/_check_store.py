@@ -11,6 +11,7 @@ from .._stores._contract import Store
 from . import _checks_about as about
 from . import _checks_counters as counters
 from . import _checks_entries as entries
+from . import _checks_looks as looks
 from . import _checks_push as push
 from . import _checks_requests as requests
 from . import _checks_several as several
@@ -67,6 +68,9 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.surveys_come_in_pages,
     about.instances_say_who_they_are,
     about.the_lost_say_who_they_are,
+    looks.looks_are_free_of_the_dead,
+    looks.onlookers_forget,
+    looks.prefixes_are_found,
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
     time.an_answer_is_free_of_the_dead,

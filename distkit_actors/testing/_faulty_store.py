@@ -162,6 +162,12 @@ class FaultyStore(Store):
         async with self._inner.subscribe(prefix) as subscription:
             yield _FaultySubscription(self._network, subscription) if subscription else None
 
+    async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
+        """Return the prefixes that are in use; only `cut` strikes it. See `Store.prefixes`."""
+        with self._network.journey():
+            return await self._inner.prefixes()
+        raise AssertionError("a journey that is cut off raises")
+
     @property
     def requests(self) -> list[Request]:
         """The latest requests, whatever became of them, oldest first; 1000 at most."""

@@ -13,6 +13,8 @@ from .._protocol._messages import (
     ConditionFailed,
     Conflict,
     Entry,
+    Forget,
+    Forgotten,
     Journal,
     Kind,
     Load,
@@ -46,6 +48,7 @@ _ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
     Resume: (Applied, MustResume, Conflict, Stale),
     Query: (QueryPage,),
     Watch: (Watched,),
+    Forget: (Forgotten,),
 }
 
 #: Far more exchanges than any check needs. A store and a counter that misunderstand each
@@ -70,6 +73,10 @@ class ReplyValidator(Store):
     def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
         """Return the subscription of the store itself; there is nothing to look at."""
         return self._store.subscribe(prefix)
+
+    async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
+        """Return what the store says."""
+        return await self._store.prefixes()
 
     def judge(self, request: Request, reply: Reply) -> None:
         """Raise if ``reply`` is no possible answer to ``request``, or the last of too many."""
@@ -125,14 +132,22 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                 None,
             )
         case QueryPage():
-            what = next(
-                (
-                    f"{row!r} as a row"
-                    for row in reply.rows
-                    if not _is_int64(row[1]) or type(row[0]) is not str or type(row[2]) is not bool
-                ),
-                None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
-            ) or _about_complaint(request, reply)
+            what = (
+                next(
+                    (
+                        f"{row!r} as a row"
+                        for row in reply.rows
+                        if not _is_int64(row[1])
+                        or type(row[0]) is not str
+                        or type(row[2]) is not bool
+                    ),
+                    None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
+                )
+                or _numbers_complaint(at=reply.at)
+                or _about_complaint(request, reply)
+            )
+        case Forgotten():
+            what = _numbers_complaint(left=reply.left, gone=reply.gone)
         case Peeked():
             numbers = _numbers_complaint(incarnation=reply.incarnation, born=reply.born)
             what = numbers or _flag_complaint(reply.alive, "alive")

@@ -12,12 +12,15 @@ from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import Record, State
 from distkit_actors._protocol._messages import (
+    JUST_COME,
     MAX_PURGE,
     Applied,
     Apply,
     ConditionFailed,
     Conflict,
     Entry,
+    Forget,
+    Forgotten,
     Kind,
     Open,
     Opened,
@@ -334,6 +337,77 @@ class ShowsTheDeparted(Surveys):
         return rows + [(name, 0, False) for name in self.registry.records if name not in shown]
 
 
+class CountsTheDead(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        return [row for row in rows if request.kind is not QueryKind.VALUES or row[2]]
+
+
+class CountsBodies(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        bodies = list(map(self.registry.records.__getitem__, self.registry.reap_queue))
+        of_bodies = {(k, s.value) for record in bodies for k, s in record.slices.items()}
+        return [row for row in rows if row[2] or (row[0], row[1]) not in of_bodies]
+
+
+class TakesVoidSlicesOff(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        if request.kind is not QueryKind.VALUES:
+            return rows
+        dead = [row[0] for row in rows if not row[2]]
+        void = [
+            (key, piece.value, False)
+            for record in self.registry.records.values()
+            for key, piece in record.slices.items()
+            if dead and key in request.keys and piece.stamp < self.registry.epochs.of(key)
+        ]
+        return rows + void
+
+
+class BelievesTheClockAlways(Surveys):
+    def execute(self, request: Request, now: int) -> Reply:
+        if isinstance(request, Query) and request.observed is not None:
+            request = replace(request, observed=JUST_COME)
+        return super().execute(request, now)
+
+
+class SparesAllSilence(Surveys):
+    def execute(self, request: Request, now: int) -> Reply:
+        if isinstance(request, Query) and request.observed == JUST_COME:
+            request = replace(request, observed=0)
+        return super().execute(request, now)
+
+
+class HoldsVoidSlices(Surveys):
+    def rows(
+        self, request: Query, rows: list[tuple[str, int, bool]]
+    ) -> list[tuple[str, int, bool]]:
+        record = self.registry.records.get(request.key)
+        if request.kind is not QueryKind.HELD or record is None:
+            return rows
+        return [(key, piece.value, True) for key, piece in record.slices.items()]
+
+
+class ForgetsInOneStep(Namespace):
+    def execute(self, request: Request, now: int) -> Reply:
+        reply = super().execute(request, now)
+        while isinstance(request, Forget) and isinstance(reply, Forgotten) and reply.left:
+            more = super().execute(request, now)
+            assert isinstance(more, Forgotten)
+            reply = Forgotten(more.left, reply.gone + more.gone)
+        return reply
+
+
+class OnlookersForgetNobody(Namespace):
+    def execute(self, request: Request, now: int) -> Reply:
+        return Forgotten(0, 0) if isinstance(request, Forget) else super().execute(request, now)
+
+
 class AgesInMilliseconds(Surveys):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
@@ -348,6 +422,12 @@ class TakesALookForABeat(Surveys):
         if record := self.registry.records.get(request.instance):
             self.registry.observed.hear(now, record.periods, record.heard)
             self.registry.beat(record)
+
+
+class TakesALookForABeatOfAll(Surveys):
+    def looked(self, request: Query, now: int) -> None:
+        if not request.instance:
+            self.registry.observed.hear(now)
 
 
 class ReapsWhereItLooks(Surveys):
@@ -509,6 +589,11 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     ),
     "forgetting_is_bounded": (ForgetsAllAtOnce, ForgetsOneThousand, ForgetsWhatDoesNotFit),
     "surveys_tell_who_has_what": (ShowsVoidSlices, ShowsKeysOfAnySlice, LeavesWhoAsksOut),
+    "looks_are_free_of_the_dead": (
+        *(CountsTheDead, CountsBodies, TakesVoidSlicesOff, BelievesTheClockAlways),
+        *(SparesAllSilence, HoldsVoidSlices, SaysAllAreAlive, TakesALookForABeatOfAll),
+    ),
+    "onlookers_forget": (ForgetsInOneStep, OnlookersForgetNobody),
     "surveys_come_in_pages": (ShowsOnePage,),
     "surveys_tell_who_is_there": (
         *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from unittest import mock
 
@@ -16,7 +16,18 @@ import redis
 
 from distkit_actors._instance._session import Session
 from distkit_actors._namespace import _epochs, _reaper, _registry
-from distkit_actors._protocol._messages import Applied, Apply, Entry, Kind, Previous, Resume
+from distkit_actors._protocol._messages import (
+    JUST_COME,
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Previous,
+    Query,
+    QueryKind,
+    QueryPage,
+    Resume,
+)
 from distkit_actors._stores._lua_constants import CONSTANTS
 from distkit_actors._stores._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
@@ -46,10 +57,11 @@ TIGHT = {
     "QUEUED_PER_STEP": (2, [_reaper]),
 }
 #: And those that only Lua has.
-TIGHT_IN_LUA = {
-    "base": ("local CHUNK = 500\n", "local CHUNK = 4\n"),
-    "query": ("local PAGE = 500\n", "local PAGE = 2\n"),
-}
+TIGHT_IN_LUA = [
+    ("base", "local CHUNK = 500\n", "local CHUNK = 4\n"),
+    ("query", "local PAGE = 500\n", "local PAGE = 2\n"),
+    ("query", "LOOKS, HASH, FEWEST = 10000, 20, 16\n", "LOOKS, HASH, FEWEST = 45, 20, 1\n"),
+]
 
 
 @dataclass
@@ -66,7 +78,7 @@ class Subject:
     @cached_property
     def tight_scripts(self) -> Scripts:
         sources = dict(self.sources)
-        for file, (old, new) in TIGHT_IN_LUA.items():
+        for file, old, new in TIGHT_IN_LUA:
             assert sources[file].count(old) == 1
             sources[file] = sources[file].replace(old, new)
         constants = {**CONSTANTS, **{name: value for name, (value, _) in TIGHT.items()}}
@@ -230,6 +242,44 @@ def behind_its_own_move(subject: Subject) -> None:
         twin.compare()
 
 
+def behind_anothers_move(subject: Subject) -> None:
+    """Who lags loses what another has moved, though it is told of older moves first."""
+    with tight(subject) as twin:
+        mover, late = session_of("mover"), session_of("late")
+        run(twin, late, add("a"))
+        known = late.known
+        for keys in ("bcdefgh", "ijklmno", "a"):
+            twin.now += 1000
+            run(twin, mover, *(Entry(Kind.MOVE, key, 1) for key in keys))
+        request = Apply("late", late.incarnation, late.seq + 1, known, PERIODS, [add("a", 0)])
+        reply = twin.execute(request)
+        assert isinstance(reply, Applied)
+        assert reply.results == (Previous(1, 0),)
+        assert reply.backlog
+        twin.compare()
+
+
+def values_in_pages(subject: Subject) -> None:
+    """Who has just come is told of all who are dead, page by page, and of the sums once."""
+    with tight(subject) as twin:
+        for number in range(7):
+            run(twin, session_of(f"i{number}"), add("a"))
+        twin.now += 100 * PERIODS.threshold
+        request = Query("", QueryKind.VALUES, keys=("a",), observed=JUST_COME)
+        page = twin.execute(request)
+        assert isinstance(page, QueryPage)
+        assert sorted(page.rows) == [("a", 1, False)] * 7 + [("a", 7, True)]
+        first = twin.lua.execute(request, twin.now)
+        assert isinstance(first, QueryPage)
+        assert first.cursor
+        rows, cursor = list(first.rows), first.cursor
+        while cursor:
+            page = twin.lua.execute(replace(request, cursor=cursor), twin.now)
+            assert isinstance(page, QueryPage)
+            rows, cursor = [*rows, *page.rows], page.cursor
+        assert sorted(rows) == [("a", 1, False)] * 7 + [("a", 7, True)]
+
+
 def first_in_the_queue(subject: Subject) -> None:
     """Where those in front are emptied at once, those behind them are next."""
     with tight(subject) as twin:
@@ -258,7 +308,9 @@ CHECKS: list[Check] = [
     rare_steps,
     moves_are_forgotten,
     behind_its_own_move,
+    behind_anothers_move,
     first_in_the_queue,
+    values_in_pages,
     *map(
         twin_scenario,
         [

@@ -66,6 +66,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("resume", "math.max(space.clock, at, move.epoch)", "math.max(space.clock, at)"),
         Mutant("resume", "      sweep_own(cleared)\n", ""),
         Mutant("query", "    if stamp >= epoch then", "    if stamp > epoch then"),
+        Mutant("query", "      if stamp >= epochs[key] then", "      if stamp > epochs[key] then"),
         Mutant("load", "  if stamp >= epochs[key] then", "  if stamp > epochs[key] then"),
     ],
     "learning moves": [
@@ -183,7 +184,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("registry", "math.min(space.due, space.last + threshold)", "space.due"),
     ],
     "reaper": [
-        Mutant("entries", "if gone > 0 and not has_slices", "if gone > 0 or not has_slices"),
+        Mutant("registry", "if gone > 0 and not has_slices", "if gone > 0 or not has_slices"),
         Mutant("reaper", "steady() - late", "steady()"),
         Mutant("reaper", "or at < space.due then", "then"),
         Mutant("reaper", "elseif deaths < DEATHS_PER_STEP then", "else"),
@@ -205,10 +206,12 @@ MUTANTS: dict[str, list[Mutant]] = {
             "        gone[count + 1] = key\n",
         ),
         Mutant("registry", "tonumber(last or 0) + 1)", "tonumber(last or 0))"),
+        Mutant("entries", "    if value == instance then\n      return REFUSED\n    end\n", ""),
         Mutant(
-            "entries", "  if name == instance then\n    return REFUSED\n  elseif call", "  if call"
+            "registry",
+            "  if call('ZSCORE', A, name) then\n    mark_dead(name, DEAD)\n  end\n",
+            "",
         ),
-        Mutant("entries", "  elseif call('ZSCORE', A, name) then\n    mark_dead(name, DEAD)\n", ""),
     ],
     "holds": [
         Mutant("fast_path", "'^.' .. GUARDED .. '?(.*)$'", "'^.(.*)$'"),
@@ -221,11 +224,29 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("journal", "if known < space.latest then", "if known < space.clear then"),
     ],
     "queries": [
-        Mutant("query", "page[1] == '0' and '' or page[1]", "''"),
+        Mutant("query", "cursor == '0' and '' or cursor", "''"),
         Mutant("query", "if heard[6] and heard[6] ~= '0' then", "if heard[6] then"),
-        Mutant("query", "heard[7] == LIVE and is_seen_alive", "is_seen_alive"),
+        Mutant("query", "heard[7] == LIVE and counts_as_alive", "counts_as_alive"),
+        Mutant("query", "heard[6] == LIVE and counts_as_alive", "counts_as_alive"),
+        Mutant("query", "  if first == 0 then", "  if first then"),
+        Mutant("query", "if heard[1] and not counts_as_alive", "if heard[1] and counts_as_alive"),
+        Mutant("query", "math.max(0, first - queued)", "0"),
+        Mutant("query", "#overdue < room and '0'", "'0'"),
+        Mutant("query", "judge_silence(heard, judged_at) > 0", "judge_silence(heard, now) > 0"),
         Mutant("query", "math.max(0, steady() - heard[3])", "steady() - heard[3]"),
         Mutant("peek", "holder and is_alive(instance)", "holder"),
+    ],
+    "looking": [
+        Mutant("observed", "observed == JUST_COME and at >= space.last", "observed == JUST_COME"),
+        Mutant("observed", "observed == '' or observed == JUST_COME and", "observed == '' and"),
+        Mutant("observed", "math.max(space.last, tonumber(observed))", "tonumber(observed)"),
+        Mutant("observed", "at < space.last and seen or math.min(at, seen)", "math.min(at, seen)"),
+        Mutant("observed", "at < space.last and seen or math.min(at, seen)", "seen"),
+        Mutant("forget", "announce()\n", ""),
+        Mutant("forget", "if retention > 0 then", "if false then"),
+        Mutant("forget", "save_space()\n", ""),
+        Mutant("forget", "if space.born > 0 then", "if true then"),
+        Mutant("watch", "if space.born == 0 then", "if true then"),
     ],
     "retention": [
         Mutant("registry", "  call('PERSIST', I)\n", ""),

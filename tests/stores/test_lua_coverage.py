@@ -11,6 +11,7 @@ from tests.harness.server import RedisServer
 from tests.stores.lua_checks import (
     Check,
     Subject,
+    behind_anothers_move,
     crowds,
     histories,
     rare_steps,
@@ -25,6 +26,7 @@ SOURCES = read_sources()
 RUNS: list[Check] = [
     histories(range(24)),
     tight_histories(range(6)),
+    behind_anothers_move,
     crowds(range(2)),
     twin_scenario("test_leftovers_that_do_not_fit_become_a_body_of_their_own"),
     twin_scenario("test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner"),

@@ -39,6 +39,10 @@ NUMBERS = {
     ("observed", "10"): "tenths",
     ("query", "3"): "words of a row",
     ("query", "500"): "PAGE: MemoryStore gives one page",
+    ("query", "7"): "index of the first key",
+    ("query", "10000"): "LOOKS: MemoryStore gives one page",
+    ("query", "20"): "HASH: MemoryStore gives one page",
+    ("query", "16"): "FEWEST: MemoryStore gives one page",
     ("reaper", "64"): "GARBAGE: Python sweeps its own",
     ("registry", "1000"): "microseconds of a millisecond",
     ("resume", "12"): "index of the words before the moves",
@@ -47,6 +51,8 @@ NUMBERS = {
     ("step", "4"): "words of an entry",
     ("step", "10"): "own fields before the entries'",
     ("sums", "58"): "COLON",
+    ("watch", "1000"): "microseconds of a millisecond",
+    ("watch", "60000"): "MINUTE, in milliseconds",
 }
 
 

@@ -11,6 +11,7 @@ from distkit_actors._instance._session import Session
 from distkit_actors._namespace._observed_time import longest_silence
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
+    JUST_COME,
     MAX_PURGE,
     Applied,
     Apply,
@@ -444,3 +445,25 @@ def test_a_claim_makes_a_slice_as_old_as_itself(twin: Twin) -> None:
     older = session.slices["k"].stamp - 1
     resume(twin, "i", [], Entry(Kind.CLAIM, "k", 5, 6, stamp=older))
     assert twin.namespace.registry.records["i"].slices["k"] == (6, older)
+
+
+def test_one_who_has_just_come_does_not_believe_a_clock_that_was_put_back(twin: Twin) -> None:
+    run(twin, session_of("i"))
+    heard = twin.now
+    twin.now -= 5 * SECOND
+    page = twin.execute(Query("", QueryKind.INSTANCES, observed=JUST_COME))
+    assert isinstance(page, QueryPage)
+    assert page.at == heard
+
+
+def test_values_leave_out_who_waits_to_be_reaped(twin: Twin) -> None:
+    dead, living = session_of("dead"), session_of("living")
+    run(twin, dead, add("a"), add("b"), add("c"))
+    run(twin, living, add("a"), add("b"), add("c"))
+    while not twin.namespace.registry.reap_queue:
+        twin.now += PERIODS.interval
+        run(twin, living, add("a", 0), budget=1)  # what the step is about goes first
+    page = twin.execute(Query("", QueryKind.VALUES, keys=("a", "b", "c"), observed=JUST_COME))
+    assert isinstance(page, QueryPage)
+    assert [flag for _, _, flag in page.rows].count(False) == 2
+    twin.compare()

@@ -16,9 +16,11 @@ from distkit_actors._instance._session import Phase, Session
 from distkit_actors._namespace import _epochs
 from distkit_actors._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
+    JUST_COME,
     Applied,
     Apply,
     Entry,
+    Forget,
     Kind,
     Load,
     Open,
@@ -104,9 +106,17 @@ def some_id(rnd: random.Random, twin: Twin) -> str:
     return rnd.choice([*twin.namespace.registry.records, *INSTANCES, rnd.choice(ODD_IDS)])
 
 
-def some_survey(rnd: random.Random) -> Query:
+def some_survey(rnd: random.Random, twin: Twin) -> Query:
     kind = rnd.choice(list(QueryKind))
-    return Query(rnd.choice(INSTANCES), kind, rnd.choice(KEYS) if kind is QueryKind.SLICES else "")
+    key = rnd.choice(KEYS) if kind is QueryKind.SLICES else ""
+    key = some_id(rnd, twin) if kind is QueryKind.HELD else key
+    keys = rnd.sample(KEYS, rnd.randrange(len(KEYS))) if kind is QueryKind.VALUES else ()
+    if rnd.random() < 0.5:
+        return Query(rnd.choice(INSTANCES), kind, key, keys=keys)
+    # One who takes no part, and has just come, or has been here for some time.
+    last = twin.namespace.registry.observed.last
+    observed = rnd.choice([JUST_COME, max(0, last + rnd.randrange(-SECOND, 3 * SECOND))])
+    return Query("", kind, key, keys=keys, observed=observed)
 
 
 class History:
@@ -139,8 +149,10 @@ class History:
         self._disaster()
         if self.chance(0.05):
             self._watch()
+        if self.chance(0.02):
+            self.twin.execute(Forget("", some_id(self.random, self.twin)))
         if self.chance(0.1):
-            self.twin.execute(some_survey(self.random))
+            self.twin.execute(some_survey(self.random, self.twin))
         index = self.random.randrange(len(self.sessions))
         if self.calm and self.chance(0.8):
             index = 0
@@ -398,7 +410,7 @@ class Fuzz:
             case "load":
                 return Load(instance, incarnation, rnd.randrange(4), "")
             case "query":
-                return some_survey(rnd)
+                return some_survey(rnd, self.twin)
             case "apply":
                 entries, atomic = self.batch(instance)
                 known = [record.known if record else 0, namespace.registry.epochs.latest]

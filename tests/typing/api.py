@@ -21,6 +21,7 @@ from distkit_actors import (
     CounterValue,
     CredentialProvider,
     Eq,
+    Fleet,
     FleetLimiter,
     FleetLimiterStatistics,
     InstanceAwareCounter,
@@ -38,6 +39,21 @@ from distkit_actors import (
     open_store,
 )
 from distkit_actors.abc import Apply, Entry, Kind, Namespace, Periods, Reply
+
+
+async def onlooker() -> None:
+    """A fleet answers as a counter does."""
+    async with Fleet.open("p", MemoryStore()) as fleet:
+        assert_type(fleet, Fleet)
+        assert_type(await fleet.instances(), list[InstanceInfo])
+        assert_type(await fleet.slices("k"), dict[str, int])
+        assert_type(await fleet.keys(), list[str])
+        assert_type(await fleet.get("k"), CounterValue)
+        assert_type(await fleet.get_all(["k"]), dict[str, CounterValue])
+        assert_type(await fleet.wait_until("k", Eq(0)), CounterValue)
+        async with fleet.watch("k") as values:
+            assert_type(values, trio.abc.ReceiveChannel[CounterValue])
+        assert_type(await Fleet.prefixes("redis://localhost"), list[str])
 
 
 async def generic(counter: InstanceAwareCounter) -> None:

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from distkit_actors._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
+    JUST_COME,
     Applied,
     Apply,
     ConditionFailed,
     Conflict,
     Entry,
+    Forget,
+    Forgotten,
     Journal,
     Kind,
     Load,
@@ -143,8 +146,13 @@ def test_the_other_requests_are_a_few_words() -> None:
     assert encode(Watch("me", 5)) == ("watch", [b"5"])
     assert encode(Query("me", QueryKind.SLICES, "é", "3")) == (
         "query",
-        [b"slices", "é".encode(), b"3"],
+        [b"slices", "é".encode(), b"3", b""],
     )
+    assert encode(Query("", QueryKind.VALUES, keys=("é", "k"), observed=JUST_COME)) == (
+        "query",
+        [b"values", b"", b"", b"-1", "é".encode(), b"k"],
+    )
+    assert encode(Forget("", "you")) == ("forget", [b"you"])
     periods = [b"30000000", b"10000000", b"3600000000"]
     assert encode(Open("me", "n.1", 7, 3, True, PERIODS, refuse=True, about="é")) == (
         "open",
@@ -180,11 +188,14 @@ def write(reply: Reply) -> list[bytes]:
             words = ["opened", incarnation, known, int(inherited), int(leftovers)]
         case Loaded(cursor, slices):
             words = ["loaded", cursor, *flat((key, f"{v}@{stamp}") for key, v, stamp in slices)]
-        case QueryPage(cursor, rows, about):
+        case Forgotten(left, gone):
+            words = ["forgotten", left, gone]
+        case QueryPage(cursor, rows, at, about):
             said_of = [f"{incarnation} {text}  " for incarnation, text in about]
             said_of = said_of or [""] * len(rows)
             flags = zip(rows, said_of, strict=True)
-            words = ["surveyed", cursor, *flat((n, v, f"{f:d}{more}") for (n, v, f), more in flags)]
+            page = flat((name, n, f"{flag:d}{more}") for (name, n, flag), more in flags)
+            words = ["surveyed", cursor, at, *page]
         case Stale() | Watched():
             words = [type(reply).__name__.lower()]
     return [str(word).encode() for word in words]
@@ -219,6 +230,7 @@ replies = st.one_of(
     st.builds(Conflict, stamps),
     st.builds(Stale),
     st.builds(Watched),
+    st.builds(Forgotten, stamps, stamps),
     st.builds(Peeked, stamps, stamps, st.booleans()),
     st.builds(Opened, stamps, stamps, st.booleans(), st.booleans()),
     st.builds(Loaded, st.just("") | st.just("500"), st.lists(st.tuples(names, int64, stamps))),
@@ -226,10 +238,11 @@ replies = st.one_of(
         QueryPage,
         st.just("") | st.just("5"),
         st.lists(st.tuples(names, int64, st.booleans())),
+        stamps,
         st.just([]),
     ),
     st.builds(
-        lambda rows: QueryPage("", [row for row, _ in rows], [about for _, about in rows]),
+        lambda rows: QueryPage("", [row for row, _ in rows], 7, [about for _, about in rows]),
         st.lists(
             st.tuples(
                 st.tuples(names, int64, st.booleans()),
@@ -261,7 +274,8 @@ def test_a_reply_is_read_as_it_was_written(reply: Reply) -> None:
         [b"resume", b"1"],
         [b"loaded", b"", b"key without a slice"],
         [b"loaded", b"", b"key", b"5"],
-        [b"surveyed", b"", b"a", b"5"],
+        [b"surveyed", b"", b"1", b"a", b"5"],
+        [b"forgotten", b"1"],
     ],
     ids=str,
 )
@@ -288,3 +302,15 @@ def test_no_two_namespaces_or_instances_share_a_name(
 def test_all_keys_of_a_namespace_have_one_hash_tag(prefix: str, instance: str) -> None:
     tags = {name.partition(b"{")[2].partition(b"}")[0] for name in KeyNames(prefix).keys(instance)}
     assert tags == {b"p." + prefix.partition("}")[0].encode()}
+
+
+@given(names)
+def test_a_prefix_is_found_in_the_name_that_every_namespace_has(prefix: str) -> None:
+    for name in (prefix, f"{prefix}:42", f":{prefix}", f"{prefix}}}:h"):
+        (of_all,) = [key for key in KeyNames(name).keys("me") if key.endswith(b"}:h")]
+        assert KeyNames.prefix_of(of_all) == name
+
+
+@pytest.mark.parametrize("name", [b"dk:{p.}:h", b"dk:{p.\xff}:h"])
+def test_what_is_of_somebody_else_has_no_prefix(name: bytes) -> None:
+    assert KeyNames.prefix_of(name) is None

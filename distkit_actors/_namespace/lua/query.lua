@@ -1,14 +1,21 @@
 -- Gives a page of what the namespace holds; changes nothing.
 --
 -- KEYS  see parts/base.lua
--- ARGV  1 the time, or '' for the server's (µs); 2 instance
---       3 topic: instances, slices or keys; 4 key (slices only)
+-- ARGV  1 the time, or '' for the server's (µs); 2 instance, '' for one who takes no part
+--       3 topic: instances, slices, keys, values or held; 4 key (slices), instance (held)
 --       5 cursor: '' for the first page, else what the page before said
--- Reply {surveyed, cursor or '' at the end, name, number, flag, …}; a name may come twice
+--       6 '' if an instance asks; else up to which steady time the asker has observed the
+--         namespace itself, -1 if it has just come (P43, looking)
+--       7 … keys (values)
+-- Reply {surveyed, cursor or '' at the end, steady time of the judgement, name, number, flag, …};
+--   a name may come twice
 --   instances: id, microseconds since its last sign of life, '1' if it counts as alive, else '0',
 --              and behind that its incarnation, a blank, and what it says of itself, with padding
---   slices:    id, value, '1'
+--   slices:    id, value, '1' if the instance counts as alive
 --   keys:      key, cumulative, '1'
+--   values:    key, cumulative, '1' on the first page; then key, slice, '0' for each slice of one
+--              who does not count as alive
+--   held:      key, slice, '1'
 --@include numbers
 --@include announce
 --@include base
@@ -17,47 +24,120 @@
 --@include sums
 
 local PAGE = 500
+-- How many fields of the dead a page looks at, about (P5). A hash costs as much as HASH of them.
+-- FEWEST hashes are looked at in any case.
+local LOOKS, HASH, FEWEST = 10000, 20, 16
 take_space()
-local cursor = ARGV[5] == '' and '0' or ARGV[5]
-local rows = {}
+local topic, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
+local judged_at = seen_by(ARGV[6])
+local reply = {SURVEYED, '', text(judged_at)}
 
 local function row(name, number, flag)
-  rows[#rows + 1] = name
-  rows[#rows + 1] = number
-  rows[#rows + 1] = flag
+  reply[#reply + 1] = name
+  reply[#reply + 1] = number
+  reply[#reply + 1] = flag
+end
+
+-- Tells whether the asker is to take a living instance for alive. `heard`: its `HEARD`.
+local function counts_as_alive(heard)
+  if ARGV[6] == '' then
+    return is_seen_alive(heard, ARGV[2])
+  end
+  return judge_silence(heard, judged_at) > 0
 end
 
 local function look_at_instance(name)
   local heard = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':inc',
     ':state', ':pad')
   if heard[6] and heard[6] ~= '0' then  -- else it is an orphan (P18, empty ground)
-    local alive = heard[7] == LIVE and is_seen_alive(heard, ARGV[2])
+    local alive = heard[7] == LIVE and counts_as_alive(heard)
     local age = text(math.max(0, steady() - heard[3]))
     row(name, age, (alive and '1' or '0') .. heard[6] .. ' ' .. (heard[8] or ''))
   end
 end
 
 local function look_at_slice(name, epoch)
-  local piece = call('HGET', hash_of(name), ARGV[4])
-  if piece then
-    local value, stamp = parse(piece)
+  local heard = call('HMGET', hash_of(name), ':thr', ':int', ':beat', ':lost', ':graced', ':state',
+    ARGV[4])
+  if heard[7] then
+    local value, stamp = parse(heard[7])
     if stamp >= epoch then
-      row(name, value, '1')
+      row(name, value, heard[6] == LIVE and counts_as_alive(heard) and '1' or '0')
     end
   end
 end
 
-local page
-if ARGV[3] == QUERY_KEYS then
-  page = call('HSCAN', N, cursor, 'COUNT', PAGE)
+-- Rows for all pieces, of `keys`, that count.
+local function give_pieces(keys, pieces, epochs, flag)
+  for index, key in ipairs(keys) do
+    local piece = pieces[index]
+    if piece then
+      local value, stamp = parse(piece)
+      if stamp >= epochs[key] then
+        row(key, value, flag)
+      end
+    end
+  end
+end
+
+-- The sums, and what of them is only there because nobody has reaped it. The dead are the reap
+-- queue, and behind it those of the overdue who do not count as alive. The cursor is how many of
+-- both have been looked at. Returns the next one.
+local function look_at_values()
+  local keys, first = {unpack(ARGV, 7)}, tonumber(cursor)
+  if first == 0 then
+    for index, total in ipairs(spread('HMGET', N, keys)) do
+      row(keys[index], total or '0', '1')
+    end
+  end
+  local most = math.max(FEWEST, math.floor(LOOKS / (#keys + HASH)))
+  local epochs, queued = epochs_of(keys), call('ZCARD', D)
+  for _, name in ipairs(call('ZRANGE', D, first, first + most - 1)) do
+    give_pieces(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
+  end
+  local room = most - math.max(0, math.min(most, queued - first))
+  local overdue = {}
+  if room > 0 then
+    overdue = call('ZRANGEBYSCORE', A, '-inf', text(judged_at), 'LIMIT',
+      math.max(0, first - queued), room)
+  end
+  for _, name in ipairs(overdue) do
+    local heard = call('HMGET', hash_of(name), unpack(HEARD))
+    if heard[1] and not counts_as_alive(heard) then
+      give_pieces(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
+    end
+  end
+  return #overdue < room and '0' or text(first + most)
+end
+
+local function look_at_pieces()
+  local page = call('HSCAN', hash_of(ARGV[4]), cursor, 'COUNT', PAGE)
+  local keys, pieces = {}, {}
   for index = 1, #page[2], 2 do
-    if string.sub(page[2][index], 1, 1) ~= ':' then
+    if string.byte(page[2][index]) ~= COLON then
+      keys[#keys + 1] = page[2][index]
+      pieces[#keys] = page[2][index + 1]
+    end
+  end
+  give_pieces(keys, pieces, epochs_of(keys), '1')
+  return page[1]
+end
+
+if topic == QUERY_VALUES then
+  cursor = look_at_values()
+elseif topic == QUERY_HELD then
+  cursor = look_at_pieces()
+elseif topic == QUERY_KEYS then
+  local page = call('HSCAN', N, cursor, 'COUNT', PAGE)
+  for index = 1, #page[2], 2 do
+    if string.byte(page[2][index]) ~= COLON then
       row(page[2][index], page[2][index + 1], '1')
     end
   end
+  cursor = page[1]
 else
-  page = call('ZSCAN', H, cursor, 'COUNT', PAGE)
-  local epoch = ARGV[3] == QUERY_SLICES and epochs_of({ARGV[4]})[ARGV[4]]
+  local page = call('ZSCAN', H, cursor, 'COUNT', PAGE)
+  local epoch = topic == QUERY_SLICES and epochs_of({ARGV[4]})[ARGV[4]]
   for index = 1, #page[2], 2 do
     if epoch then
       look_at_slice(page[2][index], epoch)
@@ -65,5 +145,7 @@ else
       look_at_instance(page[2][index])
     end
   end
+  cursor = page[1]
 end
-return {SURVEYED, page[1] == '0' and '' or page[1], unpack(rows)}
+reply[2] = cursor == '0' and '' or cursor
+return reply

@@ -6,8 +6,13 @@
 --@include base
 --@include space
 
+-- It makes no namespace, and where there is none the lease goes by itself: a minute later, so that
+-- one who joins meanwhile is in time to keep what is there.
+local MINUTE = 60000
 take_space()
-birth()
 space.watch = math.max(space.watch, now + tonumber(ARGV[3]))
 save_space()
+if space.born == 0 then
+  call('PEXPIRE', N, text(math.floor(ARGV[3] / 1000) + MINUTE))
+end
 return {WATCHED}

@@ -38,26 +38,6 @@ local function add_own(key, value, after, kept, stamp)
   return true
 end
 
--- Takes an instance for dead and its slices away, some in each step. Returns how many are
--- left, and how many are gone.
-local function forget(name)
-  local hash, gone = hash_of(name), 0
-  if name == instance then
-    return REFUSED
-  elseif call('ZSCORE', A, name) then
-    mark_dead(name, DEAD)
-  end
-  if not call('ZSCORE', D, name) then
-    return '0,0'
-  end
-  local some, pieces = some_slices(hash, MAX_PURGE)
-  gone = take_away(hash, some, pieces, MAX_PURGE)
-  if gone > 0 and not has_slices(hash) then
-    release(name, hash)
-  end
-  return text(math.max(0, call('HLEN', hash) - OWN_FIELDS)) .. ',' .. text(gone)
-end
-
 -- Runs one entry at stamp `at`; returns its result. `epochs` is for claims only, `moved` is
 -- {key = true} for guarded entries that must not be executed.
 local function run(word, key, value, after, at, epochs, moved)
@@ -110,7 +90,11 @@ local function run(word, key, value, after, at, epochs, moved)
     moved_keys = {}
     space.clear, space.latest, space.clock = at, at, math.max(space.clock, at)
   elseif kind == FORGET then
-    return forget(value)
+    if value == instance then
+      return REFUSED
+    end
+    local left, gone = forget(value)
+    return left .. ',' .. gone
   else
     local amount, stamp = parse(value)
     if math.max(known, stamp) < space.floor

@@ -145,6 +145,19 @@ local function judge_silence(heard, at)
   return left
 end
 
+-- The steady time by which one who takes no part judges who is silent (P43, looking). It has
+-- observed the namespace itself up to an instant. What came later proves nothing to it, unless
+-- somebody was heard since. For one who has JUST_COME the clock counts.
+-- Where that has jumped back, it says nothing before somebody is heard.
+local function seen_by(observed)
+  local at = steady()
+  if observed == '' or observed == JUST_COME and at >= space.last then
+    return at
+  end
+  local seen = math.max(space.last, tonumber(observed))
+  return at < space.last and seen or math.min(at, seen)
+end
+
 local asking  -- :state, :beat, :thr and :int of the one who asks, once they were read
 
 -- Tells whether `asker`, who is there, would find a living instance alive, if it were heard now: a

@@ -81,6 +81,24 @@ local function release_space(retention)
   end
 end
 
+-- Takes an instance for dead and its slices away, some in each step. Returns how many are
+-- left, and how many are gone.
+local function forget(name)
+  local hash, gone = hash_of(name), 0
+  if call('ZSCORE', A, name) then
+    mark_dead(name, DEAD)
+  end
+  if not call('ZSCORE', D, name) then
+    return '0', '0'
+  end
+  local some, pieces = some_slices(hash, MAX_PURGE)
+  gone = take_away(hash, some, pieces, MAX_PURGE)
+  if gone > 0 and not has_slices(hash) then
+    release(name, hash)
+  end
+  return text(math.max(0, call('HLEN', hash) - OWN_FIELDS)), text(gone)
+end
+
 -- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
 -- their sum yet go to an orphan, a dead record of their own, so that the caller has nothing left
 -- here that it does not know of (I12). Returns whether slices remain, and if there is an orphan.

@@ -1,0 +1,1 @@
+"""The command line, ``distkit-actors``. Needs click and rich: the extra ``cli``."""

@@ -1,0 +1,45 @@
+"""Where ``distkit-actors`` and ``python -m distkit_actors`` begin."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from .._demo import main as demo
+
+#: What the demo's own command line can do, without click.
+_WITHOUT_CLICK: Final = ("demo", "--help", "-h", "--version")
+_INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return _run(words)
+    if not words or words[0] in _WITHOUT_CLICK:
+        return demo.main(words)
+    print(
+        f"distkit-actors: {' and '.join(missing)} missing: pip install 'distkit-actors[cli]'",
+        file=sys.stderr,
+    )
+    return demo.UNUSABLE
+
+
+def _run(words: list[str]) -> int:
+    import click  # noqa: PLC0415 - it may be missing
+
+    from .commands import cli  # noqa: PLC0415 - it needs click
+
+    try:
+        code: object = cli.main(words, prog_name="distkit-actors", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("aborted", file=sys.stderr)
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,1 @@
+"""Looking at a namespace without taking part."""

@@ -1,0 +1,181 @@
+"""Whether a namespace, and the store that it is in, are as they should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import trio
+
+from .._errors import StoreError, StoreUnavailableError
+from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
+from .._protocol._values import checked_name
+from .._stores._contract import Link, Store
+from ._inquiry import Inquiry, all_rows
+
+#: From harmless to bad.
+Level: TypeAlias = Literal["ok", "note", "warning", "wrong"]
+
+#: How often a key is looked at whose slices do not add up, as others count meanwhile.
+_LOOKS: Final = 20
+#: How many such keys are named.
+_NAMED: Final = 10
+#: Seconds for which the store's clock is observed, and by how much it may differ in them.
+_CLOCK_SECONDS: Final = 1.0
+_CLOCK_SLACK: Final = 0.25
+_MICROSECONDS: Final = 1_000_000
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    level: Level
+    about: str
+    text: str
+
+
+async def audit(prefix: str, store: Store) -> list[Finding]:
+    """Look at everything that can be seen without changing anything. Takes a second.
+
+    A checkpoint. Raises `StoreUnavailableError` or `StoreError` if one may not even look.
+    """
+    checked_name(prefix, "prefix")
+    async with store.link(prefix) as link:
+        inquiry = Inquiry(prefix, link)
+        await inquiry.start()
+        begun, at = trio.current_time(), await _store_time(link)
+        found = [Finding("ok", "reach", "the store answers, and lets us look")]
+        found += await _set_up(link)
+        try:
+            found += await _instances(inquiry)
+            if found[-1].about != "empty":
+                found.append(await _rights(link))
+            found += await _sums(inquiry)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            found.append(Finding("wrong", "state", f"the namespace cannot be read: {error}"))
+        await trio.sleep(begun + _CLOCK_SECONDS - trio.current_time())
+        elapsed = trio.current_time() - begun
+        found.append(_clock(elapsed, (await _store_time(link) - at) / _MICROSECONDS))
+    return found
+
+
+async def _store_time(link: Link) -> int:
+    # As one who has just come, because an inquiry does not see jumps of the clock.
+    page = await link.exchange(Query("", QueryKind.VALUES, observed=JUST_COME))
+    assert isinstance(page, QueryPage)
+    return page.at
+
+
+def _clock(own: float, theirs: float) -> Finding:
+    if abs(own - theirs) <= _CLOCK_SLACK + 0.1 * own:
+        return Finding("ok", "clock", "the store's clock goes as ours")
+    return Finding(
+        "warning",
+        "clock",
+        f"the store's clock went by {theirs:.1f} s in {own:.1f} s: it jumps, or it does not go",
+    )
+
+
+async def _set_up(link: Link) -> list[Finding]:
+    try:
+        warnings = await link.inspect()
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        text = f"how the store is set up cannot be seen: {error}"
+        return [Finding("note", "eviction", text)]  # noqa: ASYNC910 - asking was one
+    if warnings:
+        return [Finding("wrong", "eviction", warning) for warning in warnings]
+    return [Finding("ok", "eviction", "the store is not known to evict keys of ours")]
+
+
+async def _rights(link: Link) -> Finding:
+    """See whether one who looks by this URL could count, too: of a namespace that is there."""
+    try:
+        await link.exchange(Peek(""))
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        text = f"who uses this URL may look, but not count: {error}"
+        return Finding("note", "rights", text)  # noqa: ASYNC910 - asking was one
+    return Finding("ok", "rights", "who uses this URL may count")
+
+
+async def _instances(inquiry: Inquiry) -> list[Finding]:
+    rows = await all_rows(inquiry.exchange, QueryKind.INSTANCES)
+    ages = {name: age / _MICROSECONDS for name, age, _ in rows}
+    dead = sorted(name for name, _, alive in rows if not alive)
+    living = len(ages) - len(dead)
+    if not ages:
+        return [Finding("note", "empty", "nobody is there, and nobody has left anything")]
+    found: list[Finding] = []
+    if dead:
+        longest = max(ages[name] for name in dead)
+        found.append(
+            Finding(
+                "note" if living else "warning",
+                "dead",
+                f"{len(dead)} dead still have slices in the store, silent for up to {longest:.0f} "
+                "s: "
+                + (
+                    "the living take them away"
+                    if living
+                    else "nobody lives to take them away (use forget)"
+                ),
+            )
+        )
+    found.append(Finding("ok", "instances", f"{living} alive"))
+    return found
+
+
+async def _sums(inquiry: Inquiry) -> list[Finding]:
+    """See whether each sum is that of its slices (I1), the dead included on both sides."""
+    slices = Counter[str]()
+    for name, _, _ in await all_rows(inquiry.exchange, QueryKind.INSTANCES):
+        held = await all_rows(inquiry.exchange, QueryKind.HELD, name)
+        slices.update({key: value for key, value, _ in held})
+    sums = {key: value for key, value, _ in await all_rows(inquiry.exchange, QueryKind.KEYS)}
+    keys = sums.keys() | slices.keys()
+    suspects = sorted(key for key in keys if sums.get(key, 0) != slices[key])
+    wrong = [f for f in [await _settled(inquiry, key) for key in suspects] if f is not None]
+    if not wrong:
+        return [Finding("ok", "sums", f"the slices of {len(keys)} keys add up")]
+    return list(_named(wrong))
+
+
+def _named(wrong: list[Finding]) -> Iterable[Finding]:
+    yield from wrong[:_NAMED]
+    if len(wrong) > _NAMED:
+        text = f"so it is with {len(wrong) - _NAMED} more keys"
+        yield Finding(wrong[0].level, "sums", text)
+
+
+async def _settled(inquiry: Inquiry, key: str) -> Finding | None:
+    """Look at a key until two looks in a row agree, whatever others count meanwhile."""
+    before: tuple[int, int] | None = None
+    for _ in range(_LOOKS):
+        total = await _stored(inquiry, key)
+        rows = await all_rows(inquiry.exchange, QueryKind.SLICES, key)
+        added = sum({name: value for name, value, _ in rows}.values())
+        if added == total:
+            return None  # noqa: ASYNC910 - there was a look
+        if (total, added) == before and await _stored(inquiry, key) == total:
+            return Finding(
+                "wrong",
+                "sums",
+                f"the cumulative of {key!r} is {total}, and its slices add up to {added}: somebody "
+                "has deleted or changed keys of the namespace by hand, or the server has evicted "
+                "them (set or delete of the key makes it right)",
+            )
+        before = (total, added)
+    return Finding(  # noqa: ASYNC910 - there were looks
+        "note", "sums", f"{key!r} changes too fast to be looked at"
+    )
+
+
+async def _stored(inquiry: Inquiry, key: str) -> int:
+    rows = await all_rows(inquiry.exchange, QueryKind.VALUES, "", (key,))
+    return next(value for _, value, of_all in rows if of_all)

@@ -1,0 +1,188 @@
+"""Questions to a store, one after the other, each until it has an answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from threading import get_ident
+from typing import Final
+
+import trio
+
+from .._actor._availability import Availability
+from .._actor._life import Course, Event
+from .._errors import CounterClosedError, StoreError, StoreUnavailableError
+from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
+from .._stores._contract import Link, StoreAwayError, StoreSilentError
+from ._looking import Observation
+
+#: The longest pause before a store that is away is tried again, in seconds.
+_LONGEST_PAUSE: Final = 2.0
+#: How often a start tries to connect to a store that is there and does not answer.
+_STARTS: Final = 3
+#: After so many failures in a row it is an outage, and not an idle connection that was closed.
+_OUTAGE: Final = 2
+
+
+async def all_pages(  # noqa: ASYNC910 - each page is a checkpoint
+    ask: Callable[[Request], Awaitable[Reply]],
+    kind: QueryKind,
+    key: str = "",
+    keys: Sequence[str] = (),
+) -> list[QueryPage]:
+    """Return all pages that answer a query."""
+    pages: list[QueryPage] = []
+    cursor = ""
+    while True:  # noqa: ASYNC913
+        page = await ask(Query("", kind, key, cursor, keys))
+        assert isinstance(page, QueryPage)
+        pages.append(page)
+        cursor = page.cursor
+        if not cursor:
+            return pages
+
+
+async def all_rows(  # noqa: ASYNC910 - each page is a checkpoint
+    ask: Callable[[Request], Awaitable[Reply]],
+    kind: QueryKind,
+    key: str = "",
+    keys: Sequence[str] = (),
+) -> list[tuple[str, int, bool]]:
+    """Return the rows of all pages that answer a query."""
+    return [row for page in await all_pages(ask, kind, key, keys) for row in page.rows]
+
+
+class _Question:
+    """What somebody asks."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.given_up = False
+        self.answered = trio.Event()
+        self.reply: Reply | None = None
+        self.error: Exception | None = None
+
+    def answer(self, reply: Reply | None, error: Exception | None = None) -> None:
+        """Say what has become of it."""
+        self.reply, self.error = reply, error
+        self.answered.set()
+
+
+class Inquiry:
+    """The one task that talks to the store, and those who wait for it.
+
+    So no caller's cancellation touches the connection.
+    """
+
+    def __init__(self, prefix: str, link: Link) -> None:
+        self._link = link
+        self._course = Course()  # as an actor's, but for an id
+        self._availability = Availability(prefix, _LONGEST_PAUSE, self._course)
+        self._observation = Observation()
+        self._waiting: deque[_Question] = deque()
+        self._work = trio.Event()
+        self._closed = False
+        self._thread = get_ident()
+
+    async def start(self) -> None:  # noqa: ASYNC910 - internal: connecting is a checkpoint
+        """Connect, and see that we may ask; any trouble is raised."""
+        self._course.happens(Event.BEGUN)
+        for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
+            try:
+                await self._link.connect()  # which gets more patient by itself
+            except StoreSilentError:
+                if tries == _STARTS:
+                    raise
+            else:
+                break
+        await self.exchange(Query("", QueryKind.VALUES))
+        self._course.happens(Event.REGISTERED)
+
+    async def ask(self, request: Request) -> Reply:
+        """Return the answer to ``request``, however long it takes. A checkpoint.
+
+        Cancelled before it was sent, it is not sent.
+
+        Raises:
+            StoreError: The store refuses.
+            CounterClosedError: Nobody asks any more.
+            RuntimeError: Called in another thread, or outside trio.
+        """
+        self.check_task()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.check_open()
+        question = _Question(request)
+        self._waiting.append(question)
+        self._work.set()
+        try:
+            await question.answered.wait()
+        finally:
+            question.given_up = True
+        if question.error is not None:
+            raise question.error
+        assert question.reply is not None
+        return question.reply
+
+    def check_task(self) -> None:
+        """Raise RuntimeError where no task of its trio thread runs."""
+        if get_ident() != self._thread or not trio.lowlevel.in_trio_task():
+            raise RuntimeError(
+                "called outside the fleet's own trio thread: from another thread use "
+                "trio.from_thread.run"
+            )
+
+    def check_open(self) -> None:
+        """Raise CounterClosedError if nobody asks any more."""
+        if self._closed:
+            raise CounterClosedError("the block of this fleet has been left")
+
+    async def run(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
+        """Carry questions to the store."""
+        while True:  # noqa: ASYNC913 - internal: waiting, or asking, is one
+            while self._waiting:  # noqa: ASYNC913
+                await self._carry(self._waiting.popleft())
+            self._work = trio.Event()
+            await self._work.wait()
+
+    async def _carry(self, question: _Question) -> None:
+        failures = 0
+        await trio.lowlevel.checkpoint()
+        while not question.given_up:  # noqa: ASYNC913 - connecting or asking is one
+            try:
+                await self._link.connect()
+                question.answer(await self.exchange(question.request))
+            except StoreUnavailableError as error:
+                failures += 1
+                away = isinstance(error, StoreAwayError)
+                if away:
+                    self._availability.away(error)
+                else:
+                    self._availability.lost(error)
+                if away or failures >= _OUTAGE:
+                    self._observation.interrupted()
+                await self._availability.pause()
+            except StoreError as error:
+                self._availability.refused(error)
+                question.answer(None, error)
+                return
+            else:
+                self._availability.over()
+                return
+
+    async def exchange(self, request: Request) -> Reply:  # noqa: ASYNC910 - internal: asking is one
+        """Ask once, for one who is alone with the link."""
+        asked = trio.current_time()
+        if isinstance(request, Query):
+            request = replace(request, observed=self._observation.reached(asked))
+        reply = await self._link.exchange(request)
+        if isinstance(reply, QueryPage):
+            self._observation.answered(asked, reply.at)
+        return reply
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._closed = True
+        for question in self._waiting:
+            question.answer(None, CounterClosedError("the block of this fleet has been left"))
+        self._waiting.clear()

@@ -1,0 +1,61 @@
+"""What one who takes no part makes of what it is told (P43, looking). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .._protocol._messages import JUST_COME
+from .._protocol._values import fits
+
+_MICROSECONDS = 1_000_000
+
+
+class Observation:
+    """Up to which steady time somebody has observed a namespace.
+
+    The store's clock says it once; from there it goes on by the own clock, as long as the store
+    can be reached. So neither an outage nor a jump of the store's clock looks like a silence.
+    """
+
+    def __init__(self) -> None:
+        self._at = JUST_COME
+        self._since: float | None = None  # it goes on since then, by the own clock
+
+    def reached(self, now: float) -> int:
+        """Return up to which steady time it goes."""
+        elapsed = 0.0 if self._since is None else now - self._since
+        return self._at + int(elapsed * _MICROSECONDS)
+
+    def answered(self, asked: float, at: int) -> None:
+        """Go on from ``at``, by which the answer to what was ``asked`` then has judged."""
+        self._at, self._since = at, asked
+
+    def interrupted(self) -> None:
+        """Stand still, as the store cannot be reached: since the last answer nothing is known."""
+        self._since = None
+
+
+def without_the_dead(total: int, slices: Sequence[int]) -> int:
+    """Return a sum without slices of the dead, but for those that cannot go yet (I12, overflow)."""
+    left = sorted(slices)
+    while left:
+        # Where any of them can go, one of the ends can.
+        if fits(total - left[-1]):
+            total -= left.pop()
+        elif fits(total - left[0]):
+            total -= left.pop(0)
+        else:
+            break
+    return total
+
+
+def values_of(keys: Iterable[str], rows: Iterable[tuple[str, int, bool]]) -> Mapping[str, int]:
+    """Return the cumulatives of ``keys`` without the dead, by the rows of all pages."""
+    totals = dict.fromkeys(keys, 0)
+    dead: dict[str, list[int]] = {}
+    for key, number, of_all in rows:
+        if of_all:
+            totals[key] = number
+        else:
+            dead.setdefault(key, []).append(number)
+    return {key: without_the_dead(total, dead.get(key, ())) for key, total in totals.items()}

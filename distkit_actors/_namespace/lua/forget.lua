@@ -1,0 +1,26 @@
+-- Takes an instance for dead and some of its slices away, for one who takes no part (P43, looking).
+--
+-- KEYS  see parts/base.lua
+-- ARGV  1 the time, or '' for the server's (µs); 2 ''; 3 the instance to be forgotten
+-- Reply {forgotten, how many of its slices are left, how many are gone}
+--@include numbers
+--@include announce
+--@include base
+--@include space
+--@include observed
+--@include sums
+--@include registry
+--@include rights
+
+take_space()
+if space.born > 0 then  -- else there is nobody, and this would make something
+  try_commands()
+end
+local retention = tonumber(call('HGET', hash_of(ARGV[3]), ':ret') or 0)
+local left, gone = forget(ARGV[3])
+save_space()
+if retention > 0 then
+  release_space(retention)
+end
+announce()
+return {FORGOTTEN, left, gone}

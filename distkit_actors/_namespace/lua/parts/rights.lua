@@ -1,0 +1,18 @@
+-- Needs: base
+
+-- Finds out whether the user may call what the scripts call that write. These must not fail half
+-- way: Redis does not undo what came before.
+--
+-- None of these changes anything.
+local function try_commands()
+  local nothing = hash_of('') .. ':'
+  for _, command in ipairs({
+    {'HINCRBY', N, ':born', '0'}, {'HDEL', N, ':'}, {'PERSIST', N}, {'HGET', N, ':born'},
+    {'HLEN', N}, {'EXISTS', N}, {'HSCAN', nothing, '0'}, {'HRANDFIELD', nothing},
+    {'UNLINK', nothing}, {'PEXPIRE', nothing, '1'}, {'ZADD', A, 'XX', '0', ''}, {'ZREM', A, ''},
+    {'ZCARD', A}, {'ZSCAN', A, '0'}, {'ZSCORE', A, ''}, {'ZMSCORE', A, ''}, {'ZRANGE', D, '0', '0'},
+    {'ZREVRANGE', D, '0', '0'}, {'ZRANGEBYSCORE', M, '0', '0'}, {'HMGET', L, ''},
+  }) do
+    call(unpack(command))
+  end
+end

@@ -1,0 +1,557 @@
+"""`Fleet`: a look at all instances by one who takes no part."""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from distkit_actors import (
+    CounterClosedError,
+    CounterValue,
+    Eq,
+    Fleet,
+    Ge,
+    InvalidKeyError,
+    MemoryStore,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors._protocol._messages import Forget, Query, Watch
+from distkit_actors._stores._contract import Link, StoreSilentError
+from distkit_actors.testing import FaultyStore
+from tests.behaviour.test_bad_input import BAD_NAMES
+from tests.behaviour.world import MAX, MIN, Tap, World, on_memory, on_redis, struck
+
+
+class Onlooker:
+    """A fleet with a network of its own."""
+
+    def __init__(self, fleet: Fleet, wire: FaultyStore, tap: Tap) -> None:
+        self.fleet = fleet
+        self.wire = wire
+        self.tap = tap
+
+    async def alive(self) -> dict[str, bool]:
+        return {info.instance_id: info.alive for info in await self.fleet.instances()}
+
+    async def total(self, key: str) -> int:
+        value = await self.fleet.get(key)
+        assert value.instance_count == 0
+        return value.cumulative
+
+
+@asynccontextmanager
+async def looking(world: World) -> AsyncIterator[Onlooker]:
+    tap = Tap(world.backend.store())
+    wire = FaultyStore(tap)
+    async with Fleet.open(world.prefix, wire) as fleet:
+        yield Onlooker(fleet, wire, tap)
+
+
+async def silent(world: World, onlooker: Onlooker, *counters: StrictInstanceAwareCounter) -> None:
+    """Wait until they are dead, in the eyes of an onlooker."""
+
+    async def dead() -> bool:
+        alive = await onlooker.alive()
+        return not any(alive.get(counter.instance_id) for counter in counters)
+
+    await world.until(dead)
+
+
+# -------------------------------------------------------------------------------- looks
+
+
+async def test_it_sees_what_counters_see_and_is_not_seen(world: World) -> None:
+    a, b = await world.strict(instance_id="a"), await world.lax(instance_id="b")
+    await a.inc_all({"x": 5, "y": 1, "gone": 2})
+    await b.inc_all({"x": -7, "y": -1})
+    await a.delete("gone")
+    await world.settle()
+    async with looking(world) as onlooker:
+        fleet = onlooker.fleet
+        assert {"a": True, "b": True} == await onlooker.alive()
+        assert all(0 <= info.heartbeat_age < world.threshold for info in await fleet.instances())
+        assert {"a": 5, "b": -7} == await fleet.slices("x")
+        assert {} == await fleet.slices("gone") == await fleet.slices("never")
+        assert ["x"] == await fleet.keys()
+        assert (-2, 0) == await fleet.get("x")
+        assert {"x": (-2, 0), "y": (0, 0), "no": (0, 0)} == await fleet.get_all(["x", "y", "no"])
+        assert {} == await fleet.get_all([])
+        assert fleet.prefix == world.prefix
+        assert ["a", "b"] == [info.instance_id for info in await a.instances()]
+        assert world.prefix in await Fleet.prefixes(world.backend.store())
+        assert {Query} == {type(request) for request in onlooker.tap.requests}
+
+
+async def test_looking_makes_no_namespace(world: World) -> None:
+    async with looking(world) as onlooker:
+        fleet = onlooker.fleet
+        assert [] == await fleet.instances() == await fleet.keys()
+        assert (0, 0) == await fleet.get("k")
+        async with fleet.watch("k") as values:
+            assert (0, 0) == await values.receive()
+        await fleet.forget("nobody")
+        assert world.prefix not in await Fleet.prefixes(world.backend.store())
+        assert "open" in repr(fleet)
+    assert repr(fleet) == f"<Fleet {world.prefix!r}, closed>"
+
+
+async def test_many_keys_are_read_in_steps(world: World) -> None:
+    a = await world.strict()
+    keys = [f"key-{number:03}" for number in range(250)]
+    await a.inc_all(dict.fromkeys(keys, 3))
+    async with looking(world) as onlooker:
+        assert dict.fromkeys(keys, CounterValue(3, 0)) == await onlooker.fleet.get_all(keys)
+        assert keys == await onlooker.fleet.keys()
+        assert keys[:100] == list(await onlooker.fleet.get_all(keys[:100]))
+
+
+async def test_the_ends_of_int64(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await b.inc("k", MIN)
+    await a.inc("k", MAX)
+    async with looking(world) as onlooker:
+        assert -1 == await onlooker.total("k")
+        assert {a.instance_id: MAX, b.instance_id: MIN} == await onlooker.fleet.slices("k")
+
+
+# --------------------------------------------------------------------------------- death
+
+
+async def test_the_dead_do_not_count_though_nobody_is_left_to_reap_them(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc_all({"k": 5, "own": 1})
+    await b.set_on_instance("k", 10)
+    async with looking(world) as onlooker:
+        await world.crash(a)
+        await world.crash(b)
+        assert 15 == await onlooker.total("k")
+        await silent(world, onlooker, a, b)
+        assert (0, 0) == await onlooker.fleet.get("k")
+        assert [] == await onlooker.fleet.keys()
+        assert {} == await onlooker.fleet.slices("k")
+        async with looking(world) as late:
+            assert {a.instance_id: False, b.instance_id: False} == await late.alive()
+            assert 0 == await late.total("own")
+        # A member that comes gives them one fresh threshold: that is what it would be told.
+        c = await world.strict()
+        assert (15, 0) == await c.get("k")
+
+
+@on_memory
+async def test_the_dead_of_a_long_time_ago_are_dead(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k")
+    world.kill(a)
+    await trio.sleep(1_000 * world.threshold)
+    async with looking(world) as onlooker:
+        (info,) = await onlooker.fleet.instances()
+        assert not info.alive
+        assert info.heartbeat_age > 999 * world.threshold
+        assert 0 == await onlooker.total("k")
+
+
+async def test_what_cannot_go_still_counts(world: World) -> None:
+    """I12: as long as the cumulative would leave int64 without it."""
+    a, b, c = await world.strict(), await world.strict(), await world.strict()
+    await a.inc("k", -10)
+    await b.set_on_instance("k", MAX)
+    await c.inc("k", 5)
+    async with looking(world) as onlooker:
+        await world.crash(a)
+        await silent(world, onlooker, a)
+        assert MAX - 5 == await onlooker.total("k")
+        await c.dec("k", 5)
+        assert MAX == await onlooker.total("k")
+
+
+@on_memory
+async def test_an_outage_makes_nobody_look_dead(world: World) -> None:
+    """I5, for one who looked before, and one threshold of its own time long."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        assert 3 == await onlooker.total("k")
+        await world.cut(a)
+        onlooker.wire.cut()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(onlooker.total, "k")
+            await trio.sleep(10 * world.threshold)
+            onlooker.wire.heal()
+        assert 3 == await onlooker.total("k")
+        assert {a.instance_id: True} == await onlooker.alive()
+        async with looking(world) as fresh:
+            assert {a.instance_id: False} == await fresh.alive()
+        await trio.sleep(world.threshold)
+        assert 0 == await onlooker.total("k")
+        await world.rejoin(a)
+        assert 3 == await onlooker.total("k")
+
+
+@on_memory
+async def test_an_idle_connection_that_was_closed_is_no_outage(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        world.kill(a)
+        for _ in range(3):
+            await trio.sleep(world.threshold)
+            onlooker.wire.drop_request()
+            await onlooker.fleet.instances()
+        assert 0 == await onlooker.total("k")
+
+
+@on_memory
+async def test_a_server_that_loads_its_data_was_away(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        assert 3 == await onlooker.total("k")
+        await world.cut(a)
+        await trio.sleep(2 * world.threshold)
+        onlooker.wire.away()
+        assert 3 == await onlooker.total("k")
+
+
+@on_memory
+async def test_a_jump_of_the_stores_clock_makes_nobody_look_dead(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        assert 3 == await onlooker.total("k")
+        shared = world.backend.store()
+        assert isinstance(shared, MemoryStore)
+        shared._clock._offset += 3600
+        assert 3 == await onlooker.total("k")
+        await world.intervals(2)
+        assert {a.instance_id: True} == await onlooker.alive()
+        shared._clock._offset -= 7200
+        assert 3 == await onlooker.total("k")
+        world.kill(a)
+        await trio.sleep(3 * world.threshold)
+        assert 0 == await onlooker.total("k")
+
+
+# ------------------------------------------------------------------------------- forget
+
+
+async def test_forgetting_the_dead_of_a_namespace_cleans_it_up(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc_all({f"key-{number}": 1 for number in range(700)})
+    await b.inc("k", 5)
+    world.kill(a, b)
+    async with looking(world) as onlooker:
+        await onlooker.fleet.forget(a.instance_id)
+        await onlooker.fleet.forget(b.instance_id)
+        assert [] == await onlooker.fleet.instances()
+        assert [] == await onlooker.fleet.keys()
+        assert world.prefix not in await Fleet.prefixes(world.backend.store())
+
+
+async def test_one_that_lives_comes_back_from_being_forgotten(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 5)
+    async with looking(world) as onlooker:
+        await onlooker.fleet.forget(a.instance_id)
+        assert (6, 6) == await a.inc("k")
+        assert 6 == await onlooker.total("k")
+        with pytest.raises(ValueError, match="instance_id"):
+            await onlooker.fleet.forget("")
+
+
+async def test_a_forgetting_that_is_given_up_goes_no_further(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all({f"key-{number}": 1 for number in range(1200)})
+    async with looking(world) as onlooker:
+        onlooker.wire.hold(replies=True)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(onlooker.fleet.forget, a.instance_id)
+                await struck(onlooker.wire, "hold")
+                scope.cancel()
+        onlooker.wire.release()
+        await onlooker.fleet.get("k")
+        assert 1 == sum(isinstance(request, Forget) for request in onlooker.tap.requests)
+
+
+# -------------------------------------------------------------------------------- watch
+
+
+async def test_values_are_followed(world: World) -> None:
+    a = await world.strict()
+    async with looking(world) as onlooker, onlooker.fleet.watch("k") as values:
+        assert (0, 0) == await values.receive()
+        await a.inc("k", 2)
+        assert (2, 0) == await values.receive()
+        assert (2, 0) == await onlooker.fleet.wait_until("k", Ge(2))
+        await a.delete("k")
+        assert (0, 0) == await onlooker.fleet.wait_until("k", Eq(0))
+
+
+async def test_the_first_count_of_all_is_told_to_who_watched_before(world: World) -> None:
+    async with looking(world) as onlooker, onlooker.fleet.watch("k") as values:
+        assert (0, 0) == await values.receive()
+        a = await world.strict()
+        await a.inc("k")
+        assert (1, 0) == await values.receive()
+
+
+async def test_a_watcher_sees_a_death_that_nobody_else_does(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 4)
+    async with looking(world) as onlooker, onlooker.fleet.watch("k") as values:
+        assert (4, 0) == await values.receive()
+        world.kill(a)
+        with trio.fail_after(60):
+            assert (0, 0) == await values.receive()
+
+
+async def test_a_watcher_survives_a_lost_connection(world: World) -> None:
+    a = await world.strict()
+    async with looking(world) as onlooker, onlooker.fleet.watch("k") as values:
+        assert (0, 0) == await values.receive()
+        onlooker.wire.cut()
+        await a.inc("k", 4)
+        onlooker.wire.heal()
+        assert (4, 0) == await values.receive()
+
+
+async def test_the_end_of_the_block_ends_watches(world: World) -> None:
+    async with looking(world) as onlooker:
+        watch = onlooker.fleet.watch("k")
+        values = await watch.__aenter__()
+        assert (0, 0) == await values.receive()
+    with pytest.raises(trio.EndOfChannel):
+        await values.receive()
+    await watch.__aexit__(None, None, None)
+    with pytest.raises(CounterClosedError):
+        async with onlooker.fleet.watch("k"):
+            pass
+
+
+@on_memory
+async def test_a_store_that_does_not_push_is_read_again_and_again(world: World) -> None:
+    class Mute(Store):
+        def link(self, prefix: str):  # type: ignore[no-untyped-def]
+            return world.backend.store().link(prefix)
+
+    a = await world.strict()
+    async with Fleet.open(world.prefix, Mute()) as fleet, fleet.watch("k") as values:
+        assert (0, 0) == await values.receive()
+        await a.inc("k", 2)
+        with trio.fail_after(0.1):
+            assert (2, 0) == await values.receive()
+
+
+# --------------------------------------------------------------------- start and trouble
+
+
+async def test_a_store_that_is_away_or_refuses_fails_the_start(world: World) -> None:
+    wire = FaultyStore(world.backend.store())
+    wire.cut()
+    with pytest.raises(StoreUnavailableError):
+        async with Fleet.open(world.prefix, wire):
+            pytest.fail("it has begun")
+    wire.heal()
+    wire.refuse(StoreError("no"))
+    with pytest.raises(StoreError, match="no"):
+        async with Fleet.open(world.prefix, wire):
+            pytest.fail("it has begun")
+
+
+@on_memory
+async def test_bad_arguments_are_refused_at_once(world: World) -> None:
+    for parameter in BAD_NAMES:
+        with pytest.raises(InvalidKeyError):
+            Fleet.open(*parameter.values, MemoryStore())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="store must be"):
+        Fleet.open("p", 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="begins with"):
+        Fleet.open("p", "http://x")
+    with pytest.raises(TypeError, match="store must be"):
+        await Fleet.prefixes(3)  # type: ignore[arg-type]
+    async with Fleet.open("p", "memory://") as fleet:
+        for parameter in BAD_NAMES:
+            for method in (fleet.get, fleet.slices):
+                with pytest.raises(InvalidKeyError):
+                    await method(*parameter.values)  # type: ignore[arg-type]
+            with pytest.raises(InvalidKeyError):
+                fleet.watch(*parameter.values)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            await fleet.get_all("k")
+        with pytest.raises(ValueError, match="allowed_lag"):
+            fleet.watch("k", allowed_lag=0)
+        with pytest.raises(TypeError):
+            await fleet.wait_until("k", 3)  # type: ignore[arg-type]
+
+
+async def test_what_the_body_raises_comes_out_as_it_is(world: World) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with looking(world):
+            raise ZeroDivisionError
+    with trio.CancelScope() as scope:
+        async with looking(world):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    async with looking(world) as onlooker:
+        pass
+    with pytest.raises(CounterClosedError):
+        await onlooker.fleet.get("k")
+
+
+@on_memory
+async def test_a_bug_inside_comes_out_of_the_block(world: World) -> None:
+    tap = Tap(world.backend.store())
+
+    async def meet() -> None:
+        async with Fleet.open(world.prefix, tap) as fleet:
+            tap.bug = ZeroDivisionError("a bug")
+            await fleet.get("k")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await meet()
+
+
+@on_memory
+async def test_waiting_ends_with_the_block(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        failed = trio.Event()
+
+        async def wait(fleet: Fleet) -> None:
+            with pytest.raises(CounterClosedError):
+                await fleet.wait_until("k", Eq(1))
+            with pytest.raises(CounterClosedError):
+                await fleet.get("k")
+            failed.set()
+
+        async with looking(world) as onlooker:
+            nursery.start_soon(wait, onlooker.fleet)
+            await trio.sleep(1)
+        await failed.wait()
+
+
+async def test_it_waits_for_a_store_that_is_away(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "distkit_actors")
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        onlooker.wire.cut()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(onlooker.fleet.get, "k")
+            nursery.start_soon(onlooker.fleet.get, "j")
+            await struck(onlooker.wire, "cut", 3)
+            onlooker.wire.heal()
+        assert 3 == await onlooker.total("k")
+    said = [record.getMessage() for record in caplog.records]
+    assert 1 == sum("the store is away" in message for message in said)
+    assert 1 == sum("the store is back" in message for message in said)
+
+
+@on_memory
+@pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "duplicate", "away"])
+async def test_a_question_is_repeated_until_it_is_answered(world: World, fault: str) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        for kind in (Query, Forget, Watch):
+            getattr(onlooker.wire, fault)(when=lambda request, kind=kind: isinstance(request, kind))
+        assert 3 == await onlooker.total("k")
+        await onlooker.fleet.forget(a.instance_id)
+        assert (4, 4) == await a.inc("k")
+        assert (4, 0) == await onlooker.fleet.wait_until("k", Eq(4))
+
+
+@on_memory
+async def test_a_refusal_is_told_to_who_asked(world: World) -> None:
+    async with looking(world) as onlooker:
+        onlooker.wire.refuse(StoreError("no right"))
+        with pytest.raises(StoreError, match="no right"):
+            await onlooker.fleet.get("k")
+        onlooker.wire.refuse(None)
+        assert 0 == await onlooker.total("k")
+
+
+@on_memory
+async def test_a_caller_that_is_cancelled_leaves_the_connection_alone(world: World) -> None:
+    async with looking(world) as onlooker:
+        connects = onlooker.wire.counts["connects"]
+        onlooker.wire.hold()
+        for call in (onlooker.fleet.instances, onlooker.fleet.keys):
+            with trio.move_on_after(1) as scope:
+                await call()
+            assert scope.cancelled_caught
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await onlooker.fleet.get("k")
+        assert scope.cancelled_caught
+        onlooker.wire.release()
+        assert 0 == await onlooker.total("k")
+        assert connects == onlooker.wire.counts["connects"]
+        # The first was on its way. The second was withdrawn before it was sent.
+        assert 3 == len(onlooker.tap.requests)
+
+
+@on_memory
+async def test_a_slow_store_is_asked_again_at_the_start(world: World) -> None:
+    class Slow(Store):
+        tries = 0
+
+        def link(self, prefix: str):  # type: ignore[no-untyped-def]
+            return self._link(prefix)
+
+        @asynccontextmanager
+        async def _link(self, prefix: str) -> AsyncIterator[Link]:
+            async with world.backend.store().link(prefix) as link:
+                yield SlowLink(self, link)
+
+    class SlowLink(Link):
+        def __init__(self, store: Slow, inner: Link) -> None:
+            self.store, self.inner = store, inner
+
+        async def connect(self) -> None:
+            self.store.tries += 1
+            await trio.lowlevel.checkpoint()
+            if self.store.tries < patience:
+                raise StoreSilentError("slow")
+
+        async def send(self, request):  # type: ignore[no-untyped-def]
+            await self.inner.send(request)
+
+        async def receive(self, request):  # type: ignore[no-untyped-def]
+            return await self.inner.receive(request)
+
+        @property
+        def connected(self) -> bool:
+            return True
+
+    patience = 3
+    async with Fleet.open(world.prefix, Slow()) as fleet:
+        assert [] == await fleet.keys()
+    patience = 100
+    slow = Slow()
+    with pytest.raises(StoreUnavailableError, match="slow"):
+        async with Fleet.open(world.prefix, slow):
+            pytest.fail("it has begun")
+    assert 3 == slow.tries
+
+
+@on_redis
+async def test_another_thread_is_told_what_to_do(world: World) -> None:
+    async with looking(world) as onlooker:
+
+        def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run"):
+                trio.run(onlooker.fleet.get, "k")
+
+        await trio.to_thread.run_sync(elsewhere)

@@ -1,0 +1,231 @@
+"""Each command, as its user calls it, against a real server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from distkit_actors._cli.commands import cli
+from tests.cli.seed import seed
+from tests.harness.server import RedisServer
+
+SLICES = {"web-1": {"connections": 1234, "sessions": 17}, "web-2": {"connections": 5}}
+
+
+@pytest.fixture
+def shop(redis_url: str, fresh_prefix: str) -> tuple[str, str]:
+    """Where a namespace is in which two instances count."""
+    seed(redis_url, fresh_prefix, SLICES, dead_instance_threshold=300.0)
+    return redis_url, fresh_prefix
+
+
+def run(*words: str, code: int = 0, **options: object) -> Result:
+    result = CliRunner().invoke(cli, words, **options)  # type: ignore[arg-type]
+    assert result.exit_code == code, result.output
+    return result
+
+
+def out(*words: str) -> str:
+    return run(*words).stdout
+
+
+def test_values(shop: tuple[str, str]) -> None:
+    assert out("get", *shop, "connections") == "1239\n"
+    assert out("get", *shop, "sessions", "no such") == "sessions  17\nno such    0\n"
+    assert out("get", *shop) == "connections  1239\nsessions       17\n"
+    assert json.loads(out("get", *shop, "--json")) == {"connections": 1239, "sessions": 17}
+
+
+def test_who_is_there(shop: tuple[str, str]) -> None:
+    lines = out("instances", *shop).splitlines()
+    assert [line.split()[:2] for line in lines] == [["web-1", "alive"], ["web-2", "alive"]]
+    told = json.loads(out("instances", *shop, "--json"))
+    assert [one["instance_id"] for one in told] == ["web-1", "web-2"]
+    assert all(one["alive"] and one["heartbeat_age"] < 60 for one in told)
+
+
+def test_slices(shop: tuple[str, str]) -> None:
+    assert out("slices", *shop, "connections") == "web-1  1234\nweb-2     5\n"
+    found = json.loads(out("slices", *shop, "connections", "--json"))
+    assert found == {"web-1": 1234, "web-2": 5}
+    assert out("slices", *shop, "nothing") == ""
+
+
+def test_prefixes(shop: tuple[str, str]) -> None:
+    url, prefix = shop
+    assert prefix in out("prefixes", url).splitlines()
+    assert prefix in json.loads(out("prefixes", url, "--json"))
+
+
+def test_top_prints_keys_and_instances(shop: tuple[str, str]) -> None:
+    title, head, beats, *rows = out("top", *shop, "--once", "--interval", "0.1").splitlines()
+    assert title == f"{shop[1]}: 2 alive, 2 keys"
+    assert head.split() == ["key", "cumulative", "per", "second", "web-1", "web-2"]
+    assert beats.startswith("(heartbeat)")
+    assert [row.split() for row in rows] == [
+        ["connections", "1239", "0", "1234", "5"],
+        ["sessions", "17", "0", "17", "·"],
+    ]
+
+
+def test_top_as_json(shop: tuple[str, str]) -> None:
+    words = ("top", *shop, "--once", "--interval", "0.1", "--json", "--keys", "1")
+    told = json.loads(out(*words))
+    assert told["prefix"] == shop[1]
+    assert [one["instance_id"] for one in told["instances"]] == ["web-1", "web-2"]
+    (row,) = told["keys"]
+    assert (row["key"], row["cumulative"], row["rate"]) == ("connections", 1239, 0.0)
+    assert row["slices"] == {"web-1": 1234, "web-2": 5}
+
+
+def test_set_and_delete_move_the_epoch(shop: tuple[str, str]) -> None:
+    held = run("set", *shop, "sessions", "-5", "--for", "0")
+    assert (held.stdout, held.stderr) == ("-5\n", "holding -5 until 0 seconds have passed\n")
+    assert out("get", *shop, "sessions") == "0\n"  # it went with the one who counted it
+    assert out("set", *shop, "connections", "0") == "0\n"
+    assert out("get", *shop) == ""
+    seed(*shop, {"web-3": {"more": 2}})
+    assert out("delete", *shop, "more", "sessions") == "more  2\nsessions  0\n"
+    assert out("get", *shop, "more") == "0\n"
+
+
+def test_clear_asks(shop: tuple[str, str]) -> None:
+    asked = run("clear", *shop, code=1, input="n\n")
+    assert "Delete all keys" in asked.output
+    assert out("get", *shop, "sessions") == "17\n"
+    run("clear", *shop, input="y\n")
+    assert out("get", *shop) == ""
+    seed(*shop, {"web-3": {"more": 2}})
+    assert out("clear", *shop, "--yes") == ""
+    assert out("get", *shop) == ""
+
+
+def test_forget(shop: tuple[str, str]) -> None:
+    assert out("forget", *shop, "web-1", "nobody") == ""
+    assert out("get", *shop, "connections") == "5\n"
+    assert len(out("instances", *shop).splitlines()) == 1
+
+
+def test_a_namespace_whose_every_member_died_says_so(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, SLICES, dead_instance_threshold=0.02)
+    while "alive" in out("instances", redis_url, fresh_prefix):
+        pass
+    shown = run("instances", redis_url, fresh_prefix)
+    assert [line.split()[1] for line in shown.stdout.splitlines()] == ["dead", "dead"]
+    assert shown.stderr == "nobody is alive\n"
+    assert out("get", redis_url, fresh_prefix, "connections") == "0\n"
+    top = out("top", redis_url, fresh_prefix, "--once", "--interval", "0.1")
+    assert top.splitlines()[0] == f"{fresh_prefix}: 0 alive, 2 dead, 0 keys"
+    assert "nobody lives" in out("check", redis_url, fresh_prefix)
+    run("check", redis_url, fresh_prefix, "--strict", code=1)
+
+
+# -------------------------------------------------------------------------------- check
+
+
+def test_check_finds_nothing_wrong(shop: tuple[str, str]) -> None:
+    lines = out("check", *shop).splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert any("the slices of 2 keys add up" in line for line in lines)
+    told = json.loads(out("check", *shop, "--json"))
+    assert told["ok"]
+    assert {finding["level"] for finding in told["findings"]} == {"ok"}
+
+
+def test_check_finds_what_somebody_did_by_hand(own_redis: RedisServer, fresh_prefix: str) -> None:
+    url = own_redis.url
+    seed(url, fresh_prefix, SLICES, dead_instance_threshold=300.0)
+    own_redis.command("HINCRBY", f"dk:{{p.{fresh_prefix}}}:n", "sessions", 2)
+    shown = run("check", url, fresh_prefix, code=1).stdout
+    assert "wrong" in shown
+    assert "the cumulative of 'sessions' is 19, and its slices add up to 17" in shown
+    assert not json.loads(run("check", url, fresh_prefix, "--json", code=1).stdout)["ok"]
+    out("delete", url, fresh_prefix, "sessions")  # as it advises
+    out("check", url, fresh_prefix)
+    own_redis.command("DEL", f"dk:{{p.{fresh_prefix}}}:i:web-2")
+    shown = run("check", url, fresh_prefix, code=1).stdout
+    assert "is 1239, and its slices add up to 1234" in shown
+    own_redis.command("DEL", f"dk:{{p.{fresh_prefix}}}:n")
+    assert "cannot be read" in run("check", url, fresh_prefix, code=1).stdout
+
+
+def test_check_names_ten_keys_at_most(own_redis: RedisServer, fresh_prefix: str) -> None:
+    counts = {f"key-{number:02}": 1 for number in range(15)}
+    seed(own_redis.url, fresh_prefix, {"a": counts}, dead_instance_threshold=300.0)
+    own_redis.command("HDEL", f"dk:{{p.{fresh_prefix}}}:n", *counts)
+    shown = run("check", own_redis.url, fresh_prefix, code=1).stdout
+    assert shown.count("its slices add up to") == 10
+    assert "5 more keys" in shown
+
+
+def test_check_knows_who_may_only_look(own_redis: RedisServer, fresh_prefix: str) -> None:
+    seed(own_redis.url, fresh_prefix, SLICES, dead_instance_threshold=300.0)
+    rights = ("-@all", "+@read", "+@connection", "+time", "+evalsha", "+script")
+    own_redis.command("ACL", "SETUSER", "eye", "reset", "on", ">pw", "~dk:*", *rights)
+    url = own_redis.url.replace("redis://", "redis://eye:pw@")
+    shown = out("check", url, fresh_prefix)
+    assert "may look, but not count" in shown
+    assert "how the store is set up cannot be seen" not in shown  # without INFO it just is not told
+
+
+def test_check_refuses_a_server_that_evicts(own_redis: RedisServer, fresh_prefix: str) -> None:
+    own_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    shown = run("check", own_redis.url, fresh_prefix, code=2)
+    assert "evict any key" in shown.stderr
+
+
+def test_check_of_nobody(redis_url: str, fresh_prefix: str) -> None:
+    assert "nobody is there" in out("check", redis_url, fresh_prefix)
+    assert fresh_prefix not in out("prefixes", redis_url).splitlines()
+
+
+# --------------------------------------------------------------------------- bad words
+
+
+def test_the_url_may_be_in_the_environment(
+    shop: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, prefix = shop
+    assert "DISTKIT_ACTORS_URL" in run("get", prefix, code=2).stderr
+    monkeypatch.setenv("DISTKIT_ACTORS_URL", url)
+    assert out("get", prefix, "sessions") == "17\n"
+    assert out("get", "--json", prefix, "sessions") == '{"sessions": 17}\n'
+    assert prefix in out("prefixes").splitlines()
+    monkeypatch.setenv("DISTKIT_ACTORS_URL", "redis://127.0.0.1:1")
+    assert out("get", url, prefix, "sessions") == "17\n"
+    assert "Usage" in out("get", "-h")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("get", "redis://127.0.0.1:1", "p"), "cannot be reached"),
+        (("prefixes", "redis://127.0.0.1:1"), "cannot be reached"),
+        (("check", "redis://127.0.0.1:1", "p"), "cannot be reached"),
+        (("set", "redis://127.0.0.1:1", "p", "k", "0"), "cannot be reached"),
+        (("get", "memory://", ""), "a prefix must not be empty"),
+        (("get", "memory://", "p", ""), "a key must not be empty"),
+        (("get", "http://x", "p"), "begins with redis://"),
+        (("set", "memory://", "p", "k", str(2**63)), "64 bits"),
+        (("set", "memory://", "p", "k", "x"), "not a valid int"),
+        (("forget", "memory://", "p"), "Missing argument"),
+    ],
+)
+def test_trouble_is_told_in_a_line(words: tuple[str, ...], complaint: str) -> None:
+    shown = run(*words, code=2)
+    assert complaint in shown.stderr
+    assert "Traceback" not in shown.output
+
+
+def test_what_a_terminal_would_obey_is_not_printed(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, {"a\x1b[2J": {"k\n\x07": 1}}, dead_instance_threshold=300.0)
+    for words in (("get",), ("instances",), ("top", "--once", "--interval", "0.1")):
+        shown = out(words[0], redis_url, fresh_prefix, *words[1:])
+        assert shown.isprintable() or all(line.isprintable() for line in shown.splitlines())
+
+
+def test_the_demo_is_still_there() -> None:
+    assert "COMMAND" in run("--help").stdout
+    run("demo", "--seconds", "1", code=2)

@@ -1,0 +1,100 @@
+"""What `top` makes of what it sees; no store, no terminal."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from distkit_actors import Fleet, InstanceInfo, MemoryStore, StrictInstanceAwareCounter
+from distkit_actors._cli.text import age, columns, printable
+from distkit_actors._cli.top import Picture, Row, lines, look, name_of, room_for_keys
+
+
+def picture(instances: int = 3, keys: int = 2, hidden: int = 0) -> Picture:
+    infos = [InstanceInfo(f"web-{n}", 1.5 * n, alive=n != 1) for n in range(instances)]
+    rows = [
+        Row(f"key-{k}", 10 * k, 2.5 * k, {info.instance_id: k for info in infos[1:]})
+        for k in range(keys)
+    ]
+    values = {f"key-{k}": 10 * k for k in range(keys + hidden)}
+    return Picture("shop", 0.0, infos, rows, values)
+
+
+def test_all_of_it_in_a_pipe() -> None:
+    assert lines(picture(hidden=3), None) == [
+        "shop: 2 alive, 1 dead, 5 keys",
+        "key          cumulative  per second  web-2  web-0       web-1",
+        "(heartbeat)                          3.0 s  0.0 s  dead 1.5 s",
+        "key-0                 0           0      0      ·           0",
+        "key-1                10        +2.5      1      ·           1",
+        "and 3 more keys",
+    ]
+
+
+@pytest.mark.parametrize("width", [10, 20, 30, 40, 60, 80])
+def test_a_terminal_gets_what_fits(width: int) -> None:
+    shown = lines(picture(instances=20), width)
+    assert all(len(line) <= max(width, len("(heartbeat)")) for line in shown)
+    assert all(line in whole for line, whole in zip(shown, lines(picture(20), None), strict=True))
+
+
+def test_long_names_are_cut_on_a_terminal_only() -> None:
+    info = InstanceInfo("b3d1c0de-0000-4000-8000-000000000000", 0.0, alive=True)
+    one = Picture("p", 0.0, [info], [Row("k" * 50, 1, None, {})], {"k" * 50: 1})
+    assert info.instance_id in lines(one, None)[1]
+    assert "b3d1c0de-00…" in lines(one, 200)[1]
+    assert "k" * 27 + "…  " in lines(one, 200)[3]
+
+
+def test_a_label_is_a_name() -> None:
+    class Labelled(InstanceInfo):
+        label = "checkout"
+
+    assert name_of(Labelled("id", 0.0, alive=True)) == "checkout"
+    assert name_of(InstanceInfo("id", 0.0, alive=True)) == "id"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.04, "0.0 s"), (9.9, "9.9 s"), (45, "45 s"), (119, "119 s")),
+        *((300, "5 min"), (7200, "2 h"), (86_400 * 7, "7 d")),
+    ],
+)
+def test_ages(seconds: float, text: str) -> None:
+    assert age(seconds) == text
+
+
+def test_columns_of_wide_characters() -> None:
+    assert columns([("键", "1"), ("abc", "22")], ["left", "right"]) == ["键    1", "abc  22"]
+    assert columns([], ["left"]) == []
+
+
+def test_what_is_printable() -> None:
+    assert printable("a\x1b[2J\n\u202e") == r"a\x1b[2J\n\u202e"
+    assert printable("键键键", 4) == "键…"
+    assert printable("ünï", 3) == "ünï"
+
+
+def test_there_is_room_for_one_key_at_least() -> None:
+    assert room_for_keys(3) == 1
+    assert room_for_keys(24) == 19
+
+
+async def test_rates_are_by_time(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    async with (
+        StrictInstanceAwareCounter.open("p", store, instance_id="a") as counter,
+        Fleet.open("p", store) as fleet,
+    ):
+        await counter.inc_all({"big": 100, "small": -200, "third": 1})
+        first = await look(fleet, 2, None)
+        assert [(row.key, row.rate) for row in first.rows] == [("small", None), ("big", None)]
+        assert first.rows[1].slices == {"a": 100}
+        await trio.sleep(2)
+        await counter.inc_all({"big": 10, "new": 500})
+        second = await look(fleet, None, first)
+        rates = {row.key: row.rate for row in second.rows}
+        assert rates == {"new": 250.0, "small": 0.0, "big": 5.0, "third": 0.0}
+        assert second.alive == 1

@@ -1,0 +1,150 @@
+"""The command line as a process: terminals, pipes, signals, and what is not installed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from distkit_actors._cli.main import main
+from tests.cli.seed import seed
+
+COMMAND = [sys.executable, "-m", "distkit_actors"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_pipe_gets_plain_lines(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, {"a": {"k": 3}}, dead_instance_threshold=300.0)
+    done = subprocess.run(
+        [*COMMAND, "top", redis_url, fresh_prefix, "--once", "--interval", "0.1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["k", "3", "0", "3"]
+
+
+@pytest.mark.parametrize("columns", [30, 100])
+def test_a_terminal_gets_a_live_table(redis_url: str, fresh_prefix: str, columns: int) -> None:
+    slices = {f"instance-{n}": {"connections": 1000 + n} for n in range(8)}
+    seed(redis_url, fresh_prefix, slices, dead_instance_threshold=300.0)
+    shown, code = on_terminal(
+        columns, "connections", "top", redis_url, fresh_prefix, "--interval", "0.1"
+    )
+    assert code == 0
+    assert "\x1b[" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert all(len(line) <= columns for line in re.split(r"[\r\n]+", plain))
+    assert ("instance-7" in plain) == (columns == 100)
+
+
+def on_terminal(columns: int, awaited: str, *words: str) -> tuple[str, int]:
+    """Run a command on a terminal until it has shown something twice; then press Ctrl-C."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while shown.count(awaited.encode()) < 2:
+            some = terminal.read(4096)
+            assert some, shown
+            shown += some
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                some = terminal.read(4096)
+            except OSError as error:  # so Linux says that nobody is left on the other side
+                if error.errno != errno.EIO:
+                    raise
+                break
+            if not some:
+                break
+            shown += some
+    return shown.decode(), process.wait(60)
+
+
+def test_a_reader_that_goes_ends_it(redis_url: str, fresh_prefix: str) -> None:
+    words = ["top", redis_url, fresh_prefix, "--interval", "0.1"]
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 1  # as click has it
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_what_is_held_ends_with_a_signal(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, {"a": {"k": 3}}, dead_instance_threshold=300.0)
+    words = ["set", redis_url, fresh_prefix, "k", "7"]
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "holding 7 until Ctrl-C\n"
+    held = [*COMMAND, "get", redis_url, fresh_prefix, "k"]
+    assert subprocess.run(held, capture_output=True, check=True, cwd=ROOT).stdout == b"7\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("7\n", "", 0)
+    assert subprocess.run(held, capture_output=True, check=True, cwd=ROOT).stdout == b"0\n"
+
+
+def test_completion_for_shells() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from distkit_actors._cli.main import main; main()"],
+        env={**os.environ, "_DISTKIT_ACTORS_COMPLETE": "bash_complete"}
+        | {"COMP_WORDS": "distkit-actors pre", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "prefixes" in done.stdout
+
+
+# ------------------------------------------------------------------------------- by hand
+
+
+def test_without_click_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["top", "redis://x", "p"]) == 2
+    message = "distkit-actors: click and rich missing: pip install 'distkit-actors[cli]'\n"
+    assert capsys.readouterr().err == message
+    assert main([]) == 0
+    assert "demo" in capsys.readouterr().out
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["get", "memory://", "p", "k"]) == 0
+    assert main(["get", "memory://", ""]) == 2
+    assert main(["nope"]) == 2
+    assert main(["check", "memory://", "p"]) == 0
+    assert main(["check", "memory://", "p", "--strict"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["clear", "memory://", "p"]) == 130
+    assert capsys.readouterr().err.endswith("aborted\n")
