@@ -11,7 +11,7 @@
 #                _batch_loop, _agenda, _requester   decide, send, receive, hand out
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what
-#   _stores/    (_memory, _redis, …)                where namespaces live
+#   _stores/    (_memory, _redis/)                  where namespaces live
 #   _instance/  (_session, _phases, _own_copy, …    the instance's half of the protocol, pure
 #                _write_buffer, _holds)             what it keeps until it is sent
 #   _namespace/ (_namespace, _step, _entries,       the store's half, pure; in Lua beside it
@@ -60,10 +60,10 @@ from ._protocol._values import CounterValue as CounterValue
 from ._protocol._values import InstanceInfo as InstanceInfo
 from ._public import publish as _publish
 from ._stores._contract import Store as Store
-from ._stores._credential_provider import AsyncCredentialProvider as AsyncCredentialProvider
-from ._stores._credential_provider import CredentialProvider as CredentialProvider
 from ._stores._memory import MemoryStore as MemoryStore
-from ._stores._redis import RedisStore as RedisStore
+from ._stores._redis._credential_provider import AsyncCredentialProvider as AsyncCredentialProvider
+from ._stores._redis._credential_provider import CredentialProvider as CredentialProvider
+from ._stores._redis._store import RedisStore as RedisStore
 from ._stores._urls import open_store as open_store
 from ._version import __version__ as __version__
 

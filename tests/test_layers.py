@@ -103,7 +103,7 @@ def part_of(module: str, rank: Mapping[str, int]) -> str:
 
 
 def module_name(root: Path, path: Path) -> str:
-    """`_stores._redis` for `<root>/_stores/_redis.py`; a package is called as its directory."""
+    """`_stores._memory` for `<root>/_stores/_memory.py`; a package is called as its directory."""
     parts = list(path.relative_to(root).with_suffix("").parts)
     if len(parts) > 1 and parts[-1] == INIT:
         parts.pop()

@@ -18,7 +18,7 @@ def open_store(url: str) -> Store:
         raise TypeError(f"the URL of a store must be a str, not {type(url).__name__}")
     scheme = url.strip().partition(":")[0].lower()
     if scheme in SERVER_SCHEMES:
-        from ._redis import RedisStore  # noqa: PLC0415 - redis-py is slow to import
+        from ._redis._store import RedisStore  # noqa: PLC0415 - redis-py is slow to import
 
         return RedisStore(url)
     if not url.strip().lower().startswith("memory://"):

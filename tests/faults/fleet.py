@@ -12,7 +12,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._stores._redis import Transport
+from distkit_actors._stores._redis._store import Transport
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
 

@@ -17,7 +17,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._stores._scripts import load_scripts
+from distkit_actors._stores._redis._scripts import load_scripts
 from tests.faults.fleet import OPEN, Kind, lax, proxied, settle, strict, until
 from tests.faults.lens import Lens
 from tests.harness.faults import is_script

@@ -11,8 +11,8 @@ import trio
 
 from distkit_actors import StrictInstanceAwareCounter
 from distkit_actors._protocol._messages import Request
-from distkit_actors._stores._redis import _RedisLink
-from distkit_actors._stores._stream import _Socket
+from distkit_actors._stores._redis._link import RedisLink
+from distkit_actors._stores._redis._stream import _Socket
 from tests.faults.fleet import UNHURRIED, proxied, strict
 from tests.faults.lens import Lens
 from tests.harness.server import RedisServer
@@ -25,13 +25,13 @@ STREAK = 5
 def senders(monkeypatch: pytest.MonkeyPatch) -> list[trio.lowlevel.Task]:
     """Return the tasks that have sent an operation themselves, in order."""
     seen: list[trio.lowlevel.Task] = []
-    send_nowait = _RedisLink.send_nowait
+    send_nowait = RedisLink.send_nowait
 
-    def noting(link: _RedisLink, request: Request) -> None:
+    def noting(link: RedisLink, request: Request) -> None:
         seen.append(trio.lowlevel.current_task())
         send_nowait(link, request)
 
-    monkeypatch.setattr(_RedisLink, "send_nowait", noting)
+    monkeypatch.setattr(RedisLink, "send_nowait", noting)
     return seen
 
 

@@ -28,8 +28,8 @@ from distkit_actors._protocol._messages import (
     QueryPage,
     Resume,
 )
-from distkit_actors._stores._lua_constants import CONSTANTS
-from distkit_actors._stores._scripts import SCRIPTS, render
+from distkit_actors._stores._redis._lua_constants import CONSTANTS
+from distkit_actors._stores._redis._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
 from tests.stores import test_rare_steps, test_redis_agrees, test_redis_limits
 from tests.stores.test_redis_agrees import (

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import redis
 
-from distkit_actors._stores._scripts import SCRIPTS, read_sources, render
+from distkit_actors._stores._redis._scripts import SCRIPTS, read_sources, render
 from tests.harness.server import RedisServer
 from tests.stores.lua_checks import Subject, find_fault
 from tests.stores.lua_source import Token, tokens

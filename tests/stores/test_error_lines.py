@@ -3,9 +3,9 @@
 import pytest
 
 from distkit_actors._errors import StoreError, StoreUnavailableError
-from distkit_actors._stores._connection import ErrorReplyError
 from distkit_actors._stores._contract import StoreAwayError
-from distkit_actors._stores._reply_errors import ends_connection, to_store_error
+from distkit_actors._stores._redis._connection import ErrorReplyError
+from distkit_actors._stores._redis._reply_errors import ends_connection, to_store_error
 
 SHA = "8a0fb08db314c4790d614aa9142ad772cd1fccdc"
 OLD = f"ERR Error running script (call to f_{SHA}): @user_script:1: "

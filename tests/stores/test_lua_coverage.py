@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distkit_actors._stores._scripts import SCRIPTS, read_sources
+from distkit_actors._stores._redis._scripts import SCRIPTS, read_sources
 from tests.harness.server import RedisServer
 from tests.stores.lua_checks import (
     Check,

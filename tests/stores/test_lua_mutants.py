@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from distkit_actors._stores._scripts import SCRIPTS, read_sources, render
+from distkit_actors._stores._redis._scripts import SCRIPTS, read_sources, render
 from tests.harness.server import RedisServer
 from tests.stores.lua_checks import CHECKS, Subject, find_fault
 from tests.stores.lua_mutants import MUTANTS, Mutant

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from distkit_actors._stores._lua_constants import CONSTANTS
-from distkit_actors._stores._scripts import PARTS, SCRIPTS, load_scripts, read_sources
+from distkit_actors._stores._redis._lua_constants import CONSTANTS
+from distkit_actors._stores._redis._scripts import PARTS, SCRIPTS, load_scripts, read_sources
 from tests.stores.lua_source import Names, names, statements, tokens
 
 SOURCES = read_sources()

@@ -28,7 +28,7 @@ from distkit_actors._protocol._messages import (
     Request,
     Resume,
 )
-from distkit_actors._stores._wire import KeyNames
+from distkit_actors._stores._redis._wire import KeyNames
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 

@@ -26,11 +26,11 @@ from distkit_actors._protocol._messages import (
     Peeked,
     Periods,
 )
-from distkit_actors._stores import _redis
 from distkit_actors._stores._contract import Link, StoreAwayError
 from distkit_actors._stores._memory import MemoryStore
-from distkit_actors._stores._redis import RedisStore
-from distkit_actors._stores._scripts import load_scripts
+from distkit_actors._stores._redis import _server_check
+from distkit_actors._stores._redis._scripts import load_scripts
+from distkit_actors._stores._redis._store import RedisStore
 from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
@@ -371,7 +371,7 @@ async def test_an_old_server(
     async def info(*_args: object) -> dict[str, str]:
         return {"redis_version": "6.0.20"}
 
-    monkeypatch.setattr(_redis, "_info", info)
+    monkeypatch.setattr(_server_check, "_info", info)
     error = await refusal(RedisStore(redis_url), fresh_prefix)
     assert "6.0.20 is too old" in str(error)
 
@@ -583,7 +583,7 @@ def test_response_timeout_must_be_positive() -> None:
 def test_asyncio_is_not_patched_by_an_import() -> None:
     code = (
         "import asyncio, sys; before = asyncio.get_running_loop;"
-        "import distkit_actors._stores._redis;"
+        "import distkit_actors._stores._redis._store;"
         "assert 'trio_asyncio' not in sys.modules; assert asyncio.get_running_loop is before"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -25,8 +25,8 @@ from distkit_actors._protocol._messages import (
 )
 from distkit_actors._stores._contract import Link, Store, Subscription
 from distkit_actors._stores._memory import MemoryStore
-from distkit_actors._stores._redis import RedisStore
-from distkit_actors._stores._wire import KeyNames
+from distkit_actors._stores._redis._store import RedisStore
+from distkit_actors._stores._redis._wire import KeyNames
 from tests.behaviour.world import run_on_real_clock
 from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy, named

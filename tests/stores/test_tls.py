@@ -12,7 +12,7 @@ import trio
 import trustme
 
 from distkit_actors import RedisStore, StoreError, StoreUnavailableError, StrictInstanceAwareCounter
-from distkit_actors._stores._reasons import reason
+from distkit_actors._stores._redis._reasons import reason
 from tests.faults.fleet import until
 from tests.harness.ports import LOOPBACK
 from tests.harness.server import RedisServer

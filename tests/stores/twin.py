@@ -26,9 +26,15 @@ from distkit_actors._protocol._messages import (
     Request,
     Watch,
 )
-from distkit_actors._stores._lua_constants import CONSTANTS
-from distkit_actors._stores._scripts import SCRIPTS, Script, load_scripts, read_sources, render
-from distkit_actors._stores._wire import KeyNames, decode, encode
+from distkit_actors._stores._redis._lua_constants import CONSTANTS
+from distkit_actors._stores._redis._scripts import (
+    SCRIPTS,
+    Script,
+    load_scripts,
+    read_sources,
+    render,
+)
+from distkit_actors._stores._redis._wire import KeyNames, decode, encode
 
 # What the scripts keep in a hash beside keys.
 SPACE_FIELDS = {

@@ -42,7 +42,7 @@ from distkit_actors._protocol._messages import (
     Watched,
 )
 from distkit_actors._protocol._values import INT64_MAX, INT64_MIN
-from distkit_actors._stores._wire import KeyNames, decode, encode
+from distkit_actors._stores._redis._wire import KeyNames, decode, encode
 
 PERIODS: Final = Periods(30_000_000, 10_000_000, 3_600_000_000)
 CONDITIONS: Final = {kind.sign: kind for kind in (Eq, Ne, Lt, Le, Gt, Ge)}

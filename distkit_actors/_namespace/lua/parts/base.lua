@@ -1,8 +1,10 @@
 -- Names, time and numbers: what every script begins with. Parts come in one order, which stands in
--- distkit_actors/_stores/_scripts.py; each says in its first lines which earlier ones it needs.
+-- distkit_actors/_stores/_redis/_scripts.py; each says in its first lines which earlier ones it
+-- needs.
 --
 -- Names in capitals of more than one letter are constants. Those that Python knows, too, come from
--- there: the loader writes their values in their places (distkit_actors/_stores/_lua_constants.py).
+-- there: the loader writes their values in their places
+-- (distkit_actors/_stores/_redis/_lua_constants.py).
 --
 -- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot:
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}

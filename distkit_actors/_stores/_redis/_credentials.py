@@ -9,7 +9,7 @@ import trio
 from redis.asyncio.connection import AbstractConnection
 from redis.credentials import CredentialProvider as _Base
 
-from .._errors import StoreUnavailableError
+from ..._errors import StoreUnavailableError
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 
 #: A password, or a user name and a password.

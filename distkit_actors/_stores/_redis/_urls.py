@@ -22,7 +22,7 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.connection import Connection as TcpConnection
 
-from ._schemes import SERVER_SCHEMES, TLS_SCHEMES, named
+from .._schemes import SERVER_SCHEMES, TLS_SCHEMES, named
 
 _ESCAPE: Final = (
     "special characters in a user name, a password or a path must be percent-encoded, '@' as %40"

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from .._errors import StoreError, StoreUnavailableError
+from ..._errors import StoreError, StoreUnavailableError
+from .._contract import StoreAwayError
 from ._connection import ErrorReplyError
-from ._contract import StoreAwayError
 from ._error_lines import IN_SCRIPT, NO_CLIENT, NO_COMMAND, NO_DATABASE, NO_PASSWORD
 
 #: Error replies that mean: not now. Nothing was executed, and it may go well later.

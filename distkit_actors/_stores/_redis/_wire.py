@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from .._protocol._messages import (
+from ..._protocol._messages import (
     Applied,
     Apply,
     ConditionFailed,

@@ -15,11 +15,11 @@ import hiredis
 import trio
 from redis.asyncio.connection import AbstractConnection
 
-from .._errors import StoreError, StoreUnavailableError
-from ._contract import StoreSilentError
+from ..._errors import StoreError, StoreUnavailableError
+from .._contract import StoreSilentError
+from .._schemes import TLS_SCHEMES
 from ._error_lines import code_of
 from ._reasons import reason, repeats, tells
-from ._schemes import TLS_SCHEMES
 
 #: What a connection is made with: redis-py's own object, which holds all settings.
 MakeConnection: TypeAlias = Callable[[], Awaitable[AbstractConnection]]

@@ -6,9 +6,9 @@ from typing import Final
 
 import trio
 
-from .._errors import StoreError
+from ..._errors import StoreError
+from .._contract import Subscription
 from ._connection import Answer, Connection, ErrorReplyError
-from ._contract import Subscription
 from ._lua_constants import Word
 from ._reply_errors import to_store_error
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .._namespace._epochs import FORGET_AT_LEAST
-from .._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
-from .._namespace._reaper import DEATHS_PER_STEP, OVERDUE_PER_STEP, QUEUED_PER_STEP
-from .._namespace._registry import FOREVER, State
-from .._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
-from .._protocol._liveness import MICROSECONDS
-from .._protocol._messages import (
+from ..._namespace._epochs import FORGET_AT_LEAST
+from ..._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
+from ..._namespace._reaper import DEATHS_PER_STEP, OVERDUE_PER_STEP, QUEUED_PER_STEP
+from ..._namespace._registry import FOREVER, State
+from ..._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
+from ..._protocol._liveness import MICROSECONDS
+from ..._protocol._messages import (
     FOLD_LIMIT,
     JUST_COME,
     MAX_CHANGED,
@@ -26,7 +26,7 @@ from .._protocol._messages import (
     QueryKind,
     Rejection,
 )
-from .._protocol._values import INT64_MAX, INT64_MIN
+from ..._protocol._values import INT64_MAX, INT64_MIN
 
 
 class Word:

@@ -11,7 +11,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.exceptions import InvalidResponse
 
-from .._errors import StoreError
+from ..._errors import StoreError
 
 #: How much of a secret may be repeated: whoever knows two characters knows nothing.
 _TELLING: Final = 3

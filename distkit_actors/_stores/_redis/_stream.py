@@ -16,7 +16,7 @@ import trio
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
-from .._errors import StoreError
+from ..._errors import StoreError
 from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, pack
 from ._reasons import check_tls
 

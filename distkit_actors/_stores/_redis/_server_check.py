@@ -1,0 +1,45 @@
+"""Whether a server is one that keeps counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..._errors import StoreError
+from ._connection import Connection, ErrorReplyError
+from ._error_lines import NO_COMMAND
+
+_OLDEST: Final = (6, 2)
+
+
+async def check_server(connection: Connection, patience: float) -> None:
+    """Refuse a server that would lose counts, as far as we may ask."""
+    server = await _info(connection, b"server", patience)
+    version = server.get("redis_version", "")
+    if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
+        raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
+    evicts = await eviction(connection, patience)
+    if evicts is not None:
+        raise StoreError(evicts)
+
+
+async def eviction(connection: Connection, patience: float) -> str | None:
+    """Return what is wrong if the server may evict our keys, as far as it says."""
+    memory = await _info(connection, b"memory", patience)
+    policy = memory.get("maxmemory_policy", "")
+    if not policy.startswith("allkeys-"):
+        return None
+    return (
+        f"Redis is configured to evict any key when memory is short (maxmemory-policy "
+        f"{policy}), and so would lose counts unnoticed: use noeviction or volatile-…"
+    )
+
+
+async def _info(connection: Connection, section: bytes, patience: float) -> dict[str, str]:
+    try:
+        answer = await connection.call(b"INFO", section, patience=patience)
+    except ErrorReplyError as error:
+        if error.code in {None, NO_COMMAND, "NOPERM"}:
+            return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint
+        raise
+    lines = answer.decode().splitlines() if isinstance(answer, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
