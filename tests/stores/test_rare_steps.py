@@ -16,6 +16,8 @@ from distkit_actors._protocol._messages import (
     Applied,
     Apply,
     Entry,
+    Forget,
+    Forgotten,
     Kind,
     Periods,
     Previous,
@@ -164,6 +166,27 @@ def test_a_namespace_that_all_have_left_gets_a_time_to_live(twin: Twin) -> None:
     assert twin.lua.client.pttl(names[0]) <= PERIODS.retention // 1000
     run(twin, session_of("next"))
     assert lives() == [False, False]
+    twin.compare()
+
+
+def test_a_namespace_of_which_the_last_is_forgotten_gets_a_time_to_live(twin: Twin) -> None:
+    run(twin, session_of("i"), add("a"))
+    assert twin.execute(Forget("", "i")) == Forgotten(0, 1)
+    assert 0 < twin.lua.client.pttl(twin.lua.base + b"n") <= PERIODS.retention // 1000
+    twin.compare()
+
+
+def test_forgetting_where_nobody_is_makes_nothing(twin: Twin) -> None:
+    assert twin.execute(Forget("", "i")) == Forgotten(0, 0)
+    assert twin.lua.names_in_use() == []
+
+
+def test_a_watch_keeps_a_namespace_no_shorter_than_who_is_in_it(twin: Twin) -> None:
+    twin.execute(Watch("", SECOND))
+    assert twin.lua.client.pttl(twin.lua.base + b"n") > SECOND // 1000
+    run(twin, session_of("i"))
+    twin.execute(Watch("", SECOND))
+    assert twin.lua.client.pttl(twin.lua.base + b"n") == -1
     twin.compare()
 
 

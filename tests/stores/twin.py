@@ -75,6 +75,9 @@ def connect(url: str, timeout: float | None = None) -> redis.Redis:
 
 Scripts = Mapping[str, Script]
 
+#: More than any test has in all pages of one answer.
+MOST_ROWS = 100_000
+
 
 _COUNT = b"""
 local words = {}
@@ -139,6 +142,11 @@ class LuaStore:
 
     def hash_of(self, instance: str) -> bytes:
         return self.base + b"i:" + instance.encode()
+
+    def expiring(self) -> list[bytes]:
+        """Which Redis keys that all instances share have a time to live."""
+        shared = self.names.keys("")[:-1]
+        return [key for key in shared if self.client.pttl(key) >= 0]
 
     # Everything in it, in terms of the reference.
 
@@ -329,6 +337,7 @@ class Twin:
         while True:
             assert isinstance(page, QueryPage)
             rows += page.rows
+            assert len(rows) < MOST_ROWS, "the pages do not end"
             about += page.about
             if not page.cursor:
                 return replace(page, rows=rows, about=about)
@@ -345,7 +354,10 @@ class Twin:
 
     def compare(self) -> None:
         self._expire()
-        assert self.lua.dump() == dump_namespace(self.namespace)
+        found = self.lua.dump()
+        assert found == dump_namespace(self.namespace)
+        if found["deadlines"] or found["reap_queue"]:
+            assert not self.lua.expiring(), "the namespace goes though somebody is in it"
         assert (self.ear.heard() if self.ear else []) == self.announced
         self.announced.clear()
 
