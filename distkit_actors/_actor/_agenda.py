@@ -9,7 +9,8 @@ from .._instance._session import Phase, Session
 from ._availability import Availability
 from ._dispatch import Dispatch
 
-#: Slices of the dead that one batch takes away: enough to get on, too few to be felt (P23) …
+#: Slices of the dead that one batch takes away: enough to get on, too few to be felt
+#: (P23, reaper) …
 _REAPING_BUDGET: Final = 12
 #: … and one more for each so many operations that wait, which take their time in any case …
 _OPERATIONS_PER_SLICE: Final = 8

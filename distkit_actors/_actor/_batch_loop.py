@@ -87,7 +87,8 @@ class BatchLoop:
         link = self._solo_link
         if link is not None and link.can_send_nowait and self.sleeper is not None:
             now = trio.current_time()
-            if trio.current_effective_deadline() > now:  # else it must never happen (P33)
+            # Else it must never happen (P33, cancelled callers).
+            if trio.current_effective_deadline() > now:
                 try:
                     self._agenda.make_up(now)
                     self._sent = self._session.request()
@@ -201,7 +202,8 @@ class BatchLoop:
     # ------------------------------------------------------------------- batches
 
     async def _one_batch(self, link: Link) -> None:
-        # A batch is made up only once it can be sent: until then callers may withdraw (P33).
+        # A batch is made up only once it can be sent: until then callers may withdraw (P33,
+        # cancelled callers).
         if not (link.connected or await self._connect(link)):
             self._agenda.beat_due = False  # with the next one it is tried again
             return  # noqa: ASYNC910 - connecting failed
@@ -303,7 +305,10 @@ class BatchLoop:
                 await self._complete(link, trio.current_time())
 
     async def _end_holds(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """End the holds: the slices stay, and nobody will come back to take these off (P36)."""
+        """End the holds: the slices stay, and nobody will come back to take these off.
+
+        P36, holds.
+        """
         self._dispatch.releases.release_all()
         while self.availability.refusal is None and self._agenda.has_work():
             await self._one_batch(link)

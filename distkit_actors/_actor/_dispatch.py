@@ -91,7 +91,8 @@ class Dispatch:
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
         if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
-            # What is not executed yet must not be overtaken by what came after it (P30).
+            # What is not executed yet must not be overtaken by what came after it (P30, immediate
+            # operations).
             entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
         return counts + entries
 
@@ -176,7 +177,7 @@ class Dispatch:
         return piece.value if piece else 0
 
     def _stamp(self, key: str, update: Update) -> int:
-        """Return the stamp of the slice that the result for ``key`` is about (P36)."""
+        """Return the stamp of the slice that the result for ``key`` is about (P36, holds)."""
         piece = self.session.slices.get(key)
         return update.stamps.get(key, update.ground if piece is None else piece.stamp)
 

@@ -2,8 +2,8 @@
 
 The mailbox keeps one *queue* for each key, because the order of operations matters per key
 only: everything that waits in a queue and can be folded into one entry travels together
-(P13), and a queue that must stop does not hold up the others. `clear` concerns every key and
-`inc_all` several; such an operation is *exclusive*, with queues of their own before and
+(P13, values before), and a queue that must stop does not hold up the others. `clear` concerns every
+key and `inc_all` several; such an operation is *exclusive*, with queues of their own before and
 after it.
 
 This file is a little longer than others: `add` is written out for speed (a fifth of what an
@@ -307,7 +307,8 @@ class Mailbox:
 def _foreign(operations: list[Operation], own: Slice | None) -> int | None:
     """Keep the first operations that concern one slice; return its stamp if it is not the own one.
 
-    That is releases of what was added to a slice that is gone, or that is not in the store (P36).
+    That is releases of what was added to a slice that is gone, or that is not in the store (P36,
+    holds).
     """
     stamp = _another(operations[0], own)
     reach = 0

@@ -29,7 +29,10 @@ def overflow(keys: Sequence[str] = ()) -> Exception:
 
 
 def unknown() -> Exception:
-    """Return the error for an operation of which nobody knows whether it took effect (P20)."""
+    """Return the error for an operation of which nobody knows whether it took effect.
+
+    P20, doubtful batch.
+    """
     return OutcomeUnknownError(
         "the store lost its record of this operation before it could answer, so nobody knows "
         "whether it took effect; it is not repeated: read the value and decide"

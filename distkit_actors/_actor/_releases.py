@@ -1,4 +1,4 @@
-"""The ends of holds: those that wait, are on their way, or did not fit and are tried again (P36).
+"""The ends of holds (P36): those that wait, are on their way, or did not fit and are tried again.
 
 A release is an operation that nobody waits for. A lax counter has its ends in the write buffer
 instead, as far as the store has not refused them.

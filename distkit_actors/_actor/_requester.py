@@ -158,8 +158,8 @@ class Requester:
         self.trip = self.answered_at - sent_at
         self._pacing.answered(self.trip)
         if isinstance(reply, Applied):
-            # A repeat may have been answered from the record (P16), and is then no sign of life
-            # itself. Other answers tell of none.
+            # A repeat may have been answered from the record (P16, repeat), and is then no sign of
+            # life itself. Other answers tell of none.
             self.heard_at = sent_at
         self.batches += 1
         if not self.connected:

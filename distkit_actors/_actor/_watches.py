@@ -1,8 +1,8 @@
 """Who wants to hear of which keys, and the tasks that find out for them.
 
-A store that can pushes notice of changes; word is a hint to read, and may be lost (P37). So
-a key is read when somebody begins to watch it, when word of it comes, whenever the
-subscription has been made again, and every `_POLL` seconds in any case.
+A store that can pushes notice of changes; word is a hint to read, and may be lost (P37,
+notifications). So a key is read when somebody begins to watch it, when word of it comes, whenever
+the subscription has been made again, and every `_POLL` seconds in any case.
 
 This file is a little longer than others, as the three tasks share what is to be read, and when.
 """

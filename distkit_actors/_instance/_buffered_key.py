@@ -146,7 +146,7 @@ class BufferedKey:
     def send(self, own: Slice | None) -> Entry | None:
         """Put what is pending in flight; None if that is nothing. ``own``: the slice in the store.
 
-        What is taken back from another slice makes the own one a part of that (P36).
+        What is taken back from another slice makes the own one a part of that (P36, holds).
         """
         if not self.pending:
             self.sent += 1

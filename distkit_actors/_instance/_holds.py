@@ -1,9 +1,9 @@
-"""Additions that somebody will take back, and whether there still is something to take (P36).
+"""Holds (P36): additions that somebody will take back, while there is something to take.
 
 A hold's addition is void once the epoch of its key has moved: then its end takes nothing
-back. Which moves are later is judged by the slice that it was added to (P8), so a hold goes by
-the stamp of that, and shares its fate. The store knows of a move first; until this instance has
-heard of it, a *guarded* entry keeps a release from being executed after it.
+back. Which moves are later is judged by the slice that it was added to (P8, stale slices), so a
+hold goes by the stamp of that, and shares its fate. The store knows of a move first; until this
+instance has heard of it, a *guarded* entry keeps a release from being executed after it.
 """
 
 from __future__ import annotations

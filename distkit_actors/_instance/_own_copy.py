@@ -54,7 +54,10 @@ class OwnCopy:
     # ------------------------------------------------------------ what is believed
 
     def with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Tell the store what each own slice becomes if it is what we believe (P2)."""
+        """Tell the store what each own slice becomes if it is what we believe.
+
+        P2, exact integers.
+        """
         batch: list[Entry] = []
         own: dict[str, int] = {}
         for entry in entries:
@@ -114,7 +117,7 @@ class OwnCopy:
                 pass  # it only read
 
     def retry(self, claim: Entry, result: Result, update: Update) -> None:
-        """Something that did not fit was tried once more, or a hold has ended (P36)."""
+        """Something that did not fit was tried once more, or a hold has ended (P36, holds)."""
         if result is Rejection.REFUSED:
             self.withheld.put_off(claim.key)
             return
@@ -174,7 +177,10 @@ class OwnCopy:
             self._unheard.clear()
 
     def _learn(self, journal: Journal, update: Update) -> None:
-        """Drop what others' moves made void, and own moves nobody needs any more (P10, P11)."""
+        """Drop what others' moves made void, and own moves nobody needs any more.
+
+        P10, learning moves; P11, forgetting moves.
+        """
         if journal.moves:
             self._learn_moves(dict(journal.moves), update)
         if journal.floor > self.known:
@@ -203,7 +209,10 @@ class OwnCopy:
         self._withhold_younger(cleared)
 
     def _learn_late_clear(self, cleared: int, update: Update) -> None:
-        """Drop what a clear made void that we may have missed for long, or the store lost (P22)."""
+        """Drop what a clear made void that we may have missed for long, or the store lost.
+
+        P22, late moves.
+        """
         self.cleared, update.cleared = cleared, True
         self.slices = {key: piece for key, piece in self.slices.items() if piece[1] >= cleared}
         self._withhold_younger(cleared)

@@ -80,7 +80,10 @@ class Resumption:
     # ------------------------------------------------------------------ beginning
 
     def fold(self, batch: Batch, own: OwnCopy) -> None:
-        """Make operations on the own slice part of what is re-asserted; give moves up (P20)."""
+        """Make operations on the own slice part of what is re-asserted; give moves up.
+
+        P20, doubtful batch.
+        """
         results: list[Result] = []
         for index, entry in enumerate(batch.entries):
             piece = own.slices.get(entry.key)
@@ -195,7 +198,8 @@ class Resumption:
             if self.results is not None:
                 for index, before, many in self.folds.get(key, ()):
                     if many and abs(result.cumulative) >= FOLD_LIMIT:
-                        continue  # it took effect, but not every operation in it would have (P13)
+                        # It took effect; not every operation in it would have (P13, values before).
+                        continue
                     self.results[index] = Previous(result.cumulative + before, before)
         elif result is Rejection.MOVED:
             own.slices.pop(key, None)

@@ -124,7 +124,7 @@ class Session(SessionView):
         self.used += 1
 
     def withdraw(self) -> None:
-        """Give the outstanding batch up; only where no transmission can have run (P16).
+        """Give the outstanding batch up; only where no transmission can have run (P16, repeat).
 
         If one has run after all, the store finds out with the next request (P39, unique numbers).
         """
@@ -244,8 +244,9 @@ class Session(SessionView):
         return self._must_resume(reply.recorded, batch)
 
     def _must_resume(self, recorded: int | None, batch: Batch) -> Update:
-        """What became of the batch? (P20)."""
-        # More than was acknowledged is what was withdrawn, and had run all the same (P39).
+        """What became of the batch? See P20, doubtful batch."""
+        # More than was acknowledged is what was withdrawn, and had run all the same (P39, unique
+        # numbers).
         applied_unknown = batch.doubt and (recorded is None or recorded < self.seq)
         self._batch = None
         if batch.leave:

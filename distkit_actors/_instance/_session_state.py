@@ -39,7 +39,8 @@ class Update:
         # The same, of those whose own slice has gone with a move since (P20, doubtful batch).
         self.gone: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
-        self.missed = 0  # moves up to this stamp were forgotten before they were heard of (P21)
+        # Moves up to this stamp were forgotten before they were heard of (P21, too old).
+        self.missed = 0
         self.backlog = False  # there is more to be told, or to be taken away from the dead
 
 

@@ -26,7 +26,10 @@ class Settled(NamedTuple):
     dropped: list[str]
     """That the store had to refuse counts of."""
     committed: list[Hold]
-    """Whose additions are in the store, or share the fate of the own slice (P20)."""
+    """Whose additions are in the store, or share the fate of the own slice.
+
+    P20, doubtful batch.
+    """
     released: list[Hold]
     """Whose additions have been taken back."""
     deferred: list[Hold]
@@ -148,7 +151,10 @@ class WriteBuffer:
         return entries, nothing
 
     def stage(self) -> None:
-        """Put everything pending in flight without sending it: a clear will make it void (P30)."""
+        """Put everything pending in flight without sending it: a clear will make it void.
+
+        P30, immediate operations.
+        """
         for buffered in self._dirty.values():
             buffered.dirty = False
             buffered.stage()
@@ -267,7 +273,10 @@ class WriteBuffer:
             self._rest(buffered, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
-        """Somebody moved the epoch of ``key``: the store's last word, if any, is void (P31)."""
+        """Somebody moved the epoch of ``key``: the store's last word, if any, is void.
+
+        P31, void words.
+        """
         buffered = self.find(key)
         if buffered is not None and buffered.known:
             buffered.base(buffered.cumulative, own, NEVER)

@@ -1,8 +1,8 @@
 """The tokens of a fleet-wide limit, as one process has them: taken, used in turn, given back.
 
-A token is a hold on the limit's key (P36), which the store lets in only while the cumulative
-stays within the limit (P35). It can be used by one after another here, without asking the
-store again, but not for ever: other processes can only wait for what comes back.
+A token is a hold on the limit's key (P36, holds), which the store lets in only while the cumulative
+stays within the limit (P35, conditions). It can be used by one after another here, without asking
+the store again, but not for ever: other processes can only wait for what comes back.
 """
 
 from __future__ import annotations

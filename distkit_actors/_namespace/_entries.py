@@ -72,7 +72,7 @@ class Entries:
         return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > known}
 
     def _unless(self, step: Step, entry: Entry) -> Result | None:
-        """Return why an entry must not be executed (P35, P36)."""
+        """Return why an entry must not be executed (P35, conditions; P36, holds)."""
         key, condition = entry.key, entry.condition
         if entry.guarded and key in step.moved:
             return Rejection.MOVED
@@ -148,7 +148,10 @@ class Entries:
         return before
 
     def _write(self, record: Record, key: str, value: int, stamp: int) -> None:
-        """Store a slice; a 0 is none (P3). A stamp that is used is never given out again."""
+        """Store a slice; a 0 is none. A stamp that is used is never given out again.
+
+        P3, zero is absence.
+        """
         if value:
             record.slices[key] = Slice(value, stamp)
             self.clock = max(self.clock, stamp)

@@ -2,7 +2,8 @@
 
 One table serves as both: the *journal stamp* of a key says when this store learned of its
 last move, and orders the table; the key's *epoch* is that same stamp, or an older one for
-a move that an instance had to tell the store again after a data loss (P7, P22).
+a move that an instance had to tell the store again after a data loss (P7, key epochs;
+P22, late moves).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Epochs:
         self.late: dict[str, int] = {}  # {key: epoch}, where it is older than its journal stamp
 
     def of(self, key: str) -> int:
-        """Return the epoch of ``key``: a slice counts iff its stamp is not below it (P8)."""
+        """Return the epoch of ``key``: a slice counts iff its stamp is not below it.
+
+        P8, stale slices.
+        """
         return max(self.cleared, self.late.get(key) or self.moved.get(key, 0))
 
     def move(self, key: str, at: int) -> None:
@@ -84,7 +88,10 @@ class Epochs:
         return Journal(self.cleared, self.floor, latest, moves), more
 
     def forget(self, horizon: int, moved_now: int) -> None:
-        """Forget moves up to the stamp ``horizon``, a bounded number of them (P11)."""
+        """Forget moves up to the stamp ``horizon``, a bounded number of them.
+
+        P11, forgetting moves.
+        """
         limit = max(FORGET_AT_LEAST, 2 * moved_now)
         while limit and self.moved:
             key, stamp = next(iter(self.moved.items()))

@@ -33,7 +33,10 @@ class Healing(Entries):
         return False
 
     def _clear_late(self, caller: str, cleared: int, now: int) -> None:
-        """Start again from the clear: everybody else must re-assert against it (P22)."""
+        """Start again from the clear: everybody else must re-assert against it.
+
+        P22, late moves.
+        """
         registry = self.registry
         registry.epochs.clear_late(cleared)
         self.clock = max(self.clock, cleared)  # a slice made from now on is younger

@@ -27,7 +27,7 @@ def longest_silence(threshold: int, interval: int) -> int:
     """Return the longest gap that is no blackout, for instances of these periods.
 
     It lies half-way between the period of their beats and the longest silence of everybody
-    that may pass unnoticed, which is ``threshold - interval`` (I5, P24).
+    that may pass unnoticed, which is ``threshold - interval`` (I5; P24, blackout).
     """
     unnoticed = threshold - interval
     period = min(interval, unnoticed * PERIOD_TENTHS // 10)
@@ -72,7 +72,9 @@ class Observed:
         return now + self.shift
 
     def seen_by(self, observed: int | None, now: int) -> int:
-        """Return the steady time by which one who takes no part judges who is silent (P43).
+        """Return the steady time by which one who takes no part judges who is silent.
+
+        P43, looking.
 
         It has ``observed`` the namespace up to an instant itself. What came later proves nothing
         to it, unless somebody was heard since. For one who has just come the clock counts. Where

@@ -1,4 +1,7 @@
-"""How the dead are found and their slices taken away, a few in every step (P23, P24)."""
+"""How the dead are found and their slices taken away, a few in every step.
+
+P23, reaper; P24, blackout.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ class Reaped(NamedTuple):
 def reap(registry: Registry, now: int, late: int, budget: int, keys: Iterable[str]) -> Reaped:
     """Find the dead and take away up to ``budget`` slices, those of ``keys`` first.
 
-    ``late``: for how long the step itself was held up. Others may have been so, too (P42).
+    ``late``: for how long the step itself was held up. Others may have been so, too (P42,
+    overload).
     """
     steady = registry.observed.steady(now) - late
     if not budget or steady < registry.due:

@@ -30,7 +30,7 @@ class State(enum.Enum):
 
 
 class Record:
-    """What the store knows of one instance: its session (P14) and its slices."""
+    """What the store knows of an instance: its session (P14, remembered answers), its slices."""
 
     __slots__ = (
         "about",
@@ -53,7 +53,7 @@ class Record:
     ) -> None:
         self.incarnation = incarnation
         self.nonce = nonce
-        self.about = about  # what it says of itself (P25)
+        self.about = about  # what it says of itself (P25, opening)
         self.inherited = False  # it took its predecessor's slices over
         self.seq = 0
         self.reply = Applied(0, ())
@@ -72,7 +72,8 @@ class Registry:
     def __init__(self) -> None:
         self.epochs = Epochs()
         self.observed = Observed()
-        self.sums: dict[str, int] = {}  # {key: sum of the slices that count}, no zeros (P3)
+        # {key: sum of the slices that count}, no zeros (P3, zero is absence).
+        self.sums: dict[str, int] = {}
         self.records: dict[str, Record] = {}
         self.reap_queue: dict[str, int] = {}  # {instance: since when it waits}, oldest first
         # {instance without slices: when to forget it}
@@ -109,7 +110,10 @@ class Registry:
             self.changed = None
 
     def note(self, key: str) -> None:
-        """Note that the values of ``key`` may have changed, if somebody wants to know (P37)."""
+        """Note that the values of ``key`` may have changed, if somebody wants to know.
+
+        P37, notifications.
+        """
         if self.watched and self.changed is not None:
             self.changed.add(key)
             if len(self.changed) > MAX_CHANGED:

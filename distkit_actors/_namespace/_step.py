@@ -145,7 +145,9 @@ class Execution(Healing):
         return journal, more
 
     def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:
-        """Judge the own slices in the keys of ``entries`` by moves that are told later (P10).
+        """Judge the own slices in the keys of ``entries`` by moves that are told later.
+
+        P10, learning moves.
 
         Returns the journal with these moves added, so that the instance hears of them now.
         """
@@ -158,6 +160,6 @@ class Execution(Healing):
         return journal._replace(moves=(*journal.moves, *moves))
 
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
-        """Forget moves that are old and that nobody has still to hear of (P11)."""
+        """Forget moves that are old, and that all have heard of (P11, forgetting moves)."""
         heard = min((record.known for _, record in self.registry.holders()), default=0)
         self.registry.epochs.forget(min(horizon, heard), moved_now)

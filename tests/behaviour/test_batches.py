@@ -195,7 +195,10 @@ async def test_a_lax_batch_that_is_refused_here_counts_nothing(world: World) -> 
 
 
 async def test_a_lax_batch_that_the_store_refuses_loses_what_does_not_fit(world: World) -> None:
-    """What others count is found out by the flush: each key then stands for itself (P32)."""
+    """What others count is found out by the flush: each key then stands for itself.
+
+    P32, refused counts.
+    """
     a, b = await world.lax(flush_interval=1000.0), await world.strict()
     await a.inc_all({"k": 1, "full": 1})
     await b.inc("full", MAX)
@@ -475,7 +478,10 @@ async def test_a_batch_takes_effect_once(world: World, name: str, fault: str) ->
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("loss", ["wipe", "roll back"])
 async def test_a_batch_whose_record_is_lost(world: World, name: str, loss: str) -> None:
-    """Counts are decided anew, and so take effect once; moves are not repeated (P20)."""
+    """Counts are decided anew, and so take effect once; moves are not repeated.
+
+    P20, doubtful batch.
+    """
     a, b = await world.strict(), await world.strict()
     await a.inc("k", 1)
     await b.inc("k", 100)

@@ -434,7 +434,10 @@ async def test_each_takes_effect_once(world: World, flavour: Flavour, fault: str
 async def test_in_doubt_with_its_record_lost_it_is_decided_anew(
     world: World, flavour: Flavour, name: str
 ) -> None:
-    """It was executed, and lost with the store: what it finds now decides, once (P20)."""
+    """It was executed, and lost with the store: what it finds now decides, once.
+
+    P20, doubtful batch.
+    """
     a, b = await world.make(flavour), await world.strict()
     await a.inc("k", 3)
     await world.settle()
@@ -478,7 +481,10 @@ async def test_decided_anew_it_may_not_apply_any_more(world: World, flavour: Fla
 async def test_a_move_in_doubt_is_not_decided_again(
     world: World, flavour: Flavour, name: str
 ) -> None:
-    """A second execution would wipe counts made after the first, so nobody knows (P20)."""
+    """A second execution would wipe counts made after the first, so nobody knows.
+
+    P20, doubtful batch.
+    """
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", 1)
     arguments: list[Any] = ["k", Eq(1), 5] if name == "set_if" else [{"k": (Eq(1), 5)}]

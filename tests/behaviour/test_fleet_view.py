@@ -548,7 +548,7 @@ async def test_forget_with_a_fault_on_the_way(world: World, fault: str) -> None:
 
 
 async def test_forget_in_doubt_with_its_record_lost(world: World) -> None:
-    """It is done again: once more forgotten does no harm (P20)."""
+    """It is done again: once more forgotten does no harm (P20, doubtful batch)."""
     a, b = await world.strict(), await world.strict()
     await b.inc("k", 5)
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,5 @@
-"""Operations that travel together do what they would have done one after another (P4, P13).
+"""Operations that travel together do what they would have done one after another (P4, no partial
+effect; P13, values before).
 
 Whatever is queued, each caller gets the value or the error of its own operation, and the
 store ends as it would have, also at the limits of int64 and of folding. A plain model says
@@ -301,7 +302,10 @@ def test_over_redis(
 async def test_what_comes_close_to_the_limits_is_sent_one_by_one(
     world: World, others: int, own: int, sent: list[object]
 ) -> None:
-    """The store splits a fold by the cumulative; the own slice is known before (P13)."""
+    """The store splits a fold by the cumulative; the own slice is known before.
+
+    P13, values before.
+    """
     a, b = await world.strict(), await world.strict()
     await b.inc("a", others)
     await a.inc("a", own)

@@ -544,7 +544,10 @@ async def test_a_wipe_while_it_holds(world: World, flavour: Flavour) -> None:
 async def test_entered_in_doubt_with_the_record_lost(
     world: World, flavour: Flavour, limit: int | None
 ) -> None:
-    """It counts once, whether it was folded into the return or decided anew (P20)."""
+    """It counts once, whether it was folded into the return or decided anew.
+
+    P20, doubtful batch.
+    """
     a, b = await world.make(flavour), await world.strict()
     await a.inc("k", 1)
     await world.settle()

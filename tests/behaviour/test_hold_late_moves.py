@@ -222,7 +222,7 @@ async def test_i13_a_slice_from_before_all_moves(world: World, flavour: Flavour)
 async def test_i13_a_move_that_was_forgotten_before_it_was_heard_of(
     world: World, flavour: Flavour
 ) -> None:
-    """Nobody can tell whether the hold is void, so it goes with all that old (P21, L3)."""
+    """Nobody can tell whether the hold is void, so it goes with all that old (P21, too old; L3)."""
     a, b = await world.make(flavour), await world.strict()
     async with a.hold("k"):
         await world.settle()

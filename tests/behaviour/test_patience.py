@@ -155,7 +155,10 @@ async def test_a_stop_is_patient_for_as_long_as_its_grace(
 async def test_what_was_sent_at_once_is_in_doubt_if_the_connection_is_lost(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Even if that was before anybody waited for its answer; it is asked again (P16, P38)."""
+    """Even if that was before anybody waited for its answer; it is asked again.
+
+    P16, repeat; P38, lone operation.
+    """
     store = SlowStore()
     async with StrictInstanceAwareCounter.open("app", store) as counter:
         store.in_doubt = lambda: counter._actor._session.in_doubt
@@ -173,7 +176,7 @@ async def test_what_was_sent_at_once_is_in_doubt_if_the_connection_is_lost(
 async def test_a_beat_that_was_due_follows_what_is_asked_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What was executed before its answer got lost is no new sign of life (P16)."""
+    """What was executed before its answer got lost is no new sign of life (P16, repeat)."""
     store = SlowStore()
     async with StrictInstanceAwareCounter.open(
         "app", store, dead_instance_threshold=3.0, heartbeat_interval=1.0

@@ -143,7 +143,10 @@ async def test_what_a_failover_rolled_back_is_healed(
 async def test_in_doubt_when_the_store_is_emptied(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
-    """Decided anew, what is about the own slice counts once; moves are not repeated (P20)."""
+    """Decided anew, what is about the own slice counts once; moves are not repeated.
+
+    P20, doubtful batch.
+    """
 
     async with (
         proxied(own_redis) as proxy,

@@ -1,4 +1,7 @@
-"""An operation that is alone is sent by its caller's own task: nothing else changes (P38)."""
+"""An operation that is alone is sent by its caller's own task: nothing else changes.
+
+P38, lone operation.
+"""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ class Exchange(Desks):
             actor.leaving = True
 
     def _folded(self, number: int, token: Token) -> None:
-        """A batch of unknown fate becomes part of what is re-asserted (P20)."""
+        """A batch of unknown fate becomes part of what is re-asserted (P20, doubtful batch)."""
         actor = self.actors[number]
         assert actor.session is not None
         work = actor.session._resumption
@@ -499,7 +499,10 @@ def _effect(op: Op) -> Op:
 
 
 def _is_decided_anew(token: Token, op: Op) -> bool:
-    """Tell whether an operation of unknown fate is sent again instead of being folded (P20)."""
+    """Tell whether an operation of unknown fate is sent again instead of being folded.
+
+    P20, doubtful batch.
+    """
     return op[0] in ("add?", "put?", "required") or (token.atomic and op[0] in ("add", "put"))
 
 

@@ -163,7 +163,7 @@ class One(NamedTuple):
     observed: int = 0  # of this silence
     jumped: int = 0  # whether the clock has jumped since it was heard, and which way
     unsteady: bool = False  # a blackout was ended since by one who had not beaten without a pause
-    overtaken: bool = False  # another one was heard since that was late (P42)
+    overtaken: bool = False  # another one was heard since that was late (P42, overload)
     excused: bool = False  # so it lived, though it was overdue when the blackout began
     # What the store knows, in microseconds.
     heard: int = 0  # ago, as far as it matters
@@ -317,7 +317,7 @@ def _tick(state: Timed, moment: Moment, grid: Grid) -> Timed:
             quiet = gap = 0
         if isinstance(sign, int):
             judge = tracks[sign]
-            # One that was held up judges nobody by its own lateness (P42).
+            # One that was held up judges nobody by its own lateness (P42, overload).
             in_time = judge.age <= judge.rhythm.silence and not judge.jumped
             for track in tracks:
                 too_long = judge.age > track.rhythm.silence or bool(judge.jumped)

@@ -96,7 +96,10 @@ class Histories(WatchRules, RuleBasedStateMachine):
 
     @rule(who=WHO, key=KEY, counts=st.lists(COUNT, min_size=2, max_size=3))
     def rush(self, who: int, key: str, counts: list[int]) -> None:
-        """Several callers of one counter count on one key at the same moment (P13)."""
+        """Several callers of one counter count on one key at the same moment.
+
+        P13, values before.
+        """
         self.operate(*((who, "inc", key, count) for count in counts))
 
     @rule(who=WHO, kind=KIND, key=KEY, count=COUNT, wire=st.sampled_from(["", "late", "held"]))
@@ -154,7 +157,10 @@ class Histories(WatchRules, RuleBasedStateMachine):
 
     @rule(who=WHO, key=KEY, count=COUNT, kind=st.sampled_from(sorted({*METHODS} - LOCAL)))
     def count_and_call(self, who: int, key: str, count: int, kind: str) -> None:
-        """A lax counter counts, and acts at once: the count goes first (P30)."""
+        """A lax counter counts, and acts at once: the count goes first.
+
+        P30, immediate operations.
+        """
         member = self.member(who)
         if not member.lax or self.crowded:
             return

@@ -24,7 +24,8 @@ def run_histories(machine: type[Histories], *, default: int) -> None:
     steps = int(os.environ.get("DISTKIT_STEPS", "40"))
     seed = int(os.environ.get("DISTKIT_SEED", random.SystemRandom().randrange(2**32)))
     print(f"{machine.__name__}: {count} histories of {steps} steps; DISTKIT_SEED={seed}")
-    # A lone operation is sent by its caller sooner than usual, as few here come one by one (P38).
+    # A lone operation is sent by its caller sooner than usual, as few here come one by one (P38,
+    # lone operation).
     with mock.patch.object(_batch_loop, "_SOLO_STREAK", 2):
         run_state_machine_as_test(
             hypothesis.seed(seed)(machine),

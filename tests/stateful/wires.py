@@ -279,7 +279,10 @@ class _Wire(Link):
         return self.connected
 
     def send_nowait(self, request: Request) -> None:
-        """Nothing goes without waiting, and yet it is made up and has its place (P38)."""
+        """Nothing goes without waiting, and yet it is made up and has its place.
+
+        P38, lone operation.
+        """
 
 
 class _Ear(Subscription):

@@ -362,7 +362,7 @@ class Twin:
         self.announced.clear()
 
     def check_sums(self) -> None:
-        """Sums are those of the slices that count, and fit (P9)."""
+        """Sums are those of the slices that count, and fit (P9, exact sums)."""
         registry = self.namespace.registry
         counted: dict[str, int] = {}
         for _, record in registry.holders():

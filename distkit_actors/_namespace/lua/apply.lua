@@ -4,15 +4,17 @@
 -- ARGV  1 the time, or '' for the server's (µs)
 --       2 instance, 3 incarnation, 4 seq, 5 known: journal stamp the instance knows all up to
 --       6 threshold, 7 interval, 8 retention (µs)
---       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34), else '0'
+--       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34, all or none),
+--         else '0'
 --      10 budget: how many slices of the dead this step may take away
 --      11 before: the seq that must be the recorded one (P39, unique numbers)
 --      12 … four words for each entry: kind, key, value, after
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
 --           ^  claim; value: value@stamp           -  forget the instance; value: its id
---         + & = ^ may be followed by g: not where the epoch has moved unknown to the caller (P36);
---         + = ! by a condition (P35): c (cumulative) or o (own slice), two signs, a number
+--         + & = ^ may be followed by g: not where the epoch has moved unknown to the caller
+--         (P36, guarded release); + = ! by a condition (P35, conditions): c (cumulative) or
+--         o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --           backlog: 1 if there is more to be told, or to be taken away from the dead
 --       {done, at|again|results}            it was executed before; this is what was said then,

@@ -1,4 +1,5 @@
--- Says which incarnation holds an instance id, whether it is alive, and in which namespace (P25).
+-- Says which incarnation holds an instance id, whether it is alive, and in which namespace (P25,
+-- opening).
 --
 -- As the first request of every instance it also finds out whether the user may call what the
 -- other scripts call. They must not fail half way: Redis does not undo what came before.

@@ -24,8 +24,8 @@
 --@include sums
 
 local PAGE = 500
--- How many fields of the dead a page looks at, about (P5). A hash costs as much as HASH of them.
--- FEWEST hashes are looked at in any case.
+-- How many fields of the dead a page looks at, about (P5, bounded pieces). A hash costs as much as
+-- HASH of them. FEWEST hashes are looked at in any case.
 local LOOKS, HASH, FEWEST = 10000, 20, 16
 take_space()
 local topic, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]

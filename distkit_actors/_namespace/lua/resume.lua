@@ -54,7 +54,8 @@ local function clear_late(cleared)
   end
 end
 
--- Removes what lost moves had made void; younger slices survive (P22). O(instances × moves).
+-- Removes what lost moves had made void; younger slices survive (P22, late moves). O(instances ×
+-- moves).
 local function move_late(late, at)
   local names, moved = holders(), {}
   for _, move in ipairs(late) do

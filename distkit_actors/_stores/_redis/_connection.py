@@ -1,7 +1,7 @@
 """The seam between the Redis store and the ways to reach a server.
 
 A connection, not a client from a pool: a client sends again what may have been executed,
-and this package must know what was sent (P16). `_stream` and `_bridge` implement it.
+and this package must know what was sent (P16, repeat). `_stream` and `_bridge` implement it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the error replies of a Redis server mean, and what to do about them.
 
 The table is closed: only a line that is known to be sent before anything is executed proves that
-nothing was. All others leave that open (P16): nobody knows what stands between us and the server.
+nothing was. All others leave that open (P16, repeat): nobody knows what stands between us and the
+server.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Requests and replies as the Lua scripts read and write them (see the heads of the scripts).
 
-Values travel as decimal strings, so that Lua never makes floating point numbers of them (P2).
+Values travel as decimal strings, so that Lua never makes floating point numbers of them (P2,
+exact integers).
 """
 
 from __future__ import annotations

@@ -17,12 +17,13 @@
 -- The hashes of those in the reap queue are named by what stands in d: they are the only undeclared
 -- names.
 --
--- No value of a counter ever becomes a Lua number, which is a double (P2). Only instants
--- and stamps (microseconds, exact below 2^53), seqs and sizes do.
+-- No value of a counter ever becomes a Lua number, which is a double (P2, exact integers). Only
+-- instants and stamps (microseconds, exact below 2^53), seqs and sizes do.
 local N, M, L, A, H, D, I = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local call = redis.call
 
--- Most words in one variadic call, and in one unpack (P5). Even, as some come in pairs.
+-- Most words in one variadic call, and in one unpack (P5, bounded pieces). Even, as some come in
+-- pairs.
 local CHUNK = 500
 -- Makes Redis keep a hash as a hash table from the start: a short one it keeps as a list,
 -- which it scans from end to end for each field (P5b, hash tables).

@@ -21,9 +21,9 @@ local function make_own(key, value, stamp)
   write_own(key, value, text(stamp))
 end
 
--- Adds to the sum and to the own slice, which the caller knows the new value of (P2). `kept`
--- is the stamp of that slice, if there is one; else a new one gets `stamp`. A claim may make an
--- existing slice older.
+-- Adds to the sum and to the own slice, which the caller knows the new value of (P2, exact
+-- integers). `kept` is the stamp of that slice, if there is one; else a new one gets `stamp`. A
+-- claim may make an existing slice older.
 local function add_own(key, value, after, kept, stamp)
   if not kept then
     after = value

@@ -63,7 +63,7 @@ local function journal_since()
   return moves, last
 end
 
--- Which keys of guarded entries have moved unknown to the caller: {key = true} (P36).
+-- Which keys of guarded entries have moved unknown to the caller: {key = true} (P36, holds).
 local function moved_since()
   local guarded, moved = {}, {}
   for index = FIRST, #ARGV, 4 do

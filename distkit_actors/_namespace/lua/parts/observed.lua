@@ -1,6 +1,7 @@
 -- Needs: base, space
 
--- Which silence counts: time as the instances of the namespace have observed it (P40).
+-- Which silence counts: time as the instances of the namespace have observed it (P40, observed
+-- time).
 --
 --   :shift  by how much the server's clock has jumped back, all in all
 --   :last   last sign of life of anybody, in steady time: the clock plus :shift
@@ -78,7 +79,7 @@ end
 
 -- Returns for how long one was held up that lives by these periods, has been silent for `silent`,
 -- and is heard just now. Others may have been held up, too, and nobody knows for how long: so it is
--- like the end of a blackout for all periods by which such a silence is too long (P42).
+-- like the end of a blackout for all periods by which such a silence is too long (P42, overload).
 local function note_lateness(threshold, interval, silent)
   local late = silent - longest_silence(threshold, interval)
   if late <= 0 then

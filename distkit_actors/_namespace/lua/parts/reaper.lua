@@ -1,10 +1,11 @@
 -- Needs: base, space, observed, sums, registry
 
--- How the dead are found and their slices taken away, a few in every step (P23, P24).
+-- How the dead are found and their slices taken away, a few in every step (P23, reaper; P24,
+-- blackout).
 --
 -- Takes away up to `budget` slices of the dead, those of `wanted` keys first. `late`: for how long
--- the step itself was held up; others may have been so, too (P42). Returns whether there is more to
--- do and progress was made, and how many slices could not be taken away (I12, overflow).
+-- the step itself was held up; others may have been so, too (P42, overload). Returns whether there
+-- is more to do and progress was made, and how many slices could not be taken away (I12, overflow).
 local function reap(budget, wanted, late)
   local at = steady() - late
   if budget == 0 or at < space.due then

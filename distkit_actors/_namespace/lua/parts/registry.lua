@@ -6,8 +6,8 @@
 -- What the store remembers of the last step of a new record.
 local NO_REPLY = '0|0|'
 
--- Writes a new record; slices in the same hash stay. What the instance says of itself (P25) is its
--- padding, filled up with blanks.
+-- Writes a new record; slices in the same hash stay. What the instance says of itself (P25,
+-- opening) is its padding, filled up with blanks.
 local function write_record(hash, inc, nonce, inherited, state, periods, known, beat, lost, swept,
   about)
   call('HSET', hash, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
@@ -37,7 +37,8 @@ local function enqueue(name)
   space.due = 0
 end
 
--- Starts the retention of an instance without slices (P14). In Redis it is a time to live.
+-- Starts the retention of an instance without slices (P14, remembered answers). In Redis it is a
+-- time to live.
 local function release(name, hash)
   call('ZREM', D, name)
   call('ZREM', H, name)
@@ -99,9 +100,10 @@ local function forget(name)
   return text(math.max(0, call('HLEN', hash) - OWN_FIELDS)), text(gone)
 end
 
--- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18). Those that cannot leave
--- their sum yet go to an orphan, a dead record of their own, so that the caller has nothing left
--- here that it does not know of (I12). Returns whether slices remain, and if there is an orphan.
+-- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18, empty ground). Those that
+-- cannot leave their sum yet go to an orphan, a dead record of their own, so that the caller has
+-- nothing left here that it does not know of (I12). Returns whether slices remain, and if there is
+-- an orphan.
 local function purge(at, periods, known)
   local some, pieces = some_slices(I, MAX_PURGE)
   local _, stuck = take_away(I, some, pieces, MAX_PURGE)

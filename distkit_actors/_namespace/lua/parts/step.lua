@@ -107,7 +107,8 @@ local function begin()
   return refusal
 end
 
--- Writes a sign of life down. Returns whether it did, and for how long the step was held up (P42).
+-- Writes a sign of life down. Returns whether it did, and for how long the step was held up (P42,
+-- overload).
 local function touch()
   if not restarts then
     return refresh()

@@ -6,7 +6,8 @@ local COLON = 58  -- in ASCII; the fields of an instance begin with it, and no k
 -- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
 local sum = {}
 
--- What is to be announced (P37): keys whose sum this step has changed, each once; and as names.
+-- What is to be announced (P37, notifications): keys whose sum this step has changed, each once;
+-- and as names.
 local changed, cleared_all = {}, false
 
 local function note(key)
@@ -44,7 +45,8 @@ local function parse(piece)
   return value, tonumber(stamp)
 end
 
--- {key = epoch} of many keys: a slice counts iff its stamp is not below it (P7, P8).
+-- {key = epoch} of many keys: a slice counts iff its stamp is not below it (P7, key epochs; P8,
+-- stale slices).
 local function epochs_of(keys)
   local epochs = {}
   if space.latest == 0 then
@@ -107,7 +109,8 @@ local function minus(value)
 end
 
 -- Changes a sum from containing `old` to containing `new`, judged by the final sum: where
--- one order of the two steps would leave int64 on the way, the other does not (P4).
+-- one order of the two steps would leave int64 on the way, the other does not (P4, no partial
+-- effect).
 local function replace(key, old, new)
   if old == new then
     return true
