@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import pytest_timeout
 import trio
+from hypothesis import HealthCheck, settings
 
 from tests.harness import unique_prefix
 from tests.harness.cluster import RedisCluster
@@ -13,6 +14,10 @@ from tests.harness.hang import watch_no_more, watch_over
 from tests.harness.proxy import FaultProxy
 from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
+
+# A busy machine makes no example a failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
