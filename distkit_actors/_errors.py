@@ -20,7 +20,7 @@ class DistkitError(Exception):
 class InvalidKeyError(DistkitError, ValueError):
     """Not a key or a prefix; nothing was changed anywhere.
 
-    They are strings of 1 to 255 characters that can be encoded as UTF-8, without ``:``.
+    They are strings of 1 to 255 characters that can be encoded as UTF-8.
     """
 
 

@@ -74,8 +74,6 @@ def checked_name(name: object, what: str = "key") -> str:
         raise InvalidKeyError(f"a {what} must not be empty")
     if len(name) > MAX_NAME:
         raise InvalidKeyError(f"a {what} has at most {MAX_NAME} characters, this has {len(name)}")
-    if ":" in name:
-        raise InvalidKeyError(f"a {what} must not contain ':', as {name!r} does")
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -87,7 +85,7 @@ def checked_name(name: object, what: str = "key") -> str:
 @lru_cache(maxsize=1024)
 def _is_name(name: str) -> bool:
     # All but surrogates can be encoded as UTF-8; a name of ASCII has none.
-    return 0 < len(name) <= MAX_NAME and ":" not in name and name.isascii()
+    return 0 < len(name) <= MAX_NAME and name.isascii()
 
 
 def checked_count(count: object) -> int:

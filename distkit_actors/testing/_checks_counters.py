@@ -40,6 +40,7 @@ _NAMES: Final = (
     *("0", "-0", "1", "01", "+1", "1.0", "1e0", "-1", "None", "nil", "inf", "nan"),
     *(" ", "\t", "\n", "\r\n", "\0", "\x7f", "\u0085", "\u2028", "\\", "\\n", "'", '"'),
     *("{", "}", "{}", "{a}", "a,b", "a;b", "a@b", "a|b", "a=b", "a/b", "a.b", "%s", "$"),
+    *(":", "::", "a:b", "b:", ":a", ":inc", ":pad", ":born", ":clock", ":due", "a::b", "b:a"),
     *("!", "*", "^", "~", "/", "&", "=", "+", "?", "#", "[a]", "(a)", "inc", "seq", "n"),
 )
 
@@ -231,6 +232,8 @@ async def names_do_not_mix(store: Store) -> None:
     """Keys, prefixes and instance ids are taken as they are, whatever is in them."""
     token = fresh("")
     prefixes = [token, token.upper(), f"{token}}}", f"}}{token}", f"{{{token}}}", f"{{{token}"]
+    prefixes += [f"{token}:", f"{token}:42", f":{token}", f"{token}}}:i:", f"{token}}}:i:same id"]
+    prefixes += [f"{token}%7D", f"{token}%", f"{token}%25", f"{token}\0", f"{token}\n"]
     prefixes += [f"a}}b{token}", f"a{token}", f"é{token}", f"e\u0301{token}", f"{token} "]
     long = "k" * (255 - len(token)) + token
     prefixes += [long, long[:-1], long[:-1] + "x", token + "😀" * (255 - len(token))]

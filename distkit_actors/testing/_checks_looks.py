@@ -134,7 +134,10 @@ async def prefixes_are_found(store: Store) -> None:
         await store.prefixes()
     except StoreError:  # it cannot tell
         return  # noqa: ASYNC910 - asking was one
-    prefixes = [f"{fresh()}{odd}" for odd in ("", "}", "{x}", "*?[a]", ":42:x}:h", "ü🦆", "\n")]
+    prefixes = [
+        f"{fresh()}{odd}"
+        for odd in ("", "}", "{x}", "*?[a]", ":42:x}:h", "ü🦆", "\n", "%7D", "}:i:%")
+    ]
     async with store.link(prefixes[0]) as link:
         await link.connect()
         onlooker = Onlooker(link)

@@ -35,15 +35,21 @@ async def changes_are_told(store: Store) -> None:
         }
         for what, entry in entries.items():
             await client.batch(entry)
-            await _told(subscription, "k", what)
+            await _told(subscription, {"k"}, what)
+        for keys in (("a:b", "*", ":"), ("::", "*"), ("*",), ("\0,;|\n ", "ÿ", "%", "😀")):
+            await client.batch(*(add(key, 1) for key in keys))
+            await _told(subscription, set(keys), f"an addition to {', '.join(map(repr, keys))}")
 
 
-async def _told(subscription: Subscription, key: str, what: str) -> None:
+async def _told(subscription: Subscription, keys: set[str], what: str) -> None:
     """Fail if word of a change does not come soon."""
     with trio.move_on_after(_SOON):
         while True:
             changed = await subscription.wait()
-            if changed is None or key in changed:
+            if changed is None:
+                return
+            keys = keys - changed
+            if not keys:
                 return
     raise AssertionError(f"of {what} nothing was told for {_SOON} seconds")
 

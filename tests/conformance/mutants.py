@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import trio
 
@@ -605,6 +606,8 @@ MUTANTS: dict[str, Callable[[], Store]] = {
     "never connected": _never_connected,
     "prefixes without braces": lambda: NamespaceStore(where=without_braces),
     "prefixes up to a brace": lambda: NamespaceStore(where=first_tag),
+    "prefixes up to a colon": lambda: NamespaceStore(where=lambda name: name.partition(":")[0]),
+    "prefixes unquoted": lambda: NamespaceStore(where=unquote),
     "prefixes in one case": lambda: NamespaceStore(where=str.casefold),
     "prefixes cut": lambda: NamespaceStore(where=lambda prefix: prefix[:200]),
     "one namespace": lambda: NamespaceStore(where=lambda prefix: "the one"),
@@ -615,6 +618,8 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             ("in one case", str.casefold),
             ("stripped", str.strip),
             ("cut", lambda key: key[:254]),
+            ("without a colon in front", lambda key: key.removeprefix(":")),
+            ("up to a colon", lambda key: key.rpartition(":")[0] or key),
             ("cut at zero bytes", lambda key: key.partition("\0")[0]),
             ("as numbers", lambda key: str(int(key)) if key.lstrip("+-").isdecimal() else key),
         )

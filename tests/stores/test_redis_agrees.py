@@ -52,7 +52,7 @@ PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=60 * SECOND)
 #: Of some instances: one is dead when others have hardly begun to wait.
 OTHER_PACES = [Periods(SECOND, SECOND // 2, 60 * SECOND), Periods(9 * SECOND, SECOND, 60 * SECOND)]
 HOUR = 3600 * SECOND
-KEYS = ["a", "ключ", "}{x", "🦆 @,;|\n\x00", "1"]
+KEYS = ["a", ":born", "}:{x", "🦆 @,;|\n\x00*", ":inc"]
 INSTANCES = ["i0", "i1", "и:2{}", "i3"]
 #: Ids that look like something else.
 ODD_IDS = ["nobody", "a", ":inc", ":pad", ":", ""]

@@ -26,7 +26,7 @@ from distkit_actors._protocol._messages import (
     Request,
     Watch,
 )
-from distkit_actors._stores._redis._lua_constants import CONSTANTS
+from distkit_actors._stores._redis._lua_constants import CONSTANTS, Word
 from distkit_actors._stores._redis._scripts import (
     SCRIPTS,
     Script,
@@ -34,7 +34,7 @@ from distkit_actors._stores._redis._scripts import (
     read_sources,
     render,
 )
-from distkit_actors._stores._redis._wire import KeyNames, decode, encode
+from distkit_actors._stores._redis._wire import KeyNames, decode, encode, read_key
 
 # What the scripts keep in a hash beside keys.
 SPACE_FIELDS = {
@@ -116,7 +116,7 @@ class LuaStore:
     def __init__(self, client: redis.Redis, prefix: str, scripts: Scripts | None = None) -> None:
         self.client = client
         self.names = KeyNames(prefix)
-        self.base = f"dk:{{p.{prefix}}}:".encode()
+        self.base = f"{KeyNames.base(prefix)}:".encode()
         self.scripts = scripts or load_scripts()
 
     def execute(self, request: Request, now: int | None = None) -> Reply:
@@ -151,9 +151,10 @@ class LuaStore:
     # Everything in it, in terms of the reference.
 
     def dump(self) -> dict[str, Any]:
-        namespace = self._texts(b"n")
+        found = self.client.hgetall(self.base + b"n").items()
+        namespace = {k.decode(): v.decode() for k, v in found if k.startswith(b":")}
         space = {field: int(namespace.get(field, 0)) for field in sorted(SPACE_FIELDS)}
-        sums = {k: int(v) for k, v in namespace.items() if not k.startswith(":")}
+        sums = {read_key(key): int(sum_) for key, sum_ in found if not key.startswith(b":")}
         records = {}
         prefix = self.base + b"i:"
         for key in self.names_in_use():
@@ -172,14 +173,15 @@ class LuaStore:
         }
 
     def _record(self, key: bytes) -> dict[str, Any]:
-        fields = {k.decode(): v.decode() for k, v in self.client.hgetall(key).items()}
+        found = self.client.hgetall(key)
+        fields = {k.decode(): v.decode() for k, v in found.items() if k.startswith(b":")}
         assert fields.keys() >= OWN_FIELDS
         done = decode([b"done", fields[":reply"].encode()])
         slices = {}
-        for name, piece in fields.items():
-            if not name.startswith(":"):
-                value, stamp = piece.split("@")
-                slices[name] = (int(value), int(stamp))
+        for name, piece in found.items():
+            if not name.startswith(b":"):
+                value, stamp = piece.split(b"@")
+                slices[read_key(name)] = (int(value), int(stamp))
         return {
             "incarnation": int(fields[":inc"]),
             "nonce": fields[":nonce"],
@@ -198,11 +200,11 @@ class LuaStore:
 
     def _texts(self, suffix: bytes) -> dict[str, str]:
         found = self.client.hgetall(self.base + suffix)
-        return {k.decode(): v.decode() for k, v in found.items()}
+        return {read_key(k): v.decode() for k, v in found.items()}
 
     def _scores(self, suffix: bytes) -> dict[str, int]:
         found = self.client.zrange(self.base + suffix, 0, -1, withscores=True)
-        return {member.decode(): int(score) for member, score in found}
+        return {read_key(member): int(score) for member, score in found}
 
 
 def _paces(text: str) -> dict[tuple[int, int], Blackouts]:
@@ -293,9 +295,12 @@ class Ear:
                 continue  # it was the confirmation of our subscription
             if message["type"] == "pong":
                 return announced
-            names = message["data"].decode().split(":")
+            if message["data"] == Word.ANY_KEY:
+                announced.append(None)
+                continue
+            names = list(map(read_key, message["data"].split(Word.SEPARATOR)))
             assert len(set(names)) == len(names)
-            announced.append(None if names == ["*"] else frozenset(names))
+            announced.append(frozenset(names))
 
 
 @dataclass

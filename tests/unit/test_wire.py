@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from distkit_actors._protocol._conditions import Condition, Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
@@ -42,7 +44,7 @@ from distkit_actors._protocol._messages import (
     Watched,
 )
 from distkit_actors._protocol._values import INT64_MAX, INT64_MIN
-from distkit_actors._stores._redis._wire import KeyNames, decode, encode
+from distkit_actors._stores._redis._wire import KeyNames, decode, encode, read_key, write_key
 
 PERIODS: Final = Periods(30_000_000, 10_000_000, 3_600_000_000)
 CONDITIONS: Final = {kind.sign: kind for kind in (Eq, Ne, Lt, Le, Gt, Ge)}
@@ -51,7 +53,7 @@ SIGNS: Final = [Rejection.REFUSED, Rejection.SPLIT, Rejection.MOVED, Rejection.U
 int64 = st.integers(INT64_MIN, INT64_MAX)
 stamps = st.integers(0, 2**53)
 #: With all that has a meaning somewhere in the messages, or in the name of a key.
-names = st.text("ab0-}{.@,;|?!é語😀 ", min_size=1, max_size=6)
+names = st.text(":%725DFab0-}{.@,;|?!*\0\né語😀\U0010ffffþÿ ", min_size=1, max_size=6)
 
 
 # -------------------------------------------------------------------------------- entries
@@ -72,7 +74,7 @@ def read_entry(word: str, key: bytes, value: bytes, after: bytes) -> Entry:
     amount, _, stamp = value.partition(b"@")
     return Entry(
         kind,
-        key.decode(),
+        read_key(key),
         int(amount),
         int(after) if after else None,
         folded,
@@ -131,7 +133,7 @@ def test_a_part_of_a_resume_is_read_as_it_was_written(
     assert words[6:10] == [b"11", b"1", b"4", b"%d" % len(moves)]
     assert words[10] == b"it is me"
     pairs = words[11 : 11 + 2 * len(moves)]
-    assert [(k.decode(), int(e)) for k, e in zip(pairs[::2], pairs[1::2], strict=True)] == moves
+    assert [(read_key(k), int(e)) for k, e in zip(pairs[::2], pairs[1::2], strict=True)] == moves
     assert read_entries(words[11 + 2 * len(moves) :]) == claims
 
 
@@ -148,10 +150,12 @@ def test_the_other_requests_are_a_few_words() -> None:
         "query",
         [b"slices", "é".encode(), b"3", b""],
     )
-    assert encode(Query("", QueryKind.VALUES, keys=("é", "k"), observed=JUST_COME)) == (
+    assert encode(Query("", QueryKind.VALUES, keys=("é", ":k"), observed=JUST_COME)) == (
         "query",
-        [b"values", b"", b"", b"-1", "é".encode(), b"k"],
+        [b"values", b"", b"", b"-1", "é".encode(), b"\xfe:k"],
     )
+    assert encode(Query("me", QueryKind.SLICES, ":inc"))[1][1] == b"\xfe:inc"
+    assert encode(Query("me", QueryKind.HELD, ":inc"))[1][1] == b":inc"
     assert encode(Forget("", "you")) == ("forget", [b"you"])
     periods = [b"30000000", b"10000000", b"3600000000"]
     assert encode(Open("me", "n.1", 7, 3, True, PERIODS, refuse=True, about="é")) == (
@@ -177,7 +181,8 @@ def write(reply: Reply) -> list[bytes]:
             said = ";".join(map(write_result, results))
             words: list[object] = ["done", f"{at}|{again:d}|{said}"]
             if journal is not None:
-                words += [int(backlog), stuck, *journal[:3], *flat(journal.moves)]
+                moves = ((write_key(key), epoch) for key, epoch in journal.moves)
+                words += [int(backlog), stuck, *journal[:3], *flat(moves)]
         case MustResume(recorded, born):
             words = ["resume", "" if recorded is None else recorded, born]
         case Conflict(incarnation):
@@ -187,18 +192,23 @@ def write(reply: Reply) -> list[bytes]:
         case Opened(incarnation, known, inherited, leftovers):
             words = ["opened", incarnation, known, int(inherited), int(leftovers)]
         case Loaded(cursor, slices):
-            words = ["loaded", cursor, *flat((key, f"{v}@{stamp}") for key, v, stamp in slices)]
+            words = [
+                "loaded",
+                cursor,
+                *flat((write_key(k), f"{v}@{stamp}") for k, v, stamp in slices),
+            ]
         case Forgotten(left, gone):
             words = ["forgotten", left, gone]
         case QueryPage(cursor, rows, at, about):
             said_of = [f"{incarnation} {text}  " for incarnation, text in about]
             said_of = said_of or [""] * len(rows)
             flags = zip(rows, said_of, strict=True)
-            page = flat((name, n, f"{flag:d}{more}") for (name, n, flag), more in flags)
+            write_name = str.encode if about else write_key  # of instances, or of keys
+            page = flat((write_name(name), n, f"{flag:d}{more}") for (name, n, flag), more in flags)
             words = ["surveyed", cursor, at, *page]
         case Stale() | Watched():
             words = [type(reply).__name__.lower()]
-    return [str(word).encode() for word in words]
+    return [word if isinstance(word, bytes) else str(word).encode() for word in words]
 
 
 def flat(rows: Iterable[Iterable[object]]) -> list[object]:
@@ -298,19 +308,42 @@ def test_no_two_namespaces_or_instances_share_a_name(
         assert every.isdisjoint({*theirs.keys(instance), theirs.channel})
 
 
-@given(names.filter(lambda name: not name.startswith("}")), names)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("one}:i:", "one"), ("one", "one}:i:x"), ("a}", "a%7D"), ("a%", "a%25"), ("a:b", "a")],
+)
+def test_a_name_in_which_another_seems_to_begin(one: str, other: str) -> None:
+    some = {*KeyNames(one).keys("n"), *KeyNames(one).keys("i:n"), KeyNames(one).channel}
+    for instance in ("n", "}:n", "i:n", "}:i:n", "x}:n"):
+        assert some.isdisjoint({*KeyNames(other).keys(instance), KeyNames(other).channel})
+
+
+@given(names, names)
 def test_all_keys_of_a_namespace_have_one_hash_tag(prefix: str, instance: str) -> None:
-    tags = {name.partition(b"{")[2].partition(b"}")[0] for name in KeyNames(prefix).keys(instance)}
-    assert tags == {b"p." + prefix.partition("}")[0].encode()}
+    """It is of the whole prefix, so that namespaces are spread over the slots of a cluster."""
+    keys = KeyNames(prefix).keys(instance)
+    (tag,) = {name.partition(b"{")[2].partition(b"}")[0] for name in keys}
+    assert unquote_to_bytes(tag) == b"p." + prefix.encode()
+    assert {key_slot(name) for name in keys} == {key_slot(tag)}
+
+
+@given(names, names)
+def test_a_key_is_no_field_of_the_namespace_or_a_session(key: str, other: str) -> None:
+    assert not write_key(key).startswith(b":")
+    assert read_key(write_key(key)) == key
+    assert b"\xff" not in write_key(key), "it separates keys that are announced"
+    assert (write_key(key) == write_key(other)) == (key == other)
 
 
 @given(names)
 def test_a_prefix_is_found_in_the_name_that_every_namespace_has(prefix: str) -> None:
-    for name in (prefix, f"{prefix}:42", f":{prefix}", f"{prefix}}}:h"):
+    for name in (prefix, f"{prefix}:42", f":{prefix}", f"{prefix}}}:h", f"%7D{prefix}%25"):
         (of_all,) = [key for key in KeyNames(name).keys("me") if key.endswith(b"}:h")]
         assert KeyNames.prefix_of(of_all) == name
 
 
-@pytest.mark.parametrize("name", [b"dk:{p.}:h", b"dk:{p.\xff}:h"])
+@pytest.mark.parametrize(
+    "name", [b"dk:{p.}:h", b"dk:{p.\xff}:h", b"dk:{p.a}b}:h", b"dk:{p.a%20}:h", b"dk:{p.a}:i:}:h"]
+)
 def test_what_is_of_somebody_else_has_no_prefix(name: bytes) -> None:
     assert KeyNames.prefix_of(name) is None

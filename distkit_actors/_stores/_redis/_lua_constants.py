@@ -59,12 +59,18 @@ class Word:
     # is announced there if any key may have changed.
     INSTANCE_SUFFIX: Final = b"i:"
     CHANNEL_SUFFIX: Final = b"c"
-    ANY_KEY: Final = b"*"
+    ANY_KEY: Final = b"\xff*"
+
+    # Between keys that are announced: a byte that no text in UTF-8 has.
+    SEPARATOR: Final = b"\xff"
 
 
-_WORDS: Final = {name: word.decode() for name, word in vars(Word).items() if name.isupper()}
+_WORDS: Final = {
+    name: word.decode("latin-1") for name, word in vars(Word).items() if name.isupper()
+}
 
-#: By the name that a script has for it. A ``str`` is a Lua string, an ``int`` a number.
+#: By the name that a script has for it. A ``str`` is a Lua string, with a character for each byte;
+#: an ``int`` is a number.
 CONSTANTS: Final[Mapping[str, int | str]] = {
     **{name: word for name, word in _WORDS.items() if name != "OF_CUMULATIVE"},
     **{kind.name: kind.value for kind in Kind},

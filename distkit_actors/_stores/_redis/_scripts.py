@@ -76,4 +76,7 @@ def render(
 
 
 def _literal(value: int | str) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value)
+    if isinstance(value, int):
+        return str(value)
+    characters = (c if c.isascii() else f"\\{ord(c):03}" for c in value)
+    return f"'{''.join(characters)}'"

@@ -11,6 +11,7 @@ from .._contract import Subscription
 from ._connection import Answer, Connection, ErrorReplyError
 from ._lua_constants import Word
 from ._reply_errors import to_store_error
+from ._wire import read_key
 
 _ADVICE: Final = {
     "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
@@ -73,7 +74,8 @@ def _keys(messages: list[Answer]) -> frozenset[str] | None:
                 return None
             case [b"message", _, bytes() as payload]:
                 # Others may publish there too, and then not always UTF-8.
-                keys.update(payload.decode(errors="replace").split(":"))
+                words = payload.split(Word.SEPARATOR)
+                keys.update(read_key(word, errors="replace") for word in words)
             case _:
                 pass
     return frozenset(keys)

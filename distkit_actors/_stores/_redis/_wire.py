@@ -30,6 +30,7 @@ from ..._protocol._messages import (
     Periods,
     Previous,
     Query,
+    QueryKind,
     QueryPage,
     Rejection,
     Reply,
@@ -45,25 +46,42 @@ from ._lua_constants import Word
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _CLAIM: Final = Kind.CLAIM
 _FORGET: Final = Kind.FORGET
+_HELD: Final = QueryKind.HELD
 _DONE: Final = Word.DONE
 _FLAG: Final = (b"0", b"1")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _SIGNS: Final = (Rejection.REFUSED, Rejection.UNDONE, Rejection.SPLIT, Rejection.MOVED)
 _VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
 
+#: What begins with it in a hash is not a key; and what is written before a key that begins with it:
+#: a byte that no text in UTF-8 has.
+_OWN_FIELD: Final = ":"
+_KEY: Final = b"\xfe"
+
+
+def write_key(key: str) -> bytes:
+    """Return what ``key`` is called in Redis, where a hash has other fields beside keys."""
+    return _KEY + key.encode() if key[:1] == _OWN_FIELD else key.encode()
+
+
+def read_key(word: bytes, errors: str = "strict") -> str:
+    """Return the key of which `write_key` made ``word``; the id of an instance as it is."""
+    return word.removeprefix(_KEY).decode(errors=errors)
+
 
 class KeyNames:
     """The names of a namespace's Redis keys.
 
-    They share one hash tag, ``p.`` and the prefix up to its first ``}``, so that they live
-    in one slot of a cluster. The whole prefix is in the names, and has no ``:``: different
-    prefixes never share a name.
+    They share one hash tag, ``p.`` and the prefix, so that they live in one slot of a cluster. A
+    tag ends at the first ``}``. So that one of the prefix does not end it, that is written as in
+    URLs, ``%7D``, and ``%`` as ``%25``. What follows the tag is one of a few letters, or ends with
+    the id of an instance, as it is. So no two namespaces or instances share a name.
     """
 
     __slots__ = ("_instance", "_shared", "channel")
 
     def __init__(self, prefix: str) -> None:
-        base = f"dk:{{p.{prefix}}}:".encode()
+        base = f"{self.base(prefix)}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + Word.INSTANCE_SUFFIX
         # Where changes are announced (P37, notifications); not a key.
@@ -73,21 +91,28 @@ class KeyNames:
         """Return what a script needs to declare for a request of ``instance``."""
         return (*self._shared, self._instance + instance.encode())
 
+    @staticmethod
+    def base(prefix: str) -> str:
+        """Return what all names begin with, and the channel's: the hash tag is at its end."""
+        return f"dk:{{p.{prefix.replace('%', '%25').replace('}', '%7D')}}}"
+
     #: What the names match of which every namespace has one in which there is anybody: the living
     #: and the dead who have slices left.
     ANY: Final = b"dk:{p.*}:h"
 
-    @staticmethod
-    def prefix_of(name: bytes) -> str | None:
-        """Return the prefix of which a sorted set of this ``name``, which matches `ANY`, is.
+    @classmethod
+    def prefix_of(cls, name: bytes) -> str | None:
+        """Return the prefix of the namespace whose ``name`` this is, of those that match `ANY`.
 
         None if it is somebody else's.
         """
-        prefix = name.removeprefix(b"dk:{p.").removesuffix(b"}:h")
         try:
-            return prefix.decode() or None
+            text = name.decode()
         except UnicodeDecodeError:
             return None
+        tag = text.removeprefix("dk:{p.").removesuffix("}:h")
+        prefix = tag.replace("%7D", "}").replace("%25", "%")
+        return prefix if prefix and text == f"{cls.base(prefix)}:h" else None
 
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
@@ -129,12 +154,14 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 request.about.encode(),
             ]
             for key, epoch in request.moves:
-                words += (key.encode(), b"%d" % epoch)
+                words += (write_key(key), b"%d" % epoch)
             return "resume", words + _entries(request.claims)
         case Query():
             observed = b"" if request.observed is None else b"%d" % request.observed
-            words = [request.kind.value.encode(), request.key.encode(), request.cursor.encode()]
-            return "query", [*words, observed, *(key.encode() for key in request.keys)]
+            # Of one kind it is the id of an instance.
+            of = request.key.encode() if request.kind is _HELD else write_key(request.key)
+            words = [request.kind.value.encode(), of, request.cursor.encode(), observed]
+            return "query", [*words, *map(write_key, request.keys)]
         case Watch():
             return "watch", [b"%d" % request.lease]
         case Forget():
@@ -169,7 +196,8 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
             continue
         words += (
             word,
-            key.encode(),
+            # As `write_key` does, which would cost more than this does.
+            key.encode() if key[:1] != _OWN_FIELD else write_key(key),
             b"%d@%d" % (value, stamp) if kind is _CLAIM else b"%d" % value,
             b"" if after is None else b"%d" % after,
         )
@@ -208,7 +236,7 @@ def _page(cursor: str, at: int, triples: Iterable[tuple[bytes, bytes, bytes]]) -
     rows: list[tuple[str, int, bool]] = []
     abouts: list[tuple[int, str]] = []
     for name, number, flag in triples:
-        rows.append((name.decode(), int(number), flag[:1] == b"1"))
+        rows.append((read_key(name), int(number), flag[:1] == b"1"))
         if len(flag) > 1:
             incarnation, _, about = flag[1:].partition(b" ")
             abouts.append((int(incarnation), about.decode().rstrip(" ")))
@@ -252,7 +280,7 @@ def _journal(words: Sequence[bytes]) -> Journal:
         return Journal(int(cleared), int(floor), int(latest))
     moves = words[3:]
     epochs = tuple(
-        (key.decode(), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
+        (read_key(key), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
     )
     return Journal(int(cleared), int(floor), int(latest), epochs)
 
@@ -261,5 +289,5 @@ def _slices(words: Sequence[bytes]) -> list[tuple[str, int, int]]:
     slices: list[tuple[str, int, int]] = []
     for key, piece in zip(words[::2], words[1::2], strict=True):
         value, stamp = piece.split(b"@")
-        slices.append((key.decode(), int(value), int(stamp)))
+        slices.append((read_key(key), int(value), int(stamp)))
     return slices
