@@ -7,7 +7,8 @@
 #   _fleet/     (_fleet, _inquiry, _looking)        a look at all, taking no part
 #   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
-#   _actor/     (_actor                             one nursery, and its tasks
+#   _actor/     (_partitioned                       an actor for each part of a namespace
+#                _actor                             one nursery, and its tasks
 #                _batch_loop, _agenda, _requester   decide, send, receive, hand out
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what

@@ -13,8 +13,8 @@ class DistkitError(Exception):
     """Base of every error of this package, but for `TypeError` where a count is no int."""
 
     applied: tuple[str, ...] = ()
-    """Of an operation on more than 1000 keys, which takes several steps: the keys of the steps
-    that took effect before the one that failed."""
+    """Of an operation on several keys that takes several steps, as those on more than 1000 keys and
+    on keys in several parts do: the keys of the steps that took effect, though another failed."""
 
 
 class InvalidKeyError(DistkitError, ValueError):

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor._batch_loop",),
     ("_actor._start",),
     ("_actor._actor",),
+    ("_actor._partitioned",),
     ("_counters", "_counters._base", "_counters._options"),
     (
         "_counters._batches",

@@ -25,7 +25,7 @@ import socket
 import sys
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
 from typing import Final, cast
@@ -44,6 +44,7 @@ from .._instance._session import Phase, Session
 from .._instance._write_buffer import WriteBuffer
 from .._protocol._about import About, to_text
 from .._protocol._liveness import LivenessConfig
+from .._protocol._messages import MAX_ENTRIES, Entry
 from .._stores._contract import Link, Store
 from .._version import __version__
 from ._batch_loop import BatchLoop, OnExit
@@ -84,6 +85,7 @@ class Actor:
         start_grace: float = 0.0,
         detached_start: bool = False,
         label: str | None = None,
+        title: str | None = None,
     ) -> None:
         self._course = Course()
         self.open = False  # to operations: it runs, and is not superseded
@@ -92,6 +94,7 @@ class Actor:
         self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
         self._prefix = prefix
+        self._title = title or prefix  # what it is called where something is logged
         self._session = session
         self._liveness = liveness
         self._on_exit: OnExit = on_exit
@@ -100,7 +103,7 @@ class Actor:
         self.mailbox = Mailbox(mailbox_size)
         self._dispatch = Dispatch(session, self.mailbox, self.buffer)
         self.watches = Watches(store, prefix, session.instance, self.buffer, self.ask)
-        self._loop = BatchLoop(prefix, session, self._dispatch, liveness, self._course)
+        self._loop = BatchLoop(self._title, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self.send_now_or_wake = self._loop.send_now_or_wake
         self._start = Start(self._loop, start_grace)
@@ -112,8 +115,58 @@ class Actor:
         self._closed = trio.Event()
         self._dirty = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
+        self.undone = 0  # counts and operations that a stop could not finish
         self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
-        self._forked = False  # it runs in the process that this one was forked from
+        self.forked = False  # it runs in the process that this one was forked from
+
+    # --------------------------------------------------------------------- parts
+
+    @property
+    def parts(self) -> Sequence[Actor]:
+        """The actors of all parts of the namespace: it has one (P44)."""
+        return (self,)
+
+    def of(self, key: str) -> Actor:  # noqa: ARG002 - as of `PartitionedActor`
+        """Return the actor of the part that ``key`` is in."""
+        return self
+
+    async def opened(self, key: str) -> Actor:  # noqa: ARG002, ASYNC910 - as `wait_open`
+        """Return the actor of the part that ``key`` is in, if it takes operations."""
+        await self.wait_open()
+        return self
+
+    def admit(self, key: str) -> None:  # noqa: ARG002 - as of `PartitionedActor`
+        """Raise what an operation on ``key`` gets that comes too early or too late."""
+        self.check_open()
+
+    def steps(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """Cut entries into what may travel in one step."""
+        for start in range(0, len(entries), MAX_ENTRIES):
+            yield entries[start : start + MAX_ENTRIES]
+
+    def shares(self, keys: Sequence[str]) -> Sequence[Sequence[str]]:
+        """Divide keys among the parts that they are in."""
+        return [keys]
+
+    def call(self, name: str) -> None:
+        """Give it the id that was drawn for all parts; before it runs."""
+        self._session.name(name, "")
+
+    def dismiss(self) -> None:
+        """End it before it has run."""
+        self._course.happens(Event.ENDED)
+        self._closed.set()
+
+    def supersede(self) -> None:
+        """End as if somebody had the id, who has it in another part: tell the store nothing more.
+
+        Not even good-bye: what is there goes to whoever takes it over, or after the threshold.
+        """
+        if self.life in (Life.RUNNING, Life.AWAY):
+            self._end_superseded()
+            self._lifeline.cancel()
+        elif self.life is Life.STARTING:
+            self.stop()
 
     # ------------------------------------------------------------------- callers
 
@@ -181,7 +234,7 @@ class Actor:
     def check_open(self) -> None:
         """Raise what an operation gets that comes too early, too late, or to the wrong one."""
         self.check_thread()
-        if self._forked:
+        if self.forked:
             raise CounterClosedError(
                 "the counter runs in the process that this one was forked from, and is closed "
                 "here: make another one after the fork"
@@ -250,9 +303,8 @@ class Actor:
         """Stop and wait for the end; raise what the stop could not do."""
         self.check_task()
         if self.life is Life.NEW:
-            self._course.happens(Event.ENDED)
-            self._closed.set()
-        if self._closed.is_set() or self._forked:
+            self.dismiss()
+        if self._closed.is_set() or self.forked:
             await trio.lowlevel.checkpoint()
             return
         self.stop()
@@ -404,19 +456,26 @@ class Actor:
         if self.buffer is not None:
             undone += self.buffer.pending
             self.buffer.close()
+        self.undone = undone
         end: Exception | None = None
         if superseded:
-            void = f" ({undone} counts that were not acknowledged are void)" if undone else ""
-            end = self._conflict(void)  # which has been logged
-        elif undone and not self._forked:
-            end = self._unfinished(undone)
-            logger.error("%s: %s", self._prefix, end)
+            end = self.conflict(undone)  # which has been logged
+        elif undone and not self.forked:
+            end = self.unfinished(undone)
+            logger.error("%s: %s", self._title, end)
         if undone:
             self.failure = end
         self._closed.set()
         return end
 
-    def _unfinished(self, count: int) -> Exception:
+    def conflict(self, void: int) -> InstanceConflictError:
+        """Return what is said of somebody else who has the id, and of what is ``void`` for that."""
+        return self._conflict(
+            f" ({void} counts that were not acknowledged are void)" if void else ""
+        )
+
+    def unfinished(self, count: int) -> Exception:
+        """Return what is said of what a stop could not finish."""
         error = StoreUnavailableError(
             f"stopped with {count} counts or operations that the store has not acknowledged; "
             f"tried for {self._exit_grace} s"
@@ -481,13 +540,13 @@ class Actor:
     def _supersede(self) -> None:
         self._course.happens(Event.SUPERSEDED)
         self.open = False
-        logger.error("%s: %s", self._prefix, self._conflict())
+        logger.error("%s: %s", self._title, self._conflict())
 
     def part(self) -> None:
         """Be closed in a process that was forked: the counter goes on where it was started."""
         self._course.happens(Event.PARTED)
         self.open, self.thread = False, None
-        self._forked = True
+        self.forked = True
         self._session.abandon()
         self._loop.part()
         if self.buffer is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
 
 import trio
+
+_T = TypeVar("_T")
 
 
 def sole(error: BaseException) -> BaseException | None:
@@ -16,3 +19,51 @@ def sole(error: BaseException) -> BaseException | None:
     if rest is None:
         return None
     return sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest
+
+
+async def all_of(works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:  # noqa: ASYNC910 - internal: each is a checkpoint
+    """Do all of ``works`` at the same time, each to its end, and return what they return.
+
+    Where some fail, the error of the first of them is raised, and those of the others are in its
+    notes. A cancellation comes out as it is, not in a group.
+    """
+    if len(works) == 1:
+        return [await works[0]()]
+    results: dict[int, _T] = {}
+    errors: dict[int, Exception] = {}
+
+    async def run(number: int) -> None:  # noqa: ASYNC910 - only the nursery waits for it
+        try:
+            results[number] = await works[number]()
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors[number] = error
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(len(works)):
+                nursery.start_soon(run, number)
+    except BaseExceptionGroup as group:
+        if sole(group) is not None:
+            raise
+        raise _one_of(group) from None
+    if errors:
+        raise first_of([errors[number] for number in sorted(errors)])
+    return [results[number] for number in range(len(works))]  # noqa: ASYNC910 - as above
+
+
+def _one_of(error: BaseException) -> BaseException:
+    """Return an exception that is in a group, perhaps deep inside."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return _one_of(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+
+
+def first_of(errors: Sequence[Exception]) -> Exception:
+    """Return the first of some errors, with what the others say in its notes, each once."""
+    first, *others = errors
+    said = {str(first)}
+    for other in others:
+        if str(other) not in said:
+            said.add(str(other))
+            first.add_note(f"and {type(other).__name__}: {other}")
+    return first

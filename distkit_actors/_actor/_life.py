@@ -67,11 +67,15 @@ TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
     },
     Life.AWAY: {
         Event.HEARD: Life.RUNNING,
+        # By what was heard of another part of the namespace.
+        Event.SUPERSEDED: Life.SUPERSEDED,
         Event.STOPPED: Life.STOPPING,
         Event.ENDED: Life.CLOSED,
         Event.PARTED: Life.CLOSED,
     },
     Life.SUPERSEDED: {
+        Event.LOST: Life.SUPERSEDED,
+        Event.HEARD: Life.SUPERSEDED,
         Event.STOPPED: Life.SUPERSEDED,
         Event.ENDED: Life.SUPERSEDED,
         Event.PARTED: Life.SUPERSEDED,

@@ -61,6 +61,7 @@ class Operation(outcome.Outcome[tuple[int, int]]):
     of_own: bool = False
     hold: Hold | None = None
     declined: bool = False
+    joint: Joint | None = None
 
     __slots__ = ("cumulative", "folds", "key", "kind", "own", "queue", "task", "value")
 
@@ -106,7 +107,10 @@ class Operation(outcome.Outcome[tuple[int, int]]):
     def _wake(self, result: outcome.Outcome[tuple[int, int]]) -> None:
         if self.task is not None:
             task, self.task = self.task, None
-            reschedule(task, result)
+            if self.joint is None:
+                reschedule(task, result)
+            else:
+                self.joint.ended(self, result)
 
     def unwrap(self) -> tuple[int, int]:
         """Return what the caller's sleep returns."""
@@ -150,6 +154,45 @@ class SpecialOperation(Operation):
         self.of_own = of_own  # what the condition is about
         self.hold = hold
         self.declined = False  # the condition did not hold
+
+
+class Joint:
+    """Operations that one caller waits for, each in a part of its own (P44).
+
+    They are put where they wait in one go, so that the order of calls holds in each part.
+    """
+
+    def __init__(self, operations: Sequence[SpecialOperation]) -> None:
+        self.errors: dict[Operation, Exception] = {}  # of those that failed
+        self._operations = operations
+        self._left = len(operations)
+        self._task: trio.lowlevel.Task | None = None
+        for operation in operations:
+            operation.joint = self
+
+    async def wait(self) -> None:
+        """Wait until all of them have ended; they are in their mailboxes.
+
+        When cancelled, those that still wait never happen.
+        """
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def ended(self, operation: Operation, result: outcome.Outcome[tuple[int, int]]) -> None:
+        """Take in that one of them has."""
+        self._left -= 1
+        if isinstance(result, outcome.Error):
+            assert isinstance(result.error, Exception)
+            self.errors[operation] = result.error
+        if not self._left and self._task is not None:
+            task, self._task = self._task, None
+            reschedule(task, outcome.Value(None))
+
+    def _abort(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        for operation in self._operations:
+            operation(raise_cancel)
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Release(Operation):

@@ -13,7 +13,7 @@ import trio
 
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
-from .._protocol._messages import Applied, Reply, Request
+from .._protocol._messages import Applied, Mismatch, Reply, Request
 from .._stores._contract import Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
 
@@ -34,6 +34,15 @@ class Refused(NamedTuple):
     """The store refuses the request, or the connection; nothing was executed."""
 
     error: StoreError
+
+
+def mismatch(partitions: int) -> StoreError:
+    """Return what is said of one who spreads a namespace otherwise than the living (P44)."""
+    how = "is in one part" if partitions == 1 else f"is spread over {partitions} parts"
+    return StoreError(
+        f"this prefix {how}, by those who live: give the store partitions={partitions}, as theirs "
+        "has. To change the number, stop all of them and wait until none is alive any more"
+    )
 
 
 #: What came of a request.
@@ -81,6 +90,8 @@ class Requester:
             await link.send(request)
             reply = await link.receive(request)
             self._start_tries = 0
+            if isinstance(reply, Mismatch):
+                raise mismatch(reply.partitions)
             return reply
         self._start_tries += 1
         if self._start_tries == _STARTS:
@@ -161,6 +172,10 @@ class Requester:
             # A repeat may have been answered from the record (P16, repeat), and is then no sign of
             # life itself. Other answers tell of none.
             self.heard_at = sent_at
+        elif isinstance(reply, Mismatch):
+            refusal = mismatch(reply.partitions)
+            self._availability.refused(refusal)
+            return Refused(refusal)  # noqa: ASYNC910 - asking was one
         self.batches += 1
         if not self.connected:
             self.connected = True

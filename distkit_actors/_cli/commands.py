@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -75,7 +75,7 @@ def cli() -> None:
 
     URL names the store, as in redis://localhost:6379/0. If it is left out, the environment variable
     DISTKIT_ACTORS_URL has it: other users of the machine do not see a password there. PREFIX names
-    the counters that belong together.
+    the counters that belong together. Over how many parts it is spread is found out.
     """
 
 
@@ -283,7 +283,7 @@ def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> 
     """
 
     async def do() -> None:
-        async with StrictInstanceAwareCounter.open(prefix, _store(url)) as counter:
+        async with _taking_part(url, prefix) as counter:
             value = await counter.set(key, count)
             click.echo(value.cumulative)
             if count:
@@ -309,7 +309,7 @@ def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
     """Delete keys, for all instances; print what each was."""
 
     async def do() -> None:
-        async with StrictInstanceAwareCounter.open(prefix, _store(url)) as counter:
+        async with _taking_part(url, prefix) as counter:
             for key in keys:
                 value = await counter.delete(key)
                 click.echo(f"{printable(key)}  {value.cumulative}")
@@ -322,12 +322,12 @@ def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
 @_prefix
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(url: str, prefix: str, yes: bool) -> None:
-    """Delete all keys of a prefix, for all instances."""
+    """Delete all keys of a prefix, for all instances; of several parts each by itself."""
     if not yes:
         click.confirm(f"Delete all keys of {printable(prefix)}, for all instances?", abort=True)
 
     async def do() -> None:
-        async with StrictInstanceAwareCounter.open(prefix, _store(url)) as counter:
+        async with _taking_part(url, prefix) as counter:
             await counter.clear()
 
     _run(do)
@@ -382,6 +382,15 @@ def demo_(ctx: click.Context, arguments: Sequence[str]) -> None:
 
 def _store(url: str) -> Store:
     return open_store(url)
+
+
+@asynccontextmanager
+async def _taking_part(url: str, prefix: str) -> AsyncGenerator[StrictInstanceAwareCounter]:
+    """Return a counter that spreads the prefix over as many parts as those do who live there."""
+    async with Fleet.open(prefix, _store(url)) as fleet:
+        store = open_store(url, partitions=fleet.partitions)
+    async with StrictInstanceAwareCounter.open(prefix, store) as counter:
+        yield counter
 
 
 def _run(work: Callable[[], Awaitable[_T]]) -> _T:

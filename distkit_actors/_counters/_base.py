@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import trio
 
-from .._actor._actor import Actor
 from .._actor._operations import AtomicBatch, ExclusiveKind, Operation
+from .._actor._partitioned import AnyActor
 from .._errors import DistkitError
-from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry, Kind, Previous, Rejection
+from .._protocol._messages import ConditionFailed, Entry, Kind, Previous, Rejection
 
 
 class CounterBase(ABC):
     """Has an actor, and asks it."""
 
-    _actor: Actor
+    _actor: AnyActor
 
     async def _ask(
         self, kind: Kind | ExclusiveKind, key: str = "", value: int = 0
@@ -24,21 +24,24 @@ class CounterBase(ABC):
         return await self._actor.ask(Operation(kind, key, value))
 
     async def _in_steps(self, entries: Sequence[Entry]) -> list[Previous | ConditionFailed]:
-        """Have entries executed, up to a thousand in one atomic step (P34, all or none)."""
+        """Have entries executed, up to a thousand in one atomic step of a part (P34, P44)."""
         found: list[Previous | ConditionFailed] = []
         if not entries:
             await self._actor.wait_open()
             await trio.lowlevel.checkpoint()
-        for start in range(0, len(entries), MAX_ENTRIES):
-            batch = AtomicBatch(entries[start : start + MAX_ENTRIES])
+        start = 0
+        for step in self._actor.steps(entries):
+            batch = AtomicBatch(step)
             try:
                 await self._actor.ask(batch)
             except DistkitError as error:
                 if start:
-                    error.applied = tuple(entry.key for entry in entries[:start])
+                    before = tuple(entry.key for entry in entries[:start])
+                    error.applied = (*before, *error.applied)
                     error.add_note(
                         f"the first {start} of {len(entries)} keys had taken effect before"
                     )
                 raise
+            start += len(step)
             found += [result for result in batch.results if not isinstance(result, Rejection)]
         return found  # noqa: ASYNC910 - each step is a checkpoint, and where there is none too

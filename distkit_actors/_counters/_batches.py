@@ -12,7 +12,10 @@ from ._base import CounterBase
 
 
 class BatchMixin(CounterBase):
-    """Up to 1000 keys are one atomic step: all or none. More go in steps of 1000, in order."""
+    """Up to 1000 keys are one atomic step: all or none. More go in steps of 1000, in order.
+
+    That is so in each part of the namespace by itself, if it is spread over several.
+    """
 
     async def inc_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Add to this instance's slices of several keys; return the values after.
@@ -22,36 +25,41 @@ class BatchMixin(CounterBase):
         cancelled later, the step on its way happens once or not at all, and no step after
         it.
 
+        If the store spreads the prefix over several parts, all this is so in each part by itself,
+        and the parts take their steps at the same time. So keys in one part are all or none, those
+        in another may fail or be seen before; it ends when every part has answered.
+
         Raises:
             InvalidKeyError: Not a key; nothing was changed.
             TypeError: No mapping, or a count is no int; nothing was changed.
             CounterOverflowError: A slice or a cumulative would leave int64, as the message
                 says; nothing was changed by that step, and ``error.applied`` has the keys of
-                those before it. So for all other errors, which are those of
-                `InstanceAwareCounter.inc`.
+                those before it, and of what other parts have done. So for all other errors, which
+                are those of `InstanceAwareCounter.inc`. Of several, the notes have the others.
         """
         return await self._write_all(Kind.ADD, counts)
 
     async def set_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Move the epochs of several keys, as `InstanceAwareCounter.set` does.
 
-        Steps, cancellation and errors are those of `inc_all`; none overflows.
+        Steps, parts, cancellation and errors are those of `inc_all`; none overflows.
         """
         return await self._write_all(Kind.MOVE, counts)
 
     async def set_all_on_instance(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Replace this instance's slices of several keys; return the values after.
 
-        Steps, cancellation and errors are those of `inc_all`.
+        Steps, parts, cancellation and errors are those of `inc_all`.
         """
         return await self._write_all(Kind.PUT, counts)
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, CounterValue]:
         """Return the values of several keys; ``(0, 0)`` for one that nobody counts.
 
-        The values of up to 1000 keys are those of one instant; more are read in steps. A
-        checkpoint; cancelling it leaves nothing behind. Raises what `InstanceAwareCounter.get`
-        raises, and `TypeError` for a single string.
+        The values of up to 1000 keys are those of one instant; more are read in steps. Of several
+        parts of a namespace each has an instant of its own. A checkpoint; cancelling it leaves
+        nothing behind. Raises what `InstanceAwareCounter.get` raises, and `TypeError` for a single
+        string.
         """
         entries = [Entry(Kind.ADD, key, 0) for key in checked_names(keys)]
         return values_after(entries, await self._in_steps(entries))

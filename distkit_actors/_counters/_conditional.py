@@ -46,8 +46,8 @@ class ConditionalMixin(CounterBase):
     async def inc_all_if(self, counts: Mapping[str, tuple[Condition, int]]) -> dict[str, Change]:
         """Do as `inc_if` for several keys, ``{key: (condition, count)}``, each by itself.
 
-        Up to 1000 keys are decided in one atomic step; steps, cancellation and errors are those
-        of `InstanceAwareCounter.inc_all`. A condition that does not hold keeps no other key
+        Up to 1000 keys are decided in one atomic step; steps, parts, cancellation and errors are
+        those of `InstanceAwareCounter.inc_all`. A condition that does not hold keeps no other key
         from being changed; an overflow does.
         """
         return await self._decide_all(Kind.ADD, counts)

@@ -14,6 +14,7 @@ from .._actor._batch_loop import OnExit
 from .._actor._groups import sole
 from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
+from .._actor._partitioned import PartitionedActor
 from .._actor._statistics import CounterStatistics
 from .._errors import CounterClosedError, InstanceConflictError
 from .._instance._session import Session
@@ -64,8 +65,8 @@ class InstanceAwareCounter(
             instance's slices. All instances of a prefix should use the same.
         heartbeat_interval: Seconds between signs of life; a third of the threshold by
             default, at most half of it.
-        mailbox_size: How many operations may wait for the store; beyond it they wait in
-            line for a place.
+        mailbox_size: How many operations may wait for the store, or for each part of it; beyond
+            it they wait in line for a place.
         on_exit: ``"leave"`` takes the slices away at a clean stop; ``"linger"`` lets them
             count until the threshold has passed, for a successor with the same id and
             ``inherit=True``.
@@ -131,18 +132,39 @@ class InstanceAwareCounter(
         if not start_grace >= 0:
             raise ValueError(f"start_grace must be seconds, not {start_grace}")
         liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
-        self._actor = Actor(
-            checked_store(store),
-            self._prefix,
-            Session(name, "", liveness.periods, inherit=inherit, refuse=on_conflict == "refuse"),
-            liveness,
-            mailbox_size=mailbox_size,
-            on_exit=on_exit,
-            exit_grace=exit_grace,
-            flush_interval=_flush_interval,
-            start_grace=start_grace,
-            detached_start=_detached_start,
-            label=None if label is None else checked_name(label, "label"),
+        label = None if label is None else checked_name(label, "label")
+        refuse = on_conflict == "refuse"
+        whole = checked_store(store)
+        partitions = whole.partitions
+
+        def part(store: Store, title: str) -> Actor:
+            return Actor(
+                store,
+                prefix,
+                Session(
+                    *(name, "", liveness.periods),
+                    inherit=inherit,
+                    refuse=refuse,
+                    partitions=partitions,
+                ),
+                liveness,
+                mailbox_size=mailbox_size,
+                on_exit=on_exit,
+                exit_grace=exit_grace,
+                flush_interval=_flush_interval,
+                start_grace=start_grace,
+                detached_start=_detached_start,
+                label=label,
+                title=title,
+            )
+
+        self._actor = (
+            part(whole, prefix)
+            if partitions == 1
+            else PartitionedActor(
+                [part(whole.part(n), f"{prefix} (part {n})") for n in range(partitions)],
+                detached_start=_detached_start,
+            )
         )
 
     # ---------------------------------------------------------------------- life
@@ -437,14 +459,18 @@ class InstanceAwareCounter(
     async def clear(self) -> None:
         """Delete every key, for every instance, in one step.
 
-        A checkpoint; cancelled and failing as `set`.
+        If the store spreads the prefix over several parts, it is one step in each of them, at the
+        same time: others may see some parts cleared before the rest, and the epochs move where it
+        was done though another part fails, as a note of the error says. It ends when every part has
+        answered. A checkpoint; cancelled and failing as `set`, in each part by itself.
         """
         await self._ask(ExclusiveKind.CLEAR)
 
     async def clear_on_instance(self) -> None:
         """Remove this instance's slices of every key.
 
-        In steps of a thousand keys, with no other operation of this instance in between.
+        In steps of a thousand keys, with no other operation of this instance in between; in
+        every part by itself, if there are several.
         A checkpoint; cancelled in the midst, it goes on to its end unheard. Raises
         what `inc` raises.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from .._actor._actor import Actor
+from .._actor._groups import all_of
 from .._actor._operations import AtomicBatch, ExclusiveKind, Operation, QueryOperation
 from .._protocol._about import instance_infos
 from .._protocol._messages import Query, QueryKind, QueryPage
@@ -18,17 +22,21 @@ class FleetMixin(CounterBase):
         Read in steps of some hundred, so one that joins or leaves meanwhile may be missing or
         not. A checkpoint; cancelling it leaves nothing behind. Raises what
         `InstanceAwareCounter.get` raises.
+
+        If the store spreads the prefix over several parts, each instance is in all of them, and is
+        told once: alive if it is in any part, as one may be cut off from a node and from no other;
+        and as silent as in the part that has not heard it for longest. All parts must answer.
         """
-        return instance_infos(await self._pages(QueryKind.INSTANCES))
+        return instance_infos(*await self._pages(QueryKind.INSTANCES))
 
     async def slices(self, key: str) -> dict[str, int]:
         """Return who contributes what to a key's cumulative, ``{instance_id: slice}``.
 
-        The slices of the dead are among them until they have been taken away. See `instances`
-        for the rest.
+        The slices of the dead are among them until they have been taken away. Of several parts it
+        asks the one that the key is in. See `instances` for the rest.
         """
         checked_name(key)
-        await self._catch_up()
+        await self._actor.of(key).ask(_catching_up())
         rows = await self._query(QueryKind.SLICES, key)
         slices = {instance_id: value for instance_id, (value, _) in rows.items()}
         me = self._actor.instance_id or ""
@@ -39,9 +47,10 @@ class FleetMixin(CounterBase):
         """Return the keys whose cumulative is not 0, and those this instance has a slice of.
 
         Sorted. A key whose slices, none of them this instance's, cancel each other out is not
-        among them. See `instances` for the rest.
+        among them. All parts are asked at the same time, and each tells of an instant of its own.
+        See `instances` for the rest.
         """
-        await self._catch_up()
+        await self._actor.ask(_catching_up())
         rows = await self._query(QueryKind.KEYS)
         return sorted(rows.keys() | self._own_keys())
 
@@ -50,7 +59,8 @@ class FleetMixin(CounterBase):
 
         For one that hangs but still beats, or whose threshold is long. If it lives, it comes
         back with its slices when it next reaches the store; stop it for good by stopping
-        its process. An id that nobody has is no error. In steps of a thousand keys. A
+        its process. An id that nobody has is no error. In steps of a thousand keys, in all parts
+        at the same time. A
         checkpoint; cancelled in the midst, it goes on to its end unheard. Raises what
         `InstanceAwareCounter.get` raises.
 
@@ -62,27 +72,18 @@ class FleetMixin(CounterBase):
             raise ValueError("a counter cannot forget itself: use aclose or clear_on_instance")
         await self._actor.ask(Operation(ExclusiveKind.FORGET, checked_id(instance_id)))
 
-    async def _catch_up(self) -> None:
-        """Hear of others' moves, and return if we were taken for dead: a query does neither."""
-        await self._actor.ask(AtomicBatch(()))
-
     async def _query(self, kind: QueryKind, key: str = "") -> dict[str, tuple[int, bool]]:
         rows: dict[str, tuple[int, bool]] = {}
-        for page in await self._pages(kind, key):
-            rows |= {name: (number, flag) for name, number, flag in page.rows}
+        for pages in await self._pages(kind, key):
+            for page in pages:
+                rows |= {name: (number, flag) for name, number, flag in page.rows}
         return rows
 
-    async def _pages(self, kind: QueryKind, key: str = "") -> list[QueryPage]:
-        pages: list[QueryPage] = []
-        cursor = ""
-        while True:
-            query = QueryOperation(Query(self._actor.instance_id or "", kind, key, cursor))
-            await self._actor.ask(query)
-            assert isinstance(query.reply, QueryPage)
-            pages.append(query.reply)
-            cursor = query.reply.cursor
-            if not cursor:
-                return pages
+    async def _pages(self, kind: QueryKind, key: str = "") -> list[list[QueryPage]]:
+        """Return the answers of every part, or of the one that ``key`` is in."""
+        await self._actor.wait_open()
+        parts = [self._actor.of(key)] if key else self._actor.parts
+        return await all_of([partial(_all_pages, part, kind, key) for part in parts])
 
     def _own_slice(self, key: str, stored: int) -> int:  # noqa: ARG002 - lax counters have more
         """Return this instance's slice as its own reads show it (I8, own reads)."""
@@ -90,3 +91,24 @@ class FleetMixin(CounterBase):
 
     def _own_keys(self) -> set[str]:
         return self._actor.own_keys()
+
+
+def _catching_up() -> AtomicBatch:
+    """Return what hears of others' moves, and returns if we were taken for dead.
+
+    A query does neither.
+    """
+    return AtomicBatch(())
+
+
+async def _all_pages(actor: Actor, kind: QueryKind, key: str) -> list[QueryPage]:  # noqa: ASYNC910 - each page is a checkpoint
+    pages: list[QueryPage] = []
+    cursor = ""
+    while True:  # noqa: ASYNC913
+        query = QueryOperation(Query(actor.instance_id or "", kind, key, cursor))
+        await actor.ask(query)
+        assert isinstance(query.reply, QueryPage)
+        pages.append(query.reply)
+        cursor = query.reply.cursor
+        if not cursor:
+            return pages

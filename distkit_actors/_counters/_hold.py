@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias, final
 
 import trio
 
-from .._actor._actor import Actor
 from .._actor._operations import AtomicBatch, SpecialOperation
+from .._actor._partitioned import AnyActor
 from .._errors import LimitReachedError
 from .._instance._holds import Hold
 from .._protocol._conditions import Condition, Le
@@ -48,7 +48,8 @@ class HoldMixin(CounterBase):
         there is nothing left to take back. If the key's epoch has moved since, by anybody's
         `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back.
         `InstanceAwareCounter.set_on_instance` does not move it: leaving takes ``count``
-        from what that has set. A crash takes the addition away with the slice.
+        from what that has set. A crash takes the addition away with the slice. All of it is about
+        one key, so it does not matter over how many parts the prefix is spread.
 
         Raises:
             LimitReachedError: On entry, and at once: the cumulative would exceed ``limit``. To
@@ -90,7 +91,7 @@ class HoldMixin(CounterBase):
 class _HoldBlock(AbstractAsyncContextManager[CounterValue]):
     """One hold, once."""
 
-    def __init__(self, actor: Actor, enter: _Enter, hold: Hold, limit: int | None) -> None:
+    def __init__(self, actor: AnyActor, enter: _Enter, hold: Hold, limit: int | None) -> None:
         self._actor = actor
         self._enter = enter
         self._hold = hold

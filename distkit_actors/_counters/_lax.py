@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from functools import partial
 from math import inf
 from typing import Self, final
 
 import trio
 
 from .._actor._batch_loop import OnExit
+from .._actor._groups import all_of
 from .._actor._operations import Operation
+from .._actor._partitioned_buffer import PartitionedBuffer
 from .._errors import CounterOverflowError, StoreError
 from .._instance._buffered_key import BufferedKey
 from .._instance._holds import Hold
@@ -121,7 +124,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         self._allowed_lag = allowed_lag
         buffer = self._actor.buffer
         assert buffer is not None
-        self._buffer: WriteBuffer = buffer
+        self._buffer: WriteBuffer | PartitionedBuffer = buffer
 
     @classmethod
     def open(
@@ -247,12 +250,12 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
-        self._actor.check_open()
+        self._actor.admit(key)
         buffered = self._buffer.find(checked_name(key))
         return inf if buffered is None else self._actor.now() - buffered.read_at
 
     def _buffered(self, key: str) -> BufferedKey:
-        self._actor.check_open()
+        self._actor.admit(key)
         return self._buffer.buffered(checked_name(key), self._actor.now())
 
     def _add(self, buffered: BufferedKey, count: int) -> None:
@@ -345,8 +348,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
     async def inc_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Add to this instance's slices of several keys, in memory: all or none.
 
-        Keys that were never read are read from the store before, as `inc` does. A checkpoint;
-        when cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        Keys that were never read are read from the store before, as `inc` does. Each key then goes
+        with a flush, by itself. A checkpoint; when cancelled, nothing was counted. Raises what
+        `inc_nowait` raises.
         """
         wanted = checked_counts(counts)
         await self._know(wanted)
@@ -377,8 +381,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """Return the local views of several keys, as `get` does that of one.
 
         If one of them is too old, all that are are read from the store, up to 1000 in one
-        step. A checkpoint; cancelling it leaves nothing behind. Raises what `get` raises, and
-        `TypeError` for a single string.
+        step of each part; one that is away keeps nobody from reading the others. A checkpoint;
+        cancelling it leaves nothing behind. Raises what `get` raises, and `TypeError` for a single
+        string.
         """
         wanted = checked_names(keys)
         await self._actor.wait_open()
@@ -399,6 +404,14 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
         """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
+        shares = [partial(self._read_share, share) for share in self._actor.shares(keys)]
+        values: dict[str, CounterValue] = {}
+        for found in await all_of(shares):
+            values |= found
+        return values
+
+    async def _read_share(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Do so for keys in one part: that another one is away does not matter."""
         entries = [Entry(Kind.ADD, key, 0) for key in keys]
         found: Sequence[Previous | ConditionFailed] = ()
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
@@ -440,7 +453,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         """Wait until all that was counted before the call is in the store. A checkpoint.
 
         It does not wait for ``flush_interval``. When cancelled, the counts stay pending, and
-        are sent as ever.
+        are sent as ever. All parts of the namespace are flushed at the same time, each by itself.
 
         Raises:
             CounterOverflowError: The store had to refuse counts, now or since the last
@@ -462,10 +475,11 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
 
     def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
         """Return a block that is given up when it has taken too long to read ``keys``."""
-        buffered_keys = self._buffer.buffered_keys
-        known = all(key in buffered_keys and buffered_keys[key].known for key in keys)
+        buffered_keys = map(self._buffer.buffered_keys.get, keys)
+        known = all(buffered is not None and buffered.known for buffered in buffered_keys)
         steps = -(-len(keys) // MAX_ENTRIES)
-        return self._actor.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)
+        part = self._actor.of(keys[0] if keys else "")
+        return part.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)
 
 
 @final

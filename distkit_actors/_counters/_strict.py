@@ -56,7 +56,7 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         # This is `Actor.ask`: on the hottest of all paths, a frame less is a few percent.
         actor = self._actor
         if get_ident() != actor.thread or not actor.open:
-            await actor.wait_open()
+            actor = await actor.opened(key)  # itself, if the namespace has one part
         try:
             operation = actor.mailbox.add(key, count)
             if actor.mailbox.length == 1:

@@ -36,7 +36,8 @@ class WatchMixin(CounterBase):
         store is away no values come. On a lax counter the values are those that
         `InstanceAwareCounter.get` would give; reading them takes what is pending on the key along.
 
-        All watches of one counter share one more connection to the store. Entering and leaving
+        All watches of one counter share one more connection to the store, or to each part of it
+        whose keys are watched; a part that is away holds up its own keys only. Entering and leaving
         the block do not wait for the store; entering is a checkpoint. The channel's ``receive``
         raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``, and
         `InstanceConflictError` when another counter takes over. One task receives from a channel:
@@ -60,7 +61,7 @@ class WatchMixin(CounterBase):
         self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
-        watcher = self._actor.watches.join(key, lag)
+        watcher = self._actor.of(key).watches.join(key, lag)
         try:
             yield watcher
         finally:

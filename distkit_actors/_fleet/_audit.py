@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import trio
 
+from .._actor._groups import all_of
 from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
@@ -41,9 +43,32 @@ async def audit(prefix: str, store: Store) -> list[Finding]:
     A checkpoint. Raises `StoreUnavailableError` or `StoreError` if one may not even look.
     """
     checked_name(prefix, "prefix")
+    number, found = await _audit_part(
+        prefix, store if store.partitions == 1 else store.part(0), store.partitions
+    )
+    if number == 1:
+        return found  # noqa: ASYNC910 - there were looks
+    others = [partial(_audit_part, prefix, store.part(n), number) for n in range(1, number)]
+    return _of_all([found, *(findings for _, findings in await all_of(others))])
+
+
+def _of_all(parts: Sequence[list[Finding]]) -> list[Finding]:
+    """Return once what is so in all parts, and else say of which it is said."""
+    common = set(parts[0]).intersection(*parts[1:])
+    own = [
+        finding._replace(text=f"part {number}: {finding.text}")
+        for number, findings in enumerate(parts)
+        for finding in findings
+        if finding not in common
+    ]
+    return [finding for finding in parts[0] if finding in common] + own
+
+
+async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, list[Finding]]:
+    """Look at one part; return over how many the namespace is spread, and what was found."""
     async with store.link(prefix) as link:
         inquiry = Inquiry(prefix, link)
-        await inquiry.start()
+        partitions = await inquiry.start() or partitions
         begun, at = trio.current_time(), await _store_time(link)
         found = [Finding("ok", "reach", "the store answers, and lets us look")]
         found += await _set_up(link)
@@ -59,7 +84,7 @@ async def audit(prefix: str, store: Store) -> list[Finding]:
         await trio.sleep(begun + _CLOCK_SECONDS - trio.current_time())
         elapsed = trio.current_time() - begun
         found.append(_clock(elapsed, (await _store_time(link) - at) / _MICROSECONDS))
-    return found
+    return partitions, found
 
 
 async def _store_time(link: Link) -> int:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import islice
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 import trio
 
-from .._actor._groups import sole
-from .._actor._operations import AtomicBatch, Operation, QueryOperation
-from .._actor._watches import Watches
+from .._actor._groups import all_of, sole
 from .._counters._batches import checked_names
 from .._errors import CounterClosedError
 from .._protocol._about import instance_infos
 from .._protocol._conditions import Condition, checked_condition
-from .._protocol._messages import Forget, Forgotten, Previous, QueryKind
+from .._protocol._partitions import part_of
 from .._protocol._values import CounterValue, InstanceInfo, checked_id, checked_name
-from .._stores._contract import Link, Store
+from .._stores._contract import Store
 from .._stores._urls import checked_store
-from ._inquiry import Inquiry, all_pages, all_rows
-from ._looking import values_of
+from ._part import FleetPart
 
-#: How many keys are looked at in one step.
-_KEYS: Final = 100
+_T = TypeVar("_T")
 
 
 class Fleet:
@@ -51,13 +48,16 @@ class Fleet:
     so put a cancel scope around them. They may be called by any number of tasks, in the trio thread
     that has opened it. They need the right to read only, but for `forget`, and `watch` without it
     reads again and again.
+
+    Over how many parts the keys of the prefix are spread (see `RedisStore`) it finds out when
+    it is opened: it looks at as many as those who live there have. Only where nobody is, the store
+    says how many. If that changes later, its methods raise `StoreError`: open another one.
     """
 
-    def __init__(self, prefix: str, store: Store, link: Link) -> None:
+    def __init__(self, prefix: str) -> None:
         # Not for users: `open` makes it.
         self._prefix = prefix
-        self._inquiry = Inquiry(prefix, link)
-        self._watches = Watches(store, prefix, "", None, self._ask_for_watches)
+        self._parts: Sequence[FleetPart] = ()
         self._closed = False
 
     @classmethod
@@ -99,21 +99,30 @@ class Fleet:
         raised: BaseException | None = None  # by the start or the body, or by what cancels it
         hidden: BaseException | None = None  # by the nursery that nobody knows of
         try:
-            async with store.link(prefix) as link, trio.open_nursery() as nursery:
+            async with AsyncExitStack() as links:
                 try:
-                    fleet = cls(prefix, store, link)
-                    await fleet._inquiry.start()
-                    nursery.start_soon(fleet._inquiry.run)  # noqa: ASYNC113 - what is asked waits for it
-                    nursery.start_soon(fleet._watches.run)  # noqa: ASYNC113 - as above
-                    try:
-                        yield fleet
-                    finally:
-                        fleet._close()
+                    fleet = cls(prefix)
+                    fleet._parts = await _started(prefix, store, links)
                 except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                     raised = error
-                nursery.cancel_scope.cancel()
+                else:
+                    try:
+                        async with trio.open_nursery() as nursery:
+                            try:
+                                for part in fleet._parts:
+                                    nursery.start_soon(part.inquiry.run)  # noqa: ASYNC113 - what is asked waits for it
+                                    nursery.start_soon(part.watches.run)  # noqa: ASYNC113 - as above
+                                try:
+                                    yield fleet
+                                finally:
+                                    fleet._close()
+                            except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+                                raised = error
+                            nursery.cancel_scope.cancel()
+                    except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+                        hidden = error
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
-            hidden = error
+            hidden = hidden or error
         if raised is None or sole(raised) is None:
             raised = (hidden and sole(hidden)) or raised or hidden
         if raised is not None:
@@ -121,8 +130,16 @@ class Fleet:
 
     def _close(self) -> None:
         self._closed = True
-        self._inquiry.close()
-        self._watches.close(None)
+        for part in self._parts:
+            part.close()
+
+    def _of(self, key: str) -> FleetPart:
+        return self._parts[part_of(key, len(self._parts))]
+
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the keys of the prefix are spread, as far as it could be seen."""
+        return len(self._parts)
 
     @property
     def prefix(self) -> str:
@@ -139,17 +156,17 @@ class Fleet:
         """Return the instances that live, and the dead whose slices wait to be taken away, by id.
 
         Read in steps of some hundred, so one that joins or leaves meanwhile may be missing or not.
+        Of several parts, see `InstanceAwareCounter.instances`.
         A checkpoint; cancelling it leaves nothing behind. Raises what `get` raises.
         """
-        return instance_infos(await all_pages(self._inquiry.ask, QueryKind.INSTANCES))
+        return instance_infos(*await self._of_each(FleetPart.instances))
 
     async def slices(self, key: str) -> dict[str, int]:
         """Return which living instances contribute what, ``{instance_id: slice}``.
 
         See `instances` for the rest.
         """
-        rows = await self._look(QueryKind.SLICES, checked_name(key))
-        return {name: value for name, value, alive in rows if alive}
+        return await self._of(checked_name(key)).slices(key)
 
     async def forget(self, instance_id: str) -> None:  # noqa: ASYNC910 - one step at least
         """Take an instance for dead and its slices away, now, without waiting for its threshold.
@@ -157,16 +174,12 @@ class Fleet:
         For one that hangs but still beats, whose threshold is long, or who died with all others, so
         that nobody is left to take its slices away. If it lives, it comes back with its slices when
         it next reaches the store; stop it for good by stopping its process. An id that nobody has
-        is no error. In steps of some hundred keys. A checkpoint; cancelled in the midst, some of
-        the slices are gone, and the rest go with the next heartbeat of any instance. Needs the
-        right to write. Raises what `get` raises, and ValueError for what is no id.
+        is no error. In steps of some hundred keys, in all parts at the same time. A checkpoint;
+        cancelled in the midst, some of the slices are gone, and the rest go with the next heartbeat
+        of any instance. Needs the right to write. Raises what `get` raises, and ValueError for what
+        is no id.
         """
-        checked_id(instance_id)
-        more = True
-        while more:  # noqa: ASYNC913 - each step is a checkpoint
-            reply = await self._inquiry.ask(Forget("", instance_id))
-            assert isinstance(reply, Forgotten)
-            more = bool(reply.left and reply.gone)
+        await self._of_each(partial(FleetPart.forget, instance_id=checked_id(instance_id)))
 
     # ---------------------------------------------------------------------- values
 
@@ -176,9 +189,7 @@ class Fleet:
         A key whose slices cancel each other out is not among them, those of the dead included until
         they have been taken away. See `instances` for the rest.
         """
-        rows = await self._look(QueryKind.KEYS)
-        values = await self._values([key for key, _, _ in rows])
-        return sorted(key for key, value in values.items() if value.cumulative)
+        return sorted(chain.from_iterable(await self._of_each(FleetPart.keys)))
 
     async def get(self, key: str) -> CounterValue:
         """Return the current value; ``(0, 0)`` for a key that nobody counts.
@@ -194,15 +205,23 @@ class Fleet:
             CounterClosedError: The block of `open` was left.
             RuntimeError: Not called in a task of the trio thread that has opened it.
         """
-        return (await self._values([checked_name(key)]))[key]
+        return (await self._of(checked_name(key)).values([key]))[key]
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, CounterValue]:
         """Return the values of several keys; ``(0, 0)`` for one that nobody counts.
 
-        The values of up to 100 keys are those of one instant; more are read in steps. See `get` for
-        the rest. Raises `TypeError` for a single string.
+        The values of up to 100 keys in one part are those of one instant; more are read in steps,
+        and those in several parts at the same time. See `get` for the rest. Raises `TypeError` for
+        a single string.
         """
-        return await self._values(list(checked_names(keys)))
+        wanted = checked_names(keys)
+        shares: dict[FleetPart, list[str]] = {}
+        for key in wanted:
+            shares.setdefault(self._of(key), []).append(key)
+        shares = shares or {self._parts[0]: []}
+        found = await all_of([partial(part.values, some) for part, some in shares.items()])
+        values = {key: value for some in found for key, value in some.items()}
+        return {key: values[key] for key in wanted}
 
     def watch(
         self, key: str, *, allowed_lag: float = 0.02
@@ -228,10 +247,11 @@ class Fleet:
     async def _watch(
         self, key: str, lag: float
     ) -> AsyncGenerator[trio.abc.ReceiveChannel[CounterValue]]:
-        self._inquiry.check_task()
+        part = self._of(key)
+        part.inquiry.check_task()
         await trio.lowlevel.checkpoint()
-        self._inquiry.check_open()
-        watcher = self._watches.join(key, lag)
+        part.inquiry.check_open()
+        watcher = part.watches.join(key, lag)
         try:
             yield watcher
         finally:
@@ -254,31 +274,26 @@ class Fleet:
                     return value
         raise CounterClosedError("the fleet was closed before the condition held")
 
-    # ------------------------------------------------------------------- questions
+    # ----------------------------------------------------------------------- parts
 
-    async def _look(  # noqa: ASYNC910 - asking is a checkpoint
-        self, kind: QueryKind, key: str = "", keys: Sequence[str] = ()
-    ) -> list[tuple[str, int, bool]]:
-        return await all_rows(self._inquiry.ask, kind, key, keys)
+    async def _of_each(self, work: Callable[[FleetPart], Awaitable[_T]]) -> list[_T]:
+        return await all_of([partial(work, part) for part in self._parts])
 
-    async def _values(self, keys: Sequence[str]) -> dict[str, CounterValue]:
-        values: dict[str, CounterValue] = {}
-        left = iter(dict.fromkeys(keys))
-        # One look at least, so that it is a checkpoint, and tells of the store.
-        while (some := tuple(islice(left, _KEYS))) or not values:  # noqa: ASYNC913
-            rows = await self._look(QueryKind.VALUES, "", some)
-            values |= {key: CounterValue(v, 0) for key, v in values_of(some, rows).items()}
-            if len(some) < _KEYS:
-                break
-        return values  # noqa: ASYNC910 - there was one look at least
 
-    async def _ask_for_watches(self, operation: Operation) -> tuple[int, int]:  # noqa: ASYNC910 - internal: asking is a checkpoint
-        """Do for `Watches` what an actor does."""
-        if isinstance(operation, QueryOperation):
-            operation.reply = await self._inquiry.ask(operation.request)
-        else:
-            assert isinstance(operation, AtomicBatch)
-            keys = [entry.key for entry in operation.entries]
-            values = await self._values(keys)
-            operation.results = [Previous(values[key].cumulative, 0) for key in keys]
-        return 0, 0
+async def _started(prefix: str, store: Store, links: AsyncExitStack) -> list[FleetPart]:
+    """Return a look at each part of a namespace, connected."""
+    parts: list[FleetPart] = []
+
+    async def add(place: Store, title: str) -> None:
+        link = await links.enter_async_context(place.link(prefix))
+        parts.append(FleetPart(prefix, title, place, link))
+
+    several = store.partitions > 1
+    await add(store.part(0) if several else store, f"{prefix} (part 0)" if several else prefix)
+    number = await parts[0].inquiry.start() or store.partitions
+    parts[0].inquiry.partitions = number
+    for n in range(1, number):
+        await add(store.part(n), f"{prefix} (part {n})")
+        parts[n].inquiry.partitions = number
+    await all_of([part.inquiry.start for part in parts[1:]] or [trio.lowlevel.checkpoint])
+    return parts

@@ -84,9 +84,13 @@ class Inquiry:
         self._work = trio.Event()
         self._closed = False
         self._thread = get_ident()
+        self.partitions = 0  # over how many parts the namespace should be spread; 0: any number
 
-    async def start(self) -> None:  # noqa: ASYNC910 - internal: connecting is a checkpoint
-        """Connect, and see that we may ask; any trouble is raised."""
+    async def start(self) -> int:  # noqa: ASYNC910 - internal: connecting is a checkpoint
+        """Connect, and see that we may ask; any trouble is raised.
+
+        Returns over how many parts the namespace is spread; 0 if nobody is there who says so.
+        """
         self._course.happens(Event.BEGUN)
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
             try:
@@ -96,8 +100,10 @@ class Inquiry:
                     raise
             else:
                 break
-        await self.exchange(Query("", QueryKind.VALUES))
+        page = await self.exchange(Query("", QueryKind.VALUES))
         self._course.happens(Event.REGISTERED)
+        assert isinstance(page, QueryPage)
+        return page.partitions
 
     async def ask(self, request: Request) -> Reply:
         """Return the answer to ``request``, however long it takes. A checkpoint.
@@ -178,6 +184,11 @@ class Inquiry:
         reply = await self._link.exchange(request)
         if isinstance(reply, QueryPage):
             self._observation.answered(asked, reply.at)
+            if self.partitions and reply.partitions not in (0, self.partitions):
+                raise StoreError(
+                    f"the prefix was spread over {self.partitions} parts and is over "
+                    f"{reply.partitions} now: open another fleet"
+                )
         return reply
 
     def close(self) -> None:

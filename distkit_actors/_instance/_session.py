@@ -287,6 +287,7 @@ class Session(SessionView):
                 moves,
                 claims,
                 self.about if work.first else "",
+                self._takeover.partitions if work.first else 1,
             )
         return work.sent
 

@@ -29,6 +29,7 @@ class SessionView:
         *,
         inherit: bool = False,
         refuse: bool = False,
+        partitions: int = 1,
     ) -> None:
         self.instance = instance
         self.periods = periods
@@ -40,7 +41,7 @@ class SessionView:
         self.own = OwnCopy()
         self.piece = MAX_ENTRIES  # how many entries one message should have, of those that can wait
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
-        self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse)
+        self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse, partitions=partitions)
         self._batch: Batch | None = None
         self._resumption: Resumption | None = None
 

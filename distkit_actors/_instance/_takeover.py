@@ -13,10 +13,20 @@ from .._protocol._messages import Load, Open, Peeked, Periods
 class Takeover:
     """What is known of the id that an instance takes over."""
 
-    __slots__ = ("attempt", "base_nonce", "born", "cursor", "expected", "inherit", "refuse")
+    __slots__ = (
+        "attempt",
+        "base_nonce",
+        "born",
+        "cursor",
+        "expected",
+        "inherit",
+        "partitions",
+        "refuse",
+    )
 
-    def __init__(self, nonce: str, *, inherit: bool, refuse: bool) -> None:
+    def __init__(self, nonce: str, *, inherit: bool, refuse: bool, partitions: int) -> None:
         self.base_nonce = nonce
+        self.partitions = partitions
         self.inherit = inherit
         self.refuse = refuse  # to take the id over from one who is alive
         self.attempt = 0
@@ -40,8 +50,10 @@ class Takeover:
 
     def open(self, instance: str, periods: Periods, about: str) -> Open:
         """Return the request that takes the id over."""
-        nonce, expected, born = self.nonce, self.expected, self.born
-        return Open(instance, nonce, expected, born, self.inherit, periods, self.refuse, about)
+        nonce, expected, born, refuse = self.nonce, self.expected, self.born, self.refuse
+        return Open(
+            instance, nonce, expected, born, self.inherit, periods, refuse, about, self.partitions
+        )
 
     def load(self, instance: str, incarnation: int, seq: int) -> Load:
         """Return the request for the next page of slices."""

@@ -70,6 +70,8 @@ class FleetLimiter:
     users go on, the limit starts afresh, and releasing them takes nothing back. So it is
     when the counter stops: stop the users first.
 
+    It is about one key, so of a namespace in several parts only the part of that key matters.
+
     Not to be shared between threads. Needs no task of its own and no closing.
 
     Args:

@@ -46,6 +46,7 @@ class Tokens:
     def __init__(self, counter: InstanceAwareCounter, key: str, total: int) -> None:
         # As one of the counter's own groups of operations would, though it is no part of it.
         self._actor = counter._actor  # pyright: ignore[reportPrivateUsage]
+        self._part = self._actor.of(key)  # of the namespace, that the key is in
         self._enter_hold = counter._enter_hold  # pyright: ignore[reportPrivateUsage]
         self._key = key
         self._total = total
@@ -66,7 +67,7 @@ class Tokens:
         that another process may have it by now.
         """
         over = token.turn_ends <= trio.current_time()
-        return not over and not token.hold.void and self._actor.lease_valid
+        return not over and not token.hold.void and self._part.lease_valid
 
     async def take(self) -> Token | None:
         """Ask the store for a token, as soon as it may be asked; None if there is none for us.
@@ -88,12 +89,12 @@ class Tokens:
                 raise
             if value is None:
                 break
-            if self._actor.lease_valid:
+            if self._part.lease_valid:
                 self._ask_freely()
                 return Token(hold, self._turn())
             # The counter has been stopped since, or the answer has been on its way for so long
             # that the slice may be gone. The next try says which.
-            self._actor.release(hold)
+            self._part.release(hold)
         else:
             await trio.lowlevel.checkpoint()
         self._put_off()
@@ -102,7 +103,7 @@ class Tokens:
     def give_back(self, token: Token) -> None:
         """Let the store have a token again, with the next batch. Never fails."""
         now = trio.current_time()
-        self._actor.release(token.hold)
+        self._part.release(token.hold)
         if not token.hold.void:
             self._forget_returned()
             self._returned[token] = now + COURTESY
@@ -115,7 +116,7 @@ class Tokens:
         for token in reversed(self._returned):
             if self.usable(token):
                 # What was given back before has been sent before.
-                if not self._actor.cancel_release(token.hold):
+                if not self._part.cancel_release(token.hold):
                     return None
                 del self._returned[token]
                 return token

@@ -21,6 +21,7 @@ from .._protocol._messages import (
     Forgotten,
     Load,
     Loaded,
+    Mismatch,
     MustResume,
     Open,
     Opened,
@@ -96,7 +97,7 @@ class Namespace(Execution):
             return Peeked(0, born)
         return Peeked(record.incarnation, born, self.registry.alive(record, now))
 
-    def _open(self, request: Open, now: int) -> Opened | Conflict:
+    def _open(self, request: Open, now: int) -> Opened | Conflict | Mismatch:
         registry = self.registry
         old = registry.records.get(request.instance)
         if old and old.nonce == request.nonce:
@@ -106,6 +107,8 @@ class Namespace(Execution):
             return Conflict(holder)
         if request.refuse and old and registry.alive(old, now):
             return Conflict(holder)
+        if not registry.agree(request.partitions, now):
+            return Mismatch(registry.partitions)
         registry.observed.hear(now)
         self.clock = at = max(self.clock + 1, now)
         inherited = request.inherit and old is not None and old.state is State.LIVE

@@ -26,7 +26,8 @@ def answer(registry: Registry, request: Query, now: int) -> QueryPage:
             rows = _values(registry, request, now, at)
         case QueryKind.HELD:
             rows = _held(registry, request.key)
-    return QueryPage("", list(rows), at, about)
+    anybody = any(True for _ in registry.holders())
+    return QueryPage("", list(rows), at, about, registry.partitions if anybody else 0)
 
 
 def _is_alive(registry: Registry, request: Query, record: Record, now: int, at: int) -> bool:

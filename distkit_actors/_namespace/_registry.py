@@ -78,6 +78,7 @@ class Registry:
         self.reap_queue: dict[str, int] = {}  # {instance: since when it waits}, oldest first
         # {instance without slices: when to forget it}
         self.expiring: dict[str, int] = OrderedDict()
+        self.partitions = 1  # over how many the last ones who lived have spread the namespace
         self.due = 0  # no instance has a deadline before this instant of steady time
         self.watched = False  # whether it is noted what a request changes (P37, notifications)
         self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
@@ -161,6 +162,21 @@ class Registry:
         if record.state is not State.LIVE:
             return False
         return self.observed.judge(record.periods, record.heard, steady)[0] > 0
+
+    def agree(self, partitions: int, now: int) -> bool:
+        """Have the namespace spread over so many parts; False if the living do it otherwise (P44).
+
+        Those who lived by another number are dead then: whoever lives all the same must resume.
+        """
+        if partitions == self.partitions:
+            return True
+        live = [(i, record) for i, record in self.records.items() if record.state is State.LIVE]
+        if any(self.alive(record, now) for _, record in live):
+            return False
+        for instance, record in sorted(live, key=lambda pair: (pair[1].deadline, pair[0])):
+            self.mark_dead(instance, record, State.DEAD, now)
+        self.partitions = partitions
+        return True
 
     def seen_alive(self, record: Record, now: int, asker: Record | None) -> bool:
         """Return whether ``asker`` would find an instance alive, if it were heard now.

@@ -16,6 +16,7 @@ from .._protocol._messages import (
     Entry,
     Journal,
     Kind,
+    Mismatch,
     MustResume,
     Reply,
     Resume,
@@ -34,7 +35,14 @@ class Execution(Healing):
 
     def _execute(self, request: Apply | Resume, now: int) -> Reply:
         refusal = self._judge(request, now)
+        if refusal is None and isinstance(request, Resume) and request.first:
+            refusal = self._disagreement(request, now)
         return refusal or self._step(request, now)
+
+    def _disagreement(self, request: Resume, now: int) -> Reply | None:
+        """Answer one who comes back and spreads the namespace otherwise than the living (P44)."""
+        registry = self.registry
+        return None if registry.agree(request.partitions, now) else Mismatch(registry.partitions)
 
     def _birth(self, now: int) -> int:
         """Return when this namespace was made, which is now if it holds nothing yet."""

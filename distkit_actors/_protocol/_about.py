@@ -42,14 +42,26 @@ def from_text(text: str) -> About:
     return About(_text(label), _text(host), pid if type(pid) is int else None, _text(version))
 
 
-def instance_infos(pages: Iterable[QueryPage]) -> list[InstanceInfo]:
-    """Return what pages about the instances say, by id."""
+def instance_infos(*parts: Iterable[QueryPage]) -> list[InstanceInfo]:
+    """Return what the pages of each part of a namespace say about the instances, by id."""
     found: dict[str, InstanceInfo] = {}
-    for page in pages:
-        for (name, age, alive), (incarnation, text) in zip(page.rows, page.about, strict=True):
-            seconds, started_at = age / MICROSECONDS, incarnation / MICROSECONDS
-            found[name] = InstanceInfo(name, seconds, alive, *from_text(text), started_at)
+    for pages in parts:
+        here: dict[str, InstanceInfo] = {}
+        for page in pages:
+            for (name, age, alive), (incarnation, text) in zip(page.rows, page.about, strict=True):
+                seconds, started_at = age / MICROSECONDS, incarnation / MICROSECONDS
+                here[name] = InstanceInfo(name, seconds, alive, *from_text(text), started_at)
+        found |= {name: _merged(found.get(name), info) for name, info in here.items()}
     return [found[instance_id] for instance_id in sorted(found)]
+
+
+def _merged(info: InstanceInfo | None, other: InstanceInfo) -> InstanceInfo:
+    """Return what two parts say about one instance: alive in either, and the older sign of life."""
+    if info is None:
+        return other
+    said = other if other.alive and not info.alive else info
+    age = max(info.heartbeat_age, other.heartbeat_age)
+    return said._replace(alive=info.alive or other.alive, heartbeat_age=age)
 
 
 def _text(field: object) -> str | None:

@@ -153,6 +153,8 @@ class Open:
     """Only if nobody who holds the id is alive: else nothing is changed."""
     about: str = ""
     """What the instance says of itself: kept with it, and given out as it is."""
+    partitions: int = 1
+    """Over how many parts the instance spreads the namespace, of which this is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Resume:
     claims: Sequence[Entry] = ()
     about: str = ""
     """In a first part: what the instance says of itself."""
+    partitions: int = 1
+    """In a first part: over how many parts the instance spreads the namespace."""
 
     @property
     def follows(self) -> int:
@@ -361,6 +365,14 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Not executed: somebody lives who spreads the namespace over another number of parts."""
+
+    partitions: int
+    """Over how many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stale:
     """Not executed: a late copy; nobody waits for this answer."""
 
@@ -379,6 +391,9 @@ class QueryPage:
     """The instant of steady time by which silence was judged."""
     about: Sequence[tuple[int, str]] = ()
     """INSTANCES: for each row the incarnation, and what the instance says of itself."""
+    partitions: int = 0
+    """Over how many parts the namespace is spread, of which this is one; 0 if nobody is there who
+    says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,5 +420,6 @@ Reply: TypeAlias = (
     | Applied
     | MustResume
     | Conflict
+    | Mismatch
     | Stale
 )

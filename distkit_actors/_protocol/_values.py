@@ -41,10 +41,11 @@ class InstanceInfo(NamedTuple):
     instance_id: str
     heartbeat_age: float
     """Seconds since its last sign of life, by the store's clock. Signs are written down at most
-    every 64th part of its threshold, so an age up to that says nothing."""
+    every 64th part of its threshold, so an age up to that says nothing. Of several parts of a
+    namespace it is that of the part that has not heard it for longest."""
     alive: bool
     """Whether it counts as alive. The slices of one that does not still count, until they have
-    been taken away."""
+    been taken away. Of several parts: whether it does in any."""
     label: str | None = None
     """What it was given as ``label``."""
     host: str | None = None

@@ -150,6 +150,28 @@ class Store(ABC):
     own: what a counter needs lives in the counter's nursery, through `link` and `subscription`.
     """
 
+    @property
+    def partitions(self) -> int:
+        """Over how many parts each namespace of it is spread; 1 unless it says otherwise.
+
+        All who share a prefix must agree on that, see `RedisStore`.
+        """
+        return 1
+
+    def part(self, number: int) -> Store:
+        """Return the store of a part of each namespace, from 0 to 255.
+
+        A part is a namespace by itself, with keys, instances and epochs of its own; its ``link``
+        and ``subscribe`` take the prefix as ever. Part 0 is what a namespace is that has one part
+        only, so that those meet there who disagree. It is the same store for the same number.
+
+        Raises:
+            StoreError: It has no such part.
+        """
+        if number == 0:
+            return self
+        raise StoreError(f"a {type(self).__name__} cannot spread a namespace over several parts")
+
     @abstractmethod
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a context manager around a link to the namespace of ``prefix``.

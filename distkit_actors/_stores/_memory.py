@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import final
 
 import trio
@@ -11,7 +11,9 @@ import trio
 from .._errors import StoreUnavailableError
 from .._namespace._namespace import Namespace
 from .._protocol._messages import MAX_CHANGED, Reply, Request
+from .._protocol._partitions import checked_partitions
 from ._contract import Link, Store, Subscription
+from ._part import PartStore
 
 _MICROSECONDS = 1_000_000
 
@@ -25,23 +27,51 @@ class MemoryStore(Store):
 
     It serves one `trio.run` at a time (RuntimeError else). To the next one it seems that no time
     has passed since the one before.
+
+    Args:
+        partitions: Over how many parts the keys of a prefix are spread, as `RedisStore` does it.
+            Here that gains nothing: it is for tests of what is then no longer one atomic step.
+
+    Raises:
+        TypeError: ``partitions`` is no int.
+        ValueError: It is not from 1 to 256.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, partitions: int = 1) -> None:
+        self._partitions = checked_partitions(partitions)
         self._clock = _Clock()
+        # By prefix; the parts behind the first one have names that no prefix can have.
         self._namespaces: dict[str, Namespace] = {}
         self._subscriptions: dict[str, list[_MemorySubscription]] = {}
+        self._parts: dict[int, PartStore] = {}
 
-    @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the keys of a prefix are spread; see `Store.partitions`."""
+        return self._partitions
+
+    def part(self, number: int) -> Store:
+        """Return the store of a part of each namespace; see `Store.part`."""
+        if number not in self._parts:
+            self._parts[number] = PartStore(self, number, self._link, self._subscribe)
+        return self._parts[number]
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        with self._clock.in_use():
-            yield _MemoryLink(self, prefix)
+        return self._link(prefix, 0)
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription]:
+        """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`."""
+        return self._subscribe(prefix, 0)
 
     @asynccontextmanager
-    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription]:
-        """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`."""
-        listeners = self._subscriptions.setdefault(prefix, [])
+    async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
+        with self._clock.in_use():
+            yield _MemoryLink(self, _name(prefix, part))
+
+    @asynccontextmanager
+    async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
+        listeners = self._subscriptions.setdefault(_name(prefix, part), [])
         subscription = _MemorySubscription()
         listeners.append(subscription)
         try:
@@ -65,9 +95,11 @@ class MemoryStore(Store):
         """Return the prefixes that are in use; see `Store.prefixes`."""
         await trio.lowlevel.checkpoint()
         return sorted(
-            prefix
-            for prefix, namespace in self._namespaces.items()
-            if any(True for _ in namespace.registry.holders())
+            {
+                name.partition("\ud800")[0]
+                for name, namespace in self._namespaces.items()
+                if any(True for _ in namespace.registry.holders())
+            }
         )
 
     def wipe(self) -> None:
@@ -79,6 +111,11 @@ class MemoryStore(Store):
 
     def __repr__(self) -> str:
         return f"<MemoryStore with {len(self._namespaces)} namespaces>"
+
+
+def _name(prefix: str, part: int) -> str:
+    """Return under which name a part is kept. A prefix can be encoded, so it has no surrogate."""
+    return f"{prefix}\ud800{part}" if part else prefix
 
 
 class _Clock:

@@ -7,8 +7,10 @@ from ._memory import MemoryStore
 from ._schemes import SERVER_SCHEMES, named
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, partitions: int = 1) -> Store:
     """Return the store that ``url`` names; nobody is contacted yet.
+
+    ``partitions`` is as of `RedisStore`.
 
     ``memory://`` is a new `MemoryStore`; ``redis://``, ``rediss://`` (TLS) and ``unix://``
     name a Redis server, and so do ``valkey://`` and ``valkeys://`` (TLS). Raises `ValueError`
@@ -20,12 +22,12 @@ def open_store(url: str) -> Store:
     if scheme in SERVER_SCHEMES:
         from ._redis._store import RedisStore  # noqa: PLC0415 - redis-py is slow to import
 
-        return RedisStore(url)
+        return RedisStore(url, partitions=partitions)
     if not url.strip().lower().startswith("memory://"):
         raise ValueError(f"the URL of a store begins with {named(SERVER_SCHEMES, 'memory')}")
     if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
-    return MemoryStore()
+    return MemoryStore(partitions=partitions)
 
 
 def checked_store(store: object) -> Store:

@@ -12,6 +12,7 @@ from . import _checks_about as about
 from . import _checks_counters as counters
 from . import _checks_entries as entries
 from . import _checks_looks as looks
+from . import _checks_parts as parts
 from . import _checks_push as push
 from . import _checks_requests as requests
 from . import _checks_several as several
@@ -71,6 +72,9 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     looks.looks_are_free_of_the_dead,
     looks.onlookers_forget,
     looks.prefixes_are_found,
+    parts.the_living_agree_on_parts,
+    parts.the_number_of_parts_may_change,
+    parts.parts_do_not_mix,
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
     time.an_answer_is_free_of_the_dead,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Final, Literal, TypeAlias, final
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import Reply, Request
 from .._stores._contract import Link, Store, StoreAwayError, Subscription
+from .._stores._part import PartStore
 
 _Fault: TypeAlias = Literal[
     "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away", "answer"
@@ -48,7 +50,8 @@ class _Network:
         self.counts: Counter[str] = Counter()
         self.requests: deque[Request] = deque(maxlen=_REMEMBERED)
         self.plan: deque[_Planned] = deque()
-        self.late: deque[tuple[str, Request]] = deque()  # (prefix, request)
+        # What is late, and how to get to where it should have gone.
+        self.late: deque[tuple[Callable[[], AbstractAsyncContextManager[Link]], Request]] = deque()
         self.delay = 0.0
         self.reply_delay = 0.0
         self.held: trio.Event | None = None  # set when requests may go on
@@ -131,6 +134,9 @@ class FaultyStore(Store):
     No method but `deliver_late_copies` is a checkpoint. All time is trio's, so it works
     on the mock clock.
 
+    If the inner store spreads its namespaces over several parts, all this strikes what goes to any
+    of them. `part` gives a faulty store for one part, which has faults of its own as well.
+
     Args:
         inner: The store that does the work.
 
@@ -143,23 +149,54 @@ class FaultyStore(Store):
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
+        self._beyond = inner  # all faults, those of a whole too of which this is a part
         self._network = _Network()
+        self._parts: dict[int, FaultyStore] = {}
         self.counts = self._network.counts
 
-    @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the inner store spreads a namespace; see `Store.partitions`."""
+        return self._inner.partitions
+
+    def part(self, number: int) -> FaultyStore:
+        """Return a faulty store for one part, the same each time; see `Store.part`.
+
+        What is planned here strikes that part only; what is planned for the whole, each part.
+        """
+        if number not in self._parts:
+            inner = self._inner.part(number)
+            beyond = self._beyond.part(number)
+            whole = PartStore(
+                self,
+                number,
+                lambda prefix, _: self._link(inner, prefix, beyond),
+                lambda prefix, _: self._hear(inner, prefix),
+            )
+            self._parts[number] = FaultyStore(whole)
+            self._parts[number]._beyond = beyond
+        return self._parts[number]
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a faulty link to the namespace of ``prefix``; see `Store.link`."""
-        async with self._inner.link(prefix) as link:
-            yield _FaultyLink(self._network, link, prefix)
+        return self._link(self._inner, prefix, self._beyond)
 
     @asynccontextmanager
-    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription | None]:
+    async def _link(self, inner: Store, prefix: str, beyond: Store) -> AsyncGenerator[Link]:
+        async with inner.link(prefix) as link:
+            yield _FaultyLink(self._network, link, partial(beyond.link, prefix))
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
         """Return a faulty subscription of the namespace of ``prefix``; see `Store.subscribe`.
 
         `cut` and refused connections strike them as they do a link, and what holds replies up
         holds them up too. Subscriptions on the way when the network is cut are lost.
         """
-        async with self._inner.subscribe(prefix) as subscription:
+        return self._hear(self._inner, prefix)
+
+    @asynccontextmanager
+    async def _hear(self, inner: Store, prefix: str) -> AsyncGenerator[Subscription | None]:
+        async with inner.subscribe(prefix) as subscription:
             yield _FaultySubscription(self._network, subscription) if subscription else None
 
     async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
@@ -244,8 +281,8 @@ class FaultyStore(Store):
         answers: list[Reply | StoreError] = []
         await trio.lowlevel.checkpoint()
         while self._network.late:
-            prefix, request = self._network.late.popleft()
-            async with self._inner.link(prefix) as link:
+            find, request = self._network.late.popleft()
+            async with find() as link:
                 await link.connect()
                 try:
                     answers.append(await link.exchange(request))
@@ -324,10 +361,15 @@ class FaultyStore(Store):
 
 
 class _FaultyLink(Link):
-    def __init__(self, network: _Network, inner: Link, prefix: str) -> None:
+    def __init__(
+        self,
+        network: _Network,
+        inner: Link,
+        another: Callable[[], AbstractAsyncContextManager[Link]],
+    ) -> None:
         self._network = network
         self._inner = inner
-        self._prefix = prefix
+        self._another = another  # for what comes late
         self._up = False
 
     async def connect(self) -> None:
@@ -386,7 +428,7 @@ class _FaultyLink(Link):
             case "drop_request":
                 raise StoreUnavailableError("the request was lost")
             case "late_copy":
-                network.late.append((self._prefix, request))
+                network.late.append((self._another, request))
                 raise StoreUnavailableError("the request was lost for now")
             case "away":
                 raise StoreAwayError("the store is away")

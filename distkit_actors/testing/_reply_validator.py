@@ -19,6 +19,7 @@ from .._protocol._messages import (
     Kind,
     Load,
     Loaded,
+    Mismatch,
     MustResume,
     Open,
     Opened,
@@ -38,14 +39,15 @@ from .._protocol._messages import (
 )
 from .._protocol._values import fits
 from .._stores._contract import Link, Store, Subscription
+from .._stores._part import PartStore
 
 #: What may answer what.
 _ANSWERS: Final[dict[type[Request], tuple[type[Reply], ...]]] = {
     Peek: (Peeked,),
-    Open: (Opened, Conflict),
+    Open: (Opened, Conflict, Mismatch),
     Load: (Loaded, MustResume, Conflict),
     Apply: (Applied, MustResume, Conflict, Stale),
-    Resume: (Applied, MustResume, Conflict, Stale),
+    Resume: (Applied, MustResume, Conflict, Mismatch, Stale),
     Query: (QueryPage,),
     Watch: (Watched,),
     Forget: (Forgotten,),
@@ -64,10 +66,20 @@ class ReplyValidator(Store):
         self._store = store
         self._exchanges = 0
 
-    @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+    def part(self, number: int) -> Store:
+        """Return one part of the store, whose replies are looked at, too."""
+        part = self._store.part(number)
+        return PartStore(
+            self, number, lambda prefix, _: self._link(part, prefix), lambda p, _: part.subscribe(p)
+        )
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a link whose replies are looked at."""
-        async with self._store.link(prefix) as link:
+        return self._link(self._store, prefix)
+
+    @asynccontextmanager
+    async def _link(self, store: Store, prefix: str) -> AsyncGenerator[Link]:
+        async with store.link(prefix) as link:
             yield _ValidatedLink(self, link)
 
     def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
@@ -143,7 +155,7 @@ def _complaint(request: Request, reply: Reply) -> str | None:
                     ),
                     None if type(reply.cursor) is str else f"{reply.cursor!r} as a cursor",
                 )
-                or _numbers_complaint(at=reply.at)
+                or _numbers_complaint(at=reply.at, partitions=reply.partitions)
                 or _about_complaint(request, reply)
             )
         case Forgotten():
@@ -155,6 +167,8 @@ def _complaint(request: Request, reply: Reply) -> str | None:
             what = _numbers_complaint(incarnation=reply.incarnation, known=reply.known)
         case MustResume():
             what = _numbers_complaint(recorded=reply.recorded or 0, born=reply.born)
+        case Mismatch():
+            what = _numbers_complaint(partitions=reply.partitions)
         case Conflict():
             what = _numbers_complaint(incarnation=reply.incarnation)
         case Stale() | Watched():

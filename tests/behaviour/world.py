@@ -93,6 +93,7 @@ class Tap(Store):
     def __init__(self, inner: Store) -> None:
         self.inner = inner
         self.seen: list[tuple[float, Request, Reply]] = []
+        self.whole = self
         self.bug: BaseException | None = None
 
     @property
@@ -100,11 +101,23 @@ class Tap(Store):
         """What was executed, or answered from the record."""
         return [request for _, request, _ in self.seen]
 
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the store spreads a namespace."""
+        return self.inner.partitions
+
+    def part(self, number: int) -> Store:
+        """Return one part, which is listened to by the same ear."""
+        part = Tap(self.inner.part(number))
+        part.seen = self.seen
+        part.whole = self
+        return part
+
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncIterator[Link]:
         """Return a link that is listened to."""
         async with self.inner.link(prefix) as link:
-            yield _TappedLink(self, link)
+            yield _TappedLink(self.whole, link)
 
     def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
         """Return what the store pushes."""

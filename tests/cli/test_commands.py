@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
+from distkit_actors import RedisStore, StrictInstanceAwareCounter
 from distkit_actors._cli.commands import cli
 from tests.cli.seed import seed
 from tests.harness.server import RedisServer
@@ -229,3 +232,27 @@ def test_what_a_terminal_would_obey_is_not_printed(redis_url: str, fresh_prefix:
 def test_the_demo_is_still_there() -> None:
     assert "COMMAND" in run("--help").stdout
     run("demo", "--seconds", "1", code=2)
+
+
+def test_a_prefix_in_parts_is_found_to_be(redis_url: str, fresh_prefix: str) -> None:
+    """Though the URL does not say so."""
+    store = RedisStore(redis_url, partitions=4)
+    counts = {f"key-{number}": number for number in range(1, 9)}
+
+    async def meanwhile() -> None:
+        async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+            await counter.inc_all(counts)
+            run_in_thread = partial(trio.to_thread.run_sync, out)
+            shown = await run_in_thread("get", redis_url, fresh_prefix)
+            assert dict(map(str.split, shown.splitlines())) == {
+                k: str(n) for k, n in counts.items()
+            }
+            assert await run_in_thread("get", redis_url, fresh_prefix, "key-5") == "5\n"
+            assert "1 alive" in await run_in_thread("check", redis_url, fresh_prefix)
+            assert await run_in_thread("delete", redis_url, fresh_prefix, "key-7") == "key-7  7\n"
+            assert await run_in_thread("set", redis_url, fresh_prefix, "key-8", "0") == "0\n"
+            assert await counter.keys() == [f"key-{number}" for number in range(1, 7)]
+            await run_in_thread("clear", redis_url, fresh_prefix, "--yes")
+            assert await counter.keys() == []
+
+    trio.run(meanwhile)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._namespace._registry import Record, State
+from distkit_actors._namespace._registry import Record, Registry, State
 from distkit_actors._protocol._messages import (
     JUST_COME,
     MAX_PURGE,
@@ -546,6 +546,61 @@ class TakesOverFromNobody(Namespace):
         return super()._open(request, now)
 
 
+# --------------------------------------------------------------------------------- parts
+
+
+class AgreesAlways(Registry):
+    def agree(self, partitions: int, now: int) -> bool:
+        self.partitions = partitions
+        return True
+
+
+class AgreesWithNobody(Registry):
+    def agree(self, partitions: int, now: int) -> bool:
+        return partitions == self.partitions
+
+
+class LetsThemLiveOn(Registry):
+    def agree(self, partitions: int, now: int) -> bool:
+        before = dict(self.records)
+        if not super().agree(partitions, now):
+            return False
+        for record in before.values():
+            record.state = State.LIVE
+        return True
+
+
+class TellsNoNumber(Surveys):
+    def execute(self, request: Request, now: int) -> Reply:
+        reply = super().execute(request, now)
+        return replace(reply, partitions=0) if isinstance(reply, QueryPage) else reply
+
+
+class AgreesWithWhoeverComesBack(Namespace):
+    def _disagreement(self, request: Resume, now: int) -> Reply | None:
+        return None
+
+
+class _Agrees(Namespace):
+    kind: type[Registry]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = self.kind()
+
+
+class AlwaysAgrees(_Agrees):
+    kind = AgreesAlways
+
+
+class NeverAgrees(_Agrees):
+    kind = AgreesWithNobody
+
+
+class LetsTheOthersLiveOn(_Agrees):
+    kind = LetsThemLiveOn
+
+
 # -------------------------------------------------------------------------------- claims
 
 
@@ -607,6 +662,10 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
     "the_living_keep_their_ids": (
         *(PeeksAtNobodyAlive, PeeksAtTheDeadAlive, PeeksAtTheDepartedAlive),
         *(PeeksAtTheOverdueAlive, TakesOverAlways, TakesOverFromNobody),
+    ),
+    "the_living_agree_on_parts": (AlwaysAgrees, TellsNoNumber, AgreesWithWhoeverComesBack),
+    "the_number_of_parts_may_change": (
+        *(NeverAgrees, LetsTheOthersLiveOn, AgreesWithWhoeverComesBack),
     ),
     "several_keys": (IgnoresWhole,),
     "conditional_operations": (IgnoresConditions, MovesWhatIsDeclined),

@@ -53,7 +53,7 @@ from tests.conformance.mutants_of_entries import BY_CHECK
 async def test_memory_store_passes_soon(autojump_clock: MockClock) -> None:
     started = trio.current_time()
     await check_store(MemoryStore)
-    assert trio.current_time() - started < 5  # on this clock, only waiting takes time
+    assert trio.current_time() - started < 6  # on this clock, only waiting takes time
 
 
 async def test_one_memory_store_passes_for_all_checks(autojump_clock: MockClock) -> None:

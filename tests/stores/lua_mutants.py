@@ -260,6 +260,20 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("registry", "  call('ZREM', H, name)\n", ""),
         Mutant("registry", "math.floor(retention / 1000))))\n", "1)))\n"),
     ],
+    "the number of parts": [
+        Mutant("registry", "  if partitions == before then", "  if true then"),
+        Mutant("registry", "    if is_alive(names[index]) then", "    if true then"),
+        Mutant("registry", "    if is_alive(names[index]) then", "    if false then"),
+        Mutant("registry", "for index = #names, 1, -1 do", "for index = 1, 1 do"),
+        Mutant(
+            "registry", "  for _, name in ipairs(names) do\n    mark_dead(name, DEAD)\n", "  do\n"
+        ),
+        Mutant("registry", "  space.parts = partitions\n", ""),
+        Mutant("open", "old[3] == LIVE and not switched", "old[3] == LIVE"),
+        Mutant("resume", "    record.state = DEAD\n", ""),
+        Mutant("resume", "if restarts then\n  local agreed", "if false then\n  local agreed"),
+        Mutant("query", "call('ZCARD', H) == 0 and 0 or", ""),
+    ],
     "notifications": [
         Mutant("sums", "cleared_all = {}, now < space", "cleared_all = {}, now <= space"),
         Mutant("sums", "#changed <= MAX_CHANGED then", "#changed < MAX_CHANGED then"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -19,6 +20,11 @@ from distkit_actors._protocol._messages import (
     Forget,
     Forgotten,
     Kind,
+    Mismatch,
+    Open,
+    Opened,
+    Peek,
+    Peeked,
     Periods,
     Previous,
     Query,
@@ -489,4 +495,68 @@ def test_values_leave_out_who_waits_to_be_reaped(twin: Twin) -> None:
     page = twin.execute(Query("", QueryKind.VALUES, keys=("a", "b", "c"), observed=JUST_COME))
     assert isinstance(page, QueryPage)
     assert [flag for _, _, flag in page.rows].count(False) == 2
+    twin.compare()
+
+
+def opening(twin: Twin, instance: str, partitions: int) -> Open:
+    """Return what takes an id, of an instance that spreads the namespace over so many parts."""
+    found = twin.execute(Peek(instance))
+    assert isinstance(found, Peeked)
+    inc, born = found.incarnation, found.born
+    return Open(instance, "other", inc, born, True, PERIODS, partitions=partitions)
+
+
+def number_told(twin: Twin) -> int:
+    page = twin.execute(Query("", QueryKind.KEYS))
+    assert isinstance(page, QueryPage)
+    return page.partitions
+
+
+def test_the_number_of_parts_is_that_of_the_living(twin: Twin) -> None:
+    assert number_told(twin) == 0
+    a, b = session_of("a"), session_of("b")
+    run(twin, a, add("k"), add("j"))
+    run(twin, b, add("k"))
+    assert number_told(twin) == 1
+    assert twin.execute(opening(twin, "c", 3)) == Mismatch(1)
+    assert twin.execute(opening(twin, "a", 3)) == Mismatch(1)  # in place of its predecessor, too
+    twin.now += PERIODS.threshold // 2
+    run(twin, b)
+    twin.now += PERIODS.threshold - 1  # the last whom it was heard is alive to the end
+    assert twin.execute(opening(twin, "c", 3)) == Mismatch(1)
+    twin.compare()
+    twin.now += 1
+    assert isinstance(twin.execute(opening(twin, "c", 3)), Opened)
+    twin.compare()
+    assert number_told(twin) == 3
+    assert {twin.namespace.registry.records[i].state.value for i in "ab"} == {"dead"}
+    # Whoever lives all the same comes back when those of the other number have gone, not before.
+    first = Resume("a", a.incarnation, a.used + 1, a.known, PERIODS, twin.namespace.born, True)
+    assert twin.execute(first) == Mismatch(3)
+    assert isinstance(twin.execute(replace(first, partitions=3)), Applied)
+    twin.compare()
+    twin.now += PERIODS.threshold + 1
+    again = replace(first, seq=first.seq + 1)
+    assert isinstance(twin.execute(again), Applied)
+    assert number_told(twin) == 1
+    twin.compare()
+
+
+def test_one_that_starts_with_another_number_inherits_nothing(twin: Twin) -> None:
+    run(twin, session_of("a"), add("k"))
+    twin.now += PERIODS.threshold + 1
+    reply = twin.execute(opening(twin, "a", 3))
+    assert isinstance(reply, Opened)
+    assert not reply.inherited
+    twin.compare()
+
+
+def test_a_clear_leaves_the_number_of_parts(twin: Twin) -> None:
+    assert isinstance(twin.execute(opening(twin, "a", 3)), Opened)
+    session = session_of("b")
+    while (request := session.request()) is not None:
+        other = replace(request, partitions=3) if isinstance(request, Open) else request
+        session.receive(twin.execute(other))
+    run(twin, session, Entry(Kind.CLEAR, "", 0))
+    assert number_told(twin) == 3
     twin.compare()

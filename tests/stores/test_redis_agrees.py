@@ -406,7 +406,8 @@ class Fuzz:
                 nonce = f"n{self.nonce}"
                 inherit, refuse = rnd.random() < 0.5, rnd.random() < 0.5
                 about = rnd.choice(["", '["a b",null,1]', "x" * 300])
-                return Open(instance, nonce, expected, born, inherit, periods, refuse, about)
+                parts = rnd.choice([1] * 8 + [3])
+                return Open(instance, nonce, expected, born, inherit, periods, refuse, about, parts)
             case "load":
                 return Load(instance, incarnation, rnd.randrange(4), "")
             case "query":
@@ -441,6 +442,7 @@ class Fuzz:
                     tuple(moves.items()),
                     [e for e in self.entries(instance) if e.kind is Kind.CLAIM],
                     rnd.choice(["", '["b",null,2]']),
+                    rnd.choice([1] * 8 + [3]),
                 )
 
 

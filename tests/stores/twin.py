@@ -45,6 +45,7 @@ SPACE_FIELDS = {
     ":floor",
     ":last",
     ":latest",
+    ":parts",
     ":shift",
     ":watch",
 }
@@ -155,6 +156,7 @@ class LuaStore:
         namespace = {k.decode(): v.decode() for k, v in found if k.startswith(b":")}
         space = {field: int(namespace.get(field, 0)) for field in sorted(SPACE_FIELDS)}
         sums = {read_key(key): int(sum_) for key, sum_ in found if not key.startswith(b":")}
+        space[":parts"] = max(1, space[":parts"])  # there is always one
         records = {}
         prefix = self.base + b"i:"
         for key in self.names_in_use():
@@ -226,6 +228,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
             ":floor": epochs.floor,
             ":last": registry.observed.last,
             ":latest": epochs.latest,
+            ":parts": registry.partitions,
             ":shift": registry.observed.shift,
             ":watch": namespace.watched,
         },

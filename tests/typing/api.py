@@ -45,6 +45,7 @@ async def onlooker() -> None:
     """A fleet answers as a counter does."""
     async with Fleet.open("p", MemoryStore()) as fleet:
         assert_type(fleet, Fleet)
+        assert_type(fleet.partitions, int)
         assert_type(await fleet.instances(), list[InstanceInfo])
         assert_type(await fleet.slices("k"), dict[str, int])
         assert_type(await fleet.keys(), list[str])
@@ -221,6 +222,11 @@ class AsyncVault:
 def stores() -> None:
     """Stores and their options."""
     assert_type(open_store("memory://"), Store)
+    assert_type(open_store("memory://", partitions=4).partitions, int)
+    assert_type(MemoryStore(partitions=4).part(3), Store)
+    RedisStore("redis://", partitions=16)
+    RedisStore("redis://", partitions="16")  # type: ignore[arg-type]
+    MemoryStore(4)  # type: ignore[call-arg]
     RedisStore("redis://", response_timeout=1.0, transport="asyncio")
     provider: CredentialProvider = Vault()
     other: AsyncCredentialProvider = AsyncVault()

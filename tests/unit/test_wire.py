@@ -25,6 +25,7 @@ from distkit_actors._protocol._messages import (
     Kind,
     Load,
     Loaded,
+    Mismatch,
     MustResume,
     Open,
     Opened,
@@ -160,8 +161,15 @@ def test_the_other_requests_are_a_few_words() -> None:
     periods = [b"30000000", b"10000000", b"3600000000"]
     assert encode(Open("me", "n.1", 7, 3, True, PERIODS, refuse=True, about="é")) == (
         "open",
-        [b"n.1", b"7", b"3", b"1", *periods, b"1", "é".encode()],
+        [b"n.1", b"7", b"3", b"1", *periods, b"1", "é".encode(), b"1"],
     )
+    assert encode(Open("me", "n.1", 7, 3, True, PERIODS, partitions=16))[1][-1] == b"16"
+
+
+def test_a_first_part_of_a_resume_says_over_how_many_parts_the_namespace_is_spread() -> None:
+    for first, word in ((True, b"16"), (False, b"0")):
+        request = Resume("me", 7, 9, 5, PERIODS, 11, first, partitions=16)
+        assert encode(request)[1][7] == word
 
 
 # -------------------------------------------------------------------------------- replies
@@ -187,6 +195,8 @@ def write(reply: Reply) -> list[bytes]:
             words = ["resume", "" if recorded is None else recorded, born]
         case Conflict(incarnation):
             words = ["conflict", incarnation]
+        case Mismatch(partitions):
+            words = ["mismatch", partitions]
         case Peeked(incarnation, born, alive):
             words = ["peeked", incarnation, born, int(alive)]
         case Opened(incarnation, known, inherited, leftovers):
@@ -199,13 +209,13 @@ def write(reply: Reply) -> list[bytes]:
             ]
         case Forgotten(left, gone):
             words = ["forgotten", left, gone]
-        case QueryPage(cursor, rows, at, about):
+        case QueryPage(cursor, rows, at, about, partitions):
             said_of = [f"{incarnation} {text}  " for incarnation, text in about]
             said_of = said_of or [""] * len(rows)
             flags = zip(rows, said_of, strict=True)
             write_name = str.encode if about else write_key  # of instances, or of keys
             page = flat((write_name(name), n, f"{flag:d}{more}") for (name, n, flag), more in flags)
-            words = ["surveyed", cursor, at, *page]
+            words = ["surveyed", cursor, at, partitions, *page]
         case Stale() | Watched():
             words = [type(reply).__name__.lower()]
     return [word if isinstance(word, bytes) else str(word).encode() for word in words]
@@ -238,6 +248,7 @@ replies = st.one_of(
     answers(),
     st.builds(MustResume, st.none() | stamps, stamps),
     st.builds(Conflict, stamps),
+    st.builds(Mismatch, st.integers(1, 256)),
     st.builds(Stale),
     st.builds(Watched),
     st.builds(Forgotten, stamps, stamps),
@@ -250,6 +261,7 @@ replies = st.one_of(
         st.lists(st.tuples(names, int64, st.booleans())),
         stamps,
         st.just([]),
+        st.integers(0, 256),
     ),
     st.builds(
         lambda rows: QueryPage("", [row for row, _ in rows], 7, [about for _, about in rows]),
@@ -284,7 +296,7 @@ def test_a_reply_is_read_as_it_was_written(reply: Reply) -> None:
         [b"resume", b"1"],
         [b"loaded", b"", b"key without a slice"],
         [b"loaded", b"", b"key", b"5"],
-        [b"surveyed", b"", b"1", b"a", b"5"],
+        [b"surveyed", b"", b"1", b"1", b"a", b"5"],
         [b"forgotten", b"1"],
     ],
     ids=str,

@@ -9,8 +9,10 @@
 --       7 threshold, 8 interval, 9 retention (µs)
 --       10 '1' to take it over from nobody who is alive, else '0'
 --       11 what the instance says of itself
+--       12 over how many parts it spreads the namespace
 -- Reply {opened, incarnation, known, inherited, leftovers}    the last two 0 or 1
 --       {conflict, incarnation}                               not executed; look again
+--       {mismatch, partitions}      not executed: the living spread it over so many
 --@include numbers
 --@include announce
 --@include base
@@ -35,11 +37,15 @@ elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) then
 elseif ARGV[10] == '1' and old[1] and is_alive(instance) then
   return {CONFLICT, holder}
 end
+local agreed, switched = agree(tonumber(ARGV[12]))
+if not agreed then
+  return mismatch()
+end
 
 hear()
 local periods = {threshold = tonumber(ARGV[7]), interval = tonumber(ARGV[8]),
   retention = tonumber(ARGV[9])}
-local lives = old[3] == LIVE
+local lives = old[3] == LIVE and not switched
 local lost = join(periods, lives and old[6], old[7])
 local at = math.max(space.clock + 1, now)
 space.clock = at

@@ -7,8 +7,8 @@
 --       6 '' if an instance asks; else up to which steady time the asker has observed the
 --         namespace itself, -1 if it has just come (P43, looking)
 --       7 … keys (values)
--- Reply {surveyed, cursor or '' at the end, steady time of the judgement, name, number, flag, …};
---   a name may come twice
+-- Reply {surveyed, cursor or '' at the end, steady time of the judgement, over how many parts the
+--   namespace is spread or 0 if nobody is there, name, number, flag, …}; a name may come twice
 --   instances: id, microseconds since its last sign of life, '1' if it counts as alive, else '0',
 --              and behind that its incarnation, a blank, and what it says of itself, with padding
 --   slices:    id, value, '1' if the instance counts as alive
@@ -30,7 +30,8 @@ local LOOKS, HASH, FEWEST = 10000, 20, 16
 take_space()
 local topic, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
 local judged_at = seen_by(ARGV[6])
-local reply = {SURVEYED, '', text(judged_at)}
+local partitions = call('ZCARD', H) == 0 and 0 or math.max(1, space.parts)
+local reply = {SURVEYED, '', text(judged_at), text(partitions)}
 
 local function row(name, number, flag)
   reply[#reply + 1] = name

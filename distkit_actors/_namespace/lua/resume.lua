@@ -2,13 +2,16 @@
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 … 8 as in apply.lua
---       9 born: the namespace it answers to, 10 '1' if this is the first part, else '0'
+--       9 born: the namespace it answers to
+--      10 in a first part over how many parts the instance spreads the namespace, else '0'
 --      11 stamp of the instance's own last clear
 --      12 how many own moves follow
 --      13 what the instance says of itself, of use in a first part
 --       … two words for each own move: key, epoch
 --       … four words for each claim: ^, key, value@stamp, after
--- Reply as apply.lua. With again = 1 it only removed what was left of the instance here, of
+-- Reply as apply.lua, or
+--       {mismatch, partitions}      not executed: the living spread it over so many
+-- With again = 1 it only removed what was left of the instance here, of
 -- which there is more.
 --@include numbers
 --@include announce
@@ -19,7 +22,7 @@
 --@include registry
 local MOVES = tonumber(ARGV[12])
 local FIRST, FOLLOWS = 14 + 2 * MOVES, tonumber(ARGV[4]) - 1
-local restarts = ARGV[10] == '1'
+local restarts = ARGV[10] ~= '0'
 local function answers_us()
   return tonumber(ARGV[9]) == space.born
 end
@@ -132,6 +135,14 @@ end
 local refusal = begin()
 if refusal then
   return refusal
+end
+if restarts then
+  local agreed, switched = agree(tonumber(ARGV[10]))
+  if not agreed then
+    return mismatch()
+  elseif switched then
+    record.state = DEAD
+  end
 end
 
 local refreshed = touch()

@@ -36,6 +36,7 @@ class Word:
     DONE: Final = b"done"
     RESUME: Final = b"resume"
     CONFLICT: Final = b"conflict"
+    MISMATCH: Final = b"mismatch"
     STALE: Final = b"stale"
     WATCHED: Final = b"watched"
     PEEKED: Final = b"peeked"

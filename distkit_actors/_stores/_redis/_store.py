@@ -9,7 +9,9 @@ from typing import Final, Literal, Protocol, TypeAlias, cast, final
 
 from redis.asyncio.connection import AbstractConnection
 
+from ..._protocol._partitions import checked_partitions
 from .._contract import Link, Store, Subscription
+from .._part import PartStore
 from ._bridge import open_bridge
 from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
@@ -61,10 +63,19 @@ class RedisStore(Store):
             takes to connect. If it is a streaming provider, the store registers itself with
             ``on_next``, and whenever that brings new credentials a connection is made anew
             before the next request.
+        partitions: over how many parts the keys of a prefix are spread, from 1 to 256. All who
+            share a prefix must give the same number, or are refused (`StoreError`) when they
+            start, as long as anybody lives by another one. For namespaces that are too much for
+            one node of a cluster: the parts lie evenly among its slots. Each counter then has one
+            conversation with each part, so that each part costs every instance a heartbeat.
+            Whatever is about one key is as with one part; what is about several is atomic within
+            each part only. ``docs/partitions.md`` says what that means for each operation, and how
+            to choose the number.
 
     Raises:
-        ValueError: the URL is none of these, or has a user name or a password though there is a
-            credential provider.
+        TypeError: ``partitions`` is no int.
+        ValueError: ``partitions`` is not from 1 to 256; or the URL is none of these, or has a user
+            name or a password though there is a credential provider.
     """
 
     def __init__(
@@ -74,7 +85,10 @@ class RedisStore(Store):
         response_timeout: float = 2.0,
         transport: Literal["asyncio", "trio"] = "trio",
         credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
+        partitions: int = 1,
     ) -> None:
+        self._partitions = checked_partitions(partitions)
+        self._parts: dict[int, PartStore] = {}
         if transport not in _TRANSPORTS:
             raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")
         if not response_timeout > 0:
@@ -96,21 +110,38 @@ class RedisStore(Store):
         store._now = now
         return store
 
-    @asynccontextmanager
-    async def link(self, prefix: str) -> AsyncGenerator[Link]:
-        """Return a link to the namespace of ``prefix``; see `Store.link`."""
-        async with self._connection() as connection:
-            names = KeyNames(prefix)
-            yield RedisLink(connection, names, self._response_timeout, self._now, self._credentials)
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the keys of a prefix are spread; see `Store.partitions`."""
+        return self._partitions
 
-    @asynccontextmanager
-    async def subscribe(self, prefix: str) -> AsyncGenerator[Subscription]:
+    def part(self, number: int) -> Store:
+        """Return the store of a part of each namespace; see `Store.part`."""
+        if number not in self._parts:
+            self._parts[number] = PartStore(self, number, self._link, self._subscribe)
+        return self._parts[number]
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
+        """Return a link to the namespace of ``prefix``; see `Store.link`."""
+        return self._link(prefix, 0)
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription]:
         """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`.
 
         It has a connection of its own: one that is subscribed can run no scripts.
         """
+        return self._subscribe(prefix, 0)
+
+    @asynccontextmanager
+    async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
         async with self._connection() as connection:
-            yield RedisSubscription(connection, KeyNames(prefix).channel)
+            names = KeyNames(prefix, part)
+            yield RedisLink(connection, names, self._response_timeout, self._now, self._credentials)
+
+    @asynccontextmanager
+    async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
+        async with self._connection() as connection:
+            yield RedisSubscription(connection, KeyNames(prefix, part).channel)
 
     async def prefixes(self) -> list[str]:
         """Return the prefixes that are in use; see `Store.prefixes`.

@@ -22,6 +22,7 @@ from ..._protocol._messages import (
     Kind,
     Load,
     Loaded,
+    Mismatch,
     MustResume,
     Open,
     Opened,
@@ -41,7 +42,9 @@ from ..._protocol._messages import (
     Watch,
     Watched,
 )
+from ..._protocol._partitions import MAX_PARTITIONS
 from ._lua_constants import Word
+from ._parts import hash_tag
 
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _CLAIM: Final = Kind.CLAIM
@@ -70,18 +73,19 @@ def read_key(word: bytes, errors: str = "strict") -> str:
 
 
 class KeyNames:
-    """The names of a namespace's Redis keys.
+    """The names of a namespace's Redis keys, or of those of a part of it.
 
     They share one hash tag, ``p.`` and the prefix, so that they live in one slot of a cluster. A
     tag ends at the first ``}``. So that one of the prefix does not end it, that is written as in
     URLs, ``%7D``, and ``%`` as ``%25``. What follows the tag is one of a few letters, or ends with
-    the id of an instance, as it is. So no two namespaces or instances share a name.
+    the id of an instance, as it is. So no two namespaces or instances share a name. Parts behind
+    the first have more in their hash tag, see `hash_tag`.
     """
 
     __slots__ = ("_instance", "_shared", "channel")
 
-    def __init__(self, prefix: str) -> None:
-        base = f"{self.base(prefix)}:".encode()
+    def __init__(self, prefix: str, part: int = 0) -> None:
+        base = f"{self.base(prefix, part)}:".encode()
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + Word.INSTANCE_SUFFIX
         # Where changes are announced (P37, notifications); not a key.
@@ -92,13 +96,14 @@ class KeyNames:
         return (*self._shared, self._instance + instance.encode())
 
     @staticmethod
-    def base(prefix: str) -> str:
+    def base(prefix: str, part: int = 0) -> str:
         """Return what all names begin with, and the channel's: the hash tag is at its end."""
-        return f"dk:{{p.{prefix.replace('%', '%25').replace('}', '%7D')}}}"
+        written = prefix.replace("%", "%25").replace("}", "%7D")
+        return f"dk:{{{hash_tag(written.encode(), part).decode()}}}"
 
     #: What the names match of which every namespace has one in which there is anybody: the living
     #: and the dead who have slices left.
-    ANY: Final = b"dk:{p.*}:h"
+    ANY: Final = b"dk:{p*}:h"
 
     @classmethod
     def prefix_of(cls, name: bytes) -> str | None:
@@ -110,9 +115,13 @@ class KeyNames:
             text = name.decode()
         except UnicodeDecodeError:
             return None
-        tag = text.removeprefix("dk:{p.").removesuffix("}:h")
+        front, _, tag = text.removeprefix("dk:{p").removesuffix("}:h").partition(".")
+        if front:  # a part behind the first
+            if not (front.isascii() and front.isdigit() and 0 < int(front) < MAX_PARTITIONS):
+                return None
+            tag = tag[: -len(".tt")]
         prefix = tag.replace("%7D", "}").replace("%25", "%")
-        return prefix if prefix and text == f"{cls.base(prefix)}:h" else None
+        return prefix if prefix and text == f"{cls.base(prefix, int(front or 0))}:h" else None
 
 
 def encode(request: Request) -> tuple[str, list[bytes]]:
@@ -137,6 +146,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 *_periods(request.periods),
                 _FLAG[request.refuse],
                 request.about.encode(),
+                b"%d" % request.partitions,
             ]
         case Load():
             return "load", [
@@ -148,7 +158,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
             words = [
                 *_session(request),
                 b"%d" % request.born,
-                _FLAG[request.first],
+                b"%d" % (request.partitions if request.first else 0),
                 b"%d" % request.cleared,
                 b"%d" % len(request.moves),
                 request.about.encode(),
@@ -213,6 +223,8 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             return MustResume(int(recorded) if recorded else None, int(born))
         case [Word.CONFLICT, incarnation]:
             return Conflict(int(incarnation))
+        case [Word.MISMATCH, partitions]:
+            return Mismatch(int(partitions))
         case [Word.STALE]:
             return Stale()
         case [Word.WATCHED]:
@@ -225,14 +237,16 @@ def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kin
             return Loaded(cursor.decode(), _slices(pieces))
         case [Word.FORGOTTEN, left, gone]:
             return Forgotten(int(left), int(gone))
-        case [Word.SURVEYED, cursor, at, *rows]:
+        case [Word.SURVEYED, cursor, at, partitions, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-            return _page(cursor.decode(), int(at), triples)
+            return _page(cursor.decode(), int(at), int(partitions), triples)
         case _:
             raise ValueError(f"no script of ours replies {reply[:1]!r} with {len(reply) - 1} words")
 
 
-def _page(cursor: str, at: int, triples: Iterable[tuple[bytes, bytes, bytes]]) -> QueryPage:
+def _page(
+    cursor: str, at: int, partitions: int, triples: Iterable[tuple[bytes, bytes, bytes]]
+) -> QueryPage:
     rows: list[tuple[str, int, bool]] = []
     abouts: list[tuple[int, str]] = []
     for name, number, flag in triples:
@@ -240,7 +254,7 @@ def _page(cursor: str, at: int, triples: Iterable[tuple[bytes, bytes, bytes]]) -
         if len(flag) > 1:
             incarnation, _, about = flag[1:].partition(b" ")
             abouts.append((int(incarnation), about.decode().rstrip(" ")))
-    return QueryPage(cursor, rows, at, abouts)
+    return QueryPage(cursor, rows, at, abouts, partitions)
 
 
 def _done(reply: Sequence[bytes]) -> Applied:

@@ -73,6 +73,31 @@ local function mark_dead(name, state)
   end
 end
 
+-- Has the namespace spread over so many parts (P44). Returns whether the living agree, and whether
+-- it was another number before: those who lived by that are dead now, and must resume. O(instances),
+-- if nobody has been heard for long.
+local function agree(partitions)
+  local before = math.max(1, space.parts)
+  if partitions == before then
+    return true, false
+  end
+  local names = call('ZRANGE', A, 0, -1)
+  for index = #names, 1, -1 do
+    if is_alive(names[index]) then
+      return false, false
+    end
+  end
+  for _, name in ipairs(names) do
+    mark_dead(name, DEAD)
+  end
+  space.parts = partitions
+  return true, true
+end
+
+local function mismatch()
+  return {MISMATCH, text(math.max(1, space.parts))}
+end
+
 -- Gives a namespace that everybody has left a time to live, as its instances have one.
 local function release_space(retention)
   if call('ZCARD', A) == 0 and call('ZCARD', D) == 0 then

@@ -1,0 +1,83 @@
+"""A look at one part of a namespace by one who takes no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+from .._actor._operations import AtomicBatch, Operation, QueryOperation
+from .._actor._watches import Watches
+from .._protocol._messages import Forget, Forgotten, Previous, QueryKind, QueryPage
+from .._protocol._values import CounterValue
+from .._stores._contract import Link, Store
+from ._inquiry import Inquiry, all_pages, all_rows
+from ._looking import values_of
+
+#: How many keys are looked at in one step.
+_KEYS: Final = 100
+
+
+class FleetPart:
+    """Asks one part, and follows what changes there. A namespace has one part, or several (P44)."""
+
+    def __init__(self, prefix: str, title: str, store: Store, link: Link) -> None:
+        self.inquiry = Inquiry(title, link)
+        self.watches = Watches(store, prefix, "", None, self._ask_for_watches)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self.inquiry.close()
+        self.watches.close(None)
+
+    async def instances(self) -> list[QueryPage]:
+        """Return what is said of the instances."""
+        return await all_pages(self.inquiry.ask, QueryKind.INSTANCES)
+
+    async def slices(self, key: str) -> dict[str, int]:
+        """Return the slices of the living."""
+        rows = await self.look(QueryKind.SLICES, key)
+        return {name: value for name, value, alive in rows if alive}
+
+    async def keys(self) -> list[str]:
+        """Return the keys whose cumulative is not 0."""
+        rows = await self.look(QueryKind.KEYS)
+        values = await self.values([key for key, _, _ in rows])
+        return [key for key, value in values.items() if value.cumulative]
+
+    async def forget(self, instance_id: str) -> None:  # noqa: ASYNC910 - one step at least
+        """Take an instance for dead and its slices away."""
+        more = True
+        while more:  # noqa: ASYNC913 - each step is a checkpoint
+            reply = await self.inquiry.ask(Forget("", instance_id))
+            assert isinstance(reply, Forgotten)
+            more = bool(reply.left and reply.gone)
+
+    async def look(  # noqa: ASYNC910 - asking is a checkpoint
+        self, kind: QueryKind, key: str = "", keys: Sequence[str] = ()
+    ) -> list[tuple[str, int, bool]]:
+        """Return the rows that answer a question."""
+        return await all_rows(self.inquiry.ask, kind, key, keys)
+
+    async def values(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Return values without the dead."""
+        values: dict[str, CounterValue] = {}
+        left = iter(dict.fromkeys(keys))
+        # One look at least, so that it is a checkpoint, and tells of the store.
+        while (some := tuple(islice(left, _KEYS))) or not values:  # noqa: ASYNC913
+            rows = await self.look(QueryKind.VALUES, "", some)
+            values |= {key: CounterValue(v, 0) for key, v in values_of(some, rows).items()}
+            if len(some) < _KEYS:
+                break
+        return values  # noqa: ASYNC910 - there was one look at least
+
+    async def _ask_for_watches(self, operation: Operation) -> tuple[int, int]:  # noqa: ASYNC910 - internal: asking is a checkpoint
+        """Do for `Watches` what an actor does."""
+        if isinstance(operation, QueryOperation):
+            operation.reply = await self.inquiry.ask(operation.request)
+        else:
+            assert isinstance(operation, AtomicBatch)
+            keys = [entry.key for entry in operation.entries]
+            values = await self.values(keys)
+            operation.results = [Previous(values[key].cumulative, 0) for key in keys]
+        return 0, 0

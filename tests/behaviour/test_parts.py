@@ -1,0 +1,1003 @@
+"""A namespace in several parts: what is as ever, and what is for each part (P44)."""
+
+# ruff: noqa: SIM300, PT012 - expected == actual, all through; errors come out of whole blocks
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distkit_actors import (
+    CounterClosedError,
+    CounterOverflowError,
+    CounterValue,
+    Eq,
+    Fleet,
+    FleetLimiter,
+    Ge,
+    InstanceAwareCounter,
+    InstanceConflictError,
+    LaxInstanceAwareCounter,
+    LimitReachedError,
+    Lt,
+    MemoryStore,
+    OutcomeUnknownError,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors._actor._groups import all_of
+from distkit_actors._fleet._audit import audit
+from distkit_actors._protocol._messages import Apply, Open, Request
+from distkit_actors._protocol._partitions import part_of
+from distkit_actors.testing import FaultyStore
+from tests.behaviour.world import (
+    MAX,
+    MEMORY,
+    Backend,
+    Flavour,
+    MemoryBackend,
+    World,
+    both_flavours,
+    outcome,
+    run_on_mock_clock,
+)
+
+PARTS = 4
+
+
+@pytest.fixture(params=[MEMORY])
+def backend() -> Backend:
+    backend = MemoryBackend()
+    backend.shared = MemoryStore(partitions=PARTS)
+    return backend
+
+
+def keys_in(part: int, stem: str = "key") -> Iterator[str]:
+    """Give names of keys in a part, one after the other."""
+    return (key for n in count() if part_of(key := f"{stem}-{n}", PARTS) == part)
+
+
+#: A key in each part.
+KEYS = [next(keys_in(part)) for part in range(PARTS)]
+
+
+def namespace(world: World, part: int) -> Any:
+    """Return what the store has of a part; None if it has nothing."""
+    store = world.backend.store()
+    assert isinstance(store, MemoryStore)
+    name = f"{world.prefix}\ud800{part}" if part else world.prefix
+    return store._namespaces.get(name)
+
+
+# ----------------------------------------------------------------------- as with one part
+
+_SOME = [f"k{n}" for n in range(6)]
+_KEY = st.sampled_from(_SOME)
+_COUNT = st.integers(-5, 5)
+_COUNTS = st.dictionaries(_KEY, _COUNT, max_size=6)
+_TERM = st.tuples(st.sampled_from([Eq(0), Ge(1), Lt(3)]), _COUNT)
+_CALL = st.one_of(
+    st.tuples(st.sampled_from(["inc", "dec", "set", "set_on_instance"]), _KEY, _COUNT),
+    st.tuples(st.sampled_from(["get", "delete", "delete_on_instance", "slices"]), _KEY),
+    st.tuples(st.sampled_from(["clear", "clear_on_instance", "keys"])),
+    st.tuples(st.sampled_from(["inc_all", "set_all", "set_all_on_instance"]), _COUNTS),
+    st.tuples(
+        st.sampled_from(["inc_all_if", "set_all_if", "set_all_on_instance_if"]),
+        st.dictionaries(_KEY, _TERM, max_size=6),
+    ),
+    st.tuples(st.sampled_from(["get_all", "get_all_on_instance"]), st.lists(_KEY)),
+    st.tuples(st.just("inc_if"), _KEY, st.just(Lt(2)), _COUNT),
+    st.tuples(st.just("hold"), _KEY, _COUNT, st.sampled_from([None, 3])),
+)
+_CALLS = st.lists(st.tuples(st.integers(0, 1), _CALL), max_size=25)
+
+
+async def _history(store: MemoryStore, kinds: list[Flavour], calls: Any) -> list[object]:
+    """Make calls one after the other, each when all is quiet; return all that came of them."""
+    found: list[object] = []
+    async with open_one(store, kinds[0], "a") as a, open_one(store, kinds[1], "b") as b:
+        for who, (name, *arguments) in calls:
+            counter = (a, b)[who]
+            if name == "hold":
+                found.append(await _held(counter, *arguments))
+            else:
+                found.append(await outcome(partial(getattr(counter, name), *arguments)))
+            for each in (a, b):
+                if isinstance(each, LaxInstanceAwareCounter):
+                    await each.flush()
+            await trio.sleep(4)  # a beat of each, and no word of the store is young
+            found.append(await a.get_all(_SOME))
+            found.append(await b.get_all(_SOME))
+    return found
+
+
+async def _held(counter: InstanceAwareCounter, key: str, by: int, limit: int | None) -> object:
+    try:
+        async with counter.hold(key, by, limit) as value:
+            return (value, await counter.get_all(_SOME))
+    except LimitReachedError:
+        return "full"
+
+
+def open_one(store: MemoryStore, kind: Flavour, name: str) -> Any:
+    cls = StrictInstanceAwareCounter if kind == "strict" else LaxInstanceAwareCounter
+    return cls.open("p", store, instance_id=name, dead_instance_threshold=9.0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(*[st.sampled_from(["strict", "lax"])] * 2), st.integers(2, 5), _CALLS)
+def test_every_operation_is_as_with_one_part(
+    kinds: tuple[Flavour, Flavour], partitions: int, calls: Any
+) -> None:
+    found: list[object] = []
+
+    async def compare() -> None:
+        found.extend(
+            [
+                await _history(MemoryStore(partitions=number), list(kinds), calls)
+                for number in (1, partitions)
+            ]
+        )
+
+    run_on_mock_clock(compare)
+    assert found[0] == found[1]
+
+
+@both_flavours
+async def test_one_instance_is_in_every_part(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour, label="me")
+    assert {a.instance_id} == {
+        name for part in range(PARTS) for name in namespace(world, part).registry.records
+    }
+    (info,) = await a.instances()
+    assert (a.instance_id, True, "me") == (info.instance_id, info.alive, info.label)
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    await world.settle()
+    for part, key in enumerate(KEYS):
+        assert {key: 1} == namespace(world, part).registry.sums
+
+
+async def test_more_than_a_thousand_keys_in_each_part_go_in_steps(world: World) -> None:
+    a = await world.strict()
+    counts = {f"key-{n}": n for n in range(5000)}
+    assert {key: (n, n) for key, n in counts.items()} == await a.inc_all(counts)
+    sizes = [len(r.entries) for r in world.requests(a) if isinstance(r, Apply) and r.entries]
+    assert len(sizes) == 2 * PARTS
+    assert max(sizes) == 1000
+    assert {key: (n, n) for key, n in counts.items()} == await a.get_all(counts)
+
+
+async def test_no_keys_at_all(world: World) -> None:
+    for counter in (await world.strict(), await world.lax()):
+        assert {} == await counter.get_all([])
+        assert {} == await counter.inc_all({})
+
+
+async def test_operations_are_in_the_order_of_the_calls(world: World) -> None:
+    """One on many parts is put before each of them, not behind what comes after it."""
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 5))
+    found: list[object] = []
+
+    async def clear() -> None:
+        await a.clear()
+
+    async def inc(key: str) -> None:
+        found.append(await a.inc(key))
+
+    world.wire(a).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.get_all, KEYS)  # under way, so that what follows waits
+        await trio.sleep(0.001)
+        nursery.start_soon(clear)
+        await trio.sleep(0.001)
+        for key in KEYS:
+            nursery.start_soon(inc, key)
+        await trio.sleep(0.001)
+        world.wire(a).release()
+    assert [(1, 1)] * PARTS == found
+
+
+# --------------------------------------------------------------------------- all or none
+
+
+@pytest.mark.parametrize("name", ["inc_all", "set_all_on_instance", "inc_all_if"])
+async def test_what_is_refused_in_one_part_is_done_in_the_others(world: World, name: str) -> None:
+    a, b = await world.strict(), await world.strict()
+    await b.inc(KEYS[2], MAX)
+    more = next(key for key in keys_in(2) if key != KEYS[2])
+    counts = {KEYS[0]: 1, more: 1, KEYS[1]: 1, KEYS[2]: 1, KEYS[3]: 1}
+    given = {k: (Ge(0), n) for k, n in counts.items()} if name.endswith("_if") else counts
+    with pytest.raises(CounterOverflowError, match=KEYS[2]) as caught:
+        await getattr(a, name)(given)
+    assert (KEYS[0], KEYS[1], KEYS[3]) == caught.value.applied
+    values = await a.get_all(counts)
+    assert [1, 0, 1, 0, 1] == [values[key].instance_count for key in counts]
+
+
+async def test_a_later_step_that_fails_says_what_went_before(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    many = keys_in(0)
+    first, behind = [next(many) for _ in range(1000)], next(many)
+    await b.inc(behind, MAX)
+    counts = dict.fromkeys([*first, behind, KEYS[1]], 1)
+    with pytest.raises(CounterOverflowError) as caught:
+        await a.inc_all(counts)
+    assert (*first, KEYS[1]) == caught.value.applied
+    assert ["the first 1000 of 1002 keys had taken effect before"] == caught.value.__notes__
+
+
+async def test_a_clear_in_doubt_says_in_how_many_parts_it_was_done(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    caught: list[OutcomeUnknownError] = []
+
+    async def clear() -> None:
+        try:
+            await a.clear()
+        except OutcomeUnknownError as error:
+            caught.append(error)
+
+    lossy = world.wire(a).part(2)
+    lossy.hold(replies=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clear)
+        await trio.sleep(0.1)
+        lossy.cut()
+        lossy.release()
+        namespace(world, 2).__init__()  # it has lost everything
+        lossy.heal()
+    assert ["it has taken effect in 3 of 4 parts"] == caught[0].__notes__
+
+
+async def test_what_the_store_refuses_everywhere_is_said_once(world: World) -> None:
+    a = await world.strict()
+    world.wire(a).refuse(StoreError("no"))
+    with pytest.raises(StoreError, match="no") as caught:
+        await a.inc_all(dict.fromkeys(KEYS, 1))
+    assert () == caught.value.applied
+    assert not hasattr(caught.value, "__notes__")
+    world.wire(a).refuse(None)
+
+
+async def test_lax_counts_that_are_refused_are_told_of_every_part(world: World) -> None:
+    a, b = await world.lax(), await world.strict()
+    for key in KEYS[:2]:
+        a.inc_nowait(key)
+        await b.inc(key, MAX)
+    with pytest.raises(CounterOverflowError) as caught:
+        await a.flush()
+    text = str(caught.value) + "".join(caught.value.__notes__)
+    assert all(f"{key}: 1" in text for key in KEYS[:2])
+    assert 2 == a.statistics().refused_keys
+    await a.flush()
+
+
+@pytest.mark.parametrize("name", ["clear", "clear_on_instance", "inc_all", "forget", "keys"])
+async def test_cancelled_before_it_was_sent_it_happens_nowhere(world: World, name: str) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    arguments = {"inc_all": [dict.fromkeys(KEYS, 5)], "forget": [b.instance_id]}.get(name, [])
+    world.wire(a).cut()
+    await world.intervals(2)
+    with trio.move_on_after(1) as scope:
+        await getattr(a, name)(*arguments)
+    assert scope.cancelled_caught
+    assert 0 == a.statistics().mailbox_length
+    world.heal(a)
+    await world.intervals(2)
+    assert dict.fromkeys(KEYS, (1, 1)) == await a.get_all(KEYS)
+    assert {a.instance_id, b.instance_id} == {info.instance_id for info in await a.instances()}
+
+
+async def test_a_cancelled_query_raises_no_group(world: World) -> None:
+    a = await world.strict()
+    world.wire(a).hold()
+    with trio.CancelScope() as scope:
+        scope.deadline = trio.current_time() + 1
+        with pytest.raises(trio.Cancelled):
+            await a.instances()
+    world.wire(a).release()
+
+
+async def test_all_are_done_and_the_first_error_is_raised() -> None:
+    done: list[int] = []
+
+    async def work(number: int) -> int:
+        await trio.lowlevel.checkpoint()
+        done.append(number)
+        if number:
+            raise ValueError(f"number {number}")
+        return number
+
+    with pytest.raises(ValueError, match="number 1") as caught:
+        await all_of([lambda n=n: work(n) for n in (0, 1, 2, 1)])
+    assert [0, 1, 1, 2] == sorted(done)
+    assert ["and ValueError: number 2"] == caught.value.__notes__
+
+
+# ------------------------------------------------------------------------- a part is away
+
+
+async def test_a_part_that_is_away_holds_up_its_own_keys_only(world: World) -> None:
+    a = await world.strict()
+    world.wire(a).part(2).cut()
+    await world.intervals(1.5)
+    assert ("away", False) == (a.statistics().state, a.statistics().connected)
+    for part in (0, 1, 3):
+        assert (1, 1) == await a.inc(KEYS[part])
+    for call in (a.inc, a.get, a.slices):
+        with trio.move_on_after(1) as scope:
+            await call(KEYS[2])
+        assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.clear)
+        await trio.sleep(1)
+        assert (0, 0) == await a.get(KEYS[0])  # done where the store is
+        assert 1 == a.statistics().mailbox_length
+        world.wire(a).part(2).heal()
+    assert "running" == a.statistics().state
+    assert (1, 1) == await a.inc(KEYS[2])
+
+
+async def test_a_lax_counter_reads_what_can_be_read(world: World) -> None:
+    a, b = await world.lax(), await world.strict()
+    await a.get_all(KEYS)
+    world.wire(a).part(2).cut()
+    await world.intervals(1.5)
+    await b.inc_all(dict.fromkeys(KEYS, 7))
+    a.inc_nowait(KEYS[2], 5)
+    start = trio.current_time()
+    values = await a.get_all(KEYS)
+    assert trio.current_time() - start < 1
+    assert [(7, 0), (7, 0), (5, 5), (7, 0)] == [values[key] for key in KEYS]
+    with trio.move_on_after(1) as scope:
+        await a.flush()
+    assert scope.cancelled_caught
+    assert 1 == a.statistics().pending_keys
+    world.wire(a).part(2).heal()
+    await a.flush()
+    assert (12, 7) == await b.get(KEYS[2])
+
+
+async def test_death_and_return_are_for_each_part(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    world.wire(a).part(1).cut()
+    await trio.sleep(2 * world.threshold)
+    assert [(3, 0), (0, 0), (3, 0), (3, 0)] == list((await b.get_all(KEYS)).values())
+    await a.inc(KEYS[0])
+    infos = {info.instance_id: info for info in await b.instances()}
+    assert infos[a.instance_id].alive  # where it is not cut off
+    world.wire(a).part(1).heal()
+    await world.intervals(1)
+    assert [(4, 0), (3, 0), (3, 0), (3, 0)] == list((await b.get_all(KEYS)).values())
+
+
+async def test_an_instance_is_as_old_as_in_the_part_that_has_not_heard_it_for_longest(
+    world: World,
+) -> None:
+    a, b = await world.strict(), await world.strict()
+    world.wire(a).part(1).cut()
+    await trio.sleep(0.9 * world.threshold)
+    age = {info.instance_id: info.heartbeat_age for info in await b.instances()}[a.instance_id]
+    assert 0.8 * world.threshold < age <= 0.91 * world.threshold
+    world.wire(a).part(1).heal()
+
+
+async def test_a_part_that_lost_everything_is_healed(world: World) -> None:
+    a, b = await world.strict(), await world.lax()
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    await b.inc_all(dict.fromkeys(KEYS, 4))
+    await b.flush()
+    for part in (0, 2):
+        namespace(world, part).__init__()
+    await world.intervals(2)
+    assert dict.fromkeys(KEYS, (7, 3)) == await a.get_all(KEYS)
+
+
+@both_flavours
+@pytest.mark.parametrize("seed", range(15))
+async def test_whatever_happens_to_requests_all_is_counted_once(
+    world: World, flavour: Flavour, seed: int
+) -> None:
+    random = Random(seed)
+    a, b = await world.make(flavour), await world.strict()
+    counted = dict.fromkeys(KEYS, 0)
+
+    async def count(counter: InstanceAwareCounter) -> None:
+        some = random.sample(KEYS, random.randrange(1, PARTS + 1))
+        if len(some) == 1:
+            await counter.inc(some[0])
+        else:
+            await counter.inc_all(dict.fromkeys(some, 1))
+        for key in some:
+            counted[key] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(60):
+            wire = world.wire(random.choice([a, b]))
+            wire = wire.part(random.randrange(PARTS)) if random.random() < 0.7 else wire
+            match random.randrange(8):
+                case 0:
+                    wire.cut()
+                case 1 | 2:
+                    wire.heal()
+                case 3:
+                    wire.drop_reply()
+                case 4:
+                    wire.drop_request()
+                case 5:
+                    wire.late_copy()
+                case 6:
+                    await wire.deliver_late_copies()
+                case _:
+                    wire.duplicate()
+            nursery.start_soon(count, random.choice([a, b]))
+            await trio.sleep(random.random() * world.threshold / 3)
+        for counter in (a, b):
+            for wire in (world.wire(counter), *map(world.wire(counter).part, range(PARTS))):
+                wire.forget_plan()
+                wire.heal()
+    for counter in (a, b):
+        for wire in (world.wire(counter), *map(world.wire(counter).part, range(PARTS))):
+            await wire.deliver_late_copies()
+    await world.settle()
+    await world.intervals(3)
+    values = await b.get_all(KEYS)
+    assert counted == {key: value.cumulative for key, value in values.items()}
+
+
+# ------------------------------------------------------------------ how many parts there are
+
+
+@both_flavours
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 256])
+async def test_another_number_of_parts_is_refused_at_the_start(
+    world: World, flavour: Flavour, number: int
+) -> None:
+    a = await world.make(flavour)
+    await a.inc(KEYS[3], 5)
+    await world.settle()
+    other = _other(world, number)
+    before = set(other._namespaces)
+    kind = type(a)
+    text = r"is spread over 4 parts, by those who live: give the store partitions=4"
+    for name in (None, a.instance_id):
+        with pytest.raises(StoreError, match=text):
+            async with kind.open(world.prefix, other, instance_id=name, inherit=bool(name)):
+                raise AssertionError
+    assert before == set(other._namespaces)
+    assert (5, 5) == await world.value(a, KEYS[3])
+    assert "running" == a.statistics().state
+
+
+async def test_several_parts_are_refused_where_there_is_one(world: World) -> None:
+    one = _other(world, 1)
+    async with StrictInstanceAwareCounter.open(world.prefix, one):
+        with pytest.raises(StoreError, match="is in one part, by those who live: give the store "):
+            await world.strict()
+    await world.strict()
+
+
+def _other(world: World, number: int) -> MemoryStore:
+    """Return the same store for those who think it has another number of parts."""
+    mine = world.backend.store()
+    assert isinstance(mine, MemoryStore)
+    other = MemoryStore(partitions=number)
+    other._namespaces, other._clock = mine._namespaces, mine._clock
+    return other
+
+
+async def test_the_number_may_change_when_all_have_left(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    await a.aclose()
+    async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)) as b:
+        assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+        await b.inc_all(dict.fromkeys(KEYS, 1))
+    c = await world.strict()
+    assert dict.fromkeys(KEYS, (0, 0)) == await c.get_all(KEYS)
+
+
+async def test_the_number_may_change_when_all_are_dead(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    world.kill(a)
+    other = _other(world, 2)
+    await trio.sleep(0.9 * world.threshold)
+    with pytest.raises(StoreError, match="over 4 parts"):
+        async with StrictInstanceAwareCounter.open(world.prefix, other):
+            raise AssertionError
+    await trio.sleep(0.2 * world.threshold)
+    threshold = world.threshold
+    async with StrictInstanceAwareCounter.open(
+        world.prefix, other, dead_instance_threshold=threshold
+    ) as b:
+        await trio.sleep(2 * threshold)
+        assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+        assert [b.instance_id] == [info.instance_id for info in await b.instances()]
+
+
+async def test_one_who_was_thought_dead_waits_until_the_others_have_gone(world: World) -> None:
+    """With what it has counted: it is the store that refuses, so nothing is lost."""
+    a = await world.lax()
+    a.inc_nowait(KEYS[0], 5)
+    await a.flush()
+    world.wire(a).cut()
+    await trio.sleep(1.1 * world.threshold)
+    async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)) as b:
+        world.heal(a)
+        await world.intervals(2)
+        a.inc_nowait(KEYS[0])
+        with pytest.raises(StoreError, match="over 2 parts"):
+            await a.flush()
+        assert (0, 0) == await b.get(KEYS[0])
+    await world.intervals(2)
+    await a.flush()
+    assert {a.instance_id: 6} == await a.slices(KEYS[0])
+
+
+async def test_a_detached_start_is_refused_with_every_beat(world: World) -> None:
+    async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)):
+        a = await world.lax(detached_start=True)
+        a.inc_nowait(KEYS[1])
+        await world.intervals(2)
+        assert "starting" == a.statistics().state
+    await world.intervals(2)
+    assert "running" == a.statistics().state
+    assert (1, 1) == await world.value(a, KEYS[1])
+
+
+# ------------------------------------------------------------------------------------ life
+
+
+async def test_no_part_starts_before_the_first_one_has_the_id(world: World) -> None:
+    a = world.build("strict")
+    world.wire(a).part(0).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.start, a)
+        await trio.sleep(1)
+        assert "starting" == a.statistics().state
+        assert [False] * 3 == [namespace(world, part) is not None for part in (1, 2, 3)]
+        with pytest.raises(CounterClosedError, match="starting"):
+            await a.inc(KEYS[0])
+        world.wire(a).part(0).release()
+    assert "running" == a.statistics().state
+
+
+async def test_a_part_that_is_away_fails_the_start(world: World) -> None:
+    a = world.build("strict")
+    world.tolerate(a)
+    world.wire(a).part(2).cut()
+    with pytest.raises(StoreUnavailableError):
+        await a.run()
+    assert "closed" == a.statistics().state
+    b = await world.strict()
+    assert [b.instance_id] == [info.instance_id for info in await b.instances()]
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_a_start_that_is_cancelled_ends_at_once(world: World, part: int) -> None:
+    a = world.build("strict")
+    world.wire(a).part(part).hold()
+    with trio.move_on_after(1) as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(a.run)
+    assert scope.cancelled_caught
+    assert "closed" == a.statistics().state
+    with pytest.raises(CounterClosedError):
+        await a.inc(KEYS[0])
+    await a.aclose()
+    await trio.sleep(2 * world.threshold)
+    b = await world.strict()
+    await world.intervals(2)
+    assert [b.instance_id] == [info.instance_id for info in await b.instances()]
+
+
+@pytest.mark.parametrize("part", [0, 2])
+async def test_a_start_that_is_closed_ends(world: World, part: int) -> None:
+    a = world.build("strict", start_grace=100.0)
+    world.wire(a).part(part).cut()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.run)
+        await trio.sleep(1)
+        await a.aclose()
+    assert "closed" == a.statistics().state
+
+
+async def test_a_counter_that_never_ran_can_be_closed(world: World) -> None:
+    a = world.build("lax")
+    assert "new" == a.statistics().state
+    with pytest.raises(CounterClosedError, match="not started"):
+        a.inc_nowait(KEYS[0])
+    await a.aclose()
+    assert "closed" == a.statistics().state
+    with pytest.raises(CounterClosedError):
+        await a.run()
+
+
+async def test_a_stop_flushes_every_part(world: World) -> None:
+    a, b = await world.lax(on_exit="linger"), await world.strict()
+    for key in KEYS:
+        a.inc_nowait(key, 3)
+    await a.aclose()
+    assert dict.fromkeys(KEYS, (3, 0)) == await b.get_all(KEYS)
+    assert "closed" == a.statistics().state
+
+
+async def test_a_stop_leaves_every_part(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    await a.aclose()
+    assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+    assert [b.instance_id] == [info.instance_id for info in await b.instances()]
+
+
+async def test_a_stop_says_what_it_could_not_do(world: World) -> None:
+    a, b = await world.lax(on_exit="linger"), await world.strict()
+    world.tolerate(a)
+    for part in (1, 2):
+        world.wire(a).part(part).cut()
+    await world.intervals(1)
+    for key in KEYS:
+        a.inc_nowait(key, 3)
+    start = trio.current_time()
+    with pytest.raises(StoreUnavailableError, match="stopped with 2 counts or operations"):
+        await a.aclose()
+    assert trio.current_time() - start <= world.backend.grace + 0.1
+    assert [3, 0, 0, 3] == [v.cumulative for v in (await b.get_all(KEYS)).values()]
+    assert 2 == a.statistics().pending_keys
+
+
+async def test_a_bug_in_one_part_ends_all(world: World) -> None:
+    a = world.build("strict")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(a.run)
+            await a.inc(KEYS[1])
+            part = a._actor.parts[2]
+            part._loop._agenda.make_up = lambda _: 1 / 0
+            with pytest.raises(CounterClosedError, match="ZeroDivisionError"):
+                await a.inc(KEYS[2])
+    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
+    assert "closed" == a.statistics().state
+
+
+# ------------------------------------------------------------------------------- one owner
+
+
+@both_flavours
+async def test_a_successor_takes_all_parts_over(world: World, flavour: Flavour) -> None:
+    a = await world.make(flavour, instance_id="job")
+    world.tolerate(a)
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    await world.settle()
+    b = await world.make(flavour, instance_id="job", inherit=True)
+    assert dict.fromkeys(KEYS, (3, 3)) == await b.get_all(KEYS)
+    await world.intervals(1.1)
+    assert "superseded" == a.statistics().state
+    for call in (lambda: a.inc(KEYS[0]), a.clear, lambda: a.hold(KEYS[1]).__aenter__()):
+        with pytest.raises(InstanceConflictError):
+            await call()
+    await b.inc_all(dict.fromkeys(KEYS, 1))
+    await world.settle(b)
+    await world.intervals(3)
+    assert [4] * PARTS == [v.cumulative for v in (await b.get_all(KEYS)).values()]
+
+
+@both_flavours
+async def test_whoever_hears_of_it_changes_nothing_more(world: World, flavour: Flavour) -> None:
+    """From that moment on, in the part where it was heard and in all others."""
+    a = await world.make(flavour, instance_id="job")
+    world.tolerate(a)
+    b = await world.make(flavour, instance_id="job")
+    with pytest.raises(InstanceConflictError):
+        await a.set(KEYS[2], 50)
+    for _ in range(2):
+        for call in (a.inc, a.get, a.delete):
+            with pytest.raises(InstanceConflictError):
+                await call(KEYS[2])
+        for call in (a.clear, a.keys):
+            with pytest.raises(InstanceConflictError):
+                await call()
+    with pytest.raises(InstanceConflictError):
+        a.bind(KEYS[2]).inc_nowait() if isinstance(a, LaxInstanceAwareCounter) else await a.clear()
+    assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+
+
+async def test_whoever_loses_one_part_leaves_the_others_to_the_new_owner(world: World) -> None:
+    """As they are: whoever inherits may not have come so far yet."""
+    a = await world.lax(instance_id="job")
+    world.tolerate(a)
+    for key in KEYS:
+        a.inc_nowait(key, 3)
+    await a.flush()
+    a.inc_nowait(KEYS[0])
+    store = world.backend.store()
+    async with StrictInstanceAwareCounter.open(
+        world.prefix, _Numbered(store, 3, PARTS), instance_id="job"
+    ):
+        await world.intervals(1.1)
+        assert "superseded" == a.statistics().state
+    with pytest.raises(InstanceConflictError):
+        a.inc_nowait(KEYS[0])
+    for part, key in enumerate(KEYS[:3]):
+        assert 3 <= namespace(world, part).registry.sums[key] <= 4
+    with pytest.raises(InstanceConflictError):
+        await a.aclose()
+        await a.inc(KEYS[0])
+
+
+class _Numbered(Store):
+    """One part of a store, for a counter that knows of no others, and says how many there are."""
+
+    def __init__(self, store: Any, part: int, number: int) -> None:
+        self._inner = store.part(part)
+        self._number = number
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Any]:
+        async with self._inner.link(prefix) as link:
+            yield _Saying(link, self._number)
+
+
+class _Saying:
+    def __init__(self, link: Any, number: int) -> None:
+        self._link = link
+        self._number = number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def receive(self, request: Request) -> Any:
+        if isinstance(request, Open):
+            request = replace(request, partitions=self._number)
+        return await self._link.receive(request)
+
+
+async def test_an_id_that_is_to_be_left_alone_is(world: World) -> None:
+    a = await world.strict(instance_id="job")
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    b = world.build("strict", instance_id="job", on_conflict="refuse")
+    with pytest.raises(InstanceConflictError, match="on_conflict is 'refuse'"):
+        await b.run()
+    await world.intervals(2)
+    assert dict.fromkeys(KEYS, (3, 3)) == await a.get_all(KEYS)
+
+
+async def test_one_of_two_that_start_at_the_same_moment_gets_the_id(world: World) -> None:
+    ended: list[object] = []
+
+    async def start() -> None:
+        store = world.backend.store()
+        try:
+            async with StrictInstanceAwareCounter.open(
+                world.prefix, store, instance_id="job", on_conflict="refuse"
+            ) as counter:
+                ended.append(await counter.inc(KEYS[3]))
+                await trio.sleep(1)
+        except InstanceConflictError:
+            ended.append("refused")
+
+    for _ in range(20):
+        ended.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            nursery.start_soon(start)
+        assert sorted(ended, key=str) == [(1, 1), "refused"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_those_who_take_an_id_from_each_other_leave_nothing_broken(
+    world: World, seed: int
+) -> None:
+    """One of them has it, or none: then it is free for the next."""
+    random = Random(seed)
+    store = world.backend.store()
+    ended: list[str] = []
+
+    async def live(number: int) -> None:
+        wire = FaultyStore(store)
+        for part in range(PARTS):
+            wire.part(part).delay(random.random() / 10)
+        await trio.sleep(random.random() / 5)
+        try:
+            async with StrictInstanceAwareCounter.open(
+                world.prefix, wire, instance_id="job", dead_instance_threshold=world.threshold
+            ) as counter:
+                await counter.inc_all(dict.fromkeys(KEYS, 1))
+                await trio.sleep(2 * world.threshold)
+                ended.append("lived")
+        except InstanceConflictError:
+            ended.append("superseded")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(live, number)
+    assert len(ended) == 3
+    assert ended.count("lived") <= 1
+    next_one = await world.strict(instance_id="job")
+    await next_one.inc_all(dict.fromkeys(KEYS, 1))
+    assert dict.fromkeys(KEYS, (1, 1)) == await next_one.get_all(KEYS)
+
+
+def test_a_copy_in_a_process_that_was_forked_is_closed() -> None:
+    """As with one part: see `tests/behaviour/test_identity.py`."""
+
+    async def run() -> None:
+        store = MemoryStore(partitions=PARTS)
+        async with StrictInstanceAwareCounter.open("p", store) as counter:
+            for part in counter._actor.parts:
+                part.part()  # what the hook does
+            assert "closed" == counter.statistics().state
+            with pytest.raises(CounterClosedError, match="forked"):
+                await counter.inc(KEYS[1])
+            with pytest.raises(CounterClosedError, match="forked"):
+                await counter.clear()
+            await counter.aclose()
+
+    run_on_mock_clock(run)
+
+
+# ------------------------------------------------------------------- holds, limits, watching
+
+
+async def test_holds_are_in_the_part_of_their_key(world: World) -> None:
+    a, b = await world.strict(), await world.lax()
+    for key in KEYS:
+        async with a.hold(key, 2, limit=2), b.hold(key, 3):
+            with pytest.raises(LimitReachedError):
+                async with b.hold(key, limit=4):
+                    raise AssertionError
+            await b.flush()
+            assert 5 == (await a.get(key)).cumulative
+    await b.flush()
+    assert dict.fromkeys(KEYS, (0, 0)) == await a.get_all(KEYS)
+
+
+async def test_a_limit_is_kept_while_another_part_is_away(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    world.wire(a).part(1).cut()
+    await world.intervals(1.5)
+    one, two = FleetLimiter(a, KEYS[3], 1), FleetLimiter(b, KEYS[3], 1)
+    async with one:
+        with trio.move_on_after(1) as scope:
+            await two.acquire()
+        assert scope.cancelled_caught
+    async with two:
+        pass
+    world.wire(a).part(1).heal()
+
+
+async def test_every_part_is_watched(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    for key in KEYS:
+        async with b.watch(key) as values:
+            assert (0, 0) == await values.receive()
+            await a.inc(key, 2)
+            assert (2, 0) == await values.receive()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.dec, key, 2)
+            assert (0, 0) == await b.wait_until(key, Eq(0))
+
+
+# ------------------------------------------------------------------------------- a look at it
+
+
+async def test_an_onlooker_follows_those_who_live(world: World) -> None:
+    """Whatever number its store has: it takes no part."""
+    a = await world.strict()
+    await a.inc_all({key: n for n, key in enumerate(KEYS, 1)})
+    for number in (1, 2, PARTS):
+        async with Fleet.open(world.prefix, _other(world, number)) as fleet:
+            assert PARTS == fleet.partitions
+            assert sorted(KEYS) == await fleet.keys()
+            assert {key: (n, 0) for n, key in enumerate(KEYS, 1)} == await fleet.get_all(KEYS)
+            assert {} == await fleet.get_all([])
+            assert {a.instance_id: 3} == await fleet.slices(KEYS[2])
+            assert [a.instance_id] == [info.instance_id for info in await fleet.instances()]
+            async with fleet.watch(KEYS[3]) as values:
+                assert (4, 0) == await values.receive()
+    assert [world.prefix] == await Fleet.prefixes(world.backend.store())
+
+
+async def test_an_onlooker_is_told_that_the_number_has_changed(world: World) -> None:
+    a = await world.strict()
+    async with Fleet.open(world.prefix, world.backend.store()) as fleet:
+        await a.aclose()
+        assert (0, 0) == await fleet.get(KEYS[0])
+        async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)):
+            with pytest.raises(StoreError, match="was spread over 4 parts and is over 2 now"):
+                await fleet.get(KEYS[0])
+
+
+async def test_whoever_is_forgotten_is_so_in_every_part(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    for forget in (b.forget, None):
+        world.wire(a).heal()
+        await world.intervals(2)
+        await a.inc_all(dict.fromkeys(KEYS, 1))
+        world.wire(a).cut()
+        if forget is not None:
+            await forget(a.instance_id)
+        else:
+            async with Fleet.open(world.prefix, world.backend.store()) as fleet:
+                await fleet.forget(a.instance_id)
+        assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+    world.wire(a).heal()
+
+
+async def test_an_audit_looks_at_every_part(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 3))
+    found = await audit(world.prefix, _other(world, 1))
+    assert {"ok"} == {finding.level for finding in found}
+    assert 1 == sum(finding.text == "1 alive" for finding in found)
+    namespace(world, 2).registry.sums[KEYS[2]] = 5
+    (wrong,) = [f for f in await audit(world.prefix, _other(world, 1)) if f.level == "wrong"]
+    assert wrong.text.startswith(f"part 2: the cumulative of {KEYS[2]!r} is 5")
+
+
+async def test_statistics_are_of_all_parts_together(world: World) -> None:
+    a = await world.lax()
+    assert CounterValue(1, 1) == await a.inc(KEYS[0])
+    await a.flush()
+    await a.set_all(dict.fromkeys(KEYS, 1))
+    statistics = a.statistics()
+    assert PARTS + 1 == statistics.operations_done  # one for the first read, one in each part
+    assert statistics.connected
+    assert 0 == statistics.reconnects
+    assert None is statistics.in_flight_age
+    world.wire(a).part(1).hold()
+    world.wire(a).part(3).cut()
+    await world.intervals(2)
+    for key in KEYS:
+        a.inc_nowait(key)
+    await trio.sleep(1)
+    statistics = a.statistics()
+    assert 2 == statistics.pending_keys
+    assert not statistics.connected
+    assert statistics.last_heartbeat_age is not None
+    assert statistics.last_heartbeat_age > world.interval
+    assert statistics.in_flight_age is not None
+    assert statistics.in_flight_age > 1
+    world.wire(a).part(1).release()
+    world.wire(a).part(3).heal()
+    await a.flush()
+    assert 1 == a.statistics().reconnects
+
+
+async def test_bound_handles_count_in_their_part(world: World) -> None:
+    a, b = await world.lax(), await world.strict()
+    handles = [a.bind(key) for key in KEYS]
+    for handle in handles:
+        for _ in range(3):
+            handle.inc_nowait()
+        assert (3, 3) == await handle.get()
+        assert handle.age() >= 0
+    await a.flush()
+    assert dict.fromkeys(KEYS, (3, 0)) == await b.get_all(KEYS)
+    assert sorted(KEYS) == await a.keys()
+
+
+@pytest.mark.parametrize("key", ["", "a:b", 5, b"k", None, [], "\ud800", "x" * 256])
+async def test_bad_keys_are_refused(world: World, key: Any) -> None:
+    for counter in (await world.strict(), await world.lax()):
+        for name in ("inc", "get", "slices", "delete"):
+            with pytest.raises(ValueError, match="a key"):
+                await getattr(counter, name)(key)
+    with pytest.raises(ValueError, match="a key"):
+        counter.inc_nowait(key)
