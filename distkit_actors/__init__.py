@@ -3,6 +3,7 @@
 #
 #   _cli/                                           commands for operators
 #   _demo/, testing/                                people and tests
+#   opentelemetry, prometheus, _monitoring/         for monitoring, each with its extra
 #   abc                                             what others write stores with
 #   _fleet/     (_fleet, _inquiry, _looking)        a look at all, taking no part
 #   _limiter/   (_limiter, _token_lease)            what counters are good for

@@ -49,6 +49,7 @@ nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Nothing is looked up in the inventories of others: the build needs no network.
     (r"py:.*", r"(abc|collections|contextlib|enum|outcome|redis|trio|types|typing)\..*"),
+    (r"py:.*", r"(opentelemetry|prometheus_client)\..*"),
     # A private name in a signature has no page to link to.
     (r"py:.*", r"(.*\.)?_\w+(\..*)?"),
     (r"py:.*", r"(Self|TracebackType|(Async)?(Iterator|Generator))"),
@@ -71,7 +72,13 @@ def tell_where_attributes_are_documented(_: Sphinx) -> None:
     written = [ModuleAnalyzer.for_module(m.name) for m in modules if "__main__" not in m.name]
     for analyzer in written:
         analyzer.analyze()
-    for name in ("distkit_actors", "distkit_actors.abc", "distkit_actors.testing"):
+    for name in (
+        "distkit_actors",
+        "distkit_actors.abc",
+        "distkit_actors.opentelemetry",
+        "distkit_actors.prometheus",
+        "distkit_actors.testing",
+    ):
         public = ModuleAnalyzer.for_module(name)
         public.analyze()
         exported = set(importlib.import_module(name).__all__)

@@ -16,16 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import opentelemetry.metrics
+import prometheus_client.core
 import pytest
 import trio
 
 import distkit_actors
 import distkit_actors.abc
+import distkit_actors.opentelemetry
+import distkit_actors.prometheus
 import distkit_actors.testing
 from distkit_actors._protocol import _messages
 
 PACKAGE = distkit_actors.__name__
-MODULES = (distkit_actors, distkit_actors.abc, distkit_actors.testing)
+MODULES = (
+    distkit_actors,
+    distkit_actors.abc,
+    distkit_actors.opentelemetry,
+    distkit_actors.prometheus,
+    distkit_actors.testing,
+)
 NAMES = [(module, name) for module in MODULES for name in module.__all__]
 CLASSES = [(module, name) for module, name in NAMES if inspect.isclass(getattr(module, name))]
 
@@ -38,7 +48,17 @@ each_class = pytest.mark.parametrize(
 )
 
 #: Where else a name in a signature may come from.
-ELSEWHERE = (builtins, collections.abc, contextlib, trio, trio.abc, types, typing)
+ELSEWHERE = (
+    builtins,
+    collections.abc,
+    contextlib,
+    opentelemetry.metrics,
+    prometheus_client.core,
+    trio,
+    trio.abc,
+    types,
+    typing,
+)
 
 
 def public_members(cls: type) -> Iterator[tuple[str, object]]:

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_instance", "_namespace"),
     ("_stores",),
     ("_actor", "_actor._groups", "_actor._operations", "_actor._life", "_actor._statistics"),
+    ("_actor._log",),
     ("_actor._availability",),
     ("_actor._mailbox",),
     ("_actor._outcomes",),
@@ -47,6 +48,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("_counters._counter", "_counters._handle", "_counters._lax", "_counters._strict"),
     ("_fleet", "_limiter", "abc"),
+    ("_monitoring",),
+    ("opentelemetry", "prometheus"),
     (INIT,),
     ("_demo", "testing"),
     ("_cli",),
@@ -62,6 +65,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "_actor": frozenset({"outcome", "trio"}),
     "_demo": frozenset({"rich", "trio"}),
     "_cli": frozenset({"click", "rich", "trio"}),
+    "_monitoring": frozenset({"opentelemetry", "prometheus_client"}),
 }
 TRIO_ONLY = frozenset({"trio"})
 

@@ -19,7 +19,6 @@ counter meet. What each of these does has modules of its own.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -50,13 +49,12 @@ from .._version import __version__
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
 from ._life import Course, Event, Life
+from ._log import Log, LoggerKind
 from ._mailbox import Mailbox
 from ._operations import Operation
 from ._start import Start
 from ._statistics import CounterState, CounterStatistics
 from ._watches import Watches
-
-logger = logging.getLogger("distkit_actors")
 
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
 #: down late (a 64th of the threshold), and for clocks that do not go alike.
@@ -94,16 +92,17 @@ class Actor:
         self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
         self._prefix = prefix
-        self._title = title or prefix  # what it is called where something is logged
         self._session = session
         self._liveness = liveness
         self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self._flush_interval = flush_interval or 0.0
         self.mailbox = Mailbox(mailbox_size)
-        self._dispatch = Dispatch(session, self.mailbox, self.buffer)
-        self.watches = Watches(store, prefix, session.instance, self.buffer, self.ask)
-        self._loop = BatchLoop(self._title, session, self._dispatch, liveness, self._course)
+        kind: LoggerKind = "strict" if flush_interval is None else "lax"
+        self._log = log = Log(prefix, store, kind, title)
+        self._dispatch = Dispatch(session, self.mailbox, self.buffer, log)
+        self.watches = Watches(store, prefix, session.instance, self.buffer, log, self.ask)
+        self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self.send_now_or_wake = self._loop.send_now_or_wake
         self._start = Start(self._loop, start_grace)
@@ -199,6 +198,13 @@ class Actor:
     def own_keys(self) -> set[str]:
         """Return the keys of all own slices."""
         return set(self._session.slices)
+
+    def own_slices(self) -> dict[str, int]:
+        """Return the own slices that the store has acknowledged. Any thread may ask."""
+        if self._closed.is_set() or self._taken_over or self.forked:
+            return {}
+        # Copied in one piece: the counter's thread may go on meanwhile.
+        return {key: piece.value for key, piece in self._session.slices.copy().items()}
 
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
@@ -316,7 +322,8 @@ class Actor:
         """Return how things stand. Any thread may ask, so what may change is read once."""
         requester = self._requester
         sent_at, heard_at = requester.sent_at, requester.heard_at
-        now = 0.0 if sent_at is None and heard_at is None else self.now()
+        since = self._loop.availability.since
+        now = 0.0 if sent_at is heard_at is since is None else self.now()
         refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
             state=self.state,
@@ -333,6 +340,8 @@ class Actor:
             reconnects=max(0, requester.connections - 1),
             warnings=self._loop.availability.warnings,
             last_heartbeat_age=None if heard_at is None else now - heard_at,
+            outages=self._loop.availability.outages,
+            outage_age=None if since is None or self._closed.is_set() else now - since,
         )
 
     @property
@@ -369,10 +378,12 @@ class Actor:
                 if self._detached_start:
                     self._requester.note_patience(link)
                     self._course.happens(Event.DETACHED)
+                    self._log.detached()
                     await self._live(link, started)
                 elif await self._start.register(link):
                     self._check_registered()
                     self._course.happens(Event.REGISTERED)
+                    self._loop.note_registered()
                     await self._live(link, started)
         except BaseException as error:  # noqa: ASYNC103 - says what the stop could not do
             stopped = _only_cancelled(error)
@@ -406,6 +417,7 @@ class Actor:
         name = self._session.instance or str(uuid.uuid4())
         self._session.name(name, uuid.uuid4().hex, to_text(about))
         self.watches.instance = self._session.instance
+        self._log.begun(self._session.instance)
         _running.add(self)
 
     def _check_registered(self) -> None:
@@ -439,6 +451,7 @@ class Actor:
 
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Leave nobody waiting; return what has to be said about things left undone."""
+        stopping = self.life is Life.STOPPING
         self._course.happens(Event.ENDED)
         superseded = self.life is Life.SUPERSEDED
         self.thread = None
@@ -462,11 +475,23 @@ class Actor:
             end = self.conflict(undone)  # which has been logged
         elif undone and not self.forked:
             end = self.unfinished(undone)
-            logger.error("%s: %s", self._title, end)
+        if stopping and not superseded:
+            self._log_end(crash, end, undone)
         if undone:
             self.failure = end
         self._closed.set()
         return end
+
+    def _log_end(self, crash: BaseException | None, end: Exception | None, undone: int) -> None:
+        left = self._session.phase is Phase.LEFT
+        if crash is not None:
+            self._log.crashed(crash, undone)
+        elif end is not None:
+            self._log.unfinished(end, undone)
+        elif self._on_exit == "leave" and self._session.registered and not left:
+            self._log.not_left(self._loop.availability.refusal)
+        else:
+            self._log.stopped(left=left)
 
     def conflict(self, void: int) -> InstanceConflictError:
         """Return what is said of somebody else who has the id, and of what is ``void`` for that."""
@@ -501,6 +526,7 @@ class Actor:
         begun = looked = trio.current_time()
         while True:
             now = trio.current_time()
+            self._log.fits(len(self._session.withheld), now)
             if now - looked >= _LOOKS:
                 self._loop.look_due, looked = True, now
             heard_at = self._requester.heard_at
@@ -540,7 +566,7 @@ class Actor:
     def _supersede(self) -> None:
         self._course.happens(Event.SUPERSEDED)
         self.open = False
-        logger.error("%s: %s", self._title, self._conflict())
+        self._log.superseded(self._conflict())
 
     def part(self) -> None:
         """Be closed in a process that was forked: the counter goes on where it was started."""

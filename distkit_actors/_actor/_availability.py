@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
 from .._errors import StoreError, StoreUnavailableError
 from ._life import Course, Event
-
-logger = logging.getLogger("distkit_actors")
+from ._log import Log
 
 #: First pause after a lost connection, in seconds; it doubles from try to try.
 _FIRST_PAUSE: Final = 0.02
-#: How our own stores begin to say that.
-_REFUSES: Final = "the store refuses: "
 
 
 class Availability:
     """The time since the store has last answered as it should, if it does not now."""
 
-    def __init__(self, prefix: str, longest_pause: float, course: Course) -> None:
+    def __init__(
+        self,
+        log: Log,
+        longest_pause: float,
+        course: Course,
+        kept: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
         self.refusal: StoreError | None = None  # the store's last, while it refuses
         self.warnings: tuple[str, ...] = ()  # what is wrong with how the store is set up
-        self._prefix = prefix
+        self.outages = 0  # that have begun
+        self.since: float | None = None  # when the one that there is was noticed
+        self._log = log
+        self._kept = kept  # how many keys have counts to send, and how many operations wait
+        self._said: Literal["away", "refused"] | None = None  # of it
+        self._wrong_since = 0.0  # when the first of `warnings` was noticed
         self._course = course
         self._longest_pause = longest_pause
-        self._away = False  # it has been logged
+        self._away = False  # and the course knows
         self._attempts = 0  # failed ones since the last answer
         self._readers: dict[trio.CancelScope, float] = {}  # and until when they wait at least
 
@@ -42,7 +49,7 @@ class Availability:
         if self._attempts:
             self.away(error)
         else:
-            logger.debug("%s: the connection has ended, making another: %s", self._prefix, error)
+            self._log.reconnecting(error)
 
     def away(self, error: StoreUnavailableError) -> None:
         """The store cannot be reached, or does not answer."""
@@ -50,30 +57,45 @@ class Availability:
         if not self._away:
             self._away = True
             self._course.happens(Event.LOST)
-            logger.warning("%s: the store is away, trying again: %s", self._prefix, error)
+            if self._begins("away"):
+                self._log.away(error)
 
     def found(self, warnings: tuple[str, ...]) -> None:
         """The store has been looked at; each thing that is wrong is said once."""
         for warning in warnings:
             if warning not in self.warnings:
-                logger.error("%s: %s", self._prefix, warning)
+                self._log.misconfigured(warning)
+        if warnings and not self.warnings:
+            self._wrong_since = trio.current_time()
         if self.warnings and not warnings:
-            logger.info("%s: the store is set up as it should be again", self._prefix)
+            self._log.configured(trio.current_time() - self._wrong_since)
         self.warnings = warnings
 
     def refused(self, error: StoreError) -> None:
         """The store refuses."""
         self._tell_readers()
-        if self.refusal is None:
-            reason = str(error).removeprefix(_REFUSES)
-            logger.error("%s: %s%s", self._prefix, _REFUSES, reason)
+        if self._begins("refused"):
+            self._log.refused(error)
         self.refusal = error
+
+    def _begins(self, what: Literal["away", "refused"]) -> bool:
+        """Note what an outage is, or has become; False if that has been said."""
+        if self.since is None:
+            self.since = trio.current_time()
+            self.outages += 1
+        elif self._said in (what, "refused"):
+            return False
+        self._said = what
+        return True
 
     def over(self) -> bool:
         """The store has answered; True if it had refused before."""
         had_refused = self.refusal is not None
-        if self._away or had_refused:
-            logger.info("%s: the store is back", self._prefix)
+        if self.since is not None:
+            duration, self.since = trio.current_time() - self.since, None
+            tell = self._log.accepted if self._said == "refused" else self._log.back
+            self._said = None
+            tell(duration, *self._kept())
         if self._away:
             self._away = False
             self._course.happens(Event.HEARD)

@@ -19,13 +19,15 @@ import trio
 
 from .._instance._pacing import Pacing
 from .._instance._session import Phase, Session
+from .._instance._session_view import Loss
 from .._protocol._liveness import LivenessConfig
-from .._protocol._messages import Entry, Kind, Reply, Request
+from .._protocol._messages import Entry, Kind, MustResume, Reply, Request
 from .._stores._contract import Link
 from ._agenda import Agenda
 from ._availability import Availability
 from ._dispatch import Dispatch
 from ._life import Course
+from ._log import Log
 from ._requester import Lost, Refused, Requester
 
 #: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
@@ -39,6 +41,7 @@ _SOLO_STREAK: Final = 4
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
 _REFUSED: Final = Phase.REFUSED
+_LIVE: Final = Phase.LIVE
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -48,7 +51,7 @@ class BatchLoop:
 
     def __init__(
         self,
-        prefix: str,
+        log: Log,
         session: Session,
         dispatch: Dispatch,
         liveness: LivenessConfig,
@@ -56,12 +59,17 @@ class BatchLoop:
     ) -> None:
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # at how the store is set up
-        self.availability = Availability(prefix, liveness.backoff_cap, course)
+        self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
         self._pacing = Pacing(liveness.threshold)
         self.requester = Requester(self.availability, self._pacing)
         self._agenda = Agenda(session, dispatch, self.availability, self._pacing, liveness.period)
+        self._log = log
         self._session = session
         self._dispatch = dispatch
+        self._loss: tuple[Loss, float] | None = (
+            None  # of the store, which is being told; since when
+        )
+        self._registered = False  # it has been said
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
         self._superseded = False  # an answer has said so
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
@@ -270,7 +278,11 @@ class BatchLoop:
         if query is not None and request is query.request:
             dispatch.operations_done += dispatch.queries.answered(reply)
             return
+        if type(reply) is MustResume and self._loss is None and session.registered:
+            self._loss = session.loss(reply), now
         update = session.receive(reply)
+        if session.phase is not _LIVE or self._loss is not None or not self._registered:
+            self._note(now)
         self._agenda.backlog = update.backlog
         if session.phase is _FENCED or session.phase is _REFUSED:
             self._superseded = True
@@ -278,6 +290,23 @@ class BatchLoop:
         dispatch.settle(update, now)
         if dispatch.buffer is not None:
             dispatch.buffer.forget_idle(now, self._idle_patience)
+
+    def _note(self, now: float) -> None:
+        """Say what has become of the session, if something has."""
+        session = self._session
+        if session.phase is _FENCED or session.phase is _REFUSED:
+            return  # the actor says it
+        if session.registered and not self._registered:
+            self.note_registered()
+        if session.phase is _LIVE and self._loss is not None:
+            loss, since = self._loss
+            self._loss = None
+            self._log.returned(loss, now - since, len(session.slices), len(session.withheld))
+
+    def note_registered(self) -> None:
+        """Say that the store has taken the instance in."""
+        self._registered = True
+        self._log.registered(len(self._session.slices))
 
     def _refused(self, refused: Refused) -> None:
         """The store refuses what was sent: fail what can be failed, keep what is in doubt."""

@@ -10,7 +10,6 @@ operations, queries, the ends of holds, and those who wait for a flush.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from .._instance._session import Session
@@ -26,6 +25,7 @@ from .._protocol._messages import (
 )
 from ._exclusive import ExclusiveSteps, Progress, steps_for
 from ._flush_waiters import FlushWaiters
+from ._log import Log
 from ._mailbox import CoalescedEntry, Mailbox
 from ._operations import (
     AtomicBatch,
@@ -39,17 +39,18 @@ from ._outcomes import after, copy_of, overflow, unknown
 from ._queries import Queries
 from ._releases import Releases
 
-logger = logging.getLogger("distkit_actors")
-
 
 class Dispatch:
     """Collects batches from the mailbox and the write buffer, and hands the answers back."""
 
-    def __init__(self, session: Session, mailbox: Mailbox, buffer: WriteBuffer | None) -> None:
+    def __init__(
+        self, session: Session, mailbox: Mailbox, buffer: WriteBuffer | None, log: Log
+    ) -> None:
         self.session = session
         self.mailbox = mailbox
         self.buffer = buffer
         self.operations_done = 0
+        self._log = log
         self._counts = 0  # entries of the batch that come from the write buffer
         self._coalesced: list[CoalescedEntry] = []
         self._steps: ExclusiveSteps | None = None
@@ -61,6 +62,12 @@ class Dispatch:
     def waiting(self) -> bool:
         """Whether there is something for the store that is no lax count."""
         return self.mailbox.length > 0 or self._steps is not None or self.queries.taken is not None
+
+    def kept(self) -> tuple[int, int]:
+        """Return how many keys have counts without an answer, and how many operations have none."""
+        operations = self.mailbox.length + sum(len(c.operations) for c in self._coalesced)
+        operations += (self._steps is not None) + (self.queries.taken is not None)
+        return self.buffer.pending if self.buffer else 0, operations
 
     @property
     def pending(self) -> int:
@@ -220,11 +227,7 @@ class Dispatch:
         if Rejection.RETRY in results or Rejection.MOVED in results:
             self._counts_are_back()
         if settled.dropped:
-            logger.error(
-                "counts of %d keys were refused by the store and are lost: %s",
-                len(settled.dropped),
-                ", ".join(settled.dropped[:10]),
-            )
+            self._log.counts_refused(settled.dropped)
         self._record_outcome(buffer, settled, lambda key: self._stamp(key, update))
 
     def _record_outcome(

@@ -192,6 +192,10 @@ class PartitionedActor:
         """Return the keys of all own slices."""
         return {key for part in self.parts for key in part.own_keys()}
 
+    def own_slices(self) -> dict[str, int]:
+        """Return the own slices that the stores of the parts have acknowledged."""
+        return {key: value for part in self.parts for key, value in part.own_slices().items()}
+
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""
         self.of(hold.key).release(hold)

@@ -65,6 +65,11 @@ class CounterStatistics:
     last_heartbeat_age: float | None
     """How long ago the last acknowledged batch was sent; None before the first. Of several parts:
     the longest, and None before the first in each."""
+    outages: int
+    """How often the store went away, or began to refuse, since the start."""
+    outage_age: float | None
+    """How long the store has been away, or has refused; None if it does neither. Of several parts:
+    the longest."""
 
 
 def combined(parts: Sequence[CounterStatistics], state: CounterState) -> CounterStatistics:
@@ -85,6 +90,8 @@ def combined(parts: Sequence[CounterStatistics], state: CounterState) -> Counter
         reconnects=sum(part.reconnects for part in parts),
         warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
         last_heartbeat_age=None if None in beats else _longest(beats),
+        outages=sum(part.outages for part in parts),
+        outage_age=_longest(part.outage_age for part in parts),
     )
 
 

@@ -9,7 +9,6 @@ This file is a little longer than others, as the three tasks share what is to be
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,10 +22,9 @@ from .._instance._write_buffer import WriteBuffer
 from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
 from .._protocol._values import CounterValue
 from .._stores._contract import Store, Subscription
+from ._log import Log
 from ._operations import AtomicBatch, Operation, QueryOperation
 from ._outcomes import copy_of
-
-logger = logging.getLogger("distkit_actors")
 
 #: Seconds between two reads of everything that is watched, word or no word.
 _POLL: Final = 2.0
@@ -120,18 +118,20 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
 class Watches:
     """All watchers of one counter."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is of another type
         self,
         store: Store,
         prefix: str,
         instance: str,
         buffer: WriteBuffer | None,
+        log: Log,
         ask: Callable[[Operation], Awaitable[tuple[int, int]]],
     ) -> None:
         self._store = store
         self._prefix = prefix
         self.instance = instance
         self._buffer = buffer
+        self._log = log
         # Up to the actor: a reader is one of its callers, and goes through the same door as all.
         self._ask = ask
         self._watchers: dict[str, set[Watcher]] = {}
@@ -223,14 +223,17 @@ class Watches:
             self._restless = False
 
     async def _follow(self, subscription: Subscription) -> None:
-        pause, refused = _FIRST_BACKOFF, False
+        pause, since = _FIRST_BACKOFF, None  # when the store has begun to refuse
         while True:  # noqa: ASYNC913 - connecting is a checkpoint
             try:
                 await subscription.connect()
                 # In this order, so that no change falls between a read and the first word.
                 await self._lease()
                 self.changed(self._watchers)
-                pause, refused = _FIRST_BACKOFF, False
+                pause = _FIRST_BACKOFF
+                if since is not None:
+                    self._log.pushed(trio.current_time() - since)
+                    since = None
                 while True:
                     changed = await subscription.wait()
                     self.changed(self._watchers if changed is None else changed)
@@ -238,9 +241,9 @@ class Watches:
                 await trio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_BACKOFF)
             except StoreError as error:
-                if not refused:
-                    logger.warning("%s: changes are not pushed, so read: %s", self._prefix, error)
-                refused = True
+                if since is None:
+                    since = trio.current_time()
+                    self._log.not_pushed(error)
                 with trio.move_on_after(_POLL):  # a right may be granted, and memory be found
                     await self._go_without()
 

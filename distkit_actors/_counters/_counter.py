@@ -366,6 +366,16 @@ class InstanceAwareCounter(
             )
         return name
 
+    def own_slices(self) -> dict[str, int]:
+        """Return this instance's slices as the store has acknowledged them, ``{key: slice}``.
+
+        At any time, and from any thread; not a checkpoint, and nobody is asked. So it is what the
+        instance contributes to the cumulatives, as far as it knows: what a lax counter has not
+        sent yet, and what waits for room, is not in it. Slices of 0 are left out. Empty before the
+        start, and once the counter has ended or another one has taken over.
+        """
+        return self._actor.own_slices()
+
     def statistics(self) -> CounterStatistics:
         """Return how things stand: at any time in a counter's life, from any thread.
 

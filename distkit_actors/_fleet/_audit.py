@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import trio
 
 from .._actor._groups import all_of
+from .._actor._log import Log
 from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
@@ -67,7 +68,7 @@ def _of_all(parts: Sequence[list[Finding]]) -> list[Finding]:
 async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, list[Finding]]:
     """Look at one part; return over how many the namespace is spread, and what was found."""
     async with store.link(prefix) as link:
-        inquiry = Inquiry(prefix, link)
+        inquiry = Inquiry(Log(prefix, store, "fleet"), link)
         partitions = await inquiry.start() or partitions
         begun, at = trio.current_time(), await _store_time(link)
         found = [Finding("ok", "reach", "the store answers, and lets us look")]

@@ -12,6 +12,7 @@ import trio
 
 from .._actor._availability import Availability
 from .._actor._life import Course, Event
+from .._actor._log import Log
 from .._errors import CounterClosedError, StoreError, StoreUnavailableError
 from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
 from .._stores._contract import Link, StoreAwayError, StoreSilentError
@@ -75,10 +76,12 @@ class Inquiry:
     So no caller's cancellation touches the connection.
     """
 
-    def __init__(self, prefix: str, link: Link) -> None:
+    def __init__(self, log: Log, link: Link) -> None:
         self._link = link
         self._course = Course()  # as an actor's, but for an id
-        self._availability = Availability(prefix, _LONGEST_PAUSE, self._course)
+        self._availability = Availability(
+            log, _LONGEST_PAUSE, self._course, lambda: (0, len(self._waiting))
+        )
         self._observation = Observation()
         self._waiting: deque[_Question] = deque()
         self._work = trio.Event()

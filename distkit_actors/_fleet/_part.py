@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
+from .._actor._log import Log
 from .._actor._operations import AtomicBatch, Operation, QueryOperation
 from .._actor._watches import Watches
 from .._protocol._messages import Forget, Forgotten, Previous, QueryKind, QueryPage
@@ -22,8 +23,9 @@ class FleetPart:
     """Asks one part, and follows what changes there. A namespace has one part, or several (P44)."""
 
     def __init__(self, prefix: str, title: str, store: Store, link: Link) -> None:
-        self.inquiry = Inquiry(title, link)
-        self.watches = Watches(store, prefix, "", None, self._ask_for_watches)
+        log = Log(prefix, store, "fleet", title)
+        self.inquiry = Inquiry(log, link)
+        self.watches = Watches(store, prefix, "", None, log, self._ask_for_watches)
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -104,8 +104,10 @@ class OwnCopy:
                 self.withheld.drop(key)
                 self.moves.pop(key, None)
                 self.moves[key] = at
-                self.slices.pop(key, None)
-                self._write(key, value, at, update)
+                if value:
+                    self.slices[key] = Slice(value, at)
+                else:
+                    self.slices.pop(key, None)
             case Kind.CLEAR:
                 self.slices.clear()
                 self.withheld.clear()
@@ -202,10 +204,11 @@ class OwnCopy:
         at: there may be very many.
         """
         self.cleared, update.cleared = cleared, True
-        slices, self.slices = self.slices, {}
+        slices, younger = self.slices, dict[str, Slice]()
         for key in keys:
             if key in slices and slices[key].stamp >= cleared:
-                self.slices[key] = slices[key]
+                younger[key] = slices[key]
+        self.slices = younger  # at once: other threads read it
         self._withhold_younger(cleared)
 
     def _learn_late_clear(self, cleared: int, update: Update) -> None:

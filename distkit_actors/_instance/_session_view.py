@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from .._protocol._messages import MAX_ENTRIES, Entry, Periods, Slice
+from .._protocol._messages import MAX_ENTRIES, Entry, MustResume, Periods, Slice
 from ._own_copy import OwnCopy
 from ._phases import Phase
 from ._resumption import Resumption
@@ -16,6 +16,10 @@ from ._withheld import Withheld
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _LIVE: Final = Phase.LIVE
 _OPENING: Final = frozenset({Phase.PEEK, Phase.OPEN, Phase.LOAD, Phase.REFUSED})
+
+#: Why an instance has to come back to its store: its slices were ``"reaped"``, as it was silent;
+#: the store was ``"wiped"``, or only what was written last was lost (``"rolled_back"``).
+Loss: TypeAlias = Literal["reaped", "wiped", "rolled_back"]
 
 
 class SessionView:
@@ -49,6 +53,13 @@ class SessionView:
     def registered(self) -> bool:
         """Whether the store has taken it in; it may have lost it since."""
         return self.phase not in _OPENING
+
+    def loss(self, reply: MustResume) -> Loss:
+        """Tell what has happened, by an answer that is not received yet."""
+        if reply.born != self._takeover.born:
+            return "wiped"
+        recorded = reply.recorded
+        return "reaped" if recorded is None or recorded >= self.seq else "rolled_back"
 
     @property
     def inherit(self) -> bool:

@@ -148,6 +148,7 @@ class Store(ABC):
 
     One store object may serve many counters. It holds no task and no connection of its
     own: what a counter needs lives in the counter's nursery, through `link` and `subscription`.
+    Its `repr` is in every line that a counter logs, so it must not tell a password.
     """
 
     @property

@@ -16,6 +16,7 @@ import trio
 from distkit_actors._actor import _dispatch, _operations
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._exclusive import AtomicBatchSteps
+from distkit_actors._actor._log import Log
 from distkit_actors._actor._mailbox import CoalescedEntry, Mailbox
 from distkit_actors._actor._operations import AtomicBatch, Operation, Release, SpecialOperation
 from distkit_actors._errors import StoreError
@@ -25,6 +26,7 @@ from distkit_actors._instance._session import Session
 from distkit_actors._instance._session_state import Update
 from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._protocol._messages import Entry, Kind
+from distkit_actors._stores._memory import MemoryStore
 from tests.model.freeze import Freeze, Thaw, entry_of, plain_entry
 from tests.model.oracle import Op
 from tests.model.scope import ADDS, CONDITIONS
@@ -54,7 +56,8 @@ class Desk:
         self.asks: list[Operation] = []  # whose callers wait
         self.mailbox = Mailbox(100)
         self.buffer = WriteBuffer(lambda *_: None) if lax else None
-        self.dispatch = Dispatch(session, self.mailbox, self.buffer)
+        log = Log("model", MemoryStore(), "lax" if lax else "strict")
+        self.dispatch = Dispatch(session, self.mailbox, self.buffer, log)
 
     # ------------------------------------------------------------------- callers
 

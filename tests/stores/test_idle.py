@@ -35,4 +35,4 @@ async def test_a_connection_closed_while_idle_is_made_again_quietly(
             assert await strict.get("k") == (4, 2)
             await until(lambda: strict.statistics().connected, 5)
             assert strict.statistics().reconnects == 2
-    assert not [r.getMessage() for r in caplog.records if r.levelno > logging.DEBUG]
+    assert not [r.getMessage() for r in caplog.records if r.levelno > logging.INFO]

@@ -188,10 +188,17 @@ async def failure_of(store: RedisStore, prefix: str) -> StoreError:
 
 
 def check_all(error: BaseException, store: RedisStore, caplog: pytest.LogCaptureFixture) -> None:
+    # With the data of each record, which handlers may write.
     logged = [
-        f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records
+        f"{record.getMessage()} {record.exc_text} {vars(record)!r}" for record in caplog.records
     ]
     check(SECRET, *everything_said(error), repr(store), caplog.text, *logged)
+
+
+def test_the_check_finds_it_in_the_data_of_a_record(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("distkit_actors").error("no words", extra={"store": f"<at {URL}1>"})
+    with pytest.raises(AssertionError):
+        check_all(StoreError(), RedisStore(f"redis://{LOOPBACK}"), caplog)
 
 
 @pytest.mark.parametrize(

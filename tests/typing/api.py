@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Unpack, assert_type
 
+import prometheus_client
 import trio
 
 import distkit_actors
@@ -39,6 +40,8 @@ from distkit_actors import (
     open_store,
 )
 from distkit_actors.abc import Apply, Entry, Kind, Namespace, Periods, Reply
+from distkit_actors.opentelemetry import CounterInstruments
+from distkit_actors.prometheus import CounterCollector
 
 
 async def onlooker() -> None:
@@ -70,6 +73,7 @@ async def generic(counter: InstanceAwareCounter) -> None:
     await counter.clear_on_instance()
     assert_type(counter.bind("k"), BoundCounter)
     assert_type(counter.statistics(), CounterStatistics)
+    assert_type(counter.own_slices(), dict[str, int])
     assert_type(counter.statistics().state == "away", bool)
     assert_type(counter.prefix, str)
     assert_type(counter.instance_id, str)
@@ -260,3 +264,13 @@ async def mistakes(strict: StrictInstanceAwareCounter, lax: LaxInstanceAwareCoun
     StrictInstanceAwareCounter("app", "memory://", on_exit="stay")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", "memory://", on_conflict="wait")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", None)  # type: ignore[arg-type]
+
+
+def monitoring(counter: LaxInstanceAwareCounter) -> None:
+    collector = CounterCollector(counter, keys=["k"], max_keys=5)
+    prometheus_client.REGISTRY.register(collector)
+    collector.add(counter)
+    collector.add("app")  # type: ignore[arg-type]
+    instruments = CounterInstruments(counter, meter_provider=None)
+    instruments.add(counter)
+    CounterInstruments(keys=5)  # type: ignore[arg-type]

@@ -304,3 +304,38 @@ def test_a_claim_that_is_accepted_tells_what_became_of_the_operations_in_it() ->
     assert work.results == [Previous(25, 5), Rejection.UNKNOWN]
     assert (work.gone, update.dropped, own.slices) == ({"b"}, {"b": 6}, {"a": (7, 4)})
     assert work.done
+
+
+# -------------------------------------------------------------- as other threads look at it
+
+
+class _Kept(dict[str, Slice]):
+    """Slices of which none may be missing, not even between two lines."""
+
+    def pop(self, *_: object) -> Slice:
+        raise AssertionError("it was taken out")
+
+    def __delitem__(self, key: str) -> None:
+        raise AssertionError("it was taken out")
+
+
+def test_an_own_move_never_lets_the_slice_be_missing() -> None:
+    own = own_copy()
+    own.slices = _Kept(a=Slice(5, 1))
+    own.replay(Entry(Kind.MOVE, "a", 7), Previous(5, 5), 9, Update())
+    assert own.slices == {"a": Slice(7, 9)}
+
+
+def test_a_clear_of_others_never_lets_what_is_younger_be_missing() -> None:
+    own = own_copy(old=(5, 1), young=(6, 8))
+    seen: list[set[str]] = []
+
+    def keys() -> Iterator[str]:
+        for key in ("old", "young"):
+            seen.append(set(own.slices))
+            yield key
+            seen.append(set(own.slices))
+
+    own._learn_clear(7, keys(), Update())
+    assert all("young" in slices for slices in seen)
+    assert own.slices == {"young": Slice(6, 8)}

@@ -122,7 +122,7 @@ async def open_bridge(
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        loop = _Loop()
+        loop = _Loop(address)
         connection = BridgeConnection(make, address, response_timeout, loop)
         try:
             await loop.start(nursery)
@@ -198,7 +198,8 @@ def _error_reply(error: Exception) -> ErrorReplyError:
 class _Loop:
     """An asyncio loop on trio, in a task that outlives the cancellation of its users."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._loop: TrioEventLoop | None = None
         self._started = trio.Event()
         self._stop = trio.Event()
@@ -229,7 +230,7 @@ class _Loop:
         with self._scope:
             async with _trio_asyncio().open_loop() as loop:
                 # The default handler ends the loop, and the program with it.
-                loop.set_exception_handler(_log_only)
+                loop.set_exception_handler(partial(_log_only, self._address))
                 self._loop = loop
                 self._started.set()
                 try:
@@ -248,10 +249,20 @@ def _trio_asyncio() -> ModuleType:
     return trio_asyncio
 
 
-def _log_only(_loop: object, context: Mapping[str, object]) -> None:
+def _log_only(address: str, _loop: object, context: Mapping[str, object]) -> None:
     # Not the error's own words: nobody knows here what must not be repeated.
+    error = type(context.get("exception")).__name__
     _log.warning(
-        "asyncio, under a store's connection: %s (%s)",
+        "asyncio, under a connection to %s: %s (%s)",
+        address,
         context.get("message"),
-        type(context.get("exception")).__name__,
+        error,
+        extra={
+            "event": "asyncio",
+            "prefix": "",
+            "instance": "",
+            "store": f"<RedisStore at {address}>",
+            "kind": "store",
+            "error": error,
+        },
     )

@@ -1,0 +1,1 @@
+"""What counters show to those who monitor a service."""
