@@ -26,6 +26,8 @@ Every process of a service owns a slice of each counter; the total is the sum ov
 live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
+import typing
+
 from . import abc as abc
 from ._actor._batch_loop import OnExit as OnExit
 from ._actor._statistics import CounterState as CounterState
@@ -65,7 +67,6 @@ from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore
 from ._stores._redis._credential_provider import AsyncCredentialProvider as AsyncCredentialProvider
 from ._stores._redis._credential_provider import CredentialProvider as CredentialProvider
-from ._stores._redis._store import RedisStore as RedisStore
 from ._stores._urls import open_store as open_store
 from ._version import __version__ as __version__
 
@@ -113,3 +114,19 @@ __all__ = [
 ]
 
 _publish(globals())
+
+if typing.TYPE_CHECKING:
+    from ._stores._redis._store import RedisStore as RedisStore
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import `RedisStore` when it is asked for: redis-py takes longer than all the rest."""
+        if name != "RedisStore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._stores._redis._store import RedisStore  # noqa: PLC0415 - as said above
+
+        globals()[name] = RedisStore
+        return RedisStore
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ from typing import cast
 def publish(module: Mapping[str, object]) -> None:
     """Let tracebacks, reprs and pickles show the public place of what is in ``__all__``."""
     for name in cast("list[str]", module["__all__"]):
-        value = module[name]
-        if isinstance(value, (type, FunctionType)):  # not a number, nor an alias of a type
+        value = module.get(name)
+        # Not a number, nor an alias of a type, nor what is imported later.
+        if isinstance(value, (type, FunctionType)):
             value.__module__ = cast("str", module["__name__"])

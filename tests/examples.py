@@ -1,4 +1,4 @@
-"""Runs the Python examples of README.md and docs/*.md: ``pytest -p tests.examples README.md docs``.
+"""Runs the Python examples of README.md and docs: ``pytest -p tests.examples README.md docs``.
 
 The blocks of one page run one after another and share their names. A block may `await` at its
 top level, as in an `async` REPL; it then runs in a trio run of its own. A block that cannot run
@@ -48,6 +48,6 @@ def _python_parser() -> PythonCodeBlockParser:
 
 pytest_collect_file = Sybil(
     parsers=[_python_parser(), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     path=str(Path(__file__).resolve().parent.parent),
 ).pytest()

@@ -10,6 +10,7 @@ import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,16 +262,43 @@ def test_what_is_pure_never_awaits() -> None:
     assert found == []
 
 
-def test_importing_the_package_leaves_asyncio_alone() -> None:
+@pytest.mark.parametrize(
+    ("source", "absent"),
+    [
+        (f"import {PACKAGE}.testing", {"asyncio", "hiredis", "redis", *LAZY_ONLY}),
+        (
+            (
+                f"import trio, {PACKAGE} as p\n"
+                "async def main():\n"
+                "    async with p.StrictInstanceAwareCounter.open('app', 'memory://') as counter:\n"
+                "        await counter.inc('jobs')\n"
+                "trio.run(main)"
+            ),
+            {"asyncio", "hiredis", "redis", *LAZY_ONLY},
+        ),
+        (f"import {PACKAGE}; {PACKAGE}.open_store('redis://localhost')", LAZY_ONLY),
+        (f"from {PACKAGE} import RedisStore; RedisStore('redis://localhost')", LAZY_ONLY),
+    ],
+)
+def test_nothing_is_imported_that_is_not_needed(source: str, absent: AbstractSet[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"import sys, {PACKAGE}; print(*sys.modules)"],
+        [sys.executable, "-W", "error", "-c", f"{source}\nimport sys; print(*sys.modules)"],
         cwd=ROOT.parent,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert LAZY_ONLY.isdisjoint(done.stdout.split())
+    assert absent.isdisjoint(done.stdout.split())
+
+
+def test_a_store_over_redis_says_where_to_import_it_from_however_it_was_made() -> None:
+    source = f"import {PACKAGE} as p; print(type(p.open_store('redis://x')).__module__, dir(p))"
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{PACKAGE} [")
+    assert "'RedisStore'" in done.stdout
 
 
 @pytest.mark.parametrize(

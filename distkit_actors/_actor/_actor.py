@@ -122,7 +122,7 @@ class Actor:
 
     @property
     def parts(self) -> Sequence[Actor]:
-        """The actors of all parts of the namespace: it has one (P44)."""
+        """The actors of all parts of the namespace: it has one (P44, parts)."""
         return (self,)
 
     def of(self, key: str) -> Actor:  # noqa: ARG002 - as of `PartitionedActor`

@@ -41,7 +41,9 @@ _LOSSES: Final[dict[Loss, str]] = {
 class Log:
     """Says what happens to one counter. The attributes that a line has beside are in ``extra``."""
 
-    def __init__(self, prefix: str, store: Store, kind: LoggerKind, title: str | None = None) -> None:
+    def __init__(
+        self, prefix: str, store: Store, kind: LoggerKind, title: str | None = None
+    ) -> None:
         self.instance = ""  # as soon as it has a name
         self._prefix = prefix
         self._title = title or prefix  # which tells parts of a namespace apart

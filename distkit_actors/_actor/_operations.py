@@ -157,7 +157,7 @@ class SpecialOperation(Operation):
 
 
 class Joint:
-    """Operations that one caller waits for, each in a part of its own (P44).
+    """Operations that one caller waits for, each in a part of its own (P44, parts).
 
     They are put where they wait in one go, so that the order of calls holds in each part.
     """

@@ -1,4 +1,4 @@
-"""The actor of a counter whose namespace is spread over several parts: an actor for each (P44).
+"""The actor of a counter whose namespace has several parts: an actor for each (P44, parts).
 
 ::
 

@@ -1,4 +1,4 @@
-"""The write buffers of a counter whose namespace is spread over several parts (P44)."""
+"""The write buffers of a counter whose namespace is spread over several parts (P44, parts)."""
 
 from __future__ import annotations
 

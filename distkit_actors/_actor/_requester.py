@@ -37,7 +37,7 @@ class Refused(NamedTuple):
 
 
 def mismatch(partitions: int) -> StoreError:
-    """Return what is said of one who spreads a namespace otherwise than the living (P44)."""
+    """Return what is said of one who spreads a namespace otherwise than the living (P44, parts)."""
     how = "is in one part" if partitions == 1 else f"is spread over {partitions} parts"
     return StoreError(
         f"this prefix {how}, by those who live: give the store partitions={partitions}, as theirs "

@@ -24,7 +24,7 @@ class CounterBase(ABC):
         return await self._actor.ask(Operation(kind, key, value))
 
     async def _in_steps(self, entries: Sequence[Entry]) -> list[Previous | ConditionFailed]:
-        """Have entries executed, up to a thousand in one atomic step of a part (P34, P44)."""
+        """Have entries executed, up to a thousand in one step of a part (P34, all or none)."""
         found: list[Previous | ConditionFailed] = []
         if not entries:
             await self._actor.wait_open()

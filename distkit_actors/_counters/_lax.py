@@ -498,7 +498,18 @@ class BoundLaxCounter(BoundCounter):
     def inc_nowait(self, count: int = 1) -> None:
         """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
 
-        See `LaxInstanceAwareCounter.inc_nowait`.
+        Works while the store is away. What the store has to refuse later is raised by
+        `LaxInstanceAwareCounter.flush`. From another thread use
+        ``trio.from_thread.run_sync(handle.inc_nowait)``; that it is called there directly is not
+        always noticed.
+
+        Raises:
+            RuntimeError: Called in another thread, as far as that is noticed.
+            TypeError: ``count`` is no int; nothing was changed.
+            CounterOverflowError: The slice or the cumulative, as far as known here, would
+                leave int64; nothing was changed.
+            InstanceConflictError: Another counter has taken over; nothing was changed.
+            CounterClosedError: The counter is not running; nothing was changed.
         """
         if type(count) is int:
             buffered = self._buffered
@@ -512,20 +523,30 @@ class BoundLaxCounter(BoundCounter):
     def dec_nowait(self, count: int = 1) -> None:
         """Take ``count`` from this instance's slice, in memory. Not a checkpoint.
 
-        See `LaxInstanceAwareCounter.dec_nowait`.
+        The same as `inc_nowait` of ``-count``.
         """
         self.inc_nowait(-checked_count(count))
 
     def get_nowait(self) -> CounterValue:
         """Return the local view, however old. Not a checkpoint.
 
-        See `LaxInstanceAwareCounter.get_nowait`.
+        It contains everything counted here.
+
+        Raises:
+            trio.WouldBlock: The key has never been read from the store.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
         """
         return self._lax.get_nowait(self.key)
 
     def age(self) -> float:
         """Return the age of the store's word on the key, in seconds; ``inf`` if there is none.
 
-        Not a checkpoint. See `LaxInstanceAwareCounter.age`.
+        ``inf`` also if somebody has moved the epoch since. Not a checkpoint.
+
+        Raises:
+            RuntimeError: Called in another thread.
+            InstanceConflictError: Another counter has taken over.
+            CounterClosedError: The counter is not running.
         """
         return self._lax.age(self.key)

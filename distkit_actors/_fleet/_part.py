@@ -20,7 +20,7 @@ _KEYS: Final = 100
 
 
 class FleetPart:
-    """Asks one part, and follows what changes there. A namespace has one part, or several (P44)."""
+    """Asks one part, and follows what changes there. There may be several (P44, parts)."""
 
     def __init__(self, prefix: str, title: str, store: Store, link: Link) -> None:
         log = Log(prefix, store, "fleet", title)

@@ -164,7 +164,7 @@ class Registry:
         return self.observed.judge(record.periods, record.heard, steady)[0] > 0
 
     def agree(self, partitions: int, now: int) -> bool:
-        """Have the namespace spread over so many parts; False if the living do it otherwise (P44).
+        """Spread the namespace over so many parts; False if the living disagree (P44, parts).
 
         Those who lived by another number are dead then: whoever lives all the same must resume.
         """

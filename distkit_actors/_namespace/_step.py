@@ -40,7 +40,7 @@ class Execution(Healing):
         return refusal or self._step(request, now)
 
     def _disagreement(self, request: Resume, now: int) -> Reply | None:
-        """Answer one who comes back and spreads the namespace otherwise than the living (P44)."""
+        """Answer one who comes back and disagrees with the living (P44, parts)."""
         registry = self.registry
         return None if registry.agree(request.partitions, now) else Mismatch(registry.partitions)
 

@@ -1,4 +1,4 @@
-"""Over how many parts a namespace is spread, and which key is in which (P44)."""
+"""Over how many parts a namespace is spread, and which key is in which (P44, parts)."""
 
 from __future__ import annotations
 

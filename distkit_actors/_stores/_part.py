@@ -1,4 +1,4 @@
-"""One part of each namespace of a store, as a store of its own (P44)."""
+"""One part of each namespace of a store, as a store of its own (P44, parts)."""
 
 from __future__ import annotations
 

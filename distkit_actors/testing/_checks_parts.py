@@ -1,4 +1,4 @@
-"""Checks of a namespace that is spread over several parts (P44)."""
+"""Checks of a namespace that is spread over several parts (P44, parts)."""
 
 from __future__ import annotations
 

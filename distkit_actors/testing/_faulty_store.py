@@ -200,7 +200,7 @@ class FaultyStore(Store):
             yield _FaultySubscription(self._network, subscription) if subscription else None
 
     async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
-        """Return the prefixes that are in use; only `cut` strikes it. See `Store.prefixes`."""
+        """Return the prefixes that are in use, as `Store.prefixes` does; only `cut` strikes it."""
         with self._network.journey():
             return await self._inner.prefixes()
         raise AssertionError("a journey that is cut off raises")

@@ -1,4 +1,4 @@
-"""A namespace in several parts: what is as ever, and what is for each part (P44)."""
+"""A namespace in several parts: what is as ever, and what is for each part (P44, parts)."""
 
 # ruff: noqa: SIM300, PT012 - expected == actual, all through; errors come out of whole blocks
 
@@ -699,22 +699,27 @@ async def test_a_successor_takes_all_parts_over(world: World, flavour: Flavour) 
 
 
 @both_flavours
-async def test_whoever_hears_of_it_changes_nothing_more(world: World, flavour: Flavour) -> None:
+@pytest.mark.parametrize("first", ["clear", "set_all", "keys"])
+async def test_whoever_hears_of_it_changes_nothing_more(
+    world: World, flavour: Flavour, first: str
+) -> None:
     """From that moment on, in the part where it was heard and in all others."""
     a = await world.make(flavour, instance_id="job")
     world.tolerate(a)
     b = await world.make(flavour, instance_id="job")
     with pytest.raises(InstanceConflictError):
-        await a.set(KEYS[2], 50)
+        await a.set(KEYS[0], 50)
+    with trio.fail_after(1), pytest.raises(InstanceConflictError):
+        await getattr(a, first)(*([dict.fromkeys(KEYS, 1)] if first == "set_all" else []))
     for _ in range(2):
         for call in (a.inc, a.get, a.delete):
             with pytest.raises(InstanceConflictError):
-                await call(KEYS[2])
+                await call(KEYS[0])
         for call in (a.clear, a.keys):
             with pytest.raises(InstanceConflictError):
                 await call()
     with pytest.raises(InstanceConflictError):
-        a.bind(KEYS[2]).inc_nowait() if isinstance(a, LaxInstanceAwareCounter) else await a.clear()
+        a.bind(KEYS[0]).inc_nowait() if isinstance(a, LaxInstanceAwareCounter) else await a.clear()
     assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
 
 
@@ -766,6 +771,23 @@ class _Saying:
         if isinstance(request, Open):
             request = replace(request, partitions=self._number)
         return await self._link.receive(request)
+
+
+async def test_what_is_void_is_counted_over_all_parts(world: World) -> None:
+    a = world.build("lax", instance_id="job")
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            with pytest.raises(InstanceConflictError, match="2 counts that were not acknowledged"):
+                await a.run()
+
+        nursery.start_soon(run)
+        await world.intervals(1)
+        world.wire(a).cut()
+        for key in KEYS[:2]:
+            a.inc_nowait(key)
+        await world.strict(instance_id="job")
+        world.heal(a)
 
 
 async def test_an_id_that_is_to_be_left_alone_is(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A namespace in several parts on a real server (P44)."""
+"""A namespace in several parts on a real server (P44, parts)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distkit_actors._protocol._about import About, from_text, to_text
+from distkit_actors._protocol._about import About, from_text, instance_infos, to_text
+from distkit_actors._protocol._messages import QueryPage
 
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=255)
 
@@ -42,3 +43,17 @@ def test_what_cannot_be_read_was_not_said(text: str) -> None:
 def test_what_a_later_version_adds_is_left_out() -> None:
     assert from_text('["l","h",1,"9.0","zone",{}]') == About("l", "h", 1, "9.0")
     assert from_text('["l"]') == About("l")
+
+
+def test_an_instance_in_several_parts_is_told_once() -> None:
+    def page(age: int, alive: bool, incarnation: int, text: str) -> QueryPage:
+        return QueryPage("", [("a", age * 1_000_000, alive)], 0, [(incarnation, text)])
+
+    old, new = page(500, False, 7_000_000, '["old"]'), page(2, True, 9_000_000, '["new"]')
+    other = QueryPage("", [("b", 0, True)], 0, [(1, "")])
+    for parts in ([[old], [new], [other]], [[other], [new], [old]]):
+        a, b = instance_infos(*parts)
+        assert (a.instance_id, a.heartbeat_age, a.alive) == ("a", 500.0, True)
+        assert (a.label, a.started_at) == ("new", 9.0)
+        assert b.instance_id == "b"
+    assert not instance_infos([old], [old])[0].alive

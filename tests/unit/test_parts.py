@@ -1,4 +1,4 @@
-"""Which part a key is in, and where in a cluster the parts are (P44)."""
+"""Which part a key is in, and where in a cluster the parts are (P44, parts)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a cluster the parts of a namespace live (P44).
+"""Where in a cluster the parts of a namespace live (P44, parts).
 
 Part 0 lives where a namespace with one part does, so that those who spread it otherwise meet. Each
 other part has two more characters in its hash tag, which are chosen so that the parts lie evenly

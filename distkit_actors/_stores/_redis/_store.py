@@ -78,6 +78,8 @@ class RedisStore(Store):
             name or a password though there is a credential provider.
     """
 
+    __module__ = "distkit_actors"  # which imports it when it is asked for, and so does `open_store`
+
     def __init__(
         self,
         url: str,

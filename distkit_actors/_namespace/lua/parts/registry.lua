@@ -73,9 +73,9 @@ local function mark_dead(name, state)
   end
 end
 
--- Has the namespace spread over so many parts (P44). Returns whether the living agree, and whether
--- it was another number before: those who lived by that are dead now, and must resume. O(instances),
--- if nobody has been heard for long.
+-- Has the namespace spread over so many parts (P44, parts). Returns whether the living agree, and
+-- whether it was another number before: those who lived by that are dead now, and must resume.
+-- O(instances), if nobody has been heard for long.
 local function agree(partitions)
   local before = math.max(1, space.parts)
   if partitions == before then

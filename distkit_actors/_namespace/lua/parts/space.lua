@@ -8,7 +8,7 @@
 --   :latest largest journal stamp ever given out
 --   :due    no instance has a deadline before this instant of steady time (P23, reaper)
 --   :watch  until when changes are announced (P37, notifications)
---   :parts  over how many parts the namespace is spread, of which this is one (P44); 0 is 1
+--   :parts  over how many parts the namespace is spread, of which this is one (P44, parts); 0 is 1
 --   :shift, :last, :paces   see parts/observed.lua (P40, observed time)
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
 local SPACE = {
