@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._contract import Store
 from ._memory import MemoryStore
-from ._schemes import SERVER_SCHEMES, named
+from ._schemes import ALL_SCHEMES, USUAL_SCHEMES, named
 
 
 def open_store(url: str, *, partitions: int = 1) -> Store:
@@ -13,18 +13,19 @@ def open_store(url: str, *, partitions: int = 1) -> Store:
     ``partitions`` is as of `RedisStore`.
 
     ``memory://`` is a new `MemoryStore`; ``redis://``, ``rediss://`` (TLS) and ``unix://``
-    name a Redis server, and so do ``valkey://`` and ``valkeys://`` (TLS). Raises `ValueError`
-    for anything else.
+    name a Redis server, and so do ``valkey://`` and ``valkeys://`` (TLS). ``redis+sentinel://``
+    names sentinels, which know the server, and ``redis+cluster://`` nodes of a cluster; see
+    `RedisStore`. Raises `ValueError` for anything else.
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody checks
         raise TypeError(f"the URL of a store must be a str, not {type(url).__name__}")
     scheme = url.strip().partition(":")[0].lower()
-    if scheme in SERVER_SCHEMES:
+    if scheme in ALL_SCHEMES:
         from ._redis._store import RedisStore  # noqa: PLC0415 - redis-py is slow to import
 
         return RedisStore(url, partitions=partitions)
     if not url.strip().lower().startswith("memory://"):
-        raise ValueError(f"the URL of a store begins with {named(SERVER_SCHEMES, 'memory')}")
+        raise ValueError(f"the URL of a store begins with {named(USUAL_SCHEMES, 'memory')}")
     if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
     return MemoryStore(partitions=partitions)

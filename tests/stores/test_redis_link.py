@@ -31,6 +31,7 @@ from distkit_actors._stores._memory import MemoryStore
 from distkit_actors._stores._redis import _server_check
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._store import RedisStore
+from distkit_actors._stores._redis._urls import read_url
 from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
@@ -450,6 +451,14 @@ async def test_a_database_that_is_not_there(own_redis: RedisServer, fresh_prefix
         ("VALKEY://u:hunter2@example.org:1/4", "valkey://example.org:1 db 4"),
         ("valkeys://:hunter2@h?ssl_cert_reqs=none", "valkeys://h:6379 db 0"),
         ("redis://h?protocol=2&db=1", "redis://h:6379 db 1"),
+        ("redis+sentinel://h/s", "redis+sentinel://h:26379/s db 0"),
+        (
+            "redis+sentinel://u:hunter2@h:1,[::1]:2,[::2],i/s/3?sentinel_password=hunter2",
+            "redis+sentinel://h:1,[::1]:2,[::2]:26379,i:26379/s db 3",
+        ),
+        ("redis+cluster://:hunter2@h:1,[::1],i/", "redis+cluster://h:1,[::1]:6379,i:6379 db 0"),
+        ("valkeys+cluster://h/0?db=0", "valkeys+cluster://h:6379 db 0"),
+        ("VALKEYS+SENTINEL://:hunter2@h/s/", "valkeys+sentinel://h:26379/s db 0"),
     ],
 )
 def test_good_urls(url: str, shown: str) -> None:
@@ -477,6 +486,11 @@ def test_good_urls(url: str, shown: str) -> None:
         "valkey://h?ssl_ca_certs=hunter2",
         "valkeys://:hunter2/x@h",
         "valkey://:hunter2@h?db=x",
+        "redis+sentinel://:hunter2/x@h,i/s",
+        "redis+sentinel://:1,hunter2/x@h,i/s",
+        "redis+sentinel://:1/hunter2@h,i/s",
+        "redis+sentinel://h/s?sentinel_password=hunter2&x=1",
+        "redis+sentinel://h/hunter2@i/s",
         "unix://",
         "memory://hunter2",
     ],
@@ -507,8 +521,32 @@ def test_bad_urls_are_refused_in_one_line_without_secrets(url: str) -> None:
         ("unix:///", "three slashes"),
         ("redis://h?client_name=", "the option client_name .* must not be empty"),
         # What would fail later, or in words of others.
-        ("memory", "begins with redis://, valkey://, rediss://, valkeys://, unix:// or memory://"),
-        ("redis:/localhost", "begin with redis://, valkey://, rediss://, valkeys:// or unix://"),
+        ("memory", "with redis://, valkey://, rediss://, valkeys://, .*unix:// or memory://"),
+        ("redis:/localhost", "begin with redis://, valkey://, rediss://, valkeys://, .* unix://"),
+        ("http://h", r"rediss://, valkeys://, redis\+sentinel://"),
+        # Of sentinels.
+        ("redis+sentinel://h", "needs the name that the sentinels have"),
+        ("redis+sentinel://h/", "needs the name that the sentinels have"),
+        ("redis+sentinel://h/s/0/1", "needs the name that the sentinels have"),
+        ("redis+sentinel://h/p@i/s", "must be percent-encoded"),
+        ("redis+sentinel://h/s/x", "the database .* must be a number"),
+        ("redis+sentinel://h:x/s", "from 1 to 65535"),
+        ("redis+sentinel://h,i:0/s", "from 1 to 65535"),
+        ("redis+sentinel://h,/s", "a host that cannot be one"),
+        ("redis+sentinel:///s", "a host that cannot be one"),
+        ("redis+sentinel://h/s?ssl_ca_certs=x", "for rediss:// and valkeys:// only"),
+        ("redis+sentinel://h/s?sentinel_kwargs=1", "none .* sentinel_password, sentinel_username"),
+        ("redis+sentinel://h/s/1?db=2", "says db twice"),
+        ("redis://h?sentinel_password=x", r"is for redis\+sentinel:// only"),
+        # Of clusters.
+        ("redis+cluster://h/1", "no database but 0"),
+        ("redis+cluster://h?db=1", "no database but 0"),
+        ("redis+cluster://h/x", "the database .* must be a number"),
+        ("redis+cluster://", "a host that cannot be one"),
+        ("redis+cluster://h,i:x", "from 1 to 65535"),
+        ("redis+cluster://h?sentinel_password=x", r"is for redis\+sentinel:// only"),
+        ("redis+sentinels://h/s", "begins with redis://"),
+        ("unix+sentinel://h/s", "begins with redis://"),
         ("valkey:/localhost", "must begin with redis://, valkey://"),
         ("valkeyss://localhost", "begins with redis://, valkey://"),
         ("valkey://h/x", "must be a number"),
@@ -553,6 +591,27 @@ def test_options_in_a_url_are_what_they_say() -> None:
     assert (context.ca_certs, context.check_hostname, context.password) == ("/ca", False, "s%25")
     assert context.min_version is ssl.TLSVersion.TLSv1_3
     assert context.include_verify_flags == [ssl.VerifyFlags.VERIFY_X509_STRICT]
+
+
+def test_a_url_says_who_we_are_to_sentinels_too() -> None:
+    place = read_url(
+        "rediss+sentinel://u:p%40@h,i:7/my%20service/3?client_name=c&sentinel_username=su"
+        "&sentinel_password=s%2Fp&ssl_check_hostname=false"
+    )
+    assert place.nodes == [("h", 26379), ("i", 7)]
+    assert place.service == "my service"
+    assert (place.settings["username"], place.settings["password"]) == ("u", "p@")
+    assert place.settings["db"] == 3
+    assert place.to_sentinels == {
+        "username": "su",
+        "password": "s/p",
+        "client_name": "c",
+        "ssl_check_hostname": False,
+    }
+
+
+def test_sentinels_are_told_no_password_of_the_servers() -> None:
+    assert read_url("redis+sentinel://u:p@h/s").to_sentinels == {}
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])

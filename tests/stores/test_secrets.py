@@ -113,10 +113,24 @@ PLACES = [
     "unix://:{}@relative",
     "unix://:{}@/tmp/s?db=x",
     "unix:///tmp/s?password={}&x=1",
+    "redis+sentinel://:{}@h,i:7/s",
+    "redis+sentinel://u:{}@h/s/0",
+    "redis+sentinel://{}@h,i/s",
+    "redis+sentinel://{}:pw@h/s",
+    "redis+sentinel://:{}@h:port/s",
+    "redis+sentinel://:{}@h/s/x",
+    "redis+sentinel://:{}@h/s?foo=1",
+    "redis+sentinel://h/s?sentinel_password={}",
+    "redis+sentinel://h/s?sentinel_password={}&db=x",
+    "redis+sentinel://h/s?sentinel_username={}&foo=1",
+    "redis+cluster://:{}@h,i:7",
+    "redis+cluster://u:{}@h/0",
+    "redis+cluster://:{}@h/x",
+    "redis+cluster://:{}@h?foo=1",
 ]
 
 #: Where nobody could know that it is a secret.
-NAMES_OF_HOSTS = ["redis://{}", "redis://{}:pw@h"]
+NAMES_OF_HOSTS = ["redis://{}", "redis://{}:pw@h", "redis+sentinel://{}:pw@h/s"]
 
 
 @given(st.text(LETTERS + SPECIALS, min_size=1, max_size=24), st.booleans())

@@ -35,7 +35,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
+from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection
 from ._reasons import check_tls
 
 if TYPE_CHECKING:
@@ -53,9 +53,14 @@ class BridgeConnection(Connection):
     """Has redis-py send and receive, in the loop."""
 
     def __init__(
-        self, make: MakeConnection, address: str, response_timeout: float, loop: _Loop
+        self,
+        make: MakeConnection,
+        address: str,
+        response_timeout: float,
+        check: Check | None,
+        loop: _Loop,
     ) -> None:
-        super().__init__(address, response_timeout)
+        super().__init__(address, response_timeout, check)
         self._make = make
         self._loop = loop
         self._connection: AbstractConnection | None = None
@@ -117,13 +122,13 @@ class BridgeConnection(Connection):
 
 @asynccontextmanager
 async def open_bridge(
-    make: MakeConnection, address: str, response_timeout: float
+    make: MakeConnection, address: str, response_timeout: float, check: Check | None = None
 ) -> AsyncGenerator[BridgeConnection]:
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
         loop = _Loop(address)
-        connection = BridgeConnection(make, address, response_timeout, loop)
+        connection = BridgeConnection(make, address, response_timeout, check, loop)
         try:
             await loop.start(nursery)
             yield connection

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreSilentError
-from .._schemes import TLS_SCHEMES
+from .._schemes import TLS_SCHEMES, uses_tls
 from ._error_lines import code_of
 from ._reasons import reason, repeats, tells
 
@@ -25,6 +25,9 @@ from ._reasons import reason, repeats, tells
 MakeConnection: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
+
+#: Sees that the server to which a connection was made is one that serves (`Locator.check`).
+Check: TypeAlias = "Callable[[Connection, float | None], Awaitable[None]]"
 
 _T = TypeVar("_T")
 
@@ -63,8 +66,9 @@ class ErrorReplyError(Exception):
 class Connection(ABC):
     """A connection for one task, which can be lost, and made again."""
 
-    def __init__(self, address: str, response_timeout: float) -> None:
+    def __init__(self, address: str, response_timeout: float, check: Check | None) -> None:
         self._address = address
+        self._check = check
         self._response_timeout = response_timeout
         self._settings: AbstractConnection | None = None  # of the connection, or of the last one
         self._heard = False  # it has answered a call before, on this or an earlier connection
@@ -104,6 +108,12 @@ class Connection(ABC):
         await self.drop()
         failed = f"the store at {self._address} cannot be reached"
         await self._in_time(self._run(self._introduce(), failed), failed, patience)
+        if self._check is not None:
+            try:
+                await self._check(self, patience)
+            except BaseException:
+                await self.drop()  # noqa: ASYNC102, ASYNC120 - it shields itself, briefly
+                raise
 
     async def call(self, *words: bytes, patience: float | None = None) -> Answer:
         """Send a command and return its answer. A checkpoint.
@@ -197,7 +207,7 @@ class Connection(ABC):
             return why
         hint = (
             "want a certificate of ours, which ?ssl_certfile=path&ssl_keyfile=path names"
-            if self._address.partition(":")[0] in TLS_SCHEMES
+            if uses_tls(self._address.partition(":")[0])
             else f"expect TLS, which is {' or '.join(f'{scheme}://' for scheme in TLS_SCHEMES)}"
         )
         return f"{why.rstrip('.')}, before it had answered anything; does it {hint}?"

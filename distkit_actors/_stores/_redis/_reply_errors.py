@@ -31,6 +31,9 @@ _AWAY: Final = frozenset(
     }
 )
 
+#: The same where keys move from server to server.
+_MOVING: Final = frozenset({"ASK", "MOVED"})
+
 #: What to do about some of them.
 _AWAY_ADVICE: Final[Mapping[str | None, str]] = {
     NO_CLIENT: "it takes no more connections, so raise its maxclients, or end some of them",
@@ -39,7 +42,7 @@ _AWAY_ADVICE: Final[Mapping[str | None, str]] = {
 #: What to do about the others that mean that nothing was executed.
 _ADVICE: Final = {
     "ASK": "this server is a node of a cluster and does not hold the keys of this prefix: "
-    "connect to the node that does, or to a proxy",
+    "begin the store's URL with redis+cluster://, or connect to a proxy",
     "CROSSSLOT": "the server does not honour hash tags in key names, which this package needs",
     "DENIED": "Redis is in protected mode: give its users passwords, or let it listen on an "
     "address that is yours alone and turn protected-mode off",
@@ -83,11 +86,17 @@ _TRIES: Final = 3
 
 
 def to_store_error(
-    error: ErrorReplyError, special: Mapping[str, str] = MappingProxyType({})
+    error: ErrorReplyError,
+    special: Mapping[str, str] = MappingProxyType({}),
+    *,
+    moves: bool = False,
 ) -> StoreError:
-    """Return what to raise for an error reply, with ``special`` advice for some codes."""
+    """Return what to raise for an error reply, with ``special`` advice for some codes.
+
+    ``moves``: keys may be on their way to another server, which is known to serve them later.
+    """
     code = error.code
-    if code in _AWAY:
+    if code in _AWAY or (moves and code in _MOVING):
         advice = f": {_AWAY_ADVICE[code]}" if code in _AWAY_ADVICE else ""
         return StoreAwayError(f"the store cannot serve now{advice} ({code}): {error.text}")
     if code is None or code not in _ADVICE:

@@ -13,14 +13,18 @@ from ..._protocol._partitions import checked_partitions
 from .._contract import Link, Store, Subscription
 from .._part import PartStore
 from ._bridge import open_bridge
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection
+from ._cluster import ClusterLocator
+from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 from ._credentials import Credentials
 from ._link import RedisLink
+from ._locator import FixedLocator, Locator, Route
 from ._reply_errors import to_store_error
+from ._sentinel import SentinelLocator
 from ._stream import open_stream
 from ._subscription import RedisSubscription
-from ._urls import read_url
+from ._survey import Node
+from ._urls import ServerUrl, read_url
 from ._wire import KeyNames
 
 #: How many names of keys one step of a scan looks at, and of which keys it tells: an instance's own
@@ -33,7 +37,9 @@ Transport: TypeAlias = Literal["asyncio", "trio"]
 _TRANSPORTS: Final[
     Mapping[
         Transport,
-        Callable[[MakeConnection, str, float], AbstractAsyncContextManager[Connection]],
+        Callable[
+            [MakeConnection, str, float, Check | None], AbstractAsyncContextManager[Connection]
+        ],
     ]
 ] = {"asyncio": open_bridge, "trio": open_stream}
 
@@ -50,6 +56,11 @@ class RedisStore(Store):
             a meaning in URLs must be percent-encoded, in passwords too. The options
             ``client_name``, ``db``, ``password``, ``protocol`` (2 only) and ``username`` may
             follow ``?``, each once; any other is refused by its name.
+            ``redis+sentinel://[user:password@]host[:port],…/service[/db]`` names sentinels, which
+            are asked for the primary whenever a connection is made; ``sentinel_username`` and
+            ``sentinel_password`` may follow ``?``. ``redis+cluster://[user:password@]host[:port],…``
+            names nodes of a cluster, of which some are enough. ``rediss+sentinel://…`` and
+            ``rediss+cluster://…`` are TLS to all of them. See ``docs/topologies.md``.
         response_timeout: a request that is unanswered for so many seconds, or a quarter more,
             is lost, and the connection is made again.
         transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
@@ -97,12 +108,14 @@ class RedisStore(Store):
             raise ValueError("response_timeout must be more than 0 seconds")
         self._response_timeout = response_timeout
         self._transport: Transport = transport
-        kind, settings, self._address = read_url(url)
+        place = read_url(url)
+        self._address = place.address
         self._credentials = Credentials(
-            partial(_make_connection, kind, settings),
+            partial(_make_connection, place.kind, place.settings),
             credential_provider,
             in_asyncio=transport == "asyncio",
         )
+        self._locator = _make_locator(place, self._credentials, response_timeout)
         self._now: Callable[[], int] | None = None
 
     @classmethod
@@ -136,14 +149,24 @@ class RedisStore(Store):
 
     @asynccontextmanager
     async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
-        async with self._connection() as connection:
-            names = KeyNames(prefix, part)
-            yield RedisLink(connection, names, self._response_timeout, self._now, self._credentials)
+        names = KeyNames(prefix, part)
+        route = self._route(names)
+        async with self._connection(route) as connection:
+            yield RedisLink(
+                connection,
+                route,
+                names,
+                self._response_timeout,
+                now=self._now,
+                credentials=self._credentials,
+            )
 
     @asynccontextmanager
     async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
-        async with self._connection() as connection:
-            yield RedisSubscription(connection, KeyNames(prefix, part).channel)
+        names = KeyNames(prefix, part)
+        route = self._route(names)
+        async with self._connection(route) as connection:
+            yield RedisSubscription(connection, route, names.channel)
 
     async def prefixes(self) -> list[str]:
         """Return the prefixes that are in use; see `Store.prefixes`.
@@ -152,23 +175,28 @@ class RedisStore(Store):
         the server can do other things in between.
         """
         found: set[str | None] = set()
-        async with self._connection() as connection:
-            try:
-                await connection.connect()
-                cursor: Answer = b"0"
-                while True:
-                    scan = (b"SCAN", cast("bytes", cursor), b"MATCH", KeyNames.ANY, *_SCAN)
-                    cursor, names = cast("list[Answer]", await connection.call(*scan))
-                    found.update(map(KeyNames.prefix_of, cast("list[bytes]", names)))
-                    if cursor == b"0":
-                        break
-            except ErrorReplyError as error:
-                raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
+        try:
+            for slot in await self._locator.servers():
+                route = Route(self._locator, self._credentials.make, slot)
+                async with self._connection(route) as connection:
+                    await connection.connect()
+                    cursor: Answer = b"0"
+                    while True:
+                        scan = (b"SCAN", cast("bytes", cursor), b"MATCH", KeyNames.ANY, *_SCAN)
+                        cursor, names = cast("list[Answer]", await connection.call(*scan))
+                        found.update(map(KeyNames.prefix_of, cast("list[bytes]", names)))
+                        if cursor == b"0":
+                            break
+        except ErrorReplyError as error:
+            raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
         return sorted(prefix for prefix in found if prefix is not None)
 
-    def _connection(self) -> AbstractAsyncContextManager[Connection]:
+    def _route(self, names: KeyNames) -> Route:
+        return Route(self._locator, self._credentials.make, names.slot)
+
+    def _connection(self, route: Route) -> AbstractAsyncContextManager[Connection]:
         open_connection = _TRANSPORTS[self._transport]
-        return open_connection(self._credentials.make, self._address, self._response_timeout)
+        return open_connection(route.make, self._address, self._response_timeout, route.check)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"
@@ -176,6 +204,23 @@ class RedisStore(Store):
 
 class _ConnectionClass(Protocol):
     def __call__(self, **settings: object) -> AbstractConnection: ...
+
+
+def _make_locator(place: ServerUrl, credentials: Credentials, patience: float) -> Locator:
+    async def to_node(node: Node) -> AbstractConnection:
+        connection = await credentials.make()
+        connection.host, connection.port = node  # type: ignore[attr-defined]
+        return connection
+
+    async def to_sentinel(node: Node) -> AbstractConnection:  # noqa: ASYNC124 - as the other
+        settings = {**place.to_sentinels, **node._asdict()}
+        return _make_connection(place.kind, settings)  # noqa: ASYNC910 - connecting is one
+
+    if place.service:
+        return SentinelLocator(to_sentinel, place.nodes, place.service, patience)
+    if place.nodes:
+        return ClusterLocator(to_node, place.nodes, patience)
+    return FixedLocator()
 
 
 def _make_connection(

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDoma
 from redis.asyncio.connection import Connection as TcpConnection
 
 from ..._errors import StoreError
-from ._connection import Answer, Connection, ErrorReplyError, MakeConnection, pack
+from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection, pack
 from ._reasons import check_tls
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ _CHUNK: Final = 65_536
 class StreamConnection(Connection):
     """Sends and receives in the task that calls; nobody else knows the stream."""
 
-    def __init__(self, make: MakeConnection, address: str, response_timeout: float) -> None:
-        super().__init__(address, response_timeout)
+    def __init__(
+        self, make: MakeConnection, address: str, response_timeout: float, check: Check | None
+    ) -> None:
+        super().__init__(address, response_timeout, check)
         self._make = make
         self._stream: _Socket | trio.abc.Stream | None = None
         self._reader = hiredis.Reader()
@@ -93,10 +95,10 @@ class StreamConnection(Connection):
 
 @asynccontextmanager
 async def open_stream(
-    make: MakeConnection, address: str, response_timeout: float
+    make: MakeConnection, address: str, response_timeout: float, check: Check | None = None
 ) -> AsyncGenerator[StreamConnection]:
     """Return a connection that is not made yet; when it is left, nothing of it remains."""
-    connection = StreamConnection(make, address, response_timeout)
+    connection = StreamConnection(make, address, response_timeout, check)
     try:
         yield connection
     finally:

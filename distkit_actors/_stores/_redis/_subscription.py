@@ -6,9 +6,10 @@ from typing import Final
 
 import trio
 
-from ..._errors import StoreError
+from ..._errors import StoreError, StoreUnavailableError
 from .._contract import Subscription
 from ._connection import Answer, Connection, ErrorReplyError
+from ._locator import Route
 from ._lua_constants import Word
 from ._reply_errors import to_store_error
 from ._wire import read_key
@@ -26,8 +27,9 @@ class RedisSubscription(Subscription):
     here too. It makes us read, and no more.
     """
 
-    def __init__(self, connection: Connection, channel: bytes) -> None:
+    def __init__(self, connection: Connection, route: Route, channel: bytes) -> None:
         self._connection = connection
+        self._route = route
         self._channel = channel
 
     async def connect(self) -> None:
@@ -63,6 +65,9 @@ class RedisSubscription(Subscription):
             changed = _keys(messages)
             if changed is None or changed:
                 return changed
+            if not self._route.serves:
+                await self._connection.drop()
+                raise StoreUnavailableError("another server serves now")
 
 
 def _keys(messages: list[Answer]) -> frozenset[str] | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
+from redis.crc import key_slot
+
 from ..._protocol._messages import (
     Applied,
     Apply,
@@ -90,6 +92,11 @@ class KeyNames:
         self._instance = base + Word.INSTANCE_SUFFIX
         # Where changes are announced (P37, notifications); not a key.
         self.channel = base + Word.CHANNEL_SUFFIX
+
+    @property
+    def slot(self) -> int:
+        """The hash slot of all the keys, in a cluster."""
+        return int(key_slot(self.channel))
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""

@@ -1,0 +1,162 @@
+"""Sentinels, which know which of several servers is the primary."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, cast, final
+
+import trio
+from redis.asyncio.connection import AbstractConnection
+
+from ..._errors import StoreError, StoreUnavailableError
+from .._contract import StoreAwayError
+from ._connection import Connection, ErrorReplyError
+from ._error_lines import NO_COMMAND, NO_PASSWORD
+from ._locator import Locator
+from ._reply_errors import to_store_error
+from ._survey import Node, Survey
+
+#: Seconds after which the sentinels are asked whether there is another primary, by the next
+#: request: the old one may be reached still, and then nothing else tells.
+_PACE: Final = 2.0
+#: Which part of the time that an answer may take a look may take, and the asking for a connection.
+_LOOK: Final = 0.25
+_ASKING: Final = 0.75
+
+_ADVICE: Final = {
+    "NOAUTH": "user name or password for the sentinels are missing or wrong: check "
+    "sentinel_username and sentinel_password in the store's URL",
+    "NOPERM": "the user may not ask the sentinels: grant it SENTINEL",
+}
+_ADVICE["WRONGPASS"] = _ADVICE[NO_PASSWORD] = _ADVICE["NOAUTH"]
+
+
+class _Word(NamedTuple):
+    """What a sentinel says."""
+
+    epoch: int
+    """Of the configuration; of two words on the primary the one with the higher is newer."""
+    primary: Node
+
+
+@final
+class SentinelLocator(Locator):
+    """Asks sentinels for the primary.
+
+    Args:
+        make: Makes a connection to a sentinel, not connected yet.
+        sentinels: Where they are.
+        service: What they call the primary and its replicas.
+        patience: Seconds that an answer may take.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Node], Awaitable[AbstractConnection]],
+        sentinels: Sequence[Node],
+        service: str,
+        patience: float,
+    ) -> None:
+        self._survey = Survey(make, "sentinel", patience)
+        self._sentinels = list(sentinels)  # in the order in which they are asked
+        self._service = service.encode()
+        self._patience = patience
+        self._known: _Word | None = None
+        self._looked_at = -float("inf")
+
+    @property
+    def looks(self) -> bool:
+        """An old primary may be reached still, where a network is cut in two."""
+        return True
+
+    @property
+    def look_due(self) -> bool:
+        """Whether the last look was too long ago."""
+        # Each run of trio has a clock of its own: the last look may be in another one's future.
+        return not 0 <= trio.current_time() - self._looked_at <= _PACE
+
+    async def locate(self, slot: int) -> Node:  # noqa: ARG002 - all slots are at the primary
+        """Ask the sentinels; see `Locator.locate`."""
+        begun_at = trio.current_time()
+        words, failures = await self._survey.ask(
+            self._sentinels, self._ask, self._is_new, _ASKING * self._patience
+        )
+        if not words:
+            raise self._nobody_tells(failures)
+        # If all are older than what we know, the sentinels have been set up anew.
+        self._known, self._looked_at = _newest(words), begun_at
+        return self._known.primary
+
+    async def check(
+        self, connection: Connection, node: Node | None, patience: float | None
+    ) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Refuse a replica: sentinels learn late of some changes, and servers from them."""
+        try:
+            role = await connection.call(b"ROLE", patience=patience)
+        except ErrorReplyError as error:
+            if error.code in {None, NO_COMMAND, "NOPERM"}:
+                return  # it does not tell us, or not everybody  # noqa: ASYNC910 - as above
+            raise
+        if not (isinstance(role, list) and role and role[0] == b"master"):
+            raise StoreAwayError(
+                f"the store cannot serve now: the server at {node}, which the sentinels name, is "
+                "no primary"
+            )
+
+    def serves(self, slot: int, node: Node | None) -> bool:  # noqa: ARG002 - as above
+        """Return whether a server is the primary that was heard of last."""
+        return self._known is None or self._known.primary == node
+
+    async def look(self) -> None:
+        """Ask one sentinel after another until one knows the primary; see `Locator.look`."""
+        self._looked_at = trio.current_time()  # others need not look meanwhile
+        # Each is the first to be asked in its turn: one may know less.
+        self._sentinels = self._sentinels[1:] + self._sentinels[:1]
+        words, _ = await self._survey.ask(
+            self._sentinels, self._ask, self._is_new, _LOOK * self._patience
+        )
+        if words and self._is_new(_newest(words)):
+            self._known = _newest(words)
+
+    # ---------------------------------------------------------------- asking them
+
+    def _is_new(self, word: _Word) -> bool:
+        """Return whether a word is not older than what we know."""
+        return self._known is None or word.epoch >= self._known.epoch
+
+    async def _ask(self, sentinel: Connection, node: Node) -> _Word:
+        try:
+            await sentinel.connect()
+            # First the number: what is said later is not older.
+            fields = await sentinel.call(b"SENTINEL", b"MASTER", self._service)
+            address = await sentinel.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service)
+        except ErrorReplyError as error:
+            if "No such master" in error.text:
+                raise _unknown(node) from None
+            raise to_store_error(error, _ADVICE) from None
+        words = cast("list[bytes]", fields)
+        match address:
+            case [bytes() as host, bytes() as port]:
+                epoch = dict(zip(words[::2], words[1::2], strict=False)).get(b"config-epoch", b"0")
+                return _Word(int(epoch), Node(host.decode(), int(port)))
+            case _:
+                raise _unknown(node)
+
+    def _nobody_tells(self, failures: list[StoreError]) -> StoreError:
+        """Return why there is no primary: a refusal only if all refuse, as others may know."""
+        refusals = [e for e in failures if not isinstance(e, StoreUnavailableError)]
+        if len(refusals) == len(self._sentinels):
+            return refusals[0]
+        why = "; ".join(dict.fromkeys(map(str, failures))) or "none has answered in time"
+        return StoreUnavailableError(f"no sentinel says which server is the primary: {why}")
+
+
+def _unknown(sentinel: Node) -> StoreError:
+    return StoreError(
+        f"the store refuses: the sentinel at {sentinel} knows no service of the name that "
+        "stands in the store's URL, as in redis+sentinel://host/service"
+    )
+
+
+def _newest(words: Sequence[_Word]) -> _Word:
+    return max(words, key=lambda word: word.epoch)

@@ -1,0 +1,115 @@
+"""Several servers that all may know something, of which not all may be there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import trio
+from redis.asyncio.connection import AbstractConnection
+
+from ..._errors import StoreError
+from ._connection import Connection
+from ._stream import open_stream
+
+#: Seconds for which one that has not answered at once is asked last.
+_SHUN: Final = 60.0
+#: Seconds after which the next one is asked, too.
+_STAGGER: Final = 0.1
+
+_T = TypeVar("_T")
+
+
+class Node(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Said(NamedTuple, Generic[_T]):
+    """What came of asking."""
+
+    answers: list[_T]
+    failures: list[StoreError]
+
+
+class Survey:
+    """Asks one server after another the same, until one says what is good enough.
+
+    Args:
+        make: Makes a connection to one of them, not connected yet.
+        kind: What each is called in messages.
+        patience: Seconds that an answer may take.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Node], Awaitable[AbstractConnection]],
+        kind: str,
+        patience: float,
+    ) -> None:
+        self._make = make
+        self._kind = kind
+        self._patience = patience
+        self._shunned: dict[Node, float] = {}  # since when
+
+    async def ask(
+        self,
+        nodes: Sequence[Node],
+        question: Callable[[Connection, Node], Awaitable[_T]],
+        enough: Callable[[_T], bool],
+        patience: float,
+    ) -> Said[_T]:
+        """Ask ``nodes``, in this order but for those that were silent lately. A checkpoint.
+
+        One that does not answer at once is not waited for. It takes ``patience`` seconds at most.
+        """
+        said = Said[_T]([], [])
+        with trio.move_on_after(patience):
+            await self._ask(nodes, question, enough, said)
+        return said
+
+    async def _ask(  # noqa: ASYNC910 - internal: callers ask one at least
+        self,
+        nodes: Sequence[Node],
+        question: Callable[[Connection, Node], Awaitable[_T]],
+        enough: Callable[[_T], bool],
+        said: Said[_T],
+    ) -> None:
+        now = trio.current_time()
+        self._shunned = {node: at for node, at in self._shunned.items() if 0 <= now - at <= _SHUN}
+
+        async def ask(node: Node, over: trio.Event) -> None:  # noqa: ASYNC910 - as above
+            try:
+                said.answers.append(await self._ask_one(node, question))
+            except StoreError as error:
+                said.failures.append(error)
+                self._shunned[node] = now
+            else:
+                self._shunned.pop(node, None)
+                if enough(said.answers[-1]):
+                    nursery.cancel_scope.cancel()
+            finally:
+                over.set()
+
+        async with trio.open_nursery() as nursery:
+            for node in sorted(nodes, key=self._shunned.__contains__):
+                over = trio.Event()
+                nursery.start_soon(ask, node, over)
+                with trio.move_on_after(min(_STAGGER, self._patience / 8)) as waiting:
+                    await over.wait()
+                if waiting.cancelled_caught:
+                    self._shunned[node] = now  # unless it answers after all
+
+    async def _ask_one(
+        self, node: Node, question: Callable[[Connection, Node], Awaitable[_T]]
+    ) -> _T:
+        async def make() -> AbstractConnection:
+            return await self._make(node)
+
+        async with open_stream(make, f"{self._kind} {node}", self._patience) as connection:
+            return await question(connection, node)

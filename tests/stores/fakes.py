@@ -1,0 +1,54 @@
+"""Servers that answer commands as a test tells them to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from distkit_actors._stores._redis._survey import Node
+from tests.harness.ports import LOOPBACK
+from tests.harness.resp import FrameSplitter, parse_request
+
+from .listener import listen
+
+
+class Fake:
+    """A server that answers each command as it is told to, and notes them."""
+
+    def __init__(self, answer: Callable[..., object]) -> None:
+        self.answer = answer
+        self.said: list[list[str]] = []
+        self.silent = False
+        self.node = Node("", 0)
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        frames = FrameSplitter()
+        while data := await stream.receive_some():
+            for frame in frames.feed(bytes(data)):
+                words = [word.decode() for word in parse_request(frame).args]
+                self.said.append(words)
+                if not self.silent:
+                    await stream.send_all(reply(self.answer(*words)))
+
+
+def reply(value: object) -> bytes:
+    match value:
+        case None:
+            return b"*-1\r\n"
+        case int():
+            return b":%d\r\n" % value
+        case list():
+            return b"*%d\r\n" % len(value) + b"".join(map(reply, value))
+        case Exception():
+            return b"-%s\r\n" % str(value).encode()
+        case _:
+            text = str(value).encode()
+            return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+async def started(nursery: trio.Nursery, *fakes: Fake) -> list[Node]:
+    """Have fakes listen, and return where."""
+    for fake in fakes:
+        fake.node = Node(LOOPBACK, await listen(nursery, fake.serve))
+    return [fake.node for fake in fakes]
