@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench
-from benchmarks.rows import counts, fleet, lax, memory, size, strict
+from benchmarks.rows import counts, fleet, lax, memory, sharing, size, strict
 
 
 class Group(NamedTuple):
@@ -28,6 +28,7 @@ GROUPS: Final = {
     "script": Group("what the server works for a batch", size.script),
     "growth": Group("what grows with the namespace", size.growth),
     "bounds": Group("what takes long with very many keys", size.bounds),
+    "sharing": Group("many prefixes on one store", sharing.sharing),
     "crowd": Group("a fleet that starts at once", fleet.crowd),
     "memory": Group("what a key and an instance weigh", memory.memory),
     "idle": Group("what an idle counter costs", fleet.idle),

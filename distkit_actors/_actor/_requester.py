@@ -7,6 +7,7 @@ an answer may take. The batch loop decides what is asked, and what an answer mea
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
 import trio
@@ -86,13 +87,14 @@ class Requester:
 
         Raises `StoreUnavailableError` if the store can not be reached, or was asked often enough.
         """
-        with trio.move_on_after(self._start_patience):
+        with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
             await link.send(request)
             reply = await link.receive(request)
             self._start_tries = 0
             if isinstance(reply, Mismatch):
                 raise mismatch(reply.partitions)
             return reply
+        link.unanswered(self._start_patience)
         self._start_tries += 1
         if self._start_tries == _STARTS:
             raise StoreUnavailableError(
@@ -127,6 +129,7 @@ class Requester:
         if self.patience.cancelled_caught and self.sent_at is not None:
             self.connected = False
             waited = trio.current_time() - self.sent_at
+            link.unanswered(self._pacing.patience(link.patience))
             self._pacing.unanswered()
             self._availability.away(
                 StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")
@@ -157,6 +160,8 @@ class Requester:
             self.connected = self.connected and link.connected
             return Lost(in_doubt=False)  # noqa: ASYNC910 - asking was one
         except StoreUnavailableError as error:
+            if isinstance(error, StoreSilentError):  # as somebody else has found
+                self._pacing.unanswered()
             self._availability.lost(error)
             self.connected = False
             return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one

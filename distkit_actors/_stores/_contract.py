@@ -44,7 +44,7 @@ class Link(ABC):
 
         A checkpoint. Raises `StoreUnavailableError` if the store cannot be reached,
         `StoreSilentError` if it was reached and does not answer, `StoreError` if it refuses us.
-        When cancelled there is no connection.
+        When cancelled there may be no connection.
         """
 
     @property
@@ -69,7 +69,15 @@ class Link(ABC):
                 was executed or will be.
             StoreError: the store refuses this request; not executed.
 
-        When cancelled, the connection is dropped and the outcome is unknown.
+        When cancelled, the outcome is unknown. A connection that others use goes on; the answer
+        that may still come on it is for nobody. One of our own is dropped.
+        """
+
+    def unanswered(self, patience: float) -> None:  # noqa: B027 - most have nothing to do
+        """Note that `receive` was cancelled as there was no answer for ``patience`` seconds.
+
+        A link that shares its connection then sees if that is dead. One that drops it when it is
+        cancelled has nothing to do.
         """
 
     @property
@@ -101,6 +109,7 @@ class Link(ABC):
         with trio.move_on_after(self.patience):
             await self.send(request)
             return await self.receive(request)
+        self.unanswered(self.patience)
         raise StoreUnavailableError(
             f"the connection to the store was lost: no answer for {self.patience:g} seconds"
         )
@@ -146,9 +155,9 @@ class Subscription(ABC):
 class Store(ABC):
     """A place where the counters of any number of prefixes live.
 
-    One store object may serve many counters. It holds no task and no connection of its
-    own: what a counter needs lives in the counter's nursery, through `link` and `subscription`.
-    Its `repr` is in every line that a counter logs, so it must not tell a password.
+    One store object may serve many counters, and they may share connections. It holds no task of
+    its own, and nothing that outlives its last `link` and `subscribe`. Its `repr` is in every line
+    that a counter logs, so it must not tell a password.
     """
 
     @property

@@ -476,7 +476,7 @@ class _FaultySubscription(Subscription):
             if not was_up:
                 raise StoreUnavailableError("there is no subscription: `connect` comes first")
             if network.is_cut:
-                # It ends the subscription inside too, so that what has come is lost.
+                # It may end the subscription inside too, and then what has come is lost.
                 with trio.CancelScope() as scope:
                     scope.cancel()
                     await self._inner.wait()

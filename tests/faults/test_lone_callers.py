@@ -15,7 +15,7 @@ import trio
 from distkit_actors import StrictInstanceAwareCounter
 from distkit_actors._protocol._messages import Request
 from distkit_actors._stores._redis._link import RedisLink
-from distkit_actors._stores._redis._stream import _Socket
+from distkit_actors._stores._redis._sockets import SocketStream
 from tests.faults.fleet import UNHURRIED, proxied, strict
 from tests.faults.lens import Lens
 from tests.harness.server import RedisServer
@@ -204,9 +204,9 @@ async def test_scripts_that_the_server_has_forgotten_are_loaded(
 async def test_what_does_not_fit_into_the_socket_is_sent_later(
     size: int, redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = _Socket.send_nowait
+    send = SocketStream.send_nowait
     monkeypatch.setattr(
-        _Socket, "send_nowait", lambda stream, data: send(stream, data[:size]) if size else 0
+        SocketStream, "send_nowait", lambda stream, data: send(stream, data[:size]) if size else 0
     )
     async with open_lone(redis_url, fresh_prefix) as counter:
         await alone(counter)

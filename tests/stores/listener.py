@@ -36,16 +36,18 @@ async def listen(
     return int(listener.socket.getsockname()[1])
 
 
-def leading_to(port: int) -> Handler:
-    """Carry everything to another port, and back."""
+def leading_to(port: int, *, slowly: bool = False) -> Handler:
+    """Carry everything to another port, and back; ``slowly``: there in small pieces."""
 
     async def carry(stream: trio.abc.Stream) -> None:
         server = await trio.open_tcp_stream(LOOPBACK, port)
 
         async def forward(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
             with suppress(trio.BrokenResourceError):  # a client that does not trust us
-                while data := await source.receive_some():
+                while data := await source.receive_some(4_000 if slowly else None):
                     await sink.send_all(data)
+                    if slowly and sink is server:
+                        await trio.sleep(0.001)
             nursery.cancel_scope.cancel()
 
         async with server, trio.open_nursery() as nursery:

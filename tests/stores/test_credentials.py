@@ -120,22 +120,23 @@ class StreamingProvider(Provider, StreamingCredentialProvider):
 
 
 async def test_a_password_that_has_changed_is_asked_for_when_the_link_is_cut(
-    vault: Vault, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+    vault: Vault, fresh_prefix: str, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = Provider(vault)
     store = RedisStore(vault.url, credential_provider=provider)
+    connections = 1 if transport == "trio" else 2
     async with (
         StrictInstanceAwareCounter.open(fresh_prefix, store) as a,
         LaxInstanceAwareCounter.open(fresh_prefix, store) as b,
     ):
-        assert provider.asked == 2
+        assert provider.asked == connections
         for number in range(1, 4):
             assert await a.inc("k") == (2 * number - 1, number)
             b.inc_nowait("k")
             vault.rotate(f"s3cret-{number}", cut=True)
             with trio.fail_after(5):
                 await b.flush()
-        assert provider.asked >= 6
+        assert provider.asked >= 3 * connections
     assert threading.get_ident() not in provider.threads
     assert "s3cret" not in caplog.text
     assert "s3cret" not in repr(store)

@@ -189,16 +189,17 @@ async def test_a_lost_reply_is_never_taken_for_the_next(
         assert session.slices["a"].value == 10
 
 
-async def test_a_cancelled_request_drops_the_connection(
+async def test_a_cancelled_request_drops_a_connection_that_is_not_shared(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:
-    async with linked(RedisStore(own_redis.url), fresh_prefix) as link:
+    store = RedisStore(own_redis.url)
+    async with linked(store, fresh_prefix) as link:
         session = await opened(link)
         own_redis.pause()
         with trio.move_on_after(0.1) as scope:
             await add(link, session, "a", 1)
         assert scope.cancelled_caught
-        assert not link.connected
+        assert link.connected == (store._transport == "trio")
         own_redis.resume()
         await link.connect()
         request = session.request()
@@ -250,7 +251,7 @@ async def test_asyncio_cancelling_itself_is_a_lost_connection(
         async def cancelled(*_args: object, **_kwargs: object) -> None:
             raise asyncio.CancelledError
 
-        connection = link._connection._connection  # type: ignore[attr-defined]
+        connection = link._lane._connection._connection  # type: ignore[attr-defined]
         monkeypatch.setattr(type(connection), "read_response", cancelled)
         with pytest.raises(StoreUnavailableError):
             await link.exchange(Peek("i"))
@@ -261,7 +262,7 @@ async def test_what_asyncio_complains_about_is_only_logged(
     redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with linked(RedisStore(redis_url, transport="asyncio"), fresh_prefix) as link:
-        loop = link._connection._loop._loop  # type: ignore[attr-defined]
+        loop = link._lane._connection._loop._loop  # type: ignore[attr-defined]
         with caplog.at_level(logging.WARNING, "distkit_actors"):
             loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})
         assert "odd" in caplog.text
@@ -673,7 +674,7 @@ async def test_what_was_begun_is_executed_once(
             request = await begun(link, session)
             await trio.sleep(0.01)
             if lost:
-                await link._connection.drop()  # type: ignore[attr-defined]  # it is Redis'
+                await link._lane.drop()  # type: ignore[attr-defined]  # it is Redis'
                 assert not link.can_send_nowait
                 await link.connect()
                 await link.send(request)
@@ -690,8 +691,8 @@ async def test_beginning_on_a_broken_connection_fails_only_when_it_is_asked_for(
         session = await opened(link)
         can_send_nowait = link.can_send_nowait
         if can_send_nowait:
-            stream = link._connection._stream  # type: ignore[attr-defined]  # it is Redis'
-            stream._socket.shutdown(socket.SHUT_RDWR)
+            pipeline = link._lane._connection.pipeline  # type: ignore[attr-defined]  # it is Redis'
+            pipeline._stream._socket.shutdown(socket.SHUT_RDWR)
         request = await begun(link, session)
         if can_send_nowait:
             with pytest.raises(StoreUnavailableError):

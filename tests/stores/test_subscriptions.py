@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import redis
@@ -25,12 +26,17 @@ from distkit_actors._protocol._messages import (
 )
 from distkit_actors._stores._contract import Link, Store, Subscription
 from distkit_actors._stores._memory import MemoryStore
+from distkit_actors._stores._redis._feed import SharedSubscription
 from distkit_actors._stores._redis._store import RedisStore
+from distkit_actors._stores._redis._subscription import RedisSubscription, _keys
 from distkit_actors._stores._redis._wire import KeyNames
 from tests.behaviour.world import run_on_real_clock
+from tests.faults.fleet import until
+from tests.harness.ports import LOOPBACK
 from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy, named
 from tests.harness.server import RedisServer
+from tests.stores.listener import listen
 
 SECOND = 1_000_000
 PERIODS = Periods(60 * SECOND, 20 * SECOND, 600 * SECOND)
@@ -553,15 +559,21 @@ async def test_giving_up_to_listen_takes_no_message_away(redis_url: str, fresh_p
                 await one.add(key)
 
         nursery.start_soon(change)
-        connection = subscription._connection  # type: ignore[attr-defined]
-        messages: list[list[bytes]] = []
         given_up = 0
-        while len(messages) < len(keys):
+        heard: set[str] = set()
+        while len(heard) < len(keys):
             with trio.move_on_after(0.00001 * (given_up % 50)) as scope:
-                messages += await connection._messages()
+                heard |= await _listened(subscription)
             given_up += scope.cancelled_caught
     assert given_up
-    assert [payload.decode() for _, _, payload in messages] == keys
+    assert heard == set(keys)
+
+
+async def _listened(subscription: Subscription) -> frozenset[str]:
+    if isinstance(subscription, RedisSubscription):
+        # A connection of its own is dropped when `wait` is cancelled.
+        return _keys(await subscription._connection._messages()) or frozenset()
+    return await subscription.wait() or frozenset()
 
 
 @pytest.mark.usefixtures("transport")
@@ -633,16 +645,217 @@ async def test_what_others_publish_there_does_no_harm(redis_url: str, fresh_pref
 
 
 @pytest.mark.usefixtures("transport")
-async def test_a_server_that_does_not_subscribe(
-    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with RedisStore(redis_url).subscribe(fresh_prefix) as subscription:
+async def test_a_server_that_does_not_subscribe(nursery: trio.Nursery, fresh_prefix: str) -> None:
+    port = await listen(nursery, _confirm_everything)
+    async with RedisStore(f"redis://{LOOPBACK}:{port}").subscribe(fresh_prefix) as subscription:
         assert subscription is not None
-        monkeypatch.setattr(subscription, "_channel", b"OK\r\n")
-        monkeypatch.setattr(subscription._connection, "call", _no_answer)  # type: ignore[attr-defined]
         with pytest.raises(StoreError, match="answers a subscription as no Redis"):
             await subscription.connect()
 
 
-async def _no_answer(*words: bytes) -> None:
-    await trio.lowlevel.checkpoint()
+async def _confirm_everything(stream: trio.abc.Stream) -> None:
+    while await stream.receive_some():
+        await stream.send_all(b"+OK\r\n")
+
+
+# ------------------------------------------------------------------------ one connection
+
+
+def listening(server: RedisServer) -> int:
+    """How many connections have subscribed to something."""
+    return len(re.findall(r" sub=[1-9]", str(server.command("CLIENT", "LIST"))))
+
+
+def channels(server: RedisServer) -> set[bytes]:
+    """What somebody has subscribed to."""
+    found = server.command("PUBSUB", "CHANNELS")
+    return {name.encode() if isinstance(name, str) else name for name in found}
+
+
+async def test_all_who_listen_have_one_connection(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """And a channel is given up with the last one who listens to it."""
+    store = RedisStore(own_redis.url)
+    names = [f"{fresh_prefix}.{number}" for number in range(5)]
+    async with AsyncExitStack() as stack, AsyncExitStack() as inner:
+        for name in names:
+            await stack.enter_async_context(subscribed(store, name))
+            await inner.enter_async_context(subscribed(store, name))
+        (lasting,) = [await inner.enter_async_context(subscribed(store, "lasting"))]
+        assert listening(own_redis) == 1
+        async with subscribed(store, "passing"):
+            assert KeyNames("passing").channel in channels(own_redis)
+        await until(lambda: KeyNames("passing").channel not in channels(own_redis), 20)
+        await stack.aclose()
+        assert channels(own_redis) == {KeyNames(name).channel for name in [*names, "lasting"]}
+        async with member(store, "lasting") as one:
+            await one.watch()
+            await one.add("a")
+            assert await lasting.wait() == {"a"}
+        await inner.aclose()
+        await until(lambda: not channels(own_redis), 20)
+        assert listening(own_redis) == 0
+
+
+async def test_who_listens_again_hears_all_from_then_on(store: Store, fresh_prefix: str) -> None:
+    """Though the channel had just been given up."""
+    async with member(store, fresh_prefix) as one, subscribed(store, f"{fresh_prefix}x"):
+        await one.watch()
+        for number in range(20):
+            async with subscribed(store, fresh_prefix) as subscription:
+                await one.add(f"k{number}")
+                assert await subscription.wait() == {f"k{number}"}
+
+
+async def test_one_who_is_cancelled_leaves_the_others_what_they_hear(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    store = RedisStore(own_redis.url)
+    heard: dict[int, set[str]] = {number: set() for number in range(3)}
+    keys = {f"k{number}" for number in range(100)}
+
+    async def listen_on(number: int, task_status: trio.TaskStatus[None]) -> None:
+        async with subscribed(store, fresh_prefix) as subscription:
+            task_status.started()
+            while heard[number] < keys:
+                with trio.move_on_after(0.0003 * number or float("inf")):
+                    heard[number] |= await subscription.wait() or set()
+
+    async with member(store, fresh_prefix) as one:
+        await one.watch()
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                await nursery.start(lambda number=number, **kw: listen_on(number, **kw))
+            for key in keys:
+                await one.add(key)
+    assert listening(own_redis) == 0
+    assert heard == dict.fromkeys(range(3), keys)
+
+
+async def test_who_receives_for_all_and_is_cancelled_lets_another_one_do_that(
+    redis_url: str, fresh_prefix: str
+) -> None:
+    store = RedisStore(redis_url)
+    scope = trio.CancelScope()
+
+    async def receive(subscription: Subscription) -> None:
+        with scope:
+            await subscription.wait()
+
+    async def wait(subscription: Subscription) -> None:
+        assert await subscription.wait() == {"a"}
+
+    async with (
+        member(store, fresh_prefix) as one,
+        subscribed(store, fresh_prefix) as first,
+        subscribed(store, fresh_prefix) as second,
+        trio.open_nursery() as nursery,
+    ):
+        await one.watch()
+        nursery.start_soon(receive, first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, second)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        await one.add("a")
+
+
+async def test_who_is_told_to_listen_hears_all_from_then_on(
+    proxy: FaultProxy, fresh_prefix: str, redis_url: str
+) -> None:
+    """Though an earlier subscription, which was given up, is confirmed first."""
+    async with (
+        member(RedisStore(redis_url), fresh_prefix) as one,
+        RedisStore(proxy.url).subscribe(fresh_prefix) as subscription,
+    ):
+        assert subscription is not None
+        await one.watch()
+        await subscription.connect()
+        proxy.forward(when=named("SUBSCRIBE"))
+        proxy.delay(0.3, when=named("SUBSCRIBE"))
+        assert isinstance(subscription, SharedSubscription)
+        subscription.leave()  # the connection stays
+        proxy.pause()
+        with trio.move_on_after(0.05):
+            await subscription.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(subscription.connect)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            proxy.resume()
+        await one.add("a")
+        with trio.fail_after(20):
+            assert await subscription.wait() == {"a"}
+
+
+async def test_one_that_is_lost_is_lost_for_all_and_made_again_once(
+    proxy: FaultProxy, fresh_prefix: str
+) -> None:
+    store = RedisStore(proxy.url)
+    told: list[int] = []
+    before = proxy.counts["connections"]
+
+    async def listen_on(name: str, task_status: trio.TaskStatus[None]) -> None:
+        async with subscribed(store, name) as subscription:
+            task_status.started()
+            with pytest.raises(StoreUnavailableError) as caught:
+                await subscription.wait()
+            told.append(id(caught.value))
+            await subscription.connect()
+            await everybody.wait()
+            with pytest.raises(trio.TooSlowError), trio.fail_after(0.01):
+                await subscription.wait()
+
+    everybody = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            await nursery.start(
+                lambda number=number, **kw: listen_on(f"{fresh_prefix}.{number // 2}", **kw)
+            )
+        assert proxy.counts["connections"] == before + 1
+        proxy.cut_all()
+        await until(lambda: len(told) == 4, 20)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        everybody.set()
+    assert proxy.counts["connections"] == before + 2
+
+
+async def test_a_silence_is_broken_once_for_all(proxy: FaultProxy, fresh_prefix: str) -> None:
+    store = RedisStore(proxy.url, response_timeout=0.2 * pressure())
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for number in range(5):
+            subscription = await stack.enter_async_context(
+                subscribed(store, f"{fresh_prefix}.{number}")
+            )
+            nursery.start_soon(subscription.wait)
+        before, begun = proxy.commands["PING"], trio.current_time()
+        while proxy.commands["PING"] < before + 3:
+            await proxy.wait_for("requests", proxy.counts["requests"] + 1)
+        assert trio.current_time() - begun > 0.5 * pressure()
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_whose_channel_is_refused_harms_no_other(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    mine = KeyNames(fresh_prefix).channel.decode()
+    own_redis.command(
+        "ACL", "SETUSER", "u", "reset", "on", ">pw", "~dk:*", "+@all", "resetchannels", f"&{mine}"
+    )
+    store = RedisStore(f"redis://u:pw@{own_redis.host}:{own_redis.port}")
+    async with (
+        member(store, fresh_prefix) as one,
+        subscribed(store, fresh_prefix) as subscription,
+        store.subscribe("other") as refused,
+    ):
+        assert refused is not None
+        await one.watch()
+        for number in range(3):
+            with pytest.raises(StoreError, match="&dk:"):
+                await refused.connect()
+            with pytest.raises(StoreUnavailableError):
+                await refused.wait()
+            await one.add(f"k{number}")
+            assert await subscription.wait() == {f"k{number}"}
+        assert listening(own_redis) == 1

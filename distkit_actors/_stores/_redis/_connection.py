@@ -31,7 +31,8 @@ Check: TypeAlias = "Callable[[Connection, float | None], Awaitable[None]]"
 
 _T = TypeVar("_T")
 
-_LOST: Final = "the connection to the store was lost"
+#: How it is said that a connection has ended.
+LOST: Final = "the connection to the store was lost"
 
 #: A server that has not understood us, or that we have not.
 _ENDED: Final = re.compile("(?i)closed by|reset by peer|broken pipe|EOF occurred")
@@ -64,7 +65,10 @@ class ErrorReplyError(Exception):
 
 
 class Connection(ABC):
-    """A connection for one task, which can be lost, and made again."""
+    """A connection for one task, which can be lost, and made again.
+
+    `_lane` has what several use in turn.
+    """
 
     def __init__(self, address: str, response_timeout: float, check: Check | None) -> None:
         self._address = address
@@ -123,14 +127,9 @@ class Connection(ABC):
         cancelled, the connection is dropped, and nobody knows if it was executed.
         """
         self.send_nowait(pack(words))
-        answer = await self._in_time(self.receive(), _LOST, patience)
+        answer = await self._in_time(self.receive(), LOST, patience)
         self._heard = True
         return answer
-
-    @property
-    def can_send_nowait(self) -> bool:
-        """Whether there is a connection on which `send_nowait` sends more than nothing."""
-        return False
 
     def send_nowait(self, command: bytes) -> None:
         """Send of what `pack` has written as much as goes without waiting; `receive` follows."""
@@ -143,8 +142,8 @@ class Connection(ABC):
         """
         if not self.connected:
             await trio.lowlevel.checkpoint()
-            raise StoreUnavailableError(_LOST)
-        return await self._run(self._answer(), _LOST)
+            raise StoreUnavailableError(LOST)
+        return await self._run(self._answer(), LOST)
 
     async def listen(self) -> list[Answer]:
         """Wait for what the server sends by itself, and return what has come. A checkpoint.
@@ -156,9 +155,9 @@ class Connection(ABC):
         """
         if not self.connected:
             await trio.lowlevel.checkpoint()
-            raise StoreUnavailableError(_LOST)
-        hearing = self._run(self._hear(), _LOST)
-        return await self._in_time(hearing, _LOST, silence=self._response_timeout)
+            raise StoreUnavailableError(LOST)
+        hearing = self._run(self._hear(), LOST)
+        return await self._in_time(hearing, LOST, silence=self._response_timeout)
 
     async def _hear(self) -> list[Answer]:
         await trio.lowlevel.checkpoint()  # there may be something already
@@ -172,24 +171,36 @@ class Connection(ABC):
         try:
             return await conversation
         except ErrorReplyError as error:
-            error.withhold(self._secrets())
+            self.withhold(error)
             raise
         except StoreError:
             await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
-        except Exception as error:
-            # What redis-py, asyncio, sockets and TLS raise is much more than OSError.
+        except Exception as error:  # noqa: BLE001 - raised below
             await self.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            if not tells(error, self._secrets()):
-                raise StoreUnavailableError(f"{failed}: {self._reason(error)}") from error
-            kind = type(error).__name__
+            failure = self.failure(error, failed)
         except BaseException:  # cancelled
             await self.drop()  # noqa: ASYNC102 - it shields itself, briefly
             raise
-        # Here, where it has no context.
-        raise StoreUnavailableError(
-            f"{failed}: {kind} (its words are not repeated, as a part of a secret is among them)"
-        )
+        raise failure from failure.__cause__  # here, where it has no context
+
+    def failure(self, error: Exception, failed: str = LOST) -> StoreUnavailableError:
+        """Return what to raise for an error of the connection, which is its cause.
+
+        What redis-py, asyncio, sockets and TLS raise is much more than OSError.
+        """
+        if tells(error, self._secrets()):
+            return StoreUnavailableError(
+                f"{failed}: {type(error).__name__} (its words are not repeated, as a part of a "
+                "secret is among them)"
+            )
+        failure = StoreUnavailableError(f"{failed}: {self._reason(error)}")
+        failure.__cause__ = error
+        return failure
+
+    def withhold(self, error: ErrorReplyError) -> None:
+        """Forget a server's words if they have a part of a secret among them."""
+        error.withhold(self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         """Return what the server has been told that nobody else may know."""

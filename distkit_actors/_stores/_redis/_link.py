@@ -5,42 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-import trio
-
-from ..._errors import StoreError, StoreUnavailableError
+from ..._errors import StoreUnavailableError
 from ..._protocol._messages import Query, Reply, Request
-from .._contract import Link, StoreAwayError, StoreSilentError
-from ._connection import Answer, CommandPrefix, Connection, ErrorReplyError, pack
-from ._credentials import Credentials
+from .._contract import Link, StoreAwayError
+from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
+from ._lane import Lane
 from ._locator import Route
 from ._reply_errors import ends_connection, to_store_error
 from ._scripts import load_scripts
-from ._server_check import check_server, eviction
+from ._server_check import eviction
 from ._wire import KeyNames, decode, encode
 
 #: How many redirections in a row are followed.
 _REDIRECTIONS: Final = 5
-#: How long connecting waits for an answer at the most, in times of the usual.
-_MOST_PATIENCE: Final = 4
 
 
 class RedisLink(Link):
     def __init__(
         self,
-        connection: Connection,
+        lane: Lane,
         route: Route,
         names: KeyNames,
         patience: float,
         *,
         now: Callable[[], int] | None,
-        credentials: Credentials,
     ) -> None:
-        self._connection = connection
+        self._lane = lane
         self._route = route
-        self._credentials = credentials
-        self._version = 0  # of the credentials that the connection was made with
-        self._in_a_row = 0  # errors that the connection has brought since the last answer
+        self._in_a_row = 0  # errors that a connection has brought since the last answer …
+        self._number = 0  # … that has this number
         self._by_name = True  # EVALSHA can be had
         self._only_reads = False  # the user has rights for EVALSHA_RO, and none for EVALSHA
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
@@ -50,42 +44,18 @@ class RedisLink(Link):
         # nowhere, and the channel is no key.
         self._more_keys = (names.channel,) if route.redirects else ()
         self._patience = patience
-        self._connect_patience = patience  # doubles while a server that is reached is silent
         self._now = now
-        self._checked = False
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
 
     async def connect(self) -> None:
-        if self.connected:
-            await trio.lowlevel.checkpoint()
-            return
-        if self._stays and await self._route.look():
-            return  # noqa: ASYNC910 - looking was one
-        self._in_a_row, self._version = 0, self._credentials.version
-        patience, begun_at = self._connect_patience, trio.current_time()
-        try:
-            await self._connection.connect(patience)
-            if not self._checked:
-                await check_server(self._connection, patience)
-                self._checked = True
-        except ErrorReplyError as error:
-            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise to_store_error(error) from None
-        except StoreError as error:
-            if isinstance(error, StoreSilentError):
-                # To ask it again as soon would only add to what it has to do.
-                self._connect_patience = min(2 * patience, _MOST_PATIENCE * self._patience)
-            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise
-        if trio.current_time() - begun_at < self._patience:
-            self._connect_patience = self._patience
+        await self._lane.connect()
 
     async def inspect(self) -> tuple[str, ...]:
         try:
-            evicts = await eviction(self._connection, self._patience)
+            evicts = await eviction(self._lane, self._patience)
         except ErrorReplyError as error:
             if ends_connection(error, 1):
-                await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+                await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
         return () if evicts is None else (evicts,)
 
@@ -95,30 +65,31 @@ class RedisLink(Link):
 
     @property
     def can_send_nowait(self) -> bool:
-        return (
-            self._connection.can_send_nowait
-            and self._version == self._credentials.version
-            and self._route.stands
-        )
+        return self._lane.sends_nowait and self._lane.connected
 
     def send_nowait(self, request: Request) -> None:
-        self._connection.send_nowait(self._command(request))
+        self._lane.send_nowait(self._command(request))
 
     async def send(self, request: Request) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
-        self._connection.send_nowait(self._command(request))
+        self._lane.send_nowait(self._command(request))
 
     async def receive(self, request: Request) -> Reply:
         try:
-            answer = await self._redirected(request)
+            try:
+                answer = await self._lane.receive()
+            except ErrorReplyError as error:
+                answer = await self._after(request, error)  # noqa: ASYNC120 - a cancellation says more
         except ErrorReplyError as error:
+            if self._number != self._lane.number:
+                self._in_a_row, self._number = 0, self._lane.number
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
-                await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+                await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error, moves=self._route.redirects) from None
         try:
             reply = decode(cast("Sequence[bytes]", answer))
         except Exception as error:
-            await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise StoreUnavailableError(
                 "the store, or something in front of it, answered what no script of ours replies: "
                 f"{answer!r:.100}"
@@ -128,30 +99,32 @@ class RedisLink(Link):
             self._route.note_time()
         return reply
 
-    async def _redirected(self, request: Request) -> Answer:
-        """Return the answer of the server that serves: a redirection says which one does."""
-        for _ in range(_REDIRECTIONS):
-            try:
-                return await self._answer(request)
-            except ErrorReplyError as error:
-                if not self._route.redirect(error):
-                    raise
-            # It was not executed, so that it may be sent again, and at once.
-            await self._connection.drop()
-            await self.connect()
-            self._connection.send_nowait(self._command(request))
-        return await self._answer(request)
+    async def _after(self, request: Request, error: ErrorReplyError) -> Answer:
+        """Return an answer that can be had in spite of ``error``; raise that if there is none.
 
-    async def _answer(self, request: Request) -> Answer:
-        try:
-            return await self._connection.receive()
-        except ErrorReplyError as error:
-            # It was not executed, so that it may be sent again.
-            if error.code == "NOPERM" and isinstance(request, Query) and not self._only_reads:
-                return await self._as_reader(request, error)  # noqa: ASYNC120 - a cancellation says more
-            if error.code in ("NOSCRIPT", NO_COMMAND):
-                return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
-            raise
+        The request was not executed, so that it may be sent again, and at once.
+        """
+        for _ in range(_REDIRECTIONS):
+            moved = self._route.redirect(error)
+            try:
+                if not moved:
+                    return await self._otherwise_asked(request, error)
+                await self._lane.drop()
+                await self.connect()
+                return await self._call(self._command(request))
+            except ErrorReplyError as again:
+                if again is error or not (moved or again.code == "MOVED"):
+                    raise
+                error = again
+        raise error
+
+    async def _otherwise_asked(self, request: Request, error: ErrorReplyError) -> Answer:
+        """Ask in another way, if the server refuses this one."""
+        if error.code == "NOPERM" and isinstance(request, Query) and not self._only_reads:
+            return await self._as_reader(request, error)  # noqa: ASYNC120 - a cancellation says more
+        if error.code in ("NOSCRIPT", NO_COMMAND):
+            return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
+        raise error
 
     async def _as_reader(self, request: Request, refused: ErrorReplyError) -> Answer:
         """Ask as one who may read and not write, which servers from 7.0 on tell apart."""
@@ -176,7 +149,7 @@ class RedisLink(Link):
         elif self._loads:
             self._loads = False
             try:
-                await self._load_scripts()
+                await self._lane.prepare(self._load_scripts)
             except StoreUnavailableError:
                 await self.connect()  # there are proxies that close the connection for it
             except ErrorReplyError as refused:
@@ -242,14 +215,12 @@ class RedisLink(Link):
             await self._call(pack((b"SCRIPT", b"LOAD", script.source)))
 
     async def _call(self, command: bytes) -> Answer:
-        self._connection.send_nowait(command)
-        return await self._connection.receive()
+        self._lane.send_nowait(command)
+        return await self._lane.receive()
 
     @property
     def connected(self) -> bool:
-        return self._stays and self._route.stands
+        return self._lane.connected
 
-    @property
-    def _stays(self) -> bool:
-        """Whether there is a connection that need not be made anew, if it leads where it should."""
-        return self._connection.connected and self._version == self._credentials.version
+    def unanswered(self, patience: float) -> None:
+        self._lane.unanswered(patience)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from ..._errors import StoreError
-from ._connection import Connection, ErrorReplyError
+from ._connection import Answer, ErrorReplyError
 from ._error_lines import NO_COMMAND
 
 _OLDEST: Final = (6, 2)
 
 
-async def check_server(connection: Connection, patience: float) -> None:
+class Caller(Protocol):
+    """A connection, or a lane on one."""
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer: ...
+
+
+async def check_server(connection: Caller, patience: float) -> None:
     """Refuse a server that would lose counts, as far as we may ask."""
     server = await _info(connection, b"server", patience)
     version = server.get("redis_version", "")
@@ -22,7 +28,7 @@ async def check_server(connection: Connection, patience: float) -> None:
         raise StoreError(evicts)
 
 
-async def eviction(connection: Connection, patience: float) -> str | None:
+async def eviction(connection: Caller, patience: float) -> str | None:
     """Return what is wrong if the server may evict our keys, as far as it says."""
     memory = await _info(connection, b"memory", patience)
     policy = memory.get("maxmemory_policy", "")
@@ -34,7 +40,7 @@ async def eviction(connection: Connection, patience: float) -> str | None:
     )
 
 
-async def _info(connection: Connection, section: bytes, patience: float) -> dict[str, str]:
+async def _info(connection: Caller, section: bytes, patience: float) -> dict[str, str]:
     try:
         answer = await connection.call(b"INFO", section, patience=patience)
     except ErrorReplyError as error:

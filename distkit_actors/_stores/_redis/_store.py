@@ -17,10 +17,13 @@ from ._cluster import ClusterLocator
 from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 from ._credentials import Credentials
+from ._feed import SharedFeeds
+from ._lane import Lane, OwnLane
 from ._link import RedisLink
 from ._locator import FixedLocator, Locator, Route
 from ._reply_errors import to_store_error
 from ._sentinel import SentinelLocator
+from ._shared import SharedConnections
 from ._stream import open_stream
 from ._subscription import RedisSubscription
 from ._survey import Node
@@ -62,10 +65,11 @@ class RedisStore(Store):
             names nodes of a cluster, of which some are enough. ``rediss+sentinel://…`` and
             ``rediss+cluster://…`` are TLS to all of them. See ``docs/topologies.md``.
         response_timeout: a request that is unanswered for so many seconds, or a quarter more,
-            is lost, and the connection is made again.
-        transport: ``"trio"`` talks to the server over a trio stream; ``"asyncio"`` lets
-            redis-py do it, on an asyncio loop hidden behind trio-asyncio. Both promise
-            the same; ``docs/performance.md`` compares them.
+            is sent again. If nothing else was answered either, the connection is made again.
+        transport: ``"trio"`` talks to the server over a socket on trio, one for all counters;
+            ``"asyncio"`` lets redis-py do it, on an asyncio loop hidden behind trio-asyncio,
+            with a connection for each counter. Both promise the same; ``docs/performance.md``
+            compares them.
         credential_provider: says who we are each time a connection is made, instead of a user
             name and a password in the URL: a `CredentialProvider`, as redis-py's are. Its
             ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``
@@ -116,6 +120,10 @@ class RedisStore(Store):
             in_asyncio=transport == "asyncio",
         )
         self._locator = _make_locator(place, self._credentials, response_timeout)
+        self._shared = SharedConnections(
+            self._credentials.make, self._address, response_timeout, self._credentials
+        )
+        self._feeds = SharedFeeds(self._credentials.make, self._address, response_timeout)
         self._now: Callable[[], int] | None = None
 
     @classmethod
@@ -137,13 +145,17 @@ class RedisStore(Store):
         return self._parts[number]
 
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
-        """Return a link to the namespace of ``prefix``; see `Store.link`."""
+        """Return a link to the namespace of ``prefix``; see `Store.link`.
+
+        All links of one trio run share a connection.
+        """
         return self._link(prefix, 0)
 
     def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription]:
         """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`.
 
-        It has a connection of its own: one that is subscribed can run no scripts.
+        It has another connection than links, as one that is subscribed can run no scripts. All
+        subscriptions of one trio run share it.
         """
         return self._subscribe(prefix, 0)
 
@@ -151,22 +163,19 @@ class RedisStore(Store):
     async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
         names = KeyNames(prefix, part)
         route = self._route(names)
-        async with self._connection(route) as connection:
-            yield RedisLink(
-                connection,
-                route,
-                names,
-                self._response_timeout,
-                now=self._now,
-                credentials=self._credentials,
-            )
+        async with self._lane(route) as lane:
+            yield RedisLink(lane, route, names, self._response_timeout, now=self._now)
 
     @asynccontextmanager
     async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
         names = KeyNames(prefix, part)
-        route = self._route(names)
-        async with self._connection(route) as connection:
-            yield RedisSubscription(connection, route, names.channel)
+        if self._shares:
+            with self._feeds.subscription(names.channel) as subscription:
+                yield subscription
+        else:
+            route = self._route(names)
+            async with self._connection(route) as connection:
+                yield RedisSubscription(connection, route, names.channel)
 
     async def prefixes(self) -> list[str]:
         """Return the prefixes that are in use; see `Store.prefixes`.
@@ -191,8 +200,25 @@ class RedisStore(Store):
             raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
         return sorted(prefix for prefix in found if prefix is not None)
 
+    @property
+    def _shares(self) -> bool:
+        """Whether all links of a trio run share a connection.
+
+        Those of sentinels and clusters do not yet: each has a way of its own to the server.
+        """
+        return self._transport == "trio" and isinstance(self._locator, FixedLocator)
+
     def _route(self, names: KeyNames) -> Route:
         return Route(self._locator, self._credentials.make, names.slot)
+
+    @asynccontextmanager
+    async def _lane(self, route: Route) -> AsyncGenerator[Lane]:
+        if self._shares:
+            with self._shared.lane() as lane:
+                yield lane
+        else:
+            async with self._connection(route) as connection:
+                yield OwnLane(connection, route, self._credentials, self._response_timeout)
 
     def _connection(self, route: Route) -> AbstractAsyncContextManager[Connection]:
         open_connection = _TRANSPORTS[self._transport]

@@ -6,10 +6,9 @@ commands and parses answers. What is left is to send, to receive, and to introdu
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import hiredis
 import trio
@@ -19,23 +18,25 @@ from redis.asyncio.connection import Connection as TcpConnection
 from ..._errors import StoreError
 from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection, pack
 from ._reasons import check_tls
+from ._sockets import CLOSED, SocketStream, TlsStream
 
 if TYPE_CHECKING:
     import ssl
-
-#: Most bytes received at once.
-_CHUNK: Final = 65_536
 
 
 class StreamConnection(Connection):
     """Sends and receives in the task that calls; nobody else knows the stream."""
 
     def __init__(
-        self, make: MakeConnection, address: str, response_timeout: float, check: Check | None
+        self,
+        make: MakeConnection,
+        address: str,
+        response_timeout: float,
+        check: Check | None = None,
     ) -> None:
         super().__init__(address, response_timeout, check)
         self._make = make
-        self._stream: _Socket | trio.abc.Stream | None = None
+        self._stream: SocketStream | None = None
         self._reader = hiredis.Reader()
 
     @property
@@ -45,9 +46,16 @@ class StreamConnection(Connection):
 
     async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Close the connection, if there is one, without waiting for the other side."""
-        stream, self._stream, self._unsent = self._stream, None, b""
+        stream, self._stream = self._stream, None
         if stream is not None:
-            await trio.aclose_forcefully(stream)
+            stream.close()
+
+    def take(self) -> tuple[SocketStream, hiredis.Reader]:
+        """Give the connection away, to one who closes it; here it is none any more."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        self._heard = True
+        return stream, self._reader
 
     async def _introduce(self) -> Answer:
         self._settings = settings = await self._make()
@@ -61,29 +69,24 @@ class StreamConnection(Connection):
                 raise StoreError(f"what answers {words[0].decode()} there is no Redis server")
         return None
 
-    @property
-    def can_send_nowait(self) -> bool:
-        """Whether there is a connection that can be sent on without waiting: not through TLS."""
-        return isinstance(self._stream, _Socket)
-
     def send_nowait(self, command: bytes) -> None:
         """Send of a command what goes without waiting; see `Connection.send_nowait`."""
-        if isinstance(self._stream, _Socket):
-            command = command[self._stream.send_nowait(command) :]
-        self._unsent = command
+        if self._stream is not None:
+            self._stream.write(command)
 
     async def _answer(self) -> Answer:
         """Return the next message; when cancelled while it receives, none was taken."""
-        if self._unsent and self._stream is not None:
-            unsent, self._unsent = self._unsent, b""
-            await self._stream.send_all(unsent)
         while (message := self._reader.gets()) is False:
             if self._stream is None:
                 raise trio.ClosedResourceError
-            received = await self._stream.receive_some(_CHUNK)
-            if not received:
-                raise trio.BrokenResourceError("closed by the server")
-            self._reader.feed(bytes(received))
+            if self._stream.unsent:
+                await self._stream.flush()
+                continue
+            received = await self._stream.receive_some()
+            if received:
+                self._reader.feed(received)
+            elif received is not None:
+                raise trio.BrokenResourceError(CLOSED)
         return _checked(message)  # noqa: ASYNC910 - internal: callers make the checkpoint
 
     async def _messages(self) -> list[Answer]:
@@ -112,66 +115,20 @@ def _checked(message: Answer | ErrorReplyError) -> Answer:
     return message
 
 
-class _Socket(trio.abc.Stream):
-    """A connected socket for one task at a time, that loses no time.
-
-    What trio's own stream does more is a checkpoint after each `send`, and trying to receive
-    before there can be an answer: together a third of the time that a request takes.
-    """
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        family, kind = stream.socket.family, stream.socket.type
-        self._socket = socket.socket(family, kind, fileno=stream.socket.detach())
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
-        """Send; a checkpoint only if it has to wait."""
-        with memoryview(data) as rest:
-            sent = 0
-            while sent < len(rest):
-                try:
-                    sent += self._socket.send(rest[sent:])
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._socket)
-
-    def send_nowait(self, data: bytes) -> int:
-        """Send what goes without waiting, and return how much that was."""
-        try:
-            return self._socket.send(data)
-        except OSError:  # full, or broken, which whoever sends the rest will see
-            return 0
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.wait_writable(self._socket)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for data, and receive it."""
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.recv(max_bytes or _CHUNK)
-            except BlockingIOError:
-                continue
-
-    async def aclose(self) -> None:
-        trio.lowlevel.notify_closing(self._socket)
-        self._socket.close()
-        await trio.lowlevel.checkpoint()
-
-
-async def _open(settings: AbstractConnection) -> trio.abc.Stream:
+async def _open(settings: AbstractConnection) -> SocketStream:
     if isinstance(settings, UnixDomainSocketConnection):
-        return _Socket(await trio.open_unix_socket(settings.path))
+        return SocketStream(await trio.open_unix_socket(settings.path))
     assert isinstance(settings, TcpConnection)
     stream = await trio.open_tcp_stream(settings.host, int(settings.port))
-    if isinstance(settings, SSLConnection):
-        secured = trio.SSLStream(stream, _tls(settings), server_hostname=str(settings.host))
-        try:
-            await secured.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)  # noqa: ASYNC102, ASYNC120 - it waits for nothing
-            raise
-        return secured
-    return _Socket(stream)
+    if not isinstance(settings, SSLConnection):
+        return SocketStream(stream)
+    secured = TlsStream(stream, _tls(settings), str(settings.host))
+    try:
+        await secured.handshake()
+    except BaseException:
+        secured.close()
+        raise
+    return secured
 
 
 def _tls(settings: SSLConnection) -> ssl.SSLContext:

@@ -14,14 +14,17 @@ from ._lua_constants import Word
 from ._reply_errors import to_store_error
 from ._wire import read_key
 
-_ADVICE: Final = {
+#: What to do about a right that is missing.
+ADVICE: Final = {
     "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
     "channels &dk:*",
 }
+#: How it is said that an answer to a subscription is none.
+NO_REDIS: Final = "the store answers a subscription as no Redis server does"
 
 
 class RedisSubscription(Subscription):
-    """A subscription to a namespace's channel.
+    """A subscription to a namespace's channel, on a connection of its own.
 
     Channels know no databases: what is announced in another one of the same server is heard
     here too. It makes us read, and no more.
@@ -42,7 +45,7 @@ class RedisSubscription(Subscription):
             await self._subscribe()
         except ErrorReplyError as error:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise to_store_error(error, _ADVICE) from None
+            raise to_store_error(error, ADVICE) from None
         except StoreError:
             await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise
@@ -52,7 +55,7 @@ class RedisSubscription(Subscription):
         await self._connection.call(b"PING")
         answer = await self._connection.call(b"SUBSCRIBE", self._channel)
         if answer != [b"subscribe", self._channel, 1]:
-            raise StoreError("the store answers a subscription as no Redis server does")
+            raise StoreError(NO_REDIS)
 
     async def wait(self) -> frozenset[str] | None:
         """Wait for the next changes; see `Subscription.wait`."""
@@ -61,7 +64,7 @@ class RedisSubscription(Subscription):
                 messages = await self._connection.listen()
             except ErrorReplyError as error:
                 await self._connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-                raise to_store_error(error, _ADVICE) from None
+                raise to_store_error(error, ADVICE) from None
             changed = _keys(messages)
             if changed is None or changed:
                 return changed
@@ -75,12 +78,19 @@ def _keys(messages: list[Answer]) -> frozenset[str] | None:
     keys: set[str] = set()
     for message in messages:
         match message:
-            case [b"message", _, Word.ANY_KEY]:
-                return None
             case [b"message", _, bytes() as payload]:
-                # Others may publish there too, and then not always UTF-8.
-                words = payload.split(Word.SEPARATOR)
-                keys.update(read_key(word, errors="replace") for word in words)
+                changed = changed_keys(payload)
+                if changed is None:
+                    return None
+                keys |= changed
             case _:
                 pass
     return frozenset(keys)
+
+
+def changed_keys(payload: bytes) -> frozenset[str] | None:
+    """Return the keys that an announcement names, None for any."""
+    if payload == Word.ANY_KEY:
+        return None
+    # Others may publish there too, and then not always UTF-8.
+    return frozenset(read_key(word, errors="replace") for word in payload.split(Word.SEPARATOR))

@@ -1,0 +1,350 @@
+"""One connection for all who listen to a node, each to a channel.
+
+As with a `Pipeline` there is no task that receives: of those who wait one receives for all. A
+channel is subscribed to when its first listener comes, and given up with the last one that goes.
+The server is asked for a sign of life after a silence, once for all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final, cast
+
+import hiredis
+import trio
+
+from ..._errors import StoreError, StoreUnavailableError
+from ..._protocol._messages import MAX_CHANGED
+from .._contract import StoreSilentError, Subscription
+from ._connection import LOST, Answer, ErrorReplyError, MakeConnection, pack
+from ._node_table import Node, NodeTable, leading_to
+from ._once import Once
+from ._reply_errors import to_store_error
+from ._sockets import CLOSED
+from ._stream import StreamConnection
+from ._subscription import ADVICE, NO_REDIS, changed_keys
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class Listener:
+    """One who listens to a channel, and what it has not been told yet."""
+
+    def __init__(self, channel: bytes) -> None:
+        self.channel = channel
+        self.feed: Feed | None = None  # that it listens to
+        self.confirmed = False  # and the server knows
+        self.refusal: ErrorReplyError | None = None  # or does not let it
+        self.untold: frozenset[str] | None = _NOTHING  # None: any key
+        self.task: trio.lowlevel.Task | None = None  # that sleeps
+
+    def tell(self, changed: frozenset[str] | None) -> None:
+        """Keep word of changes, and wake who waits for it."""
+        if self.untold is not None:
+            every = None if changed is None else self.untold | changed
+            self.untold = None if every is None or len(every) > MAX_CHANGED else every
+        if self.untold != _NOTHING:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let its task go on, if it sleeps."""
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task)
+
+
+class Feed:
+    """A connection that is made, with those who listen on it, until it is lost.
+
+    Args:
+        connection: Who finds the words for what fails.
+        patience: Seconds of silence after which the server is asked for a sign of life, and
+            that this may take.
+    """
+
+    def __init__(self, connection: StreamConnection, patience: float) -> None:
+        self.loss: StoreError | None = None
+        self._words = connection
+        self._stream, self._reader = connection.take()
+        self._patience = patience
+        self._listeners: dict[bytes, set[Listener]] = {}  # by channel
+        self._asked: deque[tuple[bytes, bytes]] = deque()  # commands without an answer
+        self._receiving = False
+        self._since = trio.current_time()  # when it was heard of, or asked for a sign of life
+        self._pinged = False
+
+    # --------------------------------------------------------------------- listening
+
+    async def subscribe(self, listener: Listener) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Listen to a channel. Raises `ErrorReplyError` or `StoreError`.
+
+        When cancelled, it does not listen.
+        """
+        listener.feed, listener.confirmed, listener.refusal = self, False, None
+        listener.untold = _NOTHING
+        others = self._listeners.setdefault(listener.channel, set())
+        listener.confirmed = any(other.confirmed for other in others)
+        if not others:
+            self._ask(b"SUBSCRIBE", listener.channel)
+        others.add(listener)
+        try:
+            with trio.move_on_after(self._patience):
+                await self._listen_until(listener, lambda: listener.confirmed or listener.refusal)
+        finally:
+            if not listener.confirmed:
+                self.leave(listener)
+        if listener.refusal is not None:
+            raise ErrorReplyError(listener.refusal.code, listener.refusal.text)
+        if not listener.confirmed:
+            if trio.current_time() - self._since >= self._patience:
+                self._lose(self._silent())
+            raise _copy(self.loss or self._silent())
+
+    async def wait(self, listener: Listener) -> frozenset[str] | None:
+        """Return the next changes. A checkpoint; when cancelled, nothing is lost."""
+        if listener.untold != _NOTHING or self.loss is not None:
+            await trio.lowlevel.checkpoint()
+        await self._listen_until(listener, lambda: listener.untold != _NOTHING)
+        if self.loss is not None:
+            self.leave(listener)
+            raise _copy(self.loss)
+        changed, listener.untold = listener.untold, _NOTHING
+        return changed  # noqa: ASYNC910 - one of the branches was one
+
+    def leave(self, listener: Listener) -> None:
+        """Listen no more."""
+        if listener.feed is not self:
+            return
+        listener.feed, listener.confirmed = None, False
+        others = self._listeners.get(listener.channel, set())
+        others.discard(listener)
+        if not others and self._listeners.pop(listener.channel, None) is not None:
+            self._ask(b"UNSUBSCRIBE", listener.channel)
+
+    # --------------------------------------------------------------------- receiving
+
+    async def _listen_until(  # noqa: ASYNC910 - internal: receiving is one
+        self, listener: Listener, over: Callable[[], object]
+    ) -> None:
+        """Receive for all, or sleep while somebody else does, until something has come."""
+        try:
+            while not over() and self.loss is None:
+                if self._receiving:
+                    await self._sleep(listener)
+                    continue
+                self._receiving = True
+                try:
+                    await self._receive()
+                finally:
+                    self._receiving = False
+        finally:
+            if not self._receiving:
+                self._wake_one()
+
+    async def _receive(self) -> None:
+        stream, data = self._stream, None
+        try:
+            with trio.CancelScope(deadline=self._since + self._patience) as silence:
+                if stream.unsent:
+                    await stream.flush()
+                else:
+                    data = await stream.receive_some()
+        except trio.ClosedResourceError:
+            return  # lost  # noqa: ASYNC910 - receiving was one
+        except Exception as error:  # noqa: BLE001 - what they raise is much more than OSError
+            self._lose(self._words.failure(error))
+            return  # noqa: ASYNC910 - receiving was one
+        if data:
+            self._take(data)
+        elif data is not None:
+            self._lose(self._words.failure(trio.BrokenResourceError(CLOSED)))
+        elif silence.cancelled_caught:
+            if self._pinged:
+                self._lose(self._silent())
+            else:
+                self._ask(b"PING")
+
+    async def _sleep(self, listener: Listener) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            listener.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        listener.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wake_one(self) -> None:
+        """See that somebody receives, as long as anybody waits."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                if listener.task is not None:
+                    listener.wake()
+                    return
+
+    def _ask(self, verb: bytes, channel: bytes = b"") -> None:
+        """Send a command, whose answer comes among what is announced."""
+        if self.loss is not None:
+            return
+        if verb == b"PING":
+            self._pinged, self._since = True, trio.current_time()
+        elif not self._asked:
+            self._since = trio.current_time()
+        self._asked.append((verb, channel))
+        self._stream.write(pack((verb, channel) if channel else (verb,)))
+
+    def _take(self, data: bytes) -> None:
+        """Hand out what has come."""
+        self._since, self._pinged = trio.current_time(), False
+        try:
+            self._reader.feed(data)
+            while self.loss is None and (message := self._reader.gets()) is not False:
+                self._hand_out(cast("Answer | ErrorReplyError", message))
+        except Exception as error:  # noqa: BLE001 - what reads them may raise anything
+            self._lose(self._words.failure(error))
+
+    def _hand_out(self, message: Answer | ErrorReplyError) -> None:
+        match message:
+            case [b"message", bytes() as channel, bytes() as payload]:
+                changed = changed_keys(payload)
+                for listener in self._listeners.get(channel, ()):
+                    listener.tell(changed)
+                return
+            case _ if self._asked:
+                verb, channel = self._asked.popleft()
+            case _:
+                raise hiredis.ProtocolError(f"an answer to nothing: {message!r:.100}")
+        if isinstance(message, ErrorReplyError):
+            self._words.withhold(message)
+            if verb == b"SUBSCRIBE":
+                self._end_of_asking(channel, message)
+            else:
+                self._lose(to_store_error(message, ADVICE))
+        elif verb == b"SUBSCRIBE":
+            match message:
+                case [b"subscribe", bytes() as confirmed, int()] if confirmed == channel:
+                    self._end_of_asking(channel, None)
+                case _:
+                    self._lose(StoreError(NO_REDIS))
+
+    def _end_of_asking(self, channel: bytes, refusal: ErrorReplyError | None) -> None:
+        if any(other == channel for _, other in self._asked):
+            return  # what was asked later counts
+        listeners = self._listeners.get(channel, set())
+        if refusal is not None:
+            self._listeners.pop(channel, None)  # as there is nothing to unsubscribe from
+        for listener in listeners:
+            listener.confirmed, listener.refusal = refusal is None, refusal
+            listener.wake()
+
+    # ------------------------------------------------------------------------- ending
+
+    def _lose(self, loss: StoreError) -> None:
+        """Close the connection, and tell all who listen."""
+        if self.loss is None:
+            self.loss = loss
+            self._stream.close()
+            for listeners in self._listeners.values():
+                for listener in listeners:
+                    listener.wake()
+
+    def _silent(self) -> StoreSilentError:
+        return StoreSilentError(f"{LOST}: no answer for {self._patience:g} seconds")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._lose(StoreUnavailableError(LOST))
+
+
+class SharedFeed:
+    """The feed of a node, which is made again whenever it was lost."""
+
+    def __init__(self, make: MakeConnection, address: str, patience: float) -> None:
+        self.feed: Feed | None = None
+        self._connection = StreamConnection(make, address, patience)
+        self._patience = patience
+        self._connecting = Once()
+
+    async def connect(self) -> Feed:
+        """Return a feed that is up, if need be a new one. Raises `ErrorReplyError`, `StoreError`.
+
+        A checkpoint, if it is a new one.
+        """
+        while self.feed is None or self.feed.loss is not None:  # noqa: ASYNC913 - connecting is one
+            await self._connecting.do(self._connect)
+        return self.feed  # noqa: ASYNC910 - internal: callers make the checkpoint
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        await connection.connect()
+        try:
+            # First what a silence is broken with, so that a missing right shows now.
+            await connection.call(b"PING")
+        except (ErrorReplyError, StoreError):
+            await connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise
+        self.feed = Feed(connection, self._patience)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.feed is not None:
+            self.feed.close()
+
+
+class SharedSubscription(Subscription):
+    """A subscription to a namespace's channel, on a feed that others listen to as well."""
+
+    def __init__(self, shared: SharedFeed, channel: bytes) -> None:
+        self._shared = shared
+        self._listener = Listener(channel)
+
+    async def connect(self) -> None:
+        """Subscribe; see `Subscription.connect`."""
+        await trio.lowlevel.checkpoint()
+        feed = self._listener.feed
+        if feed is not None and feed.loss is None and self._listener.confirmed:
+            return
+        try:
+            feed = await self._shared.connect()
+            await feed.subscribe(self._listener)
+        except ErrorReplyError as error:
+            raise to_store_error(error, ADVICE) from None
+
+    async def wait(self) -> frozenset[str] | None:
+        """Wait for the next changes; see `Subscription.wait`."""
+        if self._listener.feed is None:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError(LOST)
+        return await self._listener.feed.wait(self._listener)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        if self._listener.feed is not None:
+            self._listener.feed.leave(self._listener)
+
+
+class SharedFeeds:
+    """The feeds of a store's nodes, for each trio run that uses them."""
+
+    def __init__(self, make: MakeConnection, address: str, patience: float) -> None:
+        def make_for(node: Node) -> SharedFeed:
+            return SharedFeed(*leading_to(node, make, address), patience)
+
+        self.nodes: Final = NodeTable(make_for, SharedFeed.close)
+
+    @contextmanager
+    def subscription(self, channel: bytes, node: Node = None) -> Generator[SharedSubscription]:
+        """Return a subscription to a channel, on the feed of a node."""
+        with self.nodes.hold(node) as shared:
+            subscription = SharedSubscription(shared, channel)
+            try:
+                yield subscription
+            finally:
+                subscription.leave()
+
+
+def _copy(loss: StoreError) -> StoreError:
+    """Return an error of somebody's own, as each is raised and changed where it is caught."""
+    copy = type(loss)(*loss.args)
+    copy.__cause__ = loss.__cause__
+    return copy

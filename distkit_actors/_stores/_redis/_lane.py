@@ -1,0 +1,146 @@
+"""What a link needs of a connection: one command at a time, whoever else uses it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from ._connection import Answer, Connection
+from ._connector import Connector
+from ._credentials import Credentials
+from ._locator import Route
+
+
+class Lane(ABC):
+    """A link's way on a connection: it sends a command, and receives its answer.
+
+    Commands that are given up are no trouble: their answers reach nobody.
+    """
+
+    sends_nowait = False  # while connected, `send_nowait` sends more than nothing
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Whether a connection is up, as far as is known, that says who we are now."""
+
+    @property
+    @abstractmethod
+    def number(self) -> int:
+        """A number of the connection, another one for each."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Make sure that there is a connection. A checkpoint. Raises `StoreError`.
+
+        When cancelled, there may be none.
+        """
+
+    @abstractmethod
+    def send_nowait(self, command: bytes) -> None:
+        """Send as much of a command as goes without waiting; `receive` follows.
+
+        An earlier one whose answer was not received is given up.
+        """
+
+    @abstractmethod
+    async def receive(self) -> Answer:
+        """Send the rest of a command, and return its answer. A checkpoint.
+
+        It is for one who cancels it when it takes too long, and says so with `unanswered`.
+
+        Raises:
+            ErrorReplyError: The answer is an error.
+            StoreUnavailableError: The connection is lost, and nobody knows if it was executed.
+
+        When cancelled, nobody knows that either, and there may be no connection any more.
+        """
+
+    @abstractmethod
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        """Send a command and return its answer. A checkpoint.
+
+        It may take ``patience`` seconds, a ``response_timeout`` if that is not given. Raises and
+        is cancelled as `receive`.
+        """
+
+    @abstractmethod
+    async def prepare(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have ``work`` done with the server, once for all links that find now that it must be.
+
+        It may use this lane. Not done again if that was done since the last command was sent. A
+        checkpoint. Raises what ``work`` raises; when cancelled, it may be half done.
+        """
+
+    @abstractmethod
+    def unanswered(self, patience: float) -> None:
+        """Note that the last command had no answer within ``patience`` seconds, and is given up."""
+
+    @abstractmethod
+    async def drop(self) -> None:
+        """Close the connection on which the last command was sent, for all who use it."""
+
+
+class OwnLane(Lane):
+    """A lane that has a connection for itself, which does not outlive a cancellation."""
+
+    def __init__(
+        self, connection: Connection, route: Route, credentials: Credentials, patience: float
+    ) -> None:
+        self._connection = connection
+        self._route = route
+        self._credentials = credentials
+        self._connector = Connector(connection, patience)
+        self._version = 0  # of the credentials that the connection was made with
+        self._number = 0
+
+    @property
+    def connected(self) -> bool:
+        """See `Lane.connected`. It leads where it should, and there is no reason to look."""
+        return self._stays and self._route.stands
+
+    @property
+    def _stays(self) -> bool:
+        """Whether there is a connection that need not be made anew, if it leads where it should."""
+        return self._connection.connected and self._version == self._credentials.version
+
+    @property
+    def number(self) -> int:
+        """See `Lane.number`."""
+        return self._number
+
+    async def connect(self) -> None:
+        """See `Lane.connect`."""
+        if self.connected:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._stays and await self._route.look():
+            return  # noqa: ASYNC910 - looking was one
+        self._number += 1
+        self._version = self._credentials.version
+        await self._connector.connect()
+
+    def send_nowait(self, command: bytes) -> None:
+        """See `Lane.send_nowait`."""
+        self._connection.send_nowait(command)
+
+    async def receive(self) -> Answer:
+        """See `Lane.receive`."""
+        return await self._connection.receive()
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        """See `Lane.call`."""
+        return await self._connection.call(*words, patience=patience)
+
+    async def prepare(self, work: Callable[[], Awaitable[None]]) -> None:
+        """See `Lane.prepare`."""
+        await work()
+
+    def unanswered(self, patience: float) -> None:
+        """See `Lane.unanswered`. It is cancelled, and so closed already."""
+
+    async def drop(self) -> None:
+        """See `Lane.drop`."""
+        await self._connection.drop()

@@ -1,0 +1,269 @@
+"""Commands of several tasks on one connection, and the answers, which come in the same order.
+
+There is no task that receives. Of those who wait for an answer one receives for all, and hands out
+what has come; when its own answer is there, it lets the next one of those who wait do that. The
+same goes for sending what did not fit into the socket. So a command that is alone costs no turn of
+the scheduler more than on a connection of its own.
+
+=================  =============================================================
+a call is          until
+=================  =============================================================
+on its way         its answer is handed out, or the connection is lost
+given up           the same, but nobody is told: its task was cancelled
+over               (it has an answer, or an error)
+=================  =============================================================
+
+A task that is cancelled gives up its own call and nothing else: what it has sent stays sent, what
+it has not is sent by others, and the answer that comes is thrown away in its turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal, Protocol, TypeAlias, cast
+
+import hiredis
+import trio
+
+from ..._errors import StoreUnavailableError
+from .._contract import StoreSilentError
+from ._connection import LOST, Answer, ErrorReplyError
+from ._sockets import CLOSED
+
+#: What comes in answer to a command.
+Message: TypeAlias = "Answer | ErrorReplyError"
+
+#: A connection is silent if it has brought nothing for this part of somebody's patience.
+_SILENCE: Final = 0.5
+
+
+class Stream(Protocol):
+    """What it needs of a `SocketStream`."""
+
+    unsent: bytearray
+
+    def write(self, data: bytes) -> None: ...
+    async def flush(self) -> None: ...
+    async def receive_some(self) -> bytes | None: ...
+    def receive_nowait(self) -> bytes: ...
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Words(Protocol):
+    """Who finds the words for what has failed, and leaves out secrets."""
+
+    def failure(self, error: Exception) -> StoreUnavailableError: ...
+    def withhold(self, error: ErrorReplyError) -> None: ...
+
+
+class Call:
+    """A command that was sent, and its answer once that is there."""
+
+    __slots__ = ("answer", "over", "pipeline", "skip", "task")
+
+    def __init__(self, pipeline: Pipeline, skip: int) -> None:
+        self.pipeline = pipeline
+        self.skip = skip  # answers that come before the one that counts
+        self.over = False
+        self.answer: Message | StoreUnavailableError = None
+        self.task: trio.lowlevel.Task | None = None  # that sleeps until it is over, or its turn
+
+    def end(self, answer: Message | StoreUnavailableError) -> None:
+        """Note the answer, and wake who waits for it."""
+        self.over, self.answer = True, answer
+        if self.task is not None:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let its task go on, which sleeps."""
+        assert self.task is not None
+        task, self.task = self.task, None
+        trio.lowlevel.reschedule(task)
+
+
+class Pipeline:
+    """A connection that is made, with those who use it.
+
+    Once it is lost (``up`` is False), all calls are over, and none succeeds any more.
+
+    Args:
+        stream: The connection; the pipeline closes it.
+        reader: What reads answers. Nothing has been fed that is not read.
+        words: Who finds the words for what fails.
+    """
+
+    def __init__(self, stream: Stream, reader: hiredis.Reader, words: Words) -> None:
+        self.up = True
+        self._stream = stream
+        self._reader = reader
+        self._next_answer = cast(
+            "Callable[[], Answer | ErrorReplyError | Literal[False]]", reader.gets
+        )
+        self._words = words
+        self._calls: deque[Call] = deque()  # on their way, given up or not; oldest first
+        self._receiving = False
+        self._sending: Call | None = None  # whose task sends
+        self._woken: Call | None = None  # whose task is to receive or to send, and has not run yet
+        self._clock = trio.lowlevel.current_clock()
+        self._heard_at = self._clock.current_time()
+        self._loss: StoreUnavailableError | None = None
+
+    # ------------------------------------------------------------------------ calls
+
+    def post(self, command: bytes, replies: int = 1) -> Call:
+        """Send a command, as far as that goes without waiting; `receive` follows.
+
+        Args:
+            command: What to send. It may be several commands that belong together.
+            replies: How many answers come to it. The last one counts.
+        """
+        call = Call(self, replies - 1)
+        if self.up:
+            self._calls.append(call)
+            self._stream.write(command)
+        else:
+            call.end(self._loss or StoreUnavailableError(LOST))
+        return call
+
+    async def receive(self, call: Call) -> Answer:
+        """Return the answer to a call. A checkpoint.
+
+        When cancelled, the call is given up, and nothing else changes.
+
+        Raises:
+            ErrorReplyError: The answer is an error.
+            StoreUnavailableError: The connection is lost.
+        """
+        try:
+            if call.over:
+                await trio.lowlevel.checkpoint()
+            while not call.over:
+                if self._stream.unsent and self._sending is None:
+                    await self._send(call)
+                elif self._receiving:
+                    await self._sleep(call)
+                else:
+                    await self._receive()
+        finally:
+            if self._calls:
+                self._pass_on()
+        answer = call.answer
+        if isinstance(answer, Exception):
+            if isinstance(answer, ErrorReplyError):
+                self._words.withhold(answer)
+                raise answer
+            raise _copy(answer)
+        return answer  # noqa: ASYNC910 - one of the branches was one
+
+    async def _receive(self) -> None:
+        """Receive once, for all."""
+        self._receiving = True
+        try:
+            data = await self._stream.receive_some()
+        except trio.ClosedResourceError:
+            return  # lost, or to see who sends  # noqa: ASYNC910 - receiving was one
+        except Exception as error:  # noqa: BLE001 - what they raise is much more than OSError
+            self._fail(error)
+            return  # noqa: ASYNC910 - receiving was one
+        finally:
+            self._receiving = False
+        if data:
+            self._take(data)
+        elif data is not None:
+            self._fail(trio.BrokenResourceError(CLOSED))
+
+    async def _send(self, call: Call) -> None:  # noqa: ASYNC910 - internal: receiving is one
+        """Send for all what did not fit into the socket."""
+        self._sending = call
+        try:
+            await self._stream.flush()
+        except trio.ClosedResourceError:
+            pass  # lost, or the answer is there
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+        finally:
+            self._sending = None
+
+    async def _sleep(self, call: Call) -> None:
+        """Wait until a call is over, or it is its task's turn to receive or to send."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            call.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        call.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if self._woken is call:
+            self._woken = None
+
+    def _pass_on(self) -> None:
+        """See that somebody receives and somebody sends, as long as anybody waits."""
+        sends = bool(self._stream.unsent) and self._sending is None
+        if self._woken is not None or (self._receiving and not sends):
+            return
+        for call in self._calls:
+            if call.task is not None:
+                self._woken = call
+                call.wake()
+                return
+        if sends and self._receiving:
+            self._stream.interrupt()  # the only one who waits receives, and can do both
+
+    # ---------------------------------------------------------------------- answers
+
+    def _take(self, data: bytes) -> None:
+        """Hand out the answers that have come."""
+        self._heard_at = self._clock.current_time()
+        next_answer, calls = self._next_answer, self._calls
+        try:
+            self._reader.feed(data)
+            while (answer := next_answer()) is not False:
+                if not calls:
+                    self._fail(hiredis.ProtocolError(f"an answer to nothing: {answer!r:.100}"))
+                    return
+                call = calls[0]
+                if call.skip:
+                    call.skip -= 1
+                    continue
+                calls.popleft()
+                call.end(answer)
+                if call is self._sending:
+                    self._stream.interrupt()  # others send the rest
+        except Exception as error:  # noqa: BLE001 - what reads them may raise anything
+            self._fail(error)
+
+    # -------------------------------------------------------------------- being lost
+
+    def lose(self, loss: StoreUnavailableError) -> None:
+        """Close the connection. Whoever has a call on its way is told ``loss``."""
+        if self.up:
+            self.up, self._loss = False, loss
+            self._stream.close()
+            calls, self._calls = self._calls, deque()
+            for call in calls:
+                call.end(loss)
+
+    def lose_if_silent(self, patience: float) -> None:
+        """Close the connection if it is dead, for one whose patience is over: ``patience`` seconds.
+
+        It is not if it brings answers to others: then the server has much to do.
+        """
+        if not self.up:
+            return
+        if data := self._stream.receive_nowait():
+            self._take(data)  # who receives has only not come to it yet
+            self._stream.interrupt()  # and may have its answer now
+        elif self._clock.current_time() - self._heard_at >= _SILENCE * patience:
+            self.lose(StoreSilentError(f"{LOST}: no answer for {patience:g} seconds"))
+
+    def _fail(self, error: Exception) -> None:
+        self.lose(self._words.failure(error))
+
+
+def _copy(error: StoreUnavailableError) -> StoreUnavailableError:
+    """Return an error of somebody's own, as each is raised and changed where it is caught."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

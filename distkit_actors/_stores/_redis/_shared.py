@@ -1,0 +1,163 @@
+"""One connection to a node for all links of a store.
+
+A `SharedConnection` belongs to a node and a trio run, and holds no task. It is
+
+=============  ================================================================
+down           nobody has asked for it yet, or it was lost
+connecting     one of those who want it makes it, the others wait for what comes of that
+up             there is a `Pipeline`, which all use until it is lost
+=============  ================================================================
+
+It is lost for all: when the server closes it, when it brings nothing while somebody's patience
+ends, when it brings what is no answer, when a link asks for that (`Lane.drop`), or when there are
+new credentials. Each link that has a command on its way is told so, and the next one that wants to
+send connects again. The last link that leaves closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from ..._errors import StoreUnavailableError
+from .._contract import StoreSilentError
+from ._connection import LOST, Answer, MakeConnection, pack
+from ._connector import Connector
+from ._credentials import Credentials
+from ._lane import Lane
+from ._node_table import Node, NodeTable, leading_to
+from ._once import Once
+from ._pipeline import Call, Pipeline
+from ._stream import StreamConnection
+
+
+class SharedConnection:
+    """The connection to a node, which is made again whenever it was lost."""
+
+    def __init__(
+        self, make: MakeConnection, address: str, patience: float, credentials: Credentials
+    ) -> None:
+        self.patience = patience
+        self.number = 0
+        self.version = 0  # of the credentials that it was made with
+        self.credentials = credentials
+        self.pipeline: Pipeline | None = None
+        self._connection = StreamConnection(make, address, patience)
+        self._connector = Connector(self._connection, patience)
+        self._connecting = Once()
+        self.preparing = Once()
+
+    async def connect(self) -> None:
+        """Make the connection, or wait for one who makes it. A checkpoint.
+
+        Raises `StoreError`, each who waits one of its own. When cancelled, another one of those who
+        wait goes on.
+        """
+        await self._connecting.do(self._connect)
+
+    async def _connect(self) -> None:
+        self.close()  # what says who we were
+        self.number += 1
+        self.version = self.credentials.version
+        await self._connector.connect()
+        stream, reader = self._connection.take()
+        self.pipeline = Pipeline(stream, reader, self._connection)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.pipeline is not None:
+            self.pipeline.lose(StoreUnavailableError(LOST))
+
+
+class SharedLane(Lane):
+    """A lane on a shared connection."""
+
+    sends_nowait = True
+
+    def __init__(self, connection: SharedConnection) -> None:
+        self._connection = connection
+        self._call: Call | None = None  # the last one
+        self._prepared = 0  # how often the server had been prepared when that was sent
+
+    @property
+    def connected(self) -> bool:
+        """See `Lane.connected`."""
+        connection = self._connection
+        pipeline = connection.pipeline
+        if pipeline is None or not pipeline.up:
+            return False
+        return connection.version == connection.credentials.version
+
+    @property
+    def number(self) -> int:
+        """See `Lane.number`."""
+        return self._connection.number
+
+    async def connect(self) -> None:
+        """See `Lane.connect`."""
+        if self.connected:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._connection.connect()
+
+    def send_nowait(self, command: bytes, replies: int = 1) -> None:
+        """Send a command that has so many ``replies``, the last of which is its answer."""
+        self._prepared = self._connection.preparing.times
+        pipeline = self._connection.pipeline
+        self._call = None if pipeline is None else pipeline.post(command, replies)
+
+    async def receive(self) -> Answer:
+        """See `Lane.receive`."""
+        call = self._call
+        if call is None:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError(LOST)
+        return await call.pipeline.receive(call)
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        """See `Lane.call`."""
+        seconds = self._connection.patience if patience is None else patience
+        with trio.move_on_after(seconds):
+            self.send_nowait(pack(words))
+            return await self.receive()
+        self.unanswered(seconds)
+        raise StoreSilentError(f"{LOST}: no answer for {seconds:g} seconds")
+
+    async def prepare(self, work: Callable[[], Awaitable[None]]) -> None:
+        """See `Lane.prepare`."""
+        preparing = self._connection.preparing
+        if self._prepared == preparing.times:
+            await preparing.do(work)
+        else:
+            await trio.lowlevel.checkpoint()  # since then, it was
+
+    def unanswered(self, patience: float) -> None:
+        """See `Lane.unanswered`."""
+        if self._call is not None and not self._call.over:
+            self._call.pipeline.lose_if_silent(patience)
+
+    async def drop(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """See `Lane.drop`."""
+        if self._call is not None:
+            self._call.pipeline.lose(StoreUnavailableError(LOST))
+
+
+class SharedConnections:
+    """The connections of a store to its nodes, for each trio run that uses it."""
+
+    def __init__(
+        self, make: MakeConnection, address: str, patience: float, credentials: Credentials
+    ) -> None:
+        def make_for(node: Node) -> SharedConnection:
+            return SharedConnection(*leading_to(node, make, address), patience, credentials)
+
+        self.nodes: Final = NodeTable(make_for, SharedConnection.close)
+
+    @contextmanager
+    def lane(self, node: Node = None) -> Generator[SharedLane]:
+        """Return a lane on the connection to a node, which the last one that is left closes."""
+        with self.nodes.hold(node) as connection:
+            yield SharedLane(connection)

@@ -1,0 +1,442 @@
+"""Commands of several tasks on one connection: each has its own answer, whatever becomes of others.
+
+The connection is a script: it sends as much, and brings as much, as it is told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+import hiredis
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distkit_actors._errors import StoreUnavailableError
+from distkit_actors._stores._contract import StoreSilentError
+from distkit_actors._stores._redis._connection import ErrorReplyError, pack
+from distkit_actors._stores._redis._pipeline import Pipeline
+
+LOST: Final = "lost"
+
+
+class ScriptedStream:
+    """A connection whose other side reads, and says, only what the test lets it."""
+
+    def __init__(self) -> None:
+        self.unsent = bytearray()
+        self.arrived = bytearray()  # at the other side
+        self.room = 0  # how many bytes more it takes
+        self.closed = False
+        self.receivers = 0
+        self.senders = 0
+        self._coming = b""
+        self._waiting: dict[str, trio.Event] = {}
+        self._interrupted: set[str] = set()
+
+    # ------------------------------------------------------------------ what the test does
+
+    def take(self, size: int) -> None:
+        """Make room for so many bytes more."""
+        self.room += size
+        self._wake("send")
+
+    def bring(self, data: bytes, *, unnoticed: bool = False) -> None:
+        """Let data come; ``unnoticed``: whoever waits for it does not know yet."""
+        self._coming += data
+        if not unnoticed:
+            self._wake("receive")
+
+    # -------------------------------------------------------------- what the pipeline needs
+
+    def write(self, data: bytes) -> None:
+        """Send what there is room for, and keep the rest."""
+        assert not self.closed
+        if self.unsent:
+            self.unsent += data
+        else:
+            self.unsent += data[self._send(data) :]
+
+    async def flush(self) -> None:
+        """Send what is kept."""
+        assert not self.senders, "two tasks send"
+        self.senders += 1
+        try:
+            del self.unsent[: self._send(bytes(self.unsent))]
+            if self.unsent:
+                await self._wait("send", lambda: self.room > 0)
+        finally:
+            self.senders -= 1
+
+    async def receive_some(self) -> bytes | None:
+        """Wait for data."""
+        assert not self.receivers, "two tasks receive"
+        self.receivers += 1
+        try:
+            await self._wait("receive", lambda: bool(self._coming))
+            return self.receive_nowait() or None
+        finally:
+            self.receivers -= 1
+
+    def receive_nowait(self) -> bytes:
+        """Return what has come."""
+        data, self._coming = self._coming, b""
+        return data
+
+    def interrupt(self) -> None:
+        """Let nobody wait any more."""
+        self._interrupted |= set(self._waiting)
+        for what in list(self._waiting):
+            self._wake(what)
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed = True
+        self.interrupt()
+
+    def _send(self, data: bytes) -> int:
+        size = min(self.room, len(data))
+        self.arrived += data[:size]
+        self.room -= size
+        return size
+
+    def _wake(self, what: str) -> None:
+        if what in self._waiting:
+            self._waiting.pop(what).set()
+
+    async def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+        """Wait as for a socket: once, and one who is about to go on is interrupted no more."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if ready():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        self._waiting[what] = event = trio.Event()
+        try:
+            await event.wait()
+        finally:
+            self._waiting.pop(what, None)
+        if what in self._interrupted:
+            self._interrupted.discard(what)
+            raise trio.ClosedResourceError
+
+
+class PlainWords:
+    """Says what an error says."""
+
+    def failure(self, error: Exception) -> StoreUnavailableError:
+        """Return what to raise."""
+        return StoreUnavailableError(str(error))
+
+    def withhold(self, error: ErrorReplyError) -> None:
+        """Leave an error as it is."""
+
+
+@dataclass
+class Task:
+    """One that sends a command and waits for its answer."""
+
+    number: int
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    outcome: str | None = None
+    cancelled: bool = False
+
+
+class Scene:
+    """Tasks on a pipeline, and the server at its other end."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.stream = ScriptedStream()
+        reader = hiredis.Reader(replyError=ErrorReplyError.read)
+        self.pipeline = Pipeline(self.stream, reader, PlainWords())
+        self.tasks: list[Task] = []
+        self.answered = 0  # commands
+        self._nursery = nursery
+        self._requests = hiredis.Reader()
+        self._read = 0
+        self._executed: list[bytes] = []
+        self._answers = b""
+
+    def ask(self, *, replies: int = 1) -> Task:
+        """Start a task."""
+        task = Task(len(self.tasks))
+        self.tasks.append(task)
+        command = b"".join(command_of(task.number, part) for part in reversed(range(replies)))
+        call = self.pipeline.post(command, replies)
+
+        async def receive() -> None:
+            with task.scope:
+                try:
+                    answer = await self.pipeline.receive(call)
+                except ErrorReplyError as error:
+                    task.outcome = error.text
+                except StoreUnavailableError as error:
+                    task.outcome = f"{LOST}: {error}"
+                else:
+                    assert isinstance(answer, bytes)
+                    task.outcome = answer.decode()
+            task.cancelled = task.scope.cancelled_caught
+
+        self._nursery.start_soon(receive)
+        return task
+
+    def execute(self, most: int = 1_000_000) -> None:
+        """Have the server execute commands that have arrived, in order, none torn."""
+        self._requests.feed(bytes(self.stream.arrived[self._read :]))
+        self._read = len(self.stream.arrived)
+        while (command := self._requests.gets()) is not False:
+            self._executed.append(command[1])
+        while most and self.answered < len(self._executed):
+            name = self._executed[self.answered]
+            kind = b"-OOM %b\r\n" if name.endswith(b"3.0") else b"+%b\r\n"
+            self._answers += kind % name
+            self.answered += 1
+            most -= 1
+
+    def bring(self, size: int = 1_000_000, *, unnoticed: bool = False) -> None:
+        """Bring so many bytes of the answers."""
+        self.stream.bring(self._answers[:size], unnoticed=unnoticed)
+        self._answers = self._answers[size:]
+
+    async def settle(self) -> None:
+        """Let everything come that is to come."""
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            before = len(self.stream.arrived), self.answered
+            self.stream.take(1_000_000)
+            self.execute()
+            self.bring()
+            await trio.testing.wait_all_tasks_blocked()
+            if before == (len(self.stream.arrived), self.answered):
+                break
+
+    def expect_own_answers(self, *, lost: bool = False) -> None:
+        """See that each has its own answer, but for those that were cancelled."""
+        for task in self.tasks:
+            if task.cancelled:
+                assert task.outcome is None
+                continue
+            own = f"{task.number}.0"
+            good = {own, f"OOM {own}"}
+            assert task.outcome is not None, f"{task} waits for ever"
+            assert task.outcome in good or (lost and task.outcome.startswith(LOST)), task
+
+
+def command_of(number: int, part: int) -> bytes:
+    return pack((b"ECHO", f"{number}.{part}".encode(), b"x" * (number % 7)))
+
+
+Step: TypeAlias = (
+    tuple[Literal["ask", "cancel", "take", "execute", "bring"], int]
+    | tuple[Literal["settle", "turn"], Literal[0]]
+)
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(1, 2)),
+        st.tuples(st.just("cancel"), st.integers(0, 20)),
+        st.tuples(st.just("take"), st.integers(1, 60)),
+        st.tuples(st.just("execute"), st.integers(1, 3)),
+        st.tuples(st.just("bring"), st.integers(1, 12)),
+        st.tuples(st.sampled_from(["turn", "settle"]), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+async def live_through(steps: list[Step], lost_at: int | None) -> None:
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            scene = Scene(nursery)
+            for number, (kind, value) in enumerate(steps):
+                if number == lost_at:
+                    scene.pipeline.lose(StoreUnavailableError("as it was to be"))
+                match kind:
+                    case "ask":
+                        scene.ask(replies=value)
+                    case "cancel" if value < len(scene.tasks):
+                        scene.tasks[value].scope.cancel()
+                    case "take":
+                        scene.stream.take(value)
+                    case "execute":
+                        scene.execute(value)
+                    case "bring":
+                        scene.bring(value)
+                    case "turn":
+                        await trio.lowlevel.checkpoint()
+                    case "settle":
+                        await trio.testing.wait_all_tasks_blocked()
+                    case _:
+                        pass
+            await scene.settle()
+            try:
+                scene.expect_own_answers(lost=lost_at is not None)
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_everybody_has_an_answer_of_its_own(steps: list[Step]) -> None:
+    """Whatever is cancelled, and however slowly bytes go."""
+    trio.run(live_through, steps, None)
+
+
+@given(STEPS, st.integers(0, 39))
+@settings(deadline=None)
+def test_or_learns_that_the_connection_is_lost(steps: list[Step], lost_at: int) -> None:
+    trio.run(live_through, steps, lost_at)
+
+
+@pytest.fixture
+async def scene(nursery: trio.Nursery) -> Scene:
+    return Scene(nursery)
+
+
+async def asking(scene: Scene, number: int) -> list[Task]:
+    """Start so many tasks, one after the other."""
+    tasks = []
+    for _ in range(number):
+        tasks.append(scene.ask())
+        await trio.testing.wait_all_tasks_blocked()
+    return tasks
+
+
+async def test_who_receives_and_is_cancelled_lets_another_one_do_that(scene: Scene) -> None:
+    first, *_ = await asking(scene, 3)
+    first.scope.cancel()
+    await scene.settle()
+    assert first.cancelled
+    scene.expect_own_answers()
+
+
+async def test_what_one_has_sent_in_part_is_sent_by_others(scene: Scene) -> None:
+    """Also by the only one that is left, who receives."""
+    scene.stream.take(1_000)
+    receiver, sender = scene.ask(), None
+    await trio.testing.wait_all_tasks_blocked()
+    scene.stream.room = 5
+    sender = scene.ask()
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.stream.senders == scene.stream.receivers == 1
+    sender.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert sender.cancelled
+    assert scene.stream.senders == 1
+    await scene.settle()
+    assert receiver.outcome == "0.0"
+    assert scene.ask().number == 2
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_who_sends_for_others_goes_when_its_answer_is_there(scene: Scene) -> None:
+    first, sender, third = [scene.ask() for _ in range(3)]
+    await trio.testing.wait_all_tasks_blocked()
+    scene.stream.take(len(command_of(0, 0)) + len(command_of(1, 0)))
+    await trio.testing.wait_all_tasks_blocked()
+    scene.execute()
+    scene.bring()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (first.outcome, sender.outcome, third.outcome) == ("0.0", "1.0", None)
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_a_burst_of_answers_wakes_nobody_who_has_none(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for one, who receives from then on."""
+    tasks = await asking(scene, 100)
+    scene.stream.take(sum(len(command_of(number, 0)) for number in range(50)))
+    await trio.testing.wait_all_tasks_blocked()
+    scene.execute()
+    slept: list[object] = []
+    sleep = Pipeline._sleep
+
+    async def counted(pipeline: Pipeline, call: object) -> None:
+        slept.append(call)
+        await sleep(pipeline, call)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pipeline, "_sleep", counted)
+    scene.bring()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [task.outcome is not None for task in tasks] == [True] * 50 + [False] * 50
+    assert len(slept) <= 2
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_all_who_wait_are_told_why_it_was_lost_each_by_an_error_of_its_own(
+    nursery: trio.Nursery,
+) -> None:
+    scene = Scene(nursery)
+    calls = [scene.pipeline.post(command_of(number, 0)) for number in range(3)]
+    errors: list[StoreUnavailableError] = []
+
+    async def receive(number: int) -> None:
+        with pytest.raises(StoreUnavailableError, match="Protocol error") as caught:
+            await scene.pipeline.receive(calls[number])
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as waiting:
+        for number in range(3):
+            waiting.start_soon(receive, number)
+        await trio.testing.wait_all_tasks_blocked()
+        scene.stream.bring(b"what is this?\r\n")
+    assert len({id(error) for error in errors}) == 3
+    assert not scene.pipeline.up
+    assert scene.stream.closed
+    with pytest.raises(StoreUnavailableError):
+        await scene.pipeline.receive(scene.pipeline.post(command_of(4, 0)))
+
+
+async def test_an_answer_to_nothing_ends_it(scene: Scene) -> None:
+    scene.stream.take(1_000)
+    scene.ask()
+    await trio.testing.wait_all_tasks_blocked()
+    scene.stream.bring(b"+0.0\r\n+surplus\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    scene.expect_own_answers()
+    assert not scene.pipeline.up
+
+
+async def test_one_that_is_silent_is_lost_for_all(scene: Scene, autojump_clock: object) -> None:
+    tasks = await asking(scene, 3)
+    await trio.sleep(2)
+    tasks[1].scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.pipeline.up
+    scene.pipeline.lose_if_silent(2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not scene.pipeline.up
+    assert [task.outcome is not None for task in tasks] == [True, False, True]
+    with pytest.raises(StoreSilentError, match="no answer for 2 seconds"):
+        await scene.pipeline.receive(scene.pipeline.post(command_of(4, 0)))
+
+
+async def test_one_that_brings_answers_to_others_is_not_silent(
+    scene: Scene, autojump_clock: object
+) -> None:
+    """Nor one that has brought them, and nobody has come to take them yet."""
+    scene.stream.take(1_000)
+    tasks = await asking(scene, 3)
+    await trio.sleep(1.5)
+    scene.execute(1)
+    scene.bring()
+    await trio.sleep(0.5)
+    tasks[2].scope.cancel()
+    scene.pipeline.lose_if_silent(2)
+    assert scene.pipeline.up
+    await trio.sleep(2)
+    scene.execute(1)
+    scene.bring(unnoticed=True)
+    scene.pipeline.lose_if_silent(2)
+    assert scene.pipeline.up
+    await trio.testing.wait_all_tasks_blocked()
+    assert [task.outcome for task in tasks] == ["0.0", "1.0", None]
+    await scene.settle()
+    scene.expect_own_answers()
