@@ -223,7 +223,8 @@ def test_the_words_of_its_signatures_are_public_too(module: ModuleType, name: st
         for parameter, annotation in function.__annotations__.items()
         if not parameter.startswith("_") and isinstance(annotation, str)
         for node in ast.walk(ast.parse(annotation))
-        if isinstance(node, ast.Name) and not inspect.ismodule(function.__globals__.get(node.id))
+        if isinstance(node, ast.Name)
+        and not isinstance(function.__globals__.get(node.id), (ModuleType, typing.TypeVar))
     }
     unknown = [
         (where, word)

@@ -65,6 +65,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "_stores": frozenset({"hiredis", "redis", "trio", "trio_asyncio"}),
     "_actor": frozenset({"outcome", "trio"}),
     "_demo": frozenset({"rich", "trio"}),
+    "testing": frozenset({"pytest", "trio"}),  # pytest in `fixtures` only
     "_cli": frozenset({"click", "rich", "trio"}),
     "_monitoring": frozenset({"opentelemetry", "prometheus_client"}),
 }

@@ -19,6 +19,7 @@ counter meet. What each of these does has modules of its own.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -116,6 +117,7 @@ class Actor:
         self._refused_keys = 0  # reported by `flush` already
         self.undone = 0  # counts and operations that a stop could not finish
         self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
+        self._killed = False  # it is to end as a process does that is killed, for tests
         self.forked = False  # it runs in the process that this one was forked from
 
     # --------------------------------------------------------------------- parts
@@ -305,6 +307,19 @@ class Actor:
             self._stop_by = min(self._stop_by, trio.current_time() + self._exit_grace)
             self._start.call_off(self._stop_by)
 
+    async def kill(self) -> None:
+        """End as a process does that is killed, for tests: nothing more is sent or said."""
+        self.check_task()
+        if not self._closed.is_set():
+            self._killed, self.open = True, False
+            self._lifeline.cancel()
+            self._start.call_off(-math.inf)
+            self._stop_requested.set()
+        if self.life is Life.NEW:
+            await self.close()
+        await self._closed.wait()
+        await trio.lowlevel.checkpoint()
+
     async def close(self) -> None:
         """Stop and wait for the end; raise what the stop could not do."""
         self.check_task()
@@ -437,11 +452,12 @@ class Actor:
             never_there = self._never_there
             self._course.happens(Event.STOPPED)
             self.open = False
-            now = trio.current_time()
-            self._lifeline.deadline = min(now + self._exit_grace, self._stop_by)
-            if never_there:
-                self._lifeline.deadline = now
-            self._loop.stop()
+            if not self._killed:
+                now = trio.current_time()
+                self._lifeline.deadline = min(now + self._exit_grace, self._stop_by)
+                if never_there:
+                    self._lifeline.deadline = now
+                self._loop.stop()
 
     @property
     def _never_there(self) -> bool:
@@ -473,9 +489,9 @@ class Actor:
         end: Exception | None = None
         if superseded:
             end = self.conflict(undone)  # which has been logged
-        elif undone and not self.forked:
+        elif undone and not (self.forked or self._killed):
             end = self.unfinished(undone)
-        if stopping and not superseded:
+        if stopping and not (superseded or self._killed):
             self._log_end(crash, end, undone)
         if undone:
             self.failure = end

@@ -378,6 +378,16 @@ class PartitionedActor:
         for part in self.parts:
             part.stop()
 
+    async def kill(self) -> None:
+        """Do as `Actor.kill`, in all parts at once."""
+        self.check_task()
+        self._stopping = True
+        if self.life is Life.NEW:
+            await self.close()
+            return
+        await self.of_each(Actor.kill)
+        await self._closed.wait()
+
     async def close(self) -> None:
         """Stop and wait for the end; raise what the stop could not do."""
         self.check_task()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 import trio
 
@@ -33,6 +33,12 @@ from ._watching import WatchMixin
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+_Made_co = TypeVar("_Made_co", covariant=True)
+
+
+class _Make(Protocol[_Made_co]):
+    def __call__(self, prefix: str, store: Store, **options: object) -> _Made_co: ...
 
 
 class InstanceAwareCounter(
@@ -132,9 +138,21 @@ class InstanceAwareCounter(
         if not start_grace >= 0:
             raise ValueError(f"start_grace must be seconds, not {start_grace}")
         liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
+        self._options: dict[str, object] = {  # for another one like it
+            "instance_id": instance_id,
+            "dead_instance_threshold": dead_instance_threshold,
+            "heartbeat_interval": heartbeat_interval,
+            "mailbox_size": mailbox_size,
+            "on_exit": on_exit,
+            "inherit": inherit,
+            "exit_grace": exit_grace,
+            "on_conflict": on_conflict,
+            "start_grace": start_grace,
+            "label": label,
+        }
         label = None if label is None else checked_name(label, "label")
         refuse = on_conflict == "refuse"
-        whole = checked_store(store)
+        self._store = whole = checked_store(store)
         partitions = whole.partitions
 
         def part(store: Store, title: str) -> Actor:
@@ -301,6 +319,11 @@ class InstanceAwareCounter(
             body.cancel()
             if not started:
                 task_status.started()
+
+    def _another(self, **changes: object) -> Self:
+        """Return a counter that was made as this one, but for ``changes``; for tests."""
+        make = cast("_Make[Self]", type(self))
+        return make(self._prefix, self._store, **{**self._options, **changes})
 
     async def aclose(self) -> None:
         """Stop gracefully: finish what waits, flush, leave. Idempotent, from any task.

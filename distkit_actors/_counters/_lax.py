@@ -121,6 +121,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
             _flush_interval=flush_interval,
             _detached_start=detached_start,
         )
+        self._options.update(
+            flush_interval=flush_interval, allowed_lag=allowed_lag, detached_start=detached_start
+        )
         self._allowed_lag = allowed_lag
         buffer = self._actor.buffer
         assert buffer is not None

@@ -1015,7 +1015,7 @@ async def test_bound_handles_count_in_their_part(world: World) -> None:
     assert sorted(KEYS) == await a.keys()
 
 
-@pytest.mark.parametrize("key", ["", "a:b", 5, b"k", None, [], "\ud800", "x" * 256])
+@pytest.mark.parametrize("key", ["", 5, b"k", None, [], "\ud800", "x" * 256])
 async def test_bad_keys_are_refused(world: World, key: Any) -> None:
     for counter in (await world.strict(), await world.lax()):
         for name in ("inc", "get", "slices", "delete"):

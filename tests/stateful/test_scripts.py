@@ -12,14 +12,17 @@ from typing import TypeAlias
 import pytest
 
 from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._namespace._observed_time import Heard, Observed
+from distkit_actors._protocol._messages import Periods
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
 from tests.stateful.reference import Unexplained
 from tests.stateful.test_memory import MemoryHistories
+from tests.stateful.wires import ABSENT
 
 Script: TypeAlias = Callable[[MemoryHistories], None]
 
-A, B = 0, 1
+A, B, C = 0, 1, 2
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +177,74 @@ def test_i5_who_has_had_its_fresh_threshold_gets_no_other_before_it_is_heard() -
         histories.heal(who=A, seconds=1.5)
 
     play(script, False, False)
+
+
+def a_late_step(histories: MemoryHistories) -> None:
+    """B is heard after more than half a threshold; C has been silent for as long, and goes on."""
+    histories.cut(who=B)
+    histories.wait(seconds=3.5)
+    histories.heal(who=B, seconds=1.5)
+
+
+def silence_after_a_late_step(histories: MemoryHistories) -> None:
+    histories.cut(who=C)
+    a_late_step(histories)
+    histories.wait(seconds=1.5)  # more than a threshold since C was heard
+    for _ in range(3):
+        histories.call(who=A, kind="get", key="a", count=0)
+    histories.look(who=A, key="a")
+
+
+def late_steps_again_and_again(histories: MemoryHistories) -> None:
+    histories.cut(who=C)
+    for _ in range(5):
+        a_late_step(histories)
+        histories.call(who=A, kind="get", key="a", count=0)
+    histories.look(who=A, key="a")
+
+
+def test_i3_a_late_step_gives_the_silent_a_fresh_threshold() -> None:
+    """Who sent it was held up, and so may they be; they are gone before two thresholds are."""
+    play(silence_after_a_late_step, False, False, False)
+
+
+def test_i3_late_steps_give_the_silent_one_fresh_threshold_and_no_other() -> None:
+    def script(histories: MemoryHistories) -> None:
+        late_steps_again_and_again(histories)
+        assert histories.before["i2"] == ABSENT
+
+    play(script, False, False, False)
+
+
+def test_i3_one_fresh_threshold_after_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Observed.judge
+
+    def forgetful(self: Observed, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
+        left, after = judge(self, periods, heard, steady)
+        ended = self.by_periods[periods[:2]].ended
+        return (left, after) if left > 0 else (ended + periods.threshold - steady, after)
+
+    monkeypatch.setattr(Observed, "judge", forgetful)
+    with pytest.raises(AssertionError, match="can be there"):
+        play(late_steps_again_and_again, False, False, False)
+
+
+def test_i3_a_batch_that_is_sent_once_more_is_a_sign_of_life() -> None:
+    """Its sender has heard nothing and can send nothing else, but it lives."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.lasting_fault(who=C, fault="hold_replies")
+        histories.call(who=C, kind="inc", key="a", count=1)
+        histories.wait(seconds=2.5)
+        histories.cut(who=C)
+        histories.heal(who=C, seconds=0.0)
+        histories.lasting_fault(who=C, fault="hold_replies")
+        histories.wait(seconds=5.0)
+        for _ in range(3):
+            histories.call(who=A, kind="get", key="b", count=0)
+        histories.look(who=A, key="b")
+
+    play(script, False, False, False)
 
 
 def test_who_cannot_leave_may_not_have_ended_its_holds() -> None:

@@ -2,7 +2,8 @@
 
 A `Tap` sits at the counter's end of a faulty network, the `Meter` at the store's end. From
 what the store executed, and when, the meter tells whose slices must be counted now (I5),
-whose must not (I3), and of whom nobody can say.
+whose must not (I3), and of whom nobody can say. Both ends are in one file, as they take in the same
+requests and replies.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Meter(Store):
         self._again: set[str] = set()  # who has to resume once more after that
         self.lost: set[str] = set()  # not heard since the store lost everything
         self._heard = -math.inf  # anybody
-        self._grace = -math.inf  # the latest that a blackout may have ended
+        self._grace = -math.inf  # when a fresh threshold may have begun last, for anybody silent
+        self._unobserved = 0.0  # what blackouts may have taken from observed time, at the most
+        self._unobserved_by: dict[str, float] = {}  # the same, when each was heard
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncIterator[Link]:
@@ -136,12 +139,15 @@ class Meter(Store):
             case Open(), Opened():
                 self._executed(request.instance)
             case ((Apply() | Resume()), Applied()) if reply.journal is not None:
-                self._executed(request.instance)
+                goes_on = isinstance(request, Apply) or not request.first
+                self._executed(request.instance, goes_on=goes_on)
                 self._forgotten(request, reply)
                 if isinstance(request, Apply) and request.leave:
                     self._absent.add(request.instance)
                 elif isinstance(request, Apply) and request.budget:
                     self._reaped_by(request.instance)
+            case ((Apply() | Resume()), Applied()):
+                self._repeated(request.instance)
             case ((Apply() | Resume()), MustResume()):
                 doomed = request.instance in self._doomed
                 self._doomed.discard(request.instance)
@@ -150,9 +156,18 @@ class Meter(Store):
             case _:
                 pass
 
-    def _executed(self, who: str) -> None:
+    def _hear(self, who: str, *, goes_on: bool) -> None:
+        """Take down when ``who`` was heard, and what the silent have of it.
+
+        Args:
+            goes_on: it has lived by its last sign of life up to now.
+        """
         now = trio.current_time()
         gap = now - self._heard
+        # A step that was held up gives the silent a fresh threshold, too (P42, overload). It is
+        # held up if its instance was silent for longer than half-way from one interval to the
+        # threshold less an interval (P24, blackout).
+        held_up = goes_on and now - self._last[who] > THRESHOLD / 2 - SLACK
         if gap > THRESHOLD - INTERVAL + SLACK and math.isfinite(gap):
             # A blackout (I5): who was counted before it has one fresh threshold. For who has had
             # that it counts as one interval at the most.
@@ -162,13 +177,32 @@ class Meter(Store):
                     late = sure + gap - INTERVAL - SLACK
                     self._sure_until[each] = min(fresh, late) if each in self._graced else fresh
                     self._graced.add(each)
-        if gap > INTERVAL + SLACK:
+        if gap > INTERVAL + SLACK or held_up:
             self._grace = now
+        if gap > INTERVAL + SLACK and math.isfinite(gap):
+            self._unobserved += gap - INTERVAL
+        self._heard = self._last[who] = now
+        self._unobserved_by[who] = self._unobserved
+        self._late_steps[who] = 0
+
+    def _repeated(self, who: str) -> None:
+        """``who`` has sent a batch once more: a sign of life if it was alive (P42, overload)."""
+        if who in self._absent:
+            return
+        self._hear(who, goes_on=True)
+        now = trio.current_time()
+        if now <= self._sure_until[who]:
+            self._sure_until[who] = now + THRESHOLD - SLACK
+            self._graced.discard(who)
+        else:
+            self._grace = now  # if it was dead, nobody was heard now: the gap may be longer
+
+    def _executed(self, who: str, *, goes_on: bool = False) -> None:
+        self._hear(who, goes_on=goes_on)
+        now = trio.current_time()
         if who in self._absent or now > self._sure_until.get(who, -math.inf):
             self.flickered.add(who)
-        self._heard = self._last[who] = now
         self._sure_until[who] = now + THRESHOLD - SLACK
-        self._late_steps[who] = 0
         self._graced.discard(who)
         self._absent.discard(who)
         self.lost.discard(who)
@@ -190,7 +224,12 @@ class Meter(Store):
     def _reaped_by(self, who: str) -> None:
         now = trio.current_time()
         for each, last in self._last.items():
-            if each != who and now > max(last, self._grace) + THRESHOLD + SLACK:
+            # However many fresh thresholds have begun, it gets one: after two thresholds of
+            # observed time, in which three blackouts count as an interval each, it is gone (I3).
+            observed = now - last - (self._unobserved - self._unobserved_by[each])
+            over = observed > 2 * THRESHOLD + 3 * INTERVAL + SLACK
+            over = over or now > max(last, self._grace) + THRESHOLD + SLACK
+            if each != who and over:
                 self._late_steps[each] += 1
                 if self._late_steps[each] >= 3:
                     self._absent.add(each)
