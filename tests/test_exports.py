@@ -19,6 +19,7 @@ from types import ModuleType
 import opentelemetry.metrics
 import prometheus_client.core
 import pytest
+import redis.asyncio
 import trio
 
 import distkit_actors
@@ -54,6 +55,7 @@ ELSEWHERE = (
     contextlib,
     opentelemetry.metrics,
     prometheus_client.core,
+    redis.asyncio,
     trio,
     trio.abc,
     types,

@@ -72,7 +72,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
 TRIO_ONLY = frozenset({"trio"})
 
 # The modules of the standard library that only some may import.
-ASYNCIO_BELONGS_TO = frozenset({"_stores"})
+ASYNCIO_BELONGS_TO = frozenset({"_stores._redis._bridge"})
 IMPURE = frozenset({"logging", "os", "random", "secrets", "socket", "threading", "time", "uuid"})
 PURE = frozenset({"_protocol", "_instance", "_namespace", "_errors"})
 
@@ -219,8 +219,8 @@ def upwards(module: str, target: str, rank: Mapping[str, int]) -> str | None:
 def outside(module: str, target: str, one: Import) -> str | None:
     """Why `module` must not import `target`, which is not of this package."""
     mine, top = package_of(module), target.partition(".")[0]
-    if top == "asyncio" and mine not in ASYNCIO_BELONGS_TO:
-        return "only the stores may know asyncio"
+    if top in {"asyncio", *LAZY_ONLY} and module not in ASYNCIO_BELONGS_TO:
+        return "only the bridge may know asyncio"
     if top in IMPURE and mine in PURE:
         return "this layer is pure"
     if top in LAZY_ONLY and one.at_import_time:
@@ -319,9 +319,11 @@ def test_a_store_over_redis_says_where_to_import_it_from_however_it_was_made() -
         ),
         ("_actor/_actor.py", "import redis.asyncio", "not among the dependencies"),
         ("_actor/_actor.py", "import asyncio", "may know asyncio"),
+        ("_stores/_memory.py", "import asyncio", "may know asyncio"),
+        ("_stores/_memory.py", "def f():\n    import trio_asyncio", "may know asyncio"),
         ("_actor/_mailbox.py", "from . import _actor", "higher layer"),
-        ("_stores/_memory.py", "import trio_asyncio", "process-wide"),
-        ("_stores/_memory.py", "class A:\n    import trio_asyncio", "process-wide"),
+        ("_stores/_redis/_bridge.py", "import trio_asyncio", "process-wide"),
+        ("_stores/_redis/_bridge.py", "class A:\n    import trio_asyncio", "process-wide"),
         ("_demo/_new.py", "from ..testing import x", "only tests use it"),
         ("_instance/_new.py", "from .._namespace import _registry", "do not know each other"),
         ("_namespace/_new.py", "from .._instance import x", "do not know each other"),
@@ -342,9 +344,9 @@ def test_a_breach_is_found(tmp_path: Path, path: str, source: str, complaint: st
         ("_actor/_actor.py", "from .._protocol import values"),
         ("_actor/_actor.py", "from . import _mailbox"),
         ("_stores/_memory.py", "from . import _contract"),
-        ("_stores/_memory.py", "import asyncio, redis.asyncio"),
-        ("_stores/_memory.py", "async def f():\n    import trio_asyncio"),
-        ("_stores/_memory.py", "if TYPE_CHECKING:\n    import trio_asyncio"),
+        ("_stores/_redis/_bridge.py", "import asyncio, redis.asyncio"),
+        ("_stores/_redis/_bridge.py", "async def f():\n    import trio_asyncio"),
+        ("_stores/_redis/_bridge.py", "if TYPE_CHECKING:\n    import trio_asyncio"),
         ("_demo/__init__.py", "from .. import MemoryStore"),
         ("testing/__init__.py", f"from {PACKAGE} import MemoryStore\nfrom ._kit import x"),
     ],
@@ -385,6 +387,8 @@ def plant(root: Path, changes: Mapping[str, str]) -> None:
             "_stores/__init__.py",
             "_stores/_contract.py",
             "_stores/_memory.py",
+            "_stores/_redis/__init__.py",
+            "_stores/_redis/_bridge.py",
             "testing/__init__.py",
             "testing/_kit.py",
         ),
@@ -392,5 +396,5 @@ def plant(root: Path, changes: Mapping[str, str]) -> None:
     )
     files["__init__.py"] = "from ._stores import MemoryStore"
     for path, source in (files | dict(changes)).items():
-        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).parent.mkdir(exist_ok=True, parents=True)
         (root / path).write_text(source, encoding="utf-8")

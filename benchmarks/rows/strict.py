@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, Literal
+from typing import Final
+
+from redis.asyncio import ConnectionPool
 
 from benchmarks import floors, peers
 from benchmarks.bench import Bench, Figure
@@ -18,20 +20,23 @@ _ASYNCIO: Final = "strict, asyncio transport"
 _RATE: Final = "calls of inc in a second, each awaited by its task"
 
 
+def _over_asyncio(url: str) -> RedisStore:
+    return RedisStore.from_pool(ConnectionPool.from_url(url))
+
+
 async def latency(bench: Bench) -> None:
     """Measure how long a call takes when nothing else goes on."""
     server = bench.server
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
 
-        async def counter(transport: Literal["asyncio", "trio"]) -> Inc:
-            store = RedisStore(server.url, transport=transport)
-            return (await enter(StrictInstanceAwareCounter.open(transport, store))).inc
+        async def counter(name: str, store: RedisStore) -> Inc:
+            return (await enter(StrictInstanceAwareCounter.open(name, store))).inc
 
         parties: dict[str, Inc] = {
             floors.BARE: await enter(floors.bare_socket(server.host, server.port)),
-            _TRIO: await counter("trio"),
-            _ASYNCIO: await counter("asyncio"),
+            _TRIO: await counter("trio", RedisStore(server.url)),
+            _ASYNCIO: await counter("asyncio", _over_asyncio(server.url)),
             peers.ASYNCIO: await enter(peers.blocking_pool(server, 1)),
             peers.THREADS: await enter(peers.worker_threads(server)),
             peers.COREDIS: await enter(peers.coredis_client(server)),
@@ -100,7 +105,7 @@ async def others(bench: Bench) -> None:
     tasks, keys = bench.choose(1000, 100), 100
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        store = RedisStore(server.url, transport="asyncio")
+        store = _over_asyncio(server.url)
         counter = await enter(StrictInstanceAwareCounter.open("peers", server.url))
         bridged = await enter(StrictInstanceAwareCounter.open("asyncio", store))
         threads = await enter(peers.worker_threads(server))

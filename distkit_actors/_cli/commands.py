@@ -23,12 +23,15 @@ from rich.text import Text
 from .. import (
     DistkitError,
     Fleet,
+    InvalidKeyError,
     Store,
     StrictInstanceAwareCounter,
     open_store,
 )
 from .._demo import main as demo
 from .._fleet._audit import Finding, Level, audit
+from .._protocol._values import checked_name
+from .._stores._redis._rights import acl_command, acl_rule
 from .text import Align, age, columns, printable
 from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
 
@@ -363,6 +366,64 @@ def check(ctx: click.Context, url: str, prefix: str, strict: bool, as_json: bool
 
 async def _audit(url: str, prefix: str) -> list[Finding]:
     return await audit(prefix, _store(url))
+
+
+@cli.command()
+@click.argument("prefix", required=False)
+@click.option("--watch", is_flag=True, help="Changes are to be told of at once.")
+@click.option("--read-only", is_flag=True, help="For those who only look.")
+@click.option("--user", help="The name of the user.")
+@click.option("--db", "database", type=click.IntRange(min=0), default=0, help="The database.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Over how many parts the keys of PREFIX are spread.",
+)
+@_json
+def acl(
+    prefix: str | None,
+    *,
+    watch: bool,
+    read_only: bool,
+    user: str | None,
+    database: int,
+    partitions: int,
+    as_json: bool,
+) -> None:
+    """Print the least rights that a user of Redis or Valkey needs.
+
+    For the counters of PREFIX, or of all if none is given: then the user may list the prefixes,
+    too. The command that is printed is for redis-cli; put a password in the place of "secret". Who
+    may only look cannot ask to be told of changes, but reads again and again while it watches.
+    """
+    if watch and read_only:
+        raise click.UsageError("who may only look cannot ask to be told of changes")
+    if prefix is not None:
+        try:
+            checked_name(prefix, "prefix")
+        except InvalidKeyError as error:
+            raise _CannotError(str(error)) from error
+    name = user or ("onlooker" if read_only else "counters")
+    rules = {
+        old: acl_rule(
+            prefix,
+            watch=watch,
+            read_only=read_only,
+            before_7=old,
+            database=database,
+            partitions=partitions,
+        )
+        for old in (False, True)
+    }
+    if as_json:
+        _print_json({"rule": rules[False], "rule_before_redis_7": rules[True]})
+        return
+    for old, rule in rules.items():
+        if not old or rule != rules[False]:
+            if read_only:
+                click.echo("# Redis 6.2" if old else "# Redis 7.0 and newer, Valkey")
+            click.echo(acl_command(name, rule))
 
 
 @cli.command(

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from distkit_actors import RedisStore
 from tests.harness.server import RedisServer
+from tests.harness.transports import BOTH, reach_by
 
 
-@pytest.fixture(params=["trio", "asyncio"])
+@pytest.fixture(params=BOTH)
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Redis store of the test uses it, unless it is told otherwise."""
-    monkeypatch.setitem(RedisStore.__init__.__kwdefaults__, "transport", request.param)
+    reach_by(request.param, monkeypatch)
 
 
 @pytest.fixture(scope="module")

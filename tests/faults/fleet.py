@@ -12,9 +12,9 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._stores._redis._store import Transport
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
+from tests.harness.transports import Transport, store_at
 
 Kind = Literal["strict", "lax"]
 Counter: TypeAlias = StrictInstanceAwareCounter | LaxInstanceAwareCounter
@@ -92,7 +92,7 @@ OPEN: dict[Kind, Callable[..., AbstractAsyncContextManager[Counter]]] = {
 def _store(url: str, response_timeout: float, transport: Transport | None) -> RedisStore:
     if transport is None:  # what the `transport` fixture has chosen, or the default
         return RedisStore(url, response_timeout=response_timeout)
-    return RedisStore(url, response_timeout=response_timeout, transport=transport)
+    return store_at(url, transport, response_timeout)
 
 
 @asynccontextmanager

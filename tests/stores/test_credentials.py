@@ -1,6 +1,5 @@
 """Who the store says it is, where that changes while it runs."""
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -23,13 +22,6 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from tests.harness.server import RedisServer
-
-
-@pytest.fixture(autouse=True, params=["trio", "asyncio"])
-def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Everything here holds for both ways to reach the server."""
-    monkeypatch.setitem(RedisStore.__init__.__kwdefaults__, "transport", request.param)
-    return str(request.param)
 
 
 class Vault:
@@ -96,11 +88,10 @@ class AsyncProvider:
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
         self.asked = 0
-        self.sleep: Callable[[float], Any] = trio.sleep
 
     async def get_credentials_async(self) -> tuple[str, str]:
         self.asked += 1
-        await self.sleep(0.001)
+        await trio.sleep(0.001)
         return "app", self.vault.password
 
 
@@ -120,11 +111,11 @@ class StreamingProvider(Provider, StreamingCredentialProvider):
 
 
 async def test_a_password_that_has_changed_is_asked_for_when_the_link_is_cut(
-    vault: Vault, fresh_prefix: str, transport: str, caplog: pytest.LogCaptureFixture
+    vault: Vault, fresh_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = Provider(vault)
     store = RedisStore(vault.url, credential_provider=provider)
-    connections = 1 if transport == "trio" else 2
+    connections = 1
     async with (
         StrictInstanceAwareCounter.open(fresh_prefix, store) as a,
         LaxInstanceAwareCounter.open(fresh_prefix, store) as b,
@@ -143,11 +134,9 @@ async def test_a_password_that_has_changed_is_asked_for_when_the_link_is_cut(
 
 
 async def test_a_provider_that_is_asynchronous_is_awaited_where_the_connection_is_made(
-    vault: Vault, fresh_prefix: str, transport: str
+    vault: Vault, fresh_prefix: str
 ) -> None:
     provider = AsyncProvider(vault)
-    if transport == "asyncio":
-        provider.sleep = asyncio.sleep
     store = RedisStore(vault.url, credential_provider=provider)
     with trio.fail_after(5):
         async with StrictInstanceAwareCounter.open(fresh_prefix, store) as a:

@@ -7,19 +7,20 @@ import logging
 import pytest
 import trio
 
-from distkit_actors import LaxInstanceAwareCounter, RedisStore, StrictInstanceAwareCounter
+from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
 from tests.faults.fleet import until
 from tests.harness.server import RedisServer
+from tests.harness.transports import BOTH, Transport, store_at
 
 
-@pytest.mark.parametrize("transport", ["trio", "asyncio"])
+@pytest.mark.parametrize("transport", BOTH)
 async def test_a_connection_closed_while_idle_is_made_again_quietly(
-    transport: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+    transport: Transport, fresh_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is no outage, and every count is kept."""
     caplog.set_level(logging.DEBUG, "distkit_actors")
     with RedisServer(config={"timeout": "1", "hz": "100"}) as server:
-        store = RedisStore(server.url, transport=transport)  # type: ignore[arg-type]
+        store = store_at(server.url, transport)
         async with (
             StrictInstanceAwareCounter.open(fresh_prefix, store) as strict,
             LaxInstanceAwareCounter.open(fresh_prefix, store) as lax,

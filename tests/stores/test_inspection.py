@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from distkit_actors import MemoryStore, RedisStore, StoreError, StrictInstanceAwareCounter
+from distkit_actors import MemoryStore, StoreError, StrictInstanceAwareCounter
 from distkit_actors._actor import _actor
 from distkit_actors._errors import StoreUnavailableError
 from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link, Store
 from tests.faults.fleet import until
 from tests.harness.server import RedisServer
+from tests.harness.transports import BOTH, Transport, store_at
 
 EVICTS = "maxmemory-policy allkeys-lru"
 
@@ -32,13 +33,16 @@ async def beats(counter: StrictInstanceAwareCounter, number: int) -> None:
     await until(lambda: counter.statistics().batches_done >= enough, 20)
 
 
-@pytest.mark.parametrize("transport", ["trio", "asyncio"])
+@pytest.mark.parametrize("transport", BOTH)
 async def test_eviction_that_is_switched_on_is_noticed(
-    transport: str, own_redis: RedisServer, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+    transport: Transport,
+    own_redis: RedisServer,
+    fresh_prefix: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is said once, until it is switched off again."""
     caplog.set_level(logging.INFO, "distkit_actors")
-    store = RedisStore(own_redis.url, transport=transport)  # type: ignore[arg-type]
+    store = store_at(own_redis.url, transport)
     async with StrictInstanceAwareCounter.open(
         fresh_prefix, store, dead_instance_threshold=1.5, heartbeat_interval=0.05
     ) as counter:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import trio
 
@@ -12,6 +10,7 @@ from distkit_actors._instance._session import Session
 from distkit_actors._protocol._liveness import LivenessConfig
 from distkit_actors._protocol._messages import JUST_COME, Entry, Kind, Query, QueryKind, QueryPage
 from tests.harness.server import RedisServer
+from tests.harness.transports import store_at
 
 #: What it takes to look, in a server's words.
 READS = ("-@all", "+@read", "+@connection", "+time", "+info", "+evalsha", "+eval", "+script")
@@ -55,19 +54,6 @@ async def test_rights_to_read_are_enough(own_redis: RedisServer, fresh_prefix: s
         assert await counter.get("k") == (3, 3)
 
 
-async def test_the_documented_rights_are_enough(own_redis: RedisServer, fresh_prefix: str) -> None:
-    text = (Path(__file__).parents[2] / "docs/operating.md").read_text("utf-8")
-    words = text.partition("ACL SETUSER onlooker on >secret resetkeys ")[2].partition("```")[0]
-    rights = words.split()
-    if own_redis.version < (7, 0):
-        older = {"%R~dk:*": "~dk:*", "+evalsha_ro": "+evalsha", "+eval_ro": "+eval"}
-        rights = [older.get(right, right) for right in rights]
-    async with StrictInstanceAwareCounter.open(fresh_prefix, own_redis.url) as counter:
-        await counter.inc("k", 3)
-        own_redis.command("SCRIPT", "FLUSH")
-        await look(grant(own_redis, *rights), fresh_prefix)
-
-
 async def test_a_right_that_is_missing_is_named(own_redis: RedisServer, fresh_prefix: str) -> None:
     url = grant(own_redis, "~dk:*", "+@connection", "+info")
     with pytest.raises(StoreError, match="EVALSHA"):
@@ -85,7 +71,7 @@ async def test_prefixes_are_found_among_very_many_keys(own_redis: RedisServer) -
     async with StrictInstanceAwareCounter.open("one", url, instance_id="}:h"):
         async with StrictInstanceAwareCounter.open("two", url):
             assert await Fleet.prefixes(url) == ["one", "two"]
-        assert await Fleet.prefixes(RedisStore(url, transport="asyncio")) == ["one"]
+        assert await Fleet.prefixes(store_at(url, "asyncio")) == ["one"]
 
 
 async def test_thousands_of_dead_come_in_pages(redis_url: str, fresh_prefix: str) -> None:

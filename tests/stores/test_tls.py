@@ -14,14 +14,16 @@ import trustme
 from distkit_actors import RedisStore, StoreError, StoreUnavailableError, StrictInstanceAwareCounter
 from distkit_actors._stores._redis._reasons import reason
 from tests.faults.fleet import until
+from tests.harness import transports
 from tests.harness.ports import LOOPBACK
 from tests.harness.server import RedisServer
+from tests.harness.transports import BOTH, Transport
 from tests.stores.listener import keep_silent, leading_to, listen, saying
 
 
-@pytest.fixture(params=["trio", "asyncio"])
-def transport(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
+@pytest.fixture(params=BOTH)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    name: Transport = request.param
     return name
 
 
@@ -43,10 +45,10 @@ class Authority:
             self.ca.configure_trust(context)
         return context
 
-    def options_of_a_client(self) -> str:
-        """Return what a client's URL says of its certificate."""
+    def options_of_a_client(self, name: str = "client") -> str:
+        """Return what a client's URL says of its certificate, which is made anew."""
         certificate, key = self._directory / "client.pem", self._directory / "client.key"
-        issued = self.ca.issue_cert("client")
+        issued = self.ca.issue_cert(name)
         issued.cert_chain_pems[0].write_to_path(str(certificate))
         issued.private_key_pem.write_to_path(str(key))
         return f"&ssl_certfile={certificate}&ssl_keyfile={key}"
@@ -57,12 +59,8 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "ca")
 
 
-def store_at(port: int, options: str, transport: str, scheme: str = "rediss") -> RedisStore:
-    return RedisStore(
-        f"{scheme}://{LOOPBACK}:{port}/0?{options}",
-        response_timeout=5,
-        transport=transport,  # type: ignore[arg-type]
-    )
+def store_at(port: int, options: str, transport: Transport, scheme: str = "rediss") -> RedisStore:
+    return transports.store_at(f"{scheme}://{LOOPBACK}:{port}/0?{options}", transport, 5)
 
 
 async def failure_of(store: RedisStore, prefix: str) -> StoreError:
@@ -77,7 +75,7 @@ async def test_it_counts(
     scheme: str,
     asks: bool,
     authority: Authority,
-    transport: str,
+    transport: Transport,
     redis_server: RedisServer,
     nursery: trio.Nursery,
     fresh_prefix: str,
@@ -104,7 +102,7 @@ async def test_the_reason_is_said(
     known: bool,
     said: str,
     authority: Authority,
-    transport: str,
+    transport: Transport,
     redis_server: RedisServer,
     nursery: trio.Nursery,
     fresh_prefix: str,
@@ -138,7 +136,7 @@ def test_what_openssl_says_is_explained(words: str, said: str) -> None:
 async def test_tls_that_begins_to_fail_is_logged_with_its_reason(
     authority: Authority,
     tmp_path: Path,
-    transport: str,
+    transport: Transport,
     redis_server: RedisServer,
     fresh_prefix: str,
     caplog: pytest.LogCaptureFixture,
@@ -165,9 +163,59 @@ async def test_tls_that_begins_to_fail_is_logged_with_its_reason(
             nursery.cancel_scope.cancel()
 
 
+async def test_a_certificate_that_is_replaced_is_used_from_the_next_connect_on(
+    authority: Authority,
+    transport: Transport,
+    redis_server: RedisServer,
+    nursery: trio.Nursery,
+    fresh_prefix: str,
+) -> None:
+    shown: list[str] = []
+    carry = leading_to(redis_server.port)
+
+    async def note(stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, trio.SSLStream)
+        await stream.do_handshake()
+        certificate = stream.getpeercert()
+        shown.append(dict(certificate["subjectAltName"])["DNS"])
+        await carry(stream)
+
+    port = await listen(nursery, note, authority.context(asks=True))
+    options = f"ssl_ca_certs={authority.file}{authority.options_of_a_client('first')}"
+    store = store_at(port, options, transport)
+    with trio.fail_after(30):
+        async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+            await counter.inc("k")
+            authority.options_of_a_client("second")
+            await counter.inc("k")
+            assert set(shown) == {"first"}
+            redis_server.command("CLIENT", "KILL", "TYPE", "normal")
+            assert await counter.inc("k") == (3, 3)
+            assert shown[-1] == "second"
+
+
+async def test_the_server_is_told_which_name_is_meant(
+    authority: Authority,
+    transport: Transport,
+    redis_server: RedisServer,
+    nursery: trio.Nursery,
+    fresh_prefix: str,
+) -> None:
+    """So that many may stand behind one address (SNI)."""
+    named: list[object] = []
+    context = authority.context("localhost")
+    context.sni_callback = lambda _stream, name, _context: named.append(name)
+    port = await listen(nursery, leading_to(redis_server.port), context)
+    url = f"valkeys://localhost:{port}/0?ssl_ca_certs={authority.file}"
+    store = transports.store_at(url, transport, 5)
+    async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+        assert await counter.inc("k") == (1, 1)
+    assert set(named) == {"localhost"}
+
+
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
 async def test_a_file_that_is_missing_is_named(
-    option: str, authority: Authority, transport: str, tmp_path: Path, fresh_prefix: str
+    option: str, authority: Authority, transport: Transport, tmp_path: Path, fresh_prefix: str
 ) -> None:
     missing = tmp_path / "missing.pem"
     given = f"ssl_certfile={authority.file}&" if option == "ssl_keyfile" else ""
@@ -179,7 +227,7 @@ async def test_a_file_that_is_missing_is_named(
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_ciphers"])
 async def test_a_setting_that_is_no_good_is_named(
-    option: str, transport: str, tmp_path: Path, fresh_prefix: str
+    option: str, transport: Transport, tmp_path: Path, fresh_prefix: str
 ) -> None:
     bad = tmp_path / "bad.pem"
     bad.write_text("no certificate")
@@ -190,7 +238,7 @@ async def test_a_setting_that_is_no_good_is_named(
 
 
 async def test_a_server_without_tls_is_recognised(
-    transport: str, nursery: trio.Nursery, fresh_prefix: str
+    transport: Transport, nursery: trio.Nursery, fresh_prefix: str
 ) -> None:
     port = await listen(nursery, saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     error = await failure_of(store_at(port, "", transport), fresh_prefix)
@@ -198,7 +246,7 @@ async def test_a_server_without_tls_is_recognised(
 
 
 async def test_a_server_with_tls_is_recognised(
-    authority: Authority, transport: str, nursery: trio.Nursery, fresh_prefix: str
+    authority: Authority, transport: Transport, nursery: trio.Nursery, fresh_prefix: str
 ) -> None:
     """By one who does not speak it."""
     port = await listen(nursery, keep_silent, authority.context())

@@ -10,6 +10,7 @@ from typing import Unpack, assert_type
 
 import prometheus_client
 import trio
+from redis.asyncio import ConnectionPool
 
 import distkit_actors
 from distkit_actors import (
@@ -231,7 +232,8 @@ def stores() -> None:
     RedisStore("redis://", partitions=16)
     RedisStore("redis://", partitions="16")  # type: ignore[arg-type]
     MemoryStore(4)  # type: ignore[call-arg]
-    RedisStore("redis://", response_timeout=1.0, transport="asyncio")
+    RedisStore("redis://", response_timeout=1.0)
+    RedisStore.from_pool(ConnectionPool(), response_timeout=1.0, partitions=4)
     provider: CredentialProvider = Vault()
     other: AsyncCredentialProvider = AsyncVault()
     RedisStore("redis://", credential_provider=provider)
@@ -260,7 +262,8 @@ async def mistakes(strict: StrictInstanceAwareCounter, lax: LaxInstanceAwareCoun
     await strict.hold("k")  # type: ignore[misc]
     Lt("5")  # type: ignore[arg-type]
     InstanceAwareCounter("app", "memory://")  # type: ignore[abstract]
-    RedisStore("redis://", transport="other")  # type: ignore[arg-type]
+    RedisStore("redis://", transport="asyncio")  # type: ignore[call-arg]
+    RedisStore.from_pool("redis://")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", "memory://", on_exit="stay")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", "memory://", on_conflict="wait")  # type: ignore[arg-type]
     StrictInstanceAwareCounter("app", None)  # type: ignore[arg-type]

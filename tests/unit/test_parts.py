@@ -29,8 +29,8 @@ def is_name(text: str) -> bool:
 
 
 names = st.text(min_size=1, max_size=12).filter(is_name)
-#: The hash tag of a server ends at the first brace.
-plain_names = names.filter(lambda name: "}" not in name)
+#: Those that stand in a hash tag as they are.
+plain_names = names.filter(lambda name: not {"}", "%"}.intersection(name))
 parts = st.integers(0, MAX_PARTITIONS - 1)
 
 

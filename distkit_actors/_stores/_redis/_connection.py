@@ -35,7 +35,9 @@ _T = TypeVar("_T")
 LOST: Final = "the connection to the store was lost"
 
 #: A server that has not understood us, or that we have not.
-_ENDED: Final = re.compile("(?i)closed by|reset by peer|broken pipe|EOF occurred")
+_ENDED: Final = re.compile(
+    "(?i)closed by|reset by peer|broken pipe|EOF occurred|connection (lost|not ready)"
+)
 
 
 class ErrorReplyError(Exception):
@@ -209,7 +211,6 @@ class Connection(ABC):
             return ()
         # A password that stands in the place of the name, as nothing else does, is one too.
         told = [settings.password or settings.username]
-        told += getattr(settings.credential_provider, "told", ())
         return tuple(str(word) for word in told if word)
 
     def _reason(self, error: Exception) -> str:

@@ -17,10 +17,7 @@ class CredentialProvider(Protocol):
 
 
 class AsyncCredentialProvider(Protocol):
-    """Says who we are to a server, as `CredentialProvider` does, but is awaited.
-
-    By trio, or on the asyncio loop of a `RedisStore` with ``transport="asyncio"``.
-    """
+    """Says who we are to a server, as `CredentialProvider` does, but is awaited, by trio."""
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         """Return a password, or a user name and a password."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias, cast
 
 import trio
@@ -35,13 +35,10 @@ class Credentials:
         self,
         make: Callable[[], AbstractConnection],
         provider: CredentialProvider | AsyncCredentialProvider | None,
-        *,
-        in_asyncio: bool,
     ) -> None:
         self.version = 0
         self._make = make
         self._provider = provider
-        self._in_asyncio = in_asyncio
         if provider is None:
             return
         settings = make()
@@ -60,10 +57,6 @@ class Credentials:
         connection = self._make()
         provider = self._provider
         if provider is None:
-            return connection  # noqa: ASYNC910 - internal: connecting is the checkpoint
-        if self._in_asyncio and not _is_own(provider, _METHOD):
-            # redis-py asks it, in the loop.
-            connection.credential_provider = cast("_Base", _Careful(self._ask))
             return connection  # noqa: ASYNC910 - internal: connecting is the checkpoint
         *name, password = await self._ask()
         connection.username = name[0] if name else None
@@ -103,16 +96,3 @@ def _check(words: Sequence[object]) -> None:
         1 <= len(words) <= 2 and all(isinstance(word, str) for word in words)
     ):
         raise TypeError("credentials are a password, or a user name and a password")
-
-
-class _Careful:
-    """A provider for redis-py, whose failures say nothing that is secret."""
-
-    def __init__(self, ask: Callable[[], Awaitable[_Words]]) -> None:
-        self._ask = ask
-        self.told: tuple[str, ...] = ()  # what is not to be repeated
-
-    async def get_credentials_async(self) -> _Words:
-        words = await self._ask()
-        self.told = words[-1:]
-        return words

@@ -50,7 +50,7 @@ _ADVICE: Final = {
     "NOAUTH": "user name or password are missing or wrong: check the store's URL, or what its "
     "credential provider says",
     "NOPERM": "the user may not do what is needed: grant it EVALSHA, SCRIPT LOAD, the commands "
-    "that the scripts call, and all keys that match 'dk:*'",
+    "that the scripts call, and all keys that match 'dk:*' (`distkit-actors acl` prints the rule)",
     "NOPROTO": "the server does not speak RESP2, which every Redis does",
     "OOM": "Redis is out of memory: raise its maxmemory or delete something",
     "WRONGTYPE": "something else uses a key of this package, 'dk:{p.<prefix>}:…': delete it or "

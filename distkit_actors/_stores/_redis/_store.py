@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Literal, Protocol, TypeAlias, cast, final
+from typing import Final, Protocol, cast, final
 
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from ..._protocol._partitions import checked_partitions
 from .._contract import Link, Store, Subscription
 from .._part import PartStore
-from ._bridge import open_bridge
+from ._bridge import checked_pool, open_bridge, place_of
 from ._cluster import ClusterLocator
-from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection
+from ._connection import Answer, Connection, ErrorReplyError
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 from ._credentials import Credentials
 from ._feed import SharedFeeds
@@ -34,17 +34,6 @@ from ._wire import KeyNames
 #: key is a hash, whatever its id makes of the name.
 _SCAN: Final = (b"COUNT", b"1000", b"TYPE", b"zset")
 _SCAN_ADVICE: Final = "the user may not look for prefixes: grant it SCAN"
-
-Transport: TypeAlias = Literal["asyncio", "trio"]
-
-_TRANSPORTS: Final[
-    Mapping[
-        Transport,
-        Callable[
-            [MakeConnection, str, float, Check | None], AbstractAsyncContextManager[Connection]
-        ],
-    ]
-] = {"asyncio": open_bridge, "trio": open_stream}
 
 
 @final
@@ -66,18 +55,13 @@ class RedisStore(Store):
             ``rediss+cluster://…`` are TLS to all of them. See ``docs/topologies.md``.
         response_timeout: a request that is unanswered for so many seconds, or a quarter more,
             is sent again. If nothing else was answered either, the connection is made again.
-        transport: ``"trio"`` talks to the server over a socket on trio, one for all counters;
-            ``"asyncio"`` lets redis-py do it, on an asyncio loop hidden behind trio-asyncio,
-            with a connection for each counter. Both promise the same; ``docs/performance.md``
-            compares them.
         credential_provider: says who we are each time a connection is made, instead of a user
             name and a password in the URL: a `CredentialProvider`, as redis-py's are. Its
             ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``
-            (`AsyncCredentialProvider`), that is awaited: by trio, or on the asyncio loop with
-            ``transport="asyncio"``. It has ``response_timeout`` seconds, like what else it
-            takes to connect. If it is a streaming provider, the store registers itself with
-            ``on_next``, and whenever that brings new credentials a connection is made anew
-            before the next request.
+            (`AsyncCredentialProvider`), that is awaited, by trio. It has ``response_timeout``
+            seconds, like what else it takes to connect. If it is a streaming provider, the store
+            registers itself with ``on_next``, and whenever that brings new credentials a connection
+            is made anew before the next request.
         partitions: over how many parts the keys of a prefix are spread, from 1 to 256. All who
             share a prefix must give the same number, or are refused (`StoreError`) when they
             start, as long as anybody lives by another one. For namespaces that are too much for
@@ -100,31 +84,62 @@ class RedisStore(Store):
         url: str,
         *,
         response_timeout: float = 2.0,
-        transport: Literal["asyncio", "trio"] = "trio",
         credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
         partitions: int = 1,
     ) -> None:
         self._partitions = checked_partitions(partitions)
         self._parts: dict[int, PartStore] = {}
-        if transport not in _TRANSPORTS:
-            raise ValueError(f"transport must be 'trio' or 'asyncio', not {transport!r}")
-        if not response_timeout > 0:
-            raise ValueError("response_timeout must be more than 0 seconds")
+        _check_timeout(response_timeout)
         self._response_timeout = response_timeout
-        self._transport: Transport = transport
         place = read_url(url)
         self._address = place.address
         self._credentials = Credentials(
-            partial(_make_connection, place.kind, place.settings),
-            credential_provider,
-            in_asyncio=transport == "asyncio",
+            partial(_make_connection, place.kind, place.settings), credential_provider
         )
         self._locator = _make_locator(place, self._credentials, response_timeout)
         self._shared = SharedConnections(
             self._credentials.make, self._address, response_timeout, self._credentials
         )
         self._feeds = SharedFeeds(self._credentials.make, self._address, response_timeout)
+        self._pool: ConnectionPool | None = None
         self._now: Callable[[], int] | None = None
+
+    @classmethod
+    def from_pool(
+        cls, pool: ConnectionPool, *, response_timeout: float = 2.0, partitions: int = 1
+    ) -> RedisStore:
+        """Return a store that is reached through the connections of a pool of redis-py's.
+
+        For what a URL cannot say: connection classes of your own, redis-py's Sentinel pools,
+        pools whose connections ask a credential provider. All of redis-py's connecting happens on
+        an asyncio loop that trio-asyncio runs in the background: your tasks run in no asyncio loop.
+        A lone operation takes about twice as long as with a URL.
+
+        Each counter takes a connection of its own from the pool when it connects, and so does
+        whoever watches. It gives them back closed. While they are taken they do not retry, check
+        their health or time out by themselves, as that could do an operation twice; the pool's
+        settings stay as they are. RESP3 and ``decode_responses`` make no difference. The pool must
+        not be used in another event loop at the same time.
+
+        Args:
+            pool: a `redis.asyncio.ConnectionPool`, or one of a class derived from it.
+            response_timeout: as `RedisStore` has it; it bounds how long a pool may wait for a free
+                connection, too.
+            partitions: as `RedisStore` has it.
+
+        Raises:
+            TypeError: it is no such pool, or ``partitions`` is no int.
+            ImportError: trio-asyncio does not work here, as on Python 3.14. All else does.
+        """
+        partitions = checked_partitions(partitions)
+        _check_timeout(response_timeout)
+        pool = checked_pool(pool)
+        store = cls.__new__(cls)
+        store._partitions, store._parts = partitions, {}
+        store._response_timeout, store._locator = response_timeout, FixedLocator()
+        store._pool, store._address, store._now = pool, place_of(pool), None
+        store._credentials = Credentials(pool.make_connection, None)
+        return store
 
     @classmethod
     def _with_clock(cls, url: str, now: Callable[[], int]) -> RedisStore:
@@ -206,7 +221,7 @@ class RedisStore(Store):
 
         Those of sentinels and clusters do not yet: each has a way of its own to the server.
         """
-        return self._transport == "trio" and isinstance(self._locator, FixedLocator)
+        return self._pool is None and isinstance(self._locator, FixedLocator)
 
     def _route(self, names: KeyNames) -> Route:
         return Route(self._locator, self._credentials.make, names.slot)
@@ -221,11 +236,17 @@ class RedisStore(Store):
                 yield OwnLane(connection, route, self._credentials, self._response_timeout)
 
     def _connection(self, route: Route) -> AbstractAsyncContextManager[Connection]:
-        open_connection = _TRANSPORTS[self._transport]
-        return open_connection(route.make, self._address, self._response_timeout, route.check)
+        if self._pool is not None:
+            return open_bridge(self._pool, self._address, self._response_timeout)
+        return open_stream(route.make, self._address, self._response_timeout, route.check)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"
+
+
+def _check_timeout(response_timeout: float) -> None:
+    if not response_timeout > 0:
+        raise ValueError("response_timeout must be more than 0 seconds")
 
 
 class _ConnectionClass(Protocol):

@@ -17,7 +17,7 @@ from ._wire import read_key
 #: What to do about a right that is missing.
 ADVICE: Final = {
     "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
-    "channels &dk:*",
+    "channels &dk:* (`distkit-actors acl --watch` prints the rule)",
 }
 #: How it is said that an answer to a subscription is none.
 NO_REDIS: Final = "the store answers a subscription as no Redis server does"

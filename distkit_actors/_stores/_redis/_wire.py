@@ -91,7 +91,7 @@ class KeyNames:
         self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + Word.INSTANCE_SUFFIX
         # Where changes are announced (P37, notifications); not a key.
-        self.channel = base + Word.CHANNEL_SUFFIX
+        self.channel = self.channel_of(self.base(prefix, part)).encode()
 
     @property
     def slot(self) -> int:
@@ -107,6 +107,11 @@ class KeyNames:
         """Return what all names begin with, and the channel's: the hash tag is at its end."""
         written = prefix.replace("%", "%25").replace("}", "%7D")
         return f"dk:{{{hash_tag(written.encode(), part).decode()}}}"
+
+    @staticmethod
+    def channel_of(base: str) -> str:
+        """Return the channel of the names that begin with ``base``, or a pattern of channels."""
+        return f"{base}:{Word.CHANNEL_SUFFIX.decode()}"
 
     #: What the names match of which every namespace has one in which there is anybody: the living
     #: and the dead who have slices left.
