@@ -122,8 +122,9 @@ class Execution(Healing):
             if old:
                 record.slices, record.swept = old.slices, old.swept
         registry.revive(request.instance, record, request.periods)
-        # An incarnation is a stamp that is used, too: it is not given out again (P6, one clock).
-        self.clock = max(self.clock, now, request.incarnation)
+        # An incarnation is a stamp that is used, too, and so is what it knows all up to: none up to
+        # these is given out again (P6, one clock).
+        self.clock = max(self.clock, now, request.incarnation, request.known)
         return record, True, 0
 
     def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:

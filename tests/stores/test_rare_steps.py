@@ -560,3 +560,21 @@ def test_a_clear_leaves_the_number_of_parts(twin: Twin) -> None:
     run(twin, session, Entry(Kind.CLEAR, "", 0))
     assert number_told(twin) == 3
     twin.compare()
+
+
+def test_who_has_heard_of_later_times_is_told_of_what_is_moved_after_a_loss(twin: Twin) -> None:
+    """The store lost everything, and its clock is behind what an instance has read up to."""
+    late, mover, newcomer = (session_of(name) for name in ("late", "mover", "newcomer"))
+    run(twin, late, add("k"))
+    twin.now += 3600 * SECOND
+    run(twin, mover, Entry(Kind.MOVE, "other", 1))
+    run(twin, late, add("k"))
+    twin.wipe()
+    twin.now = START + SECOND
+    run(twin, late, add("k"))
+    run(twin, newcomer, Entry(Kind.MOVE, "k", 5))
+    run(twin, late, add("k"))
+    assert late.slices["k"].value == 1
+    assert twin.namespace.registry.total("k") == 6
+    twin.check_sums()
+    twin.compare()

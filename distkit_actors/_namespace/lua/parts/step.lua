@@ -125,7 +125,8 @@ local function touch()
       ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
   end
   revive(periods.threshold, record.known)
-  -- An incarnation is a stamp that is used, too: it is not given out again (P6, one clock).
-  space.clock = math.max(space.clock, now, incarnation)
+  -- An incarnation is a stamp that is used, too, and so is what it knows all up to: none up to
+  -- these is given out again (P6, one clock).
+  space.clock = math.max(space.clock, now, incarnation, known)
   return true, 0
 end
