@@ -382,7 +382,7 @@ class _Loop:
         """End the loop, within a bounded time."""
         self._scope.deadline = trio.current_time() + _CLEAN_UP
         self._stop.set()
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(2 * _CLEAN_UP, shield=True):  # it ends by itself before
             await self._ended.wait()
 
     async def host(self) -> None:  # noqa: ASYNC910 - a task of its own
@@ -435,7 +435,7 @@ def _trio_asyncio() -> ModuleType:
     with warnings.catch_warnings():
         # It subclasses asyncio's child watchers, which Python 3.12 and 3.13 deprecate.
         warnings.filterwarnings("ignore", ".*AbstractChildWatcher", DeprecationWarning)
-        import trio_asyncio  # noqa: PLC0415
+        import trio_asyncio  # noqa: PLC0415 - as said above
 
     return trio_asyncio
 

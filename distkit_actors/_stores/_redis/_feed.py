@@ -19,12 +19,13 @@ from ..._errors import StoreError, StoreUnavailableError
 from ..._protocol._messages import MAX_CHANGED
 from .._contract import StoreSilentError, Subscription
 from ._connection import LOST, Answer, ErrorReplyError, MakeConnection, pack
-from ._node_table import Node, NodeTable, leading_to
+from ._node_table import NodeTable, leading_to
 from ._once import Once
 from ._reply_errors import to_store_error
 from ._sockets import CLOSED
 from ._stream import StreamConnection
 from ._subscription import ADVICE, NO_REDIS, changed_keys
+from ._survey import Node
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -327,13 +328,15 @@ class SharedFeeds:
     """The feeds of a store's nodes, for each trio run that uses them."""
 
     def __init__(self, make: MakeConnection, address: str, patience: float) -> None:
-        def make_for(node: Node) -> SharedFeed:
+        def make_for(node: Node | None) -> SharedFeed:
             return SharedFeed(*leading_to(node, make, address), patience)
 
         self.nodes: Final = NodeTable(make_for, SharedFeed.close)
 
     @contextmanager
-    def subscription(self, channel: bytes, node: Node = None) -> Generator[SharedSubscription]:
+    def subscription(
+        self, channel: bytes, node: Node | None = None
+    ) -> Generator[SharedSubscription]:
         """Return a subscription to a channel, on the feed of a node."""
         with self.nodes.hold(node) as shared:
             subscription = SharedSubscription(shared, channel)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
 from ._connection import MakeConnection
-
-#: Host and port; None: where the URL leads to.
-Node: TypeAlias = "tuple[str, int] | None"
+from ._survey import Node
 
 T = TypeVar("T")
 
 
-def leading_to(node: Node, make: MakeConnection, address: str) -> tuple[MakeConnection, str]:
-    """Return what makes connections to a node, and what that is called."""
+def leading_to(node: Node | None, make: MakeConnection, address: str) -> tuple[MakeConnection, str]:
+    """Return what makes connections to a node, and what that is called; None is the URL's own."""
     if node is None:
         return make, address
     host, port = node
@@ -53,13 +51,13 @@ class NodeTable(Generic[T]):
         close: Ends one that nobody uses any more.
     """
 
-    def __init__(self, make: Callable[[Node], T], close: Callable[[T], None]) -> None:
+    def __init__(self, make: Callable[[Node | None], T], close: Callable[[T], None]) -> None:
         self._make = make
         self._close = close
-        self._of_run = trio.lowlevel.RunVar["dict[Node, _Held[T]] | None"]("nodes", None)
+        self._of_run = trio.lowlevel.RunVar["dict[Node | None, _Held[T]] | None"]("nodes", None)
 
     @contextmanager
-    def hold(self, node: Node) -> Generator[T]:
+    def hold(self, node: Node | None) -> Generator[T]:
         """Return a node's, which the last one that is left closes."""
         nodes = self._nodes()
         held = nodes.get(node)
@@ -74,14 +72,14 @@ class NodeTable(Generic[T]):
                 del nodes[node]
                 self._close(held.thing)
 
-    def used(self) -> dict[Node, T]:
+    def used(self) -> dict[Node | None, T]:
         """Return those that are in use in this run."""
         return {node: held.thing for node, held in self._nodes().items()}
 
-    def _nodes(self) -> dict[Node, _Held[T]]:
+    def _nodes(self) -> dict[Node | None, _Held[T]]:
         known = self._of_run.get()
         if known is not None:
             return known
-        nodes: dict[Node, _Held[T]] = {}
+        nodes: dict[Node | None, _Held[T]] = {}
         self._of_run.set(nodes)
         return nodes

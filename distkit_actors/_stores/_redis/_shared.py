@@ -28,10 +28,11 @@ from ._connection import LOST, Answer, MakeConnection, pack
 from ._connector import Connector
 from ._credentials import Credentials
 from ._lane import Lane
-from ._node_table import Node, NodeTable, leading_to
+from ._node_table import NodeTable, leading_to
 from ._once import Once
 from ._pipeline import Call, Pipeline
 from ._stream import StreamConnection
+from ._survey import Node
 
 
 class SharedConnection:
@@ -151,13 +152,13 @@ class SharedConnections:
     def __init__(
         self, make: MakeConnection, address: str, patience: float, credentials: Credentials
     ) -> None:
-        def make_for(node: Node) -> SharedConnection:
+        def make_for(node: Node | None) -> SharedConnection:
             return SharedConnection(*leading_to(node, make, address), patience, credentials)
 
         self.nodes: Final = NodeTable(make_for, SharedConnection.close)
 
     @contextmanager
-    def lane(self, node: Node = None) -> Generator[SharedLane]:
+    def lane(self, node: Node | None = None) -> Generator[SharedLane]:
         """Return a lane on the connection to a node, which the last one that is left closes."""
         with self.nodes.hold(node) as connection:
             yield SharedLane(connection)
