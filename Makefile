@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own; only make and Python 3.11 to 3.13
+# Everything runs in a virtual environment of its own; only make and Python 3.11 to 3.14
 # (with venv and pip) must be there.  `make PYTHON=python3.12 VENV=.venv312 test` uses another.
 
 PYTHON  ?= python3
@@ -45,11 +45,12 @@ test-floor:  ## run the tests with the oldest dependencies that are promised to 
 demo: $(VENV)/.demo  ## run the demo (ARGS="..." are passed on)
 	@$(PY) -m distkit_actors demo $(ARGS)
 
-lint: $(VENV)/.lint  ## check style, and trio's rules with flake8-async
+lint: $(VENV)/.lint  ## check style, trio's rules with flake8-async, and the news
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/flake8-async --enable=ASYNC --disable= --startable-in-context-manager=$(STARTABLE) \
 	  $$(find distkit_actors -name '*.py')
+	$(BIN)/towncrier build --draft --version next > /dev/null
 
 format: $(VENV)/.lint  ## sort imports and format
 	$(BIN)/ruff check --select I --fix .
@@ -90,13 +91,14 @@ clean:  ## remove what the other targets made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
-	  echo "distkit_actors needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing); try: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || { \
+	  echo "distkit_actors needs Python 3.11 to 3.14, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing); try: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra: installed again only when pyproject.toml changes.
 $(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(PY)
 	$(PIP) install -e '.[$*]'
+	$(if $(filter test bench,$*),$(PY) -m tests.servers.provide)
 	@touch $@
 
 # The floors as pyproject.toml states them: "trio>=0.31" is installed as "trio==0.31.*".

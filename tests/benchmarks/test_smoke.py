@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pyperf
 import pytest
 from rich.console import Console
+
+if sys.version_info >= (3, 14):
+    pytest.skip("a peer needs trio-asyncio, which 3.14 cannot import", allow_module_level=True)
 
 from benchmarks.__main__ import main, run
 from benchmarks.report import as_markdown, as_pyperf

