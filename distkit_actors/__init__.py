@@ -6,10 +6,10 @@
 #   opentelemetry, prometheus, _monitoring/         for monitoring, each with its extra
 #   abc                                             what others write stores with
 #   _fleet/     (_fleet, _inquiry, _looking)        a look at all, taking no part
-#   _limiter/   (_limiter, _token_lease, _order)    what counters are good for
+#   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_partitioned                       an actor for each part of a namespace
-#                _actor, _admission, _timers        one nursery, its door and its tasks
+#                _actor                             one nursery, and its tasks
 #                _batch_loop, _agenda, _requester   decide, send, receive, hand out
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what
@@ -34,8 +34,8 @@ from ._actor._statistics import CounterState as CounterState
 from ._actor._statistics import CounterStatistics as CounterStatistics
 from ._counters._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._counters._handle import BoundCounter as BoundCounter
+from ._counters._lax import BoundLaxCounter as BoundLaxCounter
 from ._counters._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
-from ._counters._lax_handle import BoundLaxCounter as BoundLaxCounter
 from ._counters._options import LaxOptions as LaxOptions
 from ._counters._options import OnConflict as OnConflict
 from ._counters._options import StrictOptions as StrictOptions
@@ -52,7 +52,6 @@ from ._errors import StoreUnavailableError as StoreUnavailableError
 from ._fleet._fleet import Fleet as Fleet
 from ._limiter._limiter import FleetLimiter as FleetLimiter
 from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
-from ._limiter._limiter import FleetLimiterUsage as FleetLimiterUsage
 from ._protocol._conditions import Condition as Condition
 from ._protocol._conditions import Eq as Eq
 from ._protocol._conditions import Ge as Ge
@@ -88,7 +87,6 @@ __all__ = [
     "Fleet",
     "FleetLimiter",
     "FleetLimiterStatistics",
-    "FleetLimiterUsage",
     "Ge",
     "Gt",
     "InstanceAwareCounter",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from .._actor._watching import checked_lag, first_that_holds
 from .._errors import CounterClosedError
 from .._protocol._conditions import Condition, checked_condition
 from .._protocol._values import CounterValue, checked_name
@@ -51,7 +50,9 @@ class WatchMixin(CounterBase):
             InstanceConflictError: On entry: another counter has taken over.
         """
         checked_name(key)
-        return self._watch(key, checked_lag(allowed_lag))
+        if not 0 < allowed_lag < float("inf"):
+            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
+        return self._watch(key, allowed_lag)
 
     @asynccontextmanager
     async def _watch(
@@ -60,8 +61,11 @@ class WatchMixin(CounterBase):
         self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
-        with closing(self._actor.of(key).watches.join(key, lag)) as values:
-            yield values
+        watcher = self._actor.of(key).watches.join(key, lag)
+        try:
+            yield watcher
+        finally:
+            watcher.close()
 
     async def wait_until(self, key: str, condition: Condition) -> CounterValue:
         """Wait until the cumulative of ``key`` satisfies ``condition``; return the value then.
@@ -77,7 +81,8 @@ class WatchMixin(CounterBase):
             InstanceConflictError: Another counter has taken over.
         """
         checked_condition(condition)
-        value = await first_that_holds(self.watch(key), condition)
-        if value is None:
-            raise CounterClosedError("the counter was stopped before the condition held")
-        return value
+        async with self.watch(key) as values:
+            async for value in values:
+                if condition.holds(value.cumulative):
+                    return value
+        raise CounterClosedError("the counter was stopped before the condition held")

@@ -12,8 +12,7 @@ from typing import Final
 import trio
 
 from .. import CounterValue, Store, StrictInstanceAwareCounter
-from .fleet import KEY, Fleet, Instance, cancelled_first
-from .picture import Picture, State
+from .fleet import KEY, Fleet, Instance, Picture, State, cancelled_first
 from .screen import Screen
 
 #: How long the story is.

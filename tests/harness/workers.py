@@ -57,7 +57,6 @@ class WorkerProcess:
         exit_grace: its `exit_grace`.
         on_exit: its `on_exit`.
         inherit: its `inherit`.
-        package: the folder that `distkit_actors` is imported from, if it is not ours.
 
     Attributes:
         acked: successful increments of `spin` reported so far.
@@ -76,7 +75,6 @@ class WorkerProcess:
         exit_grace: float | None = None,
         on_exit: str | None = None,
         inherit: bool = False,
-        package: Path | None = None,
     ) -> None:
         options = {
             "--url": url,
@@ -94,7 +92,6 @@ class WorkerProcess:
         ]
         if inherit:
             self._arguments.append("--inherit")
-        self._package = package
         self.acked = 0
         self.uses: list[tuple[int, str, float]] = []
         self._process: trio.Process | None = None
@@ -163,18 +160,13 @@ class WorkerProcess:
         """Start the process without waiting for its counter."""
         if self._process is not None:
             raise RuntimeError("already started")
-        command, environment = [sys.executable, "-m", "tests.harness.worker_main"], None
-        if self._package is not None:
-            # -P: our folders do not come before it.
-            command[1:] = ["-P", str(Path(__file__).with_name("worker_main.py"))]
-            environment = {**os.environ, "PYTHONPATH": str(self._package)}
+        command = [sys.executable, "-m", "tests.harness.worker_main"]
         self._process = await trio.lowlevel.open_process(
             [*command, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             cwd=_ROOT,
-            env=environment,
         )
 
     async def wait_ready(self) -> None:
@@ -191,13 +183,12 @@ class WorkerProcess:
         """Run one command and return its result (tuples come as lists).
 
         Args:
-            op: a method of the counter, `statistics`, `spin`, `borrow`, `enter`,
-                `leave`, `follow`, `hear` or `package`.
+            op: a method of the counter, `statistics`, `spin`, `borrow`, `enter`
+                or `leave`.
             **arguments: `key` and `count` as the method wants them; for `spin`
                 `key`, `n`, and optionally `tasks` and `count`; for `borrow`
                 `key`, `total`, `n`, `seconds`, and optionally `tasks`; for
-                `enter` `key`, `count`, and optionally `limit`; for `leave` and
-                `follow` `key`; for `hear` `key` and `count`.
+                `enter` `key`, `count`, and optionally `limit`; for `leave` `key`.
 
         Raises:
             WorkerError: the command failed.

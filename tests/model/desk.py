@@ -6,8 +6,10 @@ tasks here: who waits for an answer is a mark on the operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
+from unittest import mock
 
 import trio
 
@@ -140,7 +142,7 @@ class Desk:
 
     def settle(self, update: Update) -> None:
         """Hand out what an answer says."""
-        with _Callers():
+        with _callers():
             self.dispatch.settle(update, 0.0)
         for operation in [each for each in self.asks if each.task is None]:
             self.asks.remove(operation)
@@ -151,7 +153,7 @@ class Desk:
 
     def refused(self) -> None:
         """The store refuses the batch."""
-        with _Callers():
+        with _callers():
             self.dispatch.refused(StoreError("refused"))
         self.asks = [operation for operation in self.asks if operation.task is not None]
         self._tidy()
@@ -185,14 +187,8 @@ class Desk:
         kept = _References(self).holds
         for hold in list(self.holds):
             over = hold.void or hold.released or not hold.entered
-            gone = hold.counts is False or (hold.counts is None and not self._puts(hold.key))
-            if hold not in kept and over and gone:
+            if hold not in kept and over and hold.counts is not True:
                 self.holds.remove(hold)
-
-    def _puts(self, key: str) -> bool:
-        """Whether a slice is to be replaced, so that no end of a hold that it has in it is sent."""
-        buffered = self.buffer and self.buffer.buffered_keys.get(key)
-        return bool(buffered) and {buffered.assign, buffered.flight_assign} != {None}
 
     # ------------------------------------------------------------------ freezing
 
@@ -418,20 +414,11 @@ def _holds_of(buffered: BufferedKey) -> tuple[tuple[Hold, ...], ...]:
     )
 
 
-class _Callers:
-    """Lets answers be given to callers that are no tasks.
-
-    A mock would do, but it is made for every answer, and took half of an exploration's time.
-    """
-
-    def __enter__(self) -> None:
-        for module in (_operations, _dispatch):
-            vars(module)["reschedule"] = _answered
-
-    def __exit__(self, *_: object) -> None:
-        for module in (_operations, _dispatch):
-            vars(module)["reschedule"] = trio.lowlevel.reschedule
-
-
-def _answered(*_: object) -> None:
-    """Stand for what wakes a task."""
+@contextmanager
+def _callers() -> Iterator[None]:
+    """Let answers be given to callers that are no tasks."""
+    with (
+        mock.patch.object(_operations, "reschedule"),
+        mock.patch.object(_dispatch, "reschedule"),
+    ):
+        yield

@@ -11,8 +11,8 @@ from .._contract import Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
 from ._lane import Lane
-from ._replicas import may_have_changed
-from ._reply_errors import concerns_slot, ends_connection, to_store_error
+from ._locator import Route
+from ._reply_errors import ends_connection, to_store_error
 from ._scripts import load_scripts
 from ._server_check import eviction
 from ._wire import KeyNames, decode, encode
@@ -25,13 +25,14 @@ class RedisLink(Link):
     def __init__(
         self,
         lane: Lane,
+        route: Route,
         names: KeyNames,
         patience: float,
         *,
         now: Callable[[], int] | None,
-        min_replicas: int = 0,
     ) -> None:
         self._lane = lane
+        self._route = route
         self._in_a_row = 0  # errors that a connection has brought since the last answer …
         self._number = 0  # … that has this number
         self._by_name = True  # EVALSHA can be had
@@ -41,10 +42,9 @@ class RedisLink(Link):
         # In a cluster a script must not run while its keys are on their way to another node: what
         # it does not declare may be elsewhere by then. No node runs one that declares a key that is
         # nowhere, and the channel is no key.
-        self._more_keys = (names.channel,) if lane.redirects else ()
+        self._more_keys = (names.channel,) if route.redirects else ()
         self._patience = patience
         self._now = now
-        self._min_replicas = min_replicas
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
 
     async def connect(self) -> None:
@@ -57,8 +57,7 @@ class RedisLink(Link):
             if ends_connection(error, 1):
                 await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
-        missing = self._lane.replicas.warnings()
-        return missing if evicts is None else (evicts, *missing)
+        return () if evicts is None else (evicts,)
 
     @property
     def patience(self) -> float:
@@ -85,11 +84,8 @@ class RedisLink(Link):
                 self._in_a_row, self._number = 0, self._lane.number
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
-                if self._lane.redirects and concerns_slot(error):
-                    self._lane.leave()
-                else:
-                    await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise to_store_error(error, moves=self._lane.redirects) from None
+                await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise to_store_error(error, moves=self._route.redirects) from None
         try:
             reply = decode(cast("Sequence[bytes]", answer))
         except Exception as error:
@@ -99,10 +95,8 @@ class RedisLink(Link):
                 f"{answer!r:.100}"
             ) from error
         self._in_a_row = 0
-        if self._lane.looks:
-            self._lane.note_time()
-        if self._min_replicas and may_have_changed(request, reply):
-            await self._lane.replicas.confirm(self._lane, self._min_replicas, self._patience)
+        if self._route.looks:
+            self._route.note_time()
         return reply
 
     async def _after(self, request: Request, error: ErrorReplyError) -> Answer:
@@ -111,10 +105,11 @@ class RedisLink(Link):
         The request was not executed, so that it may be sent again, and at once.
         """
         for _ in range(_REDIRECTIONS):
-            moved = self._lane.redirect(error)
+            moved = self._route.redirect(error)
             try:
                 if not moved:
                     return await self._otherwise_asked(request, error)
+                await self._lane.drop()
                 await self.connect()
                 return await self._call(self._command(request))
             except ErrorReplyError as again:

@@ -1,7 +1,4 @@
-"""A store on a Redis server, or on one that speaks as Redis does.
-
-This file is longer than others, as half of it is what users read of the class.
-"""
+"""A store on a Redis server, or on one that speaks as Redis does."""
 
 from __future__ import annotations
 
@@ -17,19 +14,16 @@ from .._contract import Link, Store, Subscription
 from .._part import PartStore
 from ._bridge import checked_pool, open_bridge, place_of
 from ._cluster import ClusterLocator
-from ._cluster_lane import cluster_lane
 from ._connection import Answer, Connection, ErrorReplyError
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 from ._credentials import Credentials
+from ._feed import SharedFeeds
 from ._lane import Lane, OwnLane
 from ._link import RedisLink
-from ._locator import FixedLocator, Locator
-from ._node_table import Ways
-from ._replicas import checked_replicas
+from ._locator import FixedLocator, Locator, Route
 from ._reply_errors import to_store_error
 from ._sentinel import SentinelLocator
 from ._shared import SharedConnections
-from ._shared_feeds import SharedFeeds
 from ._stream import open_stream
 from ._subscription import RedisSubscription
 from ._survey import Node
@@ -76,19 +70,11 @@ class RedisStore(Store):
             Whatever is about one key is as with one part; what is about several is atomic within
             each part only. ``docs/partitions.md`` says what that means for each operation, and how
             to choose the number.
-        min_replicas: so many replicas are to confirm a write before its outcome is told, so that a
-            failover loses less of what was acknowledged. That takes a round trip more, and one to
-            the replicas. If they do not confirm it within a quarter of ``response_timeout``, the
-            write stands, and its outcome is told: then ``statistics().warnings`` says so, and the
-            log, within about a minute, and later writes wait for a tenth of that until replicas
-            confirm again. Writes only; reads and heartbeats do not wait. See
-            ``docs/topologies.md``.
 
     Raises:
-        TypeError: ``partitions`` or ``min_replicas`` is no int.
-        ValueError: ``partitions`` is not from 1 to 256, or ``min_replicas`` not from 0 to 100; or
-            the URL is none of these, or has a user name or a password though there is a credential
-            provider.
+        TypeError: ``partitions`` is no int.
+        ValueError: ``partitions`` is not from 1 to 256; or the URL is none of these, or has a user
+            name or a password though there is a credential provider.
     """
 
     __module__ = "distkit_actors"  # which imports it when it is asked for, and so does `open_store`
@@ -100,10 +86,8 @@ class RedisStore(Store):
         response_timeout: float = 2.0,
         credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
         partitions: int = 1,
-        min_replicas: int = 0,
     ) -> None:
         self._partitions = checked_partitions(partitions)
-        self._min_replicas = checked_replicas(min_replicas)
         self._parts: dict[int, PartStore] = {}
         _check_timeout(response_timeout)
         self._response_timeout = response_timeout
@@ -113,20 +97,16 @@ class RedisStore(Store):
             partial(_make_connection, place.kind, place.settings), credential_provider
         )
         self._locator = _make_locator(place, self._credentials, response_timeout)
-        self._ways = Ways(self._locator, self._credentials.make, self._address, response_timeout)
-        self._shared = SharedConnections(self._ways, self._credentials)
-        self._feeds = SharedFeeds(self._ways)
+        self._shared = SharedConnections(
+            self._credentials.make, self._address, response_timeout, self._credentials
+        )
+        self._feeds = SharedFeeds(self._credentials.make, self._address, response_timeout)
         self._pool: ConnectionPool | None = None
         self._now: Callable[[], int] | None = None
 
     @classmethod
     def from_pool(
-        cls,
-        pool: ConnectionPool,
-        *,
-        response_timeout: float = 2.0,
-        partitions: int = 1,
-        min_replicas: int = 0,
+        cls, pool: ConnectionPool, *, response_timeout: float = 2.0, partitions: int = 1
     ) -> RedisStore:
         """Return a store that is reached through the connections of a pool of redis-py's.
 
@@ -146,10 +126,9 @@ class RedisStore(Store):
             response_timeout: as `RedisStore` has it; it bounds how long a pool may wait for a free
                 connection, too.
             partitions: as `RedisStore` has it.
-            min_replicas: as `RedisStore` has it.
 
         Raises:
-            TypeError: it is no such pool, or ``partitions`` or ``min_replicas`` is no int.
+            TypeError: it is no such pool, or ``partitions`` is no int.
             ImportError: trio-asyncio does not work here, as on Python 3.14. All else does.
         """
         partitions = checked_partitions(partitions)
@@ -157,7 +136,6 @@ class RedisStore(Store):
         pool = checked_pool(pool)
         store = cls.__new__(cls)
         store._partitions, store._parts = partitions, {}
-        store._min_replicas = checked_replicas(min_replicas)
         store._response_timeout, store._locator = response_timeout, FixedLocator()
         store._pool, store._address, store._now = pool, place_of(pool), None
         store._credentials = Credentials(pool.make_connection, None)
@@ -184,7 +162,7 @@ class RedisStore(Store):
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`.
 
-        All links of one trio run share a connection: in a cluster, those that one node serves.
+        All links of one trio run share a connection.
         """
         return self._link(prefix, 0)
 
@@ -192,47 +170,27 @@ class RedisStore(Store):
         """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`.
 
         It has another connection than links, as one that is subscribed can run no scripts. All
-        subscriptions of one trio run share it: in a cluster, those of one node.
+        subscriptions of one trio run share it.
         """
         return self._subscribe(prefix, 0)
 
     @asynccontextmanager
     async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
         names = KeyNames(prefix, part)
-        async with self._lane(names.slot) as lane:
-            yield RedisLink(
-                lane,
-                names,
-                self._response_timeout,
-                now=self._now,
-                min_replicas=self._min_replicas,
-            )
-
-    @asynccontextmanager
-    async def _lane(self, slot: int) -> AsyncGenerator[Lane]:
-        if self._pool is not None:
-            async with self._bridge(self._pool) as connection:
-                yield OwnLane(connection, self._credentials, self._response_timeout)
-        elif self._locator.redirects:
-            with cluster_lane(self._shared.nodes, self._ways.route(slot)) as lane:
-                yield lane
-        else:
-            with self._shared.lane() as lane:
-                yield lane
+        route = self._route(names)
+        async with self._lane(route) as lane:
+            yield RedisLink(lane, route, names, self._response_timeout, now=self._now)
 
     @asynccontextmanager
     async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
         names = KeyNames(prefix, part)
-        if self._pool is not None:
-            async with self._bridge(self._pool) as connection:
-                yield RedisSubscription(connection, names.channel)
-        elif self._locator.redirects:
-            route = self._ways.route(names.slot)
-            with self._feeds.cluster_subscription(names.channel, route) as subscription:
-                yield subscription
-        else:
+        if self._shares:
             with self._feeds.subscription(names.channel) as subscription:
                 yield subscription
+        else:
+            route = self._route(names)
+            async with self._connection(route) as connection:
+                yield RedisSubscription(connection, route, names.channel)
 
     async def prefixes(self) -> list[str]:
         """Return the prefixes that are in use; see `Store.prefixes`.
@@ -243,7 +201,8 @@ class RedisStore(Store):
         found: set[str | None] = set()
         try:
             for slot in await self._locator.servers():
-                async with self._connection(slot) as connection:
+                route = Route(self._locator, self._credentials.make, slot)
+                async with self._connection(route) as connection:
                     await connection.connect()
                     cursor: Answer = b"0"
                     while True:
@@ -256,15 +215,30 @@ class RedisStore(Store):
             raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
         return sorted(prefix for prefix in found if prefix is not None)
 
-    def _connection(self, slot: int) -> AbstractAsyncContextManager[Connection]:
-        """Return a connection for somebody alone."""
-        if self._pool is not None:
-            return self._bridge(self._pool)
-        route = self._ways.route(slot)
-        return open_stream(route.make, self._address, self._response_timeout, route.check)
+    @property
+    def _shares(self) -> bool:
+        """Whether all links of a trio run share a connection.
 
-    def _bridge(self, pool: ConnectionPool) -> AbstractAsyncContextManager[Connection]:
-        return open_bridge(pool, self._address, self._response_timeout)
+        Those of sentinels and clusters do not yet: each has a way of its own to the server.
+        """
+        return self._pool is None and isinstance(self._locator, FixedLocator)
+
+    def _route(self, names: KeyNames) -> Route:
+        return Route(self._locator, self._credentials.make, names.slot)
+
+    @asynccontextmanager
+    async def _lane(self, route: Route) -> AsyncGenerator[Lane]:
+        if self._shares:
+            with self._shared.lane() as lane:
+                yield lane
+        else:
+            async with self._connection(route) as connection:
+                yield OwnLane(connection, route, self._credentials, self._response_timeout)
+
+    def _connection(self, route: Route) -> AbstractAsyncContextManager[Connection]:
+        if self._pool is not None:
+            return open_bridge(self._pool, self._address, self._response_timeout)
+        return open_stream(route.make, self._address, self._response_timeout, route.check)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"

@@ -1,8 +1,7 @@
 """Requests and replies as the Lua scripts read and write them (see the heads of the scripts).
 
 Values travel as decimal strings, so that Lua never makes floating point numbers of them (P2,
-exact integers). This file is longer than others, so that what writes a message and what reads it
-stand side by side.
+exact integers).
 """
 
 from __future__ import annotations
@@ -276,7 +275,7 @@ def _done(reply: Sequence[bytes]) -> Applied:
         return Applied(int(at), _results(results), again=again == b"1")
     backlog, stuck = reply[2:4]
     journal = _journal(reply[4:])
-    return Applied(int(at), _results(results), journal, int(backlog), int(stuck), again == b"1")
+    return Applied(int(at), _results(results), journal, backlog == b"1", int(stuck), again == b"1")
 
 
 def _results(text: bytes) -> tuple[Result, ...]:
