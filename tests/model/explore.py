@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import count
 
 from tests.model import timed
 from tests.model.oracle import Comparisons
@@ -57,9 +58,9 @@ def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
     first = World.begin(scope, report.comparisons).freeze()
     parents: dict[bytes, tuple[bytes, str]] = {_digest(first): (b"", "")}
     ended: set[bytes] = set()
-    queue = deque([first])
+    queue, turns = deque([first]), count()
     while queue and len(parents) < most_states:
-        if time.process_time() - start > most_seconds:
+        if next(turns) % 64 == 0 and time.process_time() - start > most_seconds:
             break
         key = queue.popleft()
         digest = _digest(key)
