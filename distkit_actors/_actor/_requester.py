@@ -67,6 +67,7 @@ class Requester:
         self.patience = trio.CancelScope()  # around all that is asked; over when an answer is late
         self._start_patience = _NEVER  # that a start needs for an answer
         self._start_tries = 0  # how often a request of the start had no answer
+        self._made_by_others = False  # the connection that a start uses
 
     # --------------------------------------------------------------------- start
 
@@ -85,15 +86,27 @@ class Requester:
     async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
         """Ask once; a store that is reached and does not answer has more time the next try.
 
+        A connection that others have made may have been closed long ago, and nobody has noticed.
+        So if one of these is lost, that says nothing of the store.
+
         Raises `StoreUnavailableError` if the store can not be reached, or was asked often enough.
         """
-        with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
-            await link.send(request)
-            reply = await link.receive(request)
-            self._start_tries = 0
-            if isinstance(reply, Mismatch):
-                raise mismatch(reply.partitions)
-            return reply
+        try:
+            with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
+                await link.send(request)
+                reply = await link.receive(request)
+                self._start_tries = 0
+                if isinstance(reply, Mismatch):
+                    raise mismatch(reply.partitions)
+                return reply
+        except StoreAwayError:
+            raise
+        except StoreUnavailableError:
+            self._start_tries += 1
+            if not self._made_by_others or self._start_tries == _STARTS:
+                raise
+            await self._connect_to_start(link)
+            return Lost(in_doubt=True)
         link.unanswered(self._start_patience)
         self._start_tries += 1
         if self._start_tries == _STARTS:
@@ -107,6 +120,7 @@ class Requester:
         return Lost(in_doubt=True)
 
     async def _connect_to_start(self, link: Link) -> None:  # noqa: ASYNC910 - internal: connecting is one
+        self._made_by_others = link.connected
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
             try:
                 await link.connect()  # which gets more patient by itself

@@ -95,18 +95,30 @@ class Inquiry:
         Returns over how many parts the namespace is spread; 0 if nobody is there who says so.
         """
         self._course.happens(Event.BEGUN)
+        page = await self._first_look()
+        self._course.happens(Event.REGISTERED)
+        assert isinstance(page, QueryPage)
+        return page.partitions
+
+    async def _first_look(self) -> Reply:  # noqa: ASYNC910 - internal: connecting is a checkpoint
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
+            # One of theirs may have been closed long ago, and nobody has noticed: that says nothing
+            # of the store.
+            made_by_others = self._link.connected
             try:
                 await self._link.connect()  # which gets more patient by itself
             except StoreSilentError:
                 if tries == _STARTS:
                     raise
-            else:
-                break
-        page = await self.exchange(Query("", QueryKind.VALUES))
-        self._course.happens(Event.REGISTERED)
-        assert isinstance(page, QueryPage)
-        return page.partitions
+                continue
+            try:
+                return await self.exchange(Query("", QueryKind.VALUES))
+            except StoreAwayError:
+                raise
+            except StoreUnavailableError:
+                if not made_by_others or tries == _STARTS:
+                    raise
+        raise AssertionError  # the last try has returned or raised
 
     async def ask(self, request: Request) -> Reply:
         """Return the answer to ``request``, however long it takes. A checkpoint.

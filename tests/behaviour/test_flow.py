@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from distkit_actors import Ge
+from distkit_actors import FleetLimiter, Ge
 from tests.behaviour.world import Counter, World, on_memory
 
 #: What callers may do again and again, all of which travels alone or asks.
@@ -115,6 +115,26 @@ async def test_i14_lax_counts_go_out_whatever_callers_do(world: World, name: str
                 await trio.sleep(TRIP / 5)
         if name != "clear_on_instance":
             assert 7 == value.cumulative
+        nursery.cancel_scope.cancel()
+
+
+@on_memory
+@pytest.mark.parametrize("name", BUSY)
+async def test_i14_ended_holds_and_returned_tokens_reach_the_store_whatever_callers_do(
+    world: World, name: str
+) -> None:
+    a, b = await world.strict(), await world.strict()
+    limiter, both = FleetLimiter(a, "tokens", 3), ("held", "tokens")
+    world.wire(a).delay(TRIP)
+    async with trio.open_nursery() as nursery:
+        async with a.hold("held"), limiter:
+            keep_busy(nursery, a, BUSY[name])
+            await trio.sleep(1)
+            if name != "clear_on_instance":
+                assert [1, 1] == [v.cumulative for v in (await b.get_all(both)).values()]
+        with trio.fail_after(30 * TRIP):
+            while any(v.cumulative for v in (await b.get_all(both)).values()):  # noqa: ASYNC110
+                await trio.sleep(TRIP / 5)  # what others do sets no event
         nursery.cancel_scope.cancel()
 
 

@@ -133,3 +133,50 @@ async def test_i3_a_clock_that_jumps_kills_nobody_who_lives_and_keeps_no_dead(
             await trio.sleep(0.05)
         for instance in await survivor.instances():
             assert instance.alive
+
+
+async def test_i4_a_jump_forward_that_is_shorter_than_the_retention_takes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Of one who is cut off meanwhile, has been reaped, and misses moves."""
+    store = MemoryStore()
+    network = FaultyStore(store)
+    async with (
+        StrictInstanceAwareCounter.open("app", network, dead_instance_threshold=3.0) as a,
+        StrictInstanceAwareCounter.open("app", store, dead_instance_threshold=3.0) as b,
+    ):
+        await a.inc("k", 5)
+        network.cut()
+        await trio.sleep(7)
+        assert (0, 0) == await b.get("k")
+        await b.set("missed", 1)
+        store._clock._offset += 3500  # a retention is an hour
+        for number in range(3):
+            await b.set(f"later {number}", 1)
+            await trio.sleep(1)
+        network.heal()
+        await trio.sleep(3)
+        assert (5, 5) == await a.get("k")
+        assert (5, 0) == await b.get("k")
+
+
+async def test_i4_a_jump_of_any_length_takes_nothing_of_who_is_not_cut_off(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Not even if it has yet to hear of moves that are old by the new time."""
+    store = MemoryStore()
+    async with (
+        StrictInstanceAwareCounter.open("app", store, dead_instance_threshold=3.0) as a,
+        StrictInstanceAwareCounter.open("app", store, dead_instance_threshold=3.0) as b,
+    ):
+        await a.inc("k", 5)
+        await a.inc("moved", 5)
+        for jump in (7200.0, -7200.0, 1e6):
+            await b.set("moved", 1)
+            store._clock._offset += jump
+            for number in range(3):
+                await b.set(f"later {number}", 1)
+            assert (1, 0) == await a.get("moved")
+            assert (5, 5) == await a.get("k")
+            await trio.sleep(10)
+            assert (5, 0) == await b.get("k")

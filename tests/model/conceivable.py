@@ -3,7 +3,8 @@
 A limit (L2 to L4) excuses a slice that lacks counts, or has some that a move should have made void.
 It never excuses an amount that its instance has not counted, or has counted once and has twice.
 So an excused slice must be what a part of its callers' operations make, each of them done once, in
-their order. What is held comes on top.
+their order. What is held comes on top. An operation that puts a slice says what it is with all that
+is held in it at that time, and the ends of those holds take that away again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _of_all(
     actors: tuple[int, ...],
     key: str,
 ) -> frozenset[int]:
-    values = {0}
+    values, held = {0}, {0}
     for actor, turn in product(actors, range(operations)):
         items = menu_of(menu, instance, turn if in_turn else None)
         for item in items:
@@ -40,15 +41,17 @@ def _of_all(
                 continue
             made = values
             for op in parse(item, actor):
-                made = made | _after(made, op, key)
+                kind, name, value = op
+                if name == key and kind.startswith("hold"):
+                    held = held | {each + value for each in held}
+                elif name == key:
+                    made = made | _after(made, op, held)
             values = values | made
     return frozenset(values)
 
 
-def _after(values: set[int], op: Op, key: str) -> set[int]:
-    kind, name, value = op
-    if name != key or kind.startswith("hold"):
-        return set()
+def _after(values: set[int], op: Op, held: set[int]) -> set[int]:
+    kind, _, value = op
     if kind.startswith("add"):
         return {each + value for each in values}
-    return {value}
+    return {value - each for each in held}

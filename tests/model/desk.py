@@ -185,8 +185,14 @@ class Desk:
         kept = _References(self).holds
         for hold in list(self.holds):
             over = hold.void or hold.released or not hold.entered
-            if hold not in kept and over and hold.counts is not True:
+            gone = hold.counts is False or (hold.counts is None and not self._puts(hold.key))
+            if hold not in kept and over and gone:
                 self.holds.remove(hold)
+
+    def _puts(self, key: str) -> bool:
+        """Whether a slice is to be replaced, so that no end of a hold that it has in it is sent."""
+        buffered = self.buffer and self.buffer.buffered_keys.get(key)
+        return bool(buffered) and {buffered.assign, buffered.flight_assign} != {None}
 
     # ------------------------------------------------------------------ freezing
 

@@ -76,6 +76,8 @@ class Seen:
     """All sums are what was added to them."""
     work: float = 0.0
     """Seconds that the server needs for all of it, each done once."""
+    returned: float = 0.0
+    """When the last one that came back to the store had told it all it has."""
 
 
 class Simulation:
@@ -113,15 +115,29 @@ class Simulation:
         """Let everybody start within ``spread``, and go on until ``seconds`` have passed."""
         for instance in self.fleet:
             self.later(self.random.random() * self.spread, instance.go_on)
+        return self.go_on_for(seconds)
+
+    def go_on_for(self, seconds: float) -> Seen:
+        """Go on until ``seconds`` have passed."""
         end = self.now + seconds
         while self._events and self._events[0][0] <= end:
             self.now, _, event = heapq.heappop(self._events)
             event()
+        self.now = end
         return self.seen
+
+    def wipe(self) -> None:
+        """Let the store lose everything."""
+        self.namespace = Namespace()
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
         """Have something happen."""
         heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self.now - _EPOCH
 
     @property
     def wrong(self) -> int:
@@ -164,7 +180,7 @@ class Simulation:
         reply = self.namespace.execute(request, int(self.now * MICROSECONDS))
         for name in before:
             if registry.records[name].state is State.DEAD:
-                self.seen.deaths.append(self.now - _EPOCH)
+                self.seen.deaths.append(self.elapsed)
         executed = isinstance(request, Apply | Resume) and request.seq > seq
         each = self.costs.entry if executed else self.costs.repeated
         seconds = self.costs.request + each * len(_entries(request))
@@ -207,6 +223,7 @@ class Instance:
         self._sent_at: float | None = None  # what has no answer yet was first sent
         self._heard = 0.0
         self._sleeps = False
+        self.cut_off = False  # nothing that it sends arrives
 
     def go_on(self) -> None:
         """Send what is due, and look again when something may be."""
@@ -249,9 +266,11 @@ class Instance:
                 sim.seen.repeats += 1
                 self._session.lost()
                 self._pacing.unanswered()
+                self._session.piece = self._pacing.piece
                 sim.later(sim.costs.reconnect, self._send)
 
-        sim.later(sim.costs.trip / 2, lambda: sim.arrive(request, answer))
+        if not self.cut_off:
+            sim.later(sim.costs.trip / 2, lambda: sim.arrive(request, answer))
         patience = sim.first_patience
         if sim.policy.patience:
             patience = self._pacing.patience(patience)
@@ -263,12 +282,15 @@ class Instance:
         sent_at, self._sent_at = self._sent_at, None
         self._heard = sent_at
         self._pacing.answered(sim.now - sent_at)
+        session.piece, before = self._pacing.piece, session.phase
         update = session.receive(reply)
+        if before is Phase.RESUME and session.phase is Phase.LIVE:
+            sim.seen.returned = sim.elapsed
         if update.results is not None and self._batch:
             if Rejection.RETRY in update.results:
                 self._wanted.appendleft(self._batch)
             elif not self._wanted:
-                sim.seen.done = sim.now - _EPOCH
+                sim.seen.done = sim.elapsed
             self._batch = []
         if session.phase is not Phase.FENCED:
             self.go_on()

@@ -42,6 +42,47 @@ def test_i14_a_crowd_that_starts_at_once_gets_through(
     assert seen.done < 3 * seen.work
 
 
+def at_rest(instances: int, keys: int, threshold: float) -> Simulation:
+    """Return a fleet that has started at its ease and done all it wanted."""
+    simulation = Simulation(instances, keys, threshold, patience=0.2, spread=5.0)
+    simulation.run(8.0)
+    assert simulation.wrong == 0
+    assert not simulation.seen.deaths
+    simulation.seen.work = instances * keys * simulation.costs.entry
+    return simulation
+
+
+def let_all_come_back(simulation: Simulation, interval: float) -> None:
+    """Hold that all tell the store again what they have, in time, and that nobody is reaped."""
+    seen, begun = simulation.seen, simulation.elapsed
+    deaths = len(seen.deaths)
+    simulation.go_on_for(interval + 4 * seen.work)
+    assert simulation.wrong == 0
+    assert len(seen.deaths) == deaths
+    assert begun < seen.returned < begun + interval + 3 * seen.work
+
+
+def test_i14_a_fleet_that_heals_at_once_gets_through() -> None:
+    """Each hears with its next heartbeat that the store has lost everything."""
+    instances, keys, threshold, _ = CROWDS[3]
+    simulation = at_rest(instances, keys, threshold)
+    simulation.wipe()
+    let_all_come_back(simulation, threshold / 3)
+
+
+def test_i14_a_fleet_that_returns_at_once_gets_through() -> None:
+    """All but one were cut off for long, and the one has reaped them, or begun to."""
+    instances, keys, threshold, _ = CROWDS[2]
+    simulation = at_rest(instances, keys, threshold)
+    for instance in simulation.fleet[1:]:
+        instance.cut_off = True
+    simulation.go_on_for(6 * threshold + 3)
+    assert len(simulation.seen.deaths) > 0.9 * (instances - 1)
+    for instance in simulation.fleet:
+        instance.cut_off = False
+    let_all_come_back(simulation, threshold / 3)
+
+
 def test_whoever_judges_though_it_was_held_up_itself_reaps_the_living(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

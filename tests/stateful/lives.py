@@ -151,6 +151,7 @@ class Lives(History):
             if calm and member.settled and not (member.troubled or member.planned)
         }
         for name, key in self.model.items():
+            key.lose_answers()
             unheard, mover = self._unheard(name), self.movers.get(name)
             if unheard and mover is not None:
                 self.untold[name] = mover

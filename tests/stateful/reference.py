@@ -84,6 +84,7 @@ class Key:
         self.loose = False  # a documented limit was passed: anything goes until the next move
         self.suspects: set[str] = set()  # who may count on a void slice (L1); values mean nothing
         self._early: set[Op] = set()  # loose: open ones that others may have come after
+        self._retold: set[Op] = set()  # open ones of which the store has lost what it answered
 
     @property
     def vague(self) -> bool:
@@ -95,6 +96,14 @@ class Key:
         self.loose = True
         self.suspects.clear()
         self._early.update(self.open)
+
+    def lose_answers(self) -> None:
+        """The store has lost everything, and so what it answered to those who still wait.
+
+        What they did to their own slices is part of what their instances assert again, and they are
+        told the sum that comes of it then.
+        """
+        self._retold.update(self.open)
 
     def blur(self, suspects: Collection[str]) -> None:
         """The store has lost a move that these have not heard of, and its mover is not back (L1).
@@ -129,7 +138,8 @@ class Key:
                     self.worlds = {(_slices({op.who: op.count}), frozenset(), frozenset())}
             self._early = set(self.open) if here else self._early & set(self.open)
             return
-        worlds, fresh = set(self.worlds), list(self.worlds)
+        worlds = {self._told_again(world, unsure, absent) for world in self.worlds}
+        fresh = list(worlds)
         while fresh:
             slices, held, done = fresh.pop()
             ready = [op for op in possible if not any(op is each for each, _ in done)]
@@ -145,6 +155,7 @@ class Key:
                     world = (_slices(after), holding, told)
                     if op.kind == "get":
                         world = (slices, held, told)
+                    world = self._told_again(world, unsure, absent)
                     if _agrees(op, results, answers) and world not in worlds:
                         worlds.add(world)
                         fresh.append(world)
@@ -157,6 +168,21 @@ class Key:
             told = {op: answers[op] for op in here}
             before = sorted({tuple(sorted(slices)) for slices, _, _ in worlds})
             raise Unexplained(f"{told} cannot be; open: {self.open}; known: {before}")
+
+    def _told_again(self, world: World, unsure: Collection[str], absent: Collection[str]) -> World:
+        """Let those whose answers are lost be told the sum as it is now."""
+        slices, held, done = world
+        if not self._retold:
+            return world
+        told = set()
+        for op, results in done:
+            if op in self._retold and op.condition is None and op.kind in ("inc", "put", "enter"):
+                for _, own in (each for each in results if isinstance(each, tuple)):
+                    seen = {**dict(slices), op.who: own}
+                    totals = _totals(seen, op.who, unsure, absent)
+                    results |= {(total, own) for total in totals}
+            told.add((op, results))
+        return slices, held, frozenset(told)
 
     def own(self, who: str) -> set[int]:
         """Return what ``who`` may see of its own slice, everything it counted included."""

@@ -7,6 +7,7 @@ of it (L1). With a rule about holds left out, each of those must be found (I13).
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TypeAlias
 
 import pytest
@@ -16,7 +17,7 @@ from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._protocol._messages import Periods
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
-from tests.stateful.reference import Unexplained
+from tests.stateful.reference import Key, Op, Unexplained
 from tests.stateful.test_memory import MemoryHistories
 from tests.stateful.wires import ABSENT
 
@@ -321,3 +322,37 @@ def test_who_counts_on_a_void_slice_loses_nothing_that_it_counts_later() -> None
         assert histories.model["a"].own("i0") == {3}
 
     play(script, False, False)
+
+
+def test_i6_who_waits_is_told_anew_what_the_store_has_answered_and_lost() -> None:
+    """Others have seen the count by then, and have counted themselves."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.blackout(seconds=4.5)
+        histories.fault(who=A, fault="drop_reply", times=3)
+        histories.call(who=A, kind="put", key="a", count=-4)
+        histories.call(who=B, kind="get", key="a", count=0)
+        histories.enter(who=C, kind="hold", key="a", count=-4)
+        histories.wipe(seconds=2.5)
+
+    play(script, False, False, False)
+
+
+def test_i6_what_is_told_anew_must_be_the_sum_of_that_time() -> None:
+    key = Key()
+    count = Op("i0", "inc", 1)
+    key.open.append(count)
+    look, other = Op("i1", "get"), Op("i1", "inc", 5)
+    key.open.append(look)
+    key.explain({look: (1, 0)}, (), ())
+    key.open.append(other)
+    key.explain({other: (6, 5)}, (), ())
+    early = deepcopy(key)
+    with pytest.raises(Unexplained):
+        early.explain({early.open[0]: (6, 1)}, (), ())
+    key.lose_answers()
+    for wrong in ((7, 1), (5, 0), (6, 2)):
+        again = deepcopy(key)
+        with pytest.raises(Unexplained):
+            again.explain({again.open[0]: wrong}, (), ())
+    key.explain({count: (6, 1)}, (), ())

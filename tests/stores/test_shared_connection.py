@@ -16,6 +16,7 @@ import trio.testing
 import trustme
 
 from distkit_actors import (
+    Fleet,
     InstanceAwareCounter,
     RedisStore,
     StoreError,
@@ -127,6 +128,24 @@ async def test_the_last_one_that_leaves_closes_it(
             assert connections(own_redis) == 1
         assert not first.connected
         await until(lambda: connections(own_redis) == 0, PATIENCE)
+
+
+async def test_whoever_starts_makes_one_anew_that_was_closed_and_nobody_noticed(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """Servers close connections that are idle, and are restarted: that is no reason to fail."""
+    store = RedisStore(named_url(own_redis))
+    async with counters(store, [fresh_prefix]) as (first,):
+        assert await first.inc("k") == (1, 1)
+        for _ in range(2):
+            own_redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            async with StrictInstanceAwareCounter.open(fresh_prefix, store) as second:
+                assert await second.inc("k") == (2, 1)
+            own_redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            async with Fleet.open(fresh_prefix, store) as fleet:
+                assert await fleet.get("k") == (1, 0)
+        assert connections(own_redis) == 1
+        assert await first.inc("k") == (2, 2)
 
 
 async def test_it_is_made_and_checked_once(proxy: FaultProxy, fresh_prefix: str) -> None:
