@@ -354,7 +354,8 @@ class Exchange(Desks):
         assert session is not None
         update = session.receive(reply)
         if isinstance(reply, Applied) and reply.journal:
-            self.oracle.heard(number)
+            epochs = self.ns.registry.epochs
+            self.oracle.heard(number, {k for k in self.scope.keys if epochs.of(k) > session.known})
         if isinstance(reply, MustResume) and token is not None:
             if token.leave:
                 self._leave_refused(number, session)

@@ -246,9 +246,11 @@ class Oracle:
 
     # ------------------------------------------------------------------- who knows
 
-    def heard(self, actor: int) -> None:
-        """``actor`` got a fresh answer, so it knows every move that the store knows."""
-        self.unheard = {pair for pair in self.unheard if pair[1] != actor}
+    def heard(self, actor: int, later: Collection[str]) -> None:
+        """``actor`` got a fresh answer: it knows all moves but those that are told ``later``."""
+        self.unheard = {
+            (key, other) for key, other in self.unheard if other != actor or key in later
+        }
 
     def lost(self, keys: Iterable[str]) -> None:
         """The store lost data, the last moves of ``keys`` among them."""
