@@ -9,7 +9,7 @@
 #   _limiter/   (_limiter, _token_lease)            what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_partitioned                       an actor for each part of a namespace
-#                _actor                             one nursery, and its tasks
+#                _actor, _admission, _timers        one nursery, its door and its tasks
 #                _batch_loop, _agenda, _requester   decide, send, receive, hand out
 #                _dispatch, _watches, …             what goes together, who hears of it
 #                _mailbox, _operations)             who waits, for what
@@ -34,8 +34,8 @@ from ._actor._statistics import CounterState as CounterState
 from ._actor._statistics import CounterStatistics as CounterStatistics
 from ._counters._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._counters._handle import BoundCounter as BoundCounter
-from ._counters._lax import BoundLaxCounter as BoundLaxCounter
 from ._counters._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
+from ._counters._lax_handle import BoundLaxCounter as BoundLaxCounter
 from ._counters._options import LaxOptions as LaxOptions
 from ._counters._options import OnConflict as OnConflict
 from ._counters._options import StrictOptions as StrictOptions

@@ -13,6 +13,8 @@ goes together in the next one. It lives in a shielded scope, the *lifeline*, bec
 request must not be cut off by the cancellation that asks for its end: the watch task gets
 that cancellation (or `stop`), closes the mailbox, and gives the lifeline its deadline.
 
+Who may ask, where and when, is in `_admission`; the two small tasks are in `_timers`.
+
 This file is longer than others: it is the one place where callers, tasks and the end of a
 counter meet. What each of these does has modules of its own.
 """
@@ -22,9 +24,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-import sys
 import uuid
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
@@ -47,14 +47,16 @@ from .._protocol._liveness import LivenessConfig
 from .._protocol._messages import MAX_ENTRIES, Entry
 from .._stores._contract import Link, Store
 from .._version import __version__
+from ._admission import Admission
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
-from ._life import Course, Event, Life
+from ._life import Event, Life
 from ._log import Log, LoggerKind
 from ._mailbox import Mailbox
 from ._operations import Operation
 from ._start import Start
-from ._statistics import CounterState, CounterStatistics
+from ._statistics import CounterStatistics
+from ._timers import Timers
 from ._watches import Watches
 
 #: Share of the threshold for which a sign of life holds. The rest is for what the store writes
@@ -63,11 +65,8 @@ _LEASE_SHARE: Final = 0.75
 #: A read waits for an answer on its way, for one whose turn is before its own, and for its own.
 _TRIPS: Final = 3
 
-#: Seconds after which the store's set-up is looked at again, with the next request.
-_LOOKS: Final = 60.0
 
-
-class Actor:
+class Actor(Admission):
     """Owns the session, the mailbox and (lax) the write buffer of one counter."""
 
     def __init__(
@@ -86,18 +85,14 @@ class Actor:
         label: str | None = None,
         title: str | None = None,
     ) -> None:
-        self._course = Course()
-        self.open = False  # to operations: it runs, and is not superseded
-        self.thread: int | None = None  # where it runs, while it does
+        super().__init__(session)
         self.failure: Exception | None = None  # what a stop could not do
         self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
         self._prefix = prefix
-        self._session = session
         self._liveness = liveness
         self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
-        self._flush_interval = flush_interval or 0.0
         self.mailbox = Mailbox(mailbox_size)
         kind: LoggerKind = "strict" if flush_interval is None else "lax"
         self._log = log = Log(prefix, store, kind, title)
@@ -106,6 +101,7 @@ class Actor:
         self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self.send_now_or_wake = self._loop.send_now_or_wake
+        self._timers = Timers(self._loop, session, log, liveness.period, flush_interval or 0.0)
         self._start = Start(self._loop, start_grace)
         self._detached_start = detached_start
         self._label = label
@@ -113,12 +109,9 @@ class Actor:
         self._stop_requested = trio.Event()
         self._stop_by = float("inf")  # when a stop that was asked for has to be over
         self._closed = trio.Event()
-        self._dirty = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
         self.undone = 0  # counts and operations that a stop could not finish
-        self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
         self._killed = False  # it is to end as a process does that is killed, for tests
-        self.forked = False  # it runs in the process that this one was forked from
 
     # --------------------------------------------------------------------- parts
 
@@ -229,53 +222,6 @@ class Actor:
             < _LEASE_SHARE * self._liveness.threshold
         )
 
-    async def wait_open(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Do as `check_task` and `check_open`, but a cancelled caller gets its `Cancelled` first.
-
-        One cancellation may end both the counter and those who use it, in any order.
-        """
-        self.check_task()
-        if not self.open:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        self.check_open()
-
-    def check_open(self) -> None:
-        """Raise what an operation gets that comes too early, too late, or to the wrong one."""
-        self.check_thread()
-        if self.forked:
-            raise CounterClosedError(
-                "the counter runs in the process that this one was forked from, and is closed "
-                "here: make another one after the fork"
-            )
-        if self._taken_over:
-            raise self._conflict()
-        life = self._course.now
-        if life is not Life.RUNNING and life is not Life.AWAY:
-            state = "not started" if life is Life.NEW else life.value
-            raise CounterClosedError(
-                f"the counter is {state}: operations need `run` or `open` around them"
-            )
-
-    @property
-    def _taken_over(self) -> bool:
-        """Whether somebody else has the id, though the tasks may not have ended for it yet."""
-        return self._course.now is Life.SUPERSEDED or self._session.phase is Phase.FENCED
-
-    def check_thread(self) -> None:
-        """Raise RuntimeError in a thread that is not the one it runs in."""
-        if self.thread is not None and get_ident() != self.thread:
-            raise RuntimeError(_elsewhere())
-
-    def check_task(self) -> None:
-        """Raise RuntimeError where no task of trio runs, or one of another thread."""
-        self.check_thread()
-        if not trio.lowlevel.in_trio_task():
-            raise RuntimeError(_elsewhere())
-
-    def now(self) -> float:
-        """Return the time by the clock of the run it runs in."""
-        return trio.current_time() if self._clock is None else self._clock.current_time()
-
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
         await self.wait_open()
@@ -359,23 +305,6 @@ class Actor:
             outage_age=None if since is None or self._closed.is_set() else now - since,
         )
 
-    @property
-    def state(self) -> CounterState:
-        """Where in its life it is, in the words of `CounterStatistics`."""
-        if self.life is Life.RUNNING and not self._session.registered:
-            return "starting"  # detached, and not registered yet
-        return self.life.value
-
-    @property
-    def life(self) -> Life:
-        """Where in its life it is."""
-        return self._course.now
-
-    @property
-    def instance_id(self) -> str | None:
-        """The name of the instance; None if it is not drawn yet."""
-        return self._session.instance or None
-
     # ---------------------------------------------------------------------- life
 
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
@@ -417,23 +346,22 @@ class Actor:
         self.open = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
-            nursery.start_soon(self._heartbeat)
+            nursery.start_soon(self._timers.heartbeat)
             nursery.start_soon(self.watches.run)
             if self.buffer is not None:
-                nursery.start_soon(self._flush_regularly)
+                nursery.start_soon(self._timers.flush_regularly)
             nursery.start_soon(self._carry, link, nursery.cancel_scope)
             started()
 
     def _begin(self) -> None:
         """Become somebody: in each process that has a copy of what was made, another one (I11)."""
         self._course.happens(Event.BEGUN)
-        self.thread, self._clock = get_ident(), trio.lowlevel.current_clock()
+        self._enter_run()
         about = About(self._label, socket.gethostname(), os.getpid(), __version__)
         name = self._session.instance or str(uuid.uuid4())
         self._session.name(name, uuid.uuid4().hex, to_text(about))
         self.watches.instance = self._session.instance
         self._log.begun(self._session.instance)
-        _running.add(self)
 
     def _check_registered(self) -> None:
         match self._session.phase:
@@ -470,8 +398,7 @@ class Actor:
         stopping = self.life is Life.STOPPING
         self._course.happens(Event.ENDED)
         superseded = self.life is Life.SUPERSEDED
-        self.thread = None
-        _running.discard(self)
+        self._leave_run()
         self.open = self._loop.accepts_releases = self._requester.connected = False
         waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
         taken: Exception = OutcomeUnknownError(
@@ -524,45 +451,11 @@ class Actor:
         error.__cause__ = self._loop.availability.refusal
         return error
 
-    def _conflict(self, remark: str = "") -> InstanceConflictError:
-        if self._session.phase is Phase.REFUSED:
-            return InstanceConflictError(
-                f"a living counter has the instance_id {self._session.instance!r}, and "
-                f"on_conflict is 'refuse'; nothing was changed{remark}"
-            )
-        return InstanceConflictError(
-            f"another counter with instance_id {self._session.instance!r} has taken over; "
-            f"this one changes nothing more{remark}"
-        )
-
     # --------------------------------------------------------------------- tasks
 
-    async def _heartbeat(self) -> None:
-        period = self._liveness.period
-        begun = looked = trio.current_time()
-        while True:
-            now = trio.current_time()
-            self._log.fits(len(self._session.withheld), now)
-            if now - looked >= _LOOKS:
-                self._loop.look_due, looked = True, now
-            heard_at = self._requester.heard_at
-            due = (begun if heard_at is None else heard_at) + period
-            if due <= now + period / 100:  # not worth another wake-up
-                self._loop.beat()
-                due = now + period
-            await trio.sleep_until(due)
-
     def _on_dirty(self, key: str) -> None:
-        self._dirty.set()
+        self._timers.dirty.set()
         self.watches.changed({key})
-
-    async def _flush_regularly(self) -> None:
-        assert self.buffer is not None
-        while True:
-            await self._dirty.wait()
-            await trio.sleep(self._flush_interval)
-            self._dirty = trio.Event()
-            self._loop.flush()
 
     async def _carry(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
@@ -586,50 +479,10 @@ class Actor:
 
     def part(self) -> None:
         """Be closed in a process that was forked: the counter goes on where it was started."""
-        self._course.happens(Event.PARTED)
-        self.open, self.thread = False, None
-        self.forked = True
-        self._session.abandon()
+        super().part()
         self._loop.part()
         if self.buffer is not None:
             self.buffer.close()
-
-
-#: What to close in a process that is forked.
-_running: Final = weakref.WeakSet[Actor]()
-
-
-def _part_all() -> None:
-    for actor in list(_running):
-        actor.part()
-    _running.clear()
-
-
-if hasattr(os, "register_at_fork"):  # not everywhere
-    os.register_at_fork(after_in_child=_part_all)
-
-
-def _elsewhere() -> str:
-    """Return what is wrong where a counter's own trio does not run."""
-    if _asyncio_runs():
-        return (
-            "called under asyncio: counters work in trio tasks only; from a thread that runs "
-            "asyncio use trio.from_thread.run_sync, or trio.from_thread.run, with a trio_token"
-        )
-    return (
-        "called outside the counter's own trio thread: from another thread use "
-        "trio.from_thread.run_sync(counter.inc_nowait, key), or trio.from_thread.run for what is "
-        "async"
-    )
-
-
-def _asyncio_runs() -> bool:
-    """Tell whether asyncio runs in this thread, without importing it."""
-    asyncio = sys.modules.get("asyncio")
-    try:
-        return asyncio is not None and asyncio.get_running_loop() is not None
-    except RuntimeError:
-        return False
 
 
 def _only_cancelled(error: BaseException) -> bool:

@@ -7,6 +7,9 @@ decide            `Agenda.make_up`: a batch of the session, or a query
 send, receive     `Requester.ask`, which returns the reply, `Lost` or `Refused`
 hand out          `Session.receive`, then `Dispatch.settle`, here
 ================  ======================================================
+
+This file is a little longer than others: a turn of the loop goes one way, and each of its steps has
+to be read with those before and after it. What a step does by itself has modules of its own.
 """
 
 from __future__ import annotations

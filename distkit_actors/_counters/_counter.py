@@ -1,22 +1,24 @@
-"""What strict and lax counters have in common: their options, their life, their operations."""
+"""What strict and lax counters have in common: their options, their life, their operations.
+
+This file is longer than others: more than half of it is what users read of the class. Operations
+by topic are in modules of their own, whose classes it is made of.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 import trio
 
 from .._actor._actor import Actor
 from .._actor._batch_loop import OnExit
-from .._actor._groups import sole
 from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
 from .._actor._partitioned import PartitionedActor
 from .._actor._statistics import CounterStatistics
-from .._errors import CounterClosedError, InstanceConflictError
+from .._errors import CounterClosedError
 from .._instance._session import Session
 from .._protocol._liveness import LivenessConfig
 from .._protocol._messages import Kind
@@ -24,6 +26,7 @@ from .._protocol._values import CounterValue, checked_count, checked_id, checked
 from .._stores._contract import Store
 from .._stores._urls import checked_store
 from ._batches import BatchMixin
+from ._block import running
 from ._conditional import ConditionalMixin
 from ._fleet import FleetMixin
 from ._handle import BoundCounter
@@ -270,55 +273,8 @@ class InstanceAwareCounter(
         )
         return counter._running()
 
-    @asynccontextmanager
-    async def _running(self) -> AsyncGenerator[Self]:
-        self._actor.check_task()
-        raised: BaseException | None = None  # by the body, or by what cancels it
-        hidden: BaseException | None = None  # by the nursery that nobody knows of
-        body, end = trio.CancelScope(), _End()
-        try:
-            async with trio.open_nursery() as nursery:
-                try:
-                    with body:
-                        try:
-                            await nursery.start(self._host, body, end)
-                            if end.error is None:
-                                yield self
-                        except Exception as error:  # noqa: BLE001 - raised below, as it is
-                            raised = error
-                except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
-                    raised = error
-                self._actor.stop()
-        except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
-            hidden = error
-        if raised is None or sole(raised) is None:
-            # The end of the counter is told in place of a cancellation.
-            raised = (hidden and sole(hidden)) or end.error or raised or hidden
-        elif not end.known_to(raised):
-            raised.add_note(f"the counter has ended with an error, too: {end.error}")
-        if raised is not None:
-            raise raised
-
-    async def _host(  # noqa: ASYNC114, ASYNC910 - only `_running` starts it; `run` is a checkpoint
-        self, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
-    ) -> None:
-        """Do as `run`; an error ends the body, which hears of it from `_running`."""
-        started = False
-
-        def start() -> None:
-            nonlocal started
-            started = True
-            task_status.started()
-
-        try:
-            await self._actor.run(start)
-        except BaseException as error:  # noqa: ASYNC103 - raised by `_running`
-            end.error = sole(error)
-            if end.error is None:
-                raise
-            body.cancel()
-            if not started:
-                task_status.started()
+    def _running(self) -> AbstractAsyncContextManager[Self]:
+        return running(self, self._actor)
 
     def _another(self, **changes: object) -> Self:
         """Return a counter that was made as this one, but for ``changes``; for tests."""
@@ -512,18 +468,3 @@ class InstanceAwareCounter(
                 instance's slice; those slices stay, all others are gone.
         """
         await self._ask(ExclusiveKind.CLEAR_OWN)
-
-
-class _End:
-    """How a counter's `run` has ended, where somebody else raises it."""
-
-    error: BaseException | None = None
-
-    def known_to(self, raised: BaseException) -> bool:
-        """Whether what the body raised says it."""
-        conflict = isinstance(self.error, InstanceConflictError)
-        return (
-            self.error is None
-            or self.error is raised
-            or (conflict and isinstance(raised, InstanceConflictError))
-        )

@@ -1,38 +1,35 @@
-"""The counter that counts in memory and tells the store a little later."""
+"""The counter that counts in memory and tells the store a little later.
+
+This file is longer than others, as half of it is what users read of the class. What is known of a
+key, and how the store is asked for more, is in `_local_view`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from functools import partial
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Self, final
 
 import trio
 
 from .._actor._batch_loop import OnExit
-from .._actor._groups import all_of
-from .._actor._operations import Operation
-from .._actor._partitioned_buffer import PartitionedBuffer
-from .._errors import CounterOverflowError, StoreError
+from .._actor._watching import checked_lag
+from .._errors import CounterOverflowError
 from .._instance._buffered_key import BufferedKey
 from .._instance._holds import Hold
-from .._instance._write_buffer import WriteBuffer
 from .._protocol._conditions import Condition
-from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry, Kind, Previous
 from .._protocol._values import CounterValue, checked_count, checked_name, fits
 from .._stores._contract import Store
-from ._batches import checked_counts, checked_names, values_after
+from ._batches import checked_counts, checked_names
 from ._counter import InstanceAwareCounter
-from ._handle import BoundCounter
+from ._lax_handle import BoundLaxCounter
+from ._local_view import LocalViewMixin
 from ._options import OnConflict
-
-#: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
-_PATIENCE = 10
 
 
 @final
-class LaxInstanceAwareCounter(InstanceAwareCounter):
+class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     """`inc`, `dec`, `get` and `set_on_instance` answer from memory; a flush follows.
 
     The local view of a key is the store's last word plus what was counted here since. A
@@ -103,8 +100,7 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
     ) -> None:
         if not 0 < flush_interval < float("inf"):
             raise ValueError(f"flush_interval must be positive seconds, not {flush_interval}")
-        if not 0 < allowed_lag < float("inf"):
-            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
+        self._allowed_lag = checked_lag(allowed_lag)
         super().__init__(
             prefix,
             store,
@@ -124,10 +120,9 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         self._options.update(
             flush_interval=flush_interval, allowed_lag=allowed_lag, detached_start=detached_start
         )
-        self._allowed_lag = allowed_lag
         buffer = self._actor.buffer
         assert buffer is not None
-        self._buffer: WriteBuffer | PartitionedBuffer = buffer
+        self._buffer = buffer
 
     @classmethod
     def open(
@@ -256,10 +251,6 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         self._actor.admit(key)
         buffered = self._buffer.find(checked_name(key))
         return inf if buffered is None else self._actor.now() - buffered.read_at
-
-    def _buffered(self, key: str) -> BufferedKey:
-        self._actor.admit(key)
-        return self._buffer.buffered(checked_name(key), self._actor.now())
 
     def _add(self, buffered: BufferedKey, count: int) -> None:
         delta = buffered.delta + count
@@ -395,39 +386,6 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
         found = await self._read(old)
         return {key: self._view(key, found) for key in wanted}
 
-    async def _know(self, keys: Iterable[str]) -> None:
-        """Read keys that nobody has asked the store for. A checkpoint."""
-        await self._actor.wait_open()
-        new = [self._buffered(key) for key in keys]
-        new = [buffered for buffered in new if not (buffered.known or buffered.asked)]
-        for buffered in new:
-            buffered.asked = True
-        await self._read([buffered.key for buffered in new])
-        await self._actor.wait_open()
-
-    async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
-        """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
-        shares = [partial(self._read_share, share) for share in self._actor.shares(keys)]
-        values: dict[str, CounterValue] = {}
-        for found in await all_of(shares):
-            values |= found
-        return values
-
-    async def _read_share(self, keys: Sequence[str]) -> dict[str, CounterValue]:
-        """Do so for keys in one part: that another one is away does not matter."""
-        entries = [Entry(Kind.ADD, key, 0) for key in keys]
-        found: Sequence[Previous | ConditionFailed] = ()
-        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
-        with self._reading(keys), suppress(StoreError):
-            found = await self._in_steps(entries)
-        return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
-
-    def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
-        buffered = self._buffer.find(key)
-        if buffered is None or not buffered.known:  # perhaps forgotten while we waited
-            return found.get(key) or self._buffered(key).value
-        return buffered.value
-
     # ---------------------------------------------------------------------- holds
 
     async def _enter_hold(self, hold: Hold, condition: Condition | None) -> CounterValue | None:
@@ -467,89 +425,3 @@ class LaxInstanceAwareCounter(InstanceAwareCounter):
                 lost, and said by `run` and `aclose`.
         """
         await self._actor.flush()
-
-    async def _refresh(self, buffered: BufferedKey) -> tuple[int, int] | None:
-        """Ask the store for its word on a key, and go without it after a while."""
-        found: tuple[int, int] | None = None
-        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
-        with self._reading([buffered.key]), suppress(StoreError):
-            found = await self._actor.ask(Operation(Kind.ADD, buffered.key))
-        return found  # noqa: ASYNC910 - `ask` is a checkpoint, refused or not
-
-    def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
-        """Return a block that is given up when it has taken too long to read ``keys``."""
-        buffered_keys = map(self._buffer.buffered_keys.get, keys)
-        known = all(buffered is not None and buffered.known for buffered in buffered_keys)
-        steps = -(-len(keys) // MAX_ENTRIES)
-        part = self._actor.of(keys[0] if keys else "")
-        return part.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)
-
-
-@final
-class BoundLaxCounter(BoundCounter):
-    """Every operation of a lax counter on one key, without the key. Made by ``counter.bind``."""
-
-    __slots__ = ("_buffer", "_buffered", "_lax")
-
-    def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
-        super().__init__(counter, key)
-        self._lax = counter
-        self._buffer = counter._buffer  # pyright: ignore[reportPrivateUsage] - for speed
-        self._buffered = BufferedKey(key)
-        self._buffered.invalidate()
-
-    def inc_nowait(self, count: int = 1) -> None:
-        """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
-
-        Works while the store is away. What the store has to refuse later is raised by
-        `LaxInstanceAwareCounter.flush`. From another thread use
-        ``trio.from_thread.run_sync(handle.inc_nowait)``; that it is called there directly is not
-        always noticed.
-
-        Raises:
-            RuntimeError: Called in another thread, as far as that is noticed.
-            TypeError: ``count`` is no int; nothing was changed.
-            CounterOverflowError: The slice or the cumulative, as far as known here, would
-                leave int64; nothing was changed.
-            InstanceConflictError: Another counter has taken over; nothing was changed.
-            CounterClosedError: The counter is not running; nothing was changed.
-        """
-        if type(count) is int:
-            buffered = self._buffered
-            delta = buffered.delta + count
-            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - ditto
-                buffered.delta = delta
-                return
-        self._lax.inc_nowait(self.key, count)
-        self._buffered = self._lax._buffered(self.key)  # pyright: ignore[reportPrivateUsage] - ditto
-
-    def dec_nowait(self, count: int = 1) -> None:
-        """Take ``count`` from this instance's slice, in memory. Not a checkpoint.
-
-        The same as `inc_nowait` of ``-count``.
-        """
-        self.inc_nowait(-checked_count(count))
-
-    def get_nowait(self) -> CounterValue:
-        """Return the local view, however old. Not a checkpoint.
-
-        It contains everything counted here.
-
-        Raises:
-            trio.WouldBlock: The key has never been read from the store.
-            InstanceConflictError: Another counter has taken over.
-            CounterClosedError: The counter is not running.
-        """
-        return self._lax.get_nowait(self.key)
-
-    def age(self) -> float:
-        """Return the age of the store's word on the key, in seconds; ``inf`` if there is none.
-
-        ``inf`` also if somebody has moved the epoch since. Not a checkpoint.
-
-        Raises:
-            RuntimeError: Called in another thread.
-            InstanceConflictError: Another counter has taken over.
-            CounterClosedError: The counter is not running.
-        """
-        return self._lax.age(self.key)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 
 import trio
 
+from .._actor._watching import checked_lag, first_that_holds
 from .._errors import CounterClosedError
 from .._protocol._conditions import Condition, checked_condition
 from .._protocol._values import CounterValue, checked_name
@@ -50,9 +51,7 @@ class WatchMixin(CounterBase):
             InstanceConflictError: On entry: another counter has taken over.
         """
         checked_name(key)
-        if not 0 < allowed_lag < float("inf"):
-            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
-        return self._watch(key, allowed_lag)
+        return self._watch(key, checked_lag(allowed_lag))
 
     @asynccontextmanager
     async def _watch(
@@ -61,11 +60,8 @@ class WatchMixin(CounterBase):
         self._actor.check_task()
         await trio.lowlevel.checkpoint()
         await self._actor.wait_open()
-        watcher = self._actor.of(key).watches.join(key, lag)
-        try:
-            yield watcher
-        finally:
-            watcher.close()
+        with closing(self._actor.of(key).watches.join(key, lag)) as values:
+            yield values
 
     async def wait_until(self, key: str, condition: Condition) -> CounterValue:
         """Wait until the cumulative of ``key`` satisfies ``condition``; return the value then.
@@ -81,8 +77,7 @@ class WatchMixin(CounterBase):
             InstanceConflictError: Another counter has taken over.
         """
         checked_condition(condition)
-        async with self.watch(key) as values:
-            async for value in values:
-                if condition.holds(value.cumulative):
-                    return value
-        raise CounterClosedError("the counter was stopped before the condition held")
+        value = await first_that_holds(self.watch(key), condition)
+        if value is None:
+            raise CounterClosedError("the counter was stopped before the condition held")
+        return value

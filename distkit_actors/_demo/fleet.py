@@ -1,4 +1,4 @@
-"""The instances of the demo, what can happen to them, and the books kept beside them.
+"""The instances of the demo, and what can happen to them.
 
 Everything goes by a common beat, so that the table is calm: connections come and go at
 its start, every instance reads the cumulative in its middle, and near its end the screen
@@ -7,10 +7,9 @@ takes its picture, when all have the same to say.
 
 from __future__ import annotations
 
-import enum
 import math
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +26,7 @@ from .. import (
     StrictInstanceAwareCounter,
 )
 from .cuttable_store import Cable
+from .picture import Books, Picture, Row, State
 
 #: What is counted.
 KEY: Final = "connections"
@@ -52,41 +52,6 @@ async def cancelled_first() -> AsyncGenerator[None]:
         raise
 
 
-class State(enum.Enum):
-    """What a viewer is told about an instance."""
-
-    LIVE = "live"
-    CUT_OFF = "cut off"
-    CRASHED = "crashed"
-    REAPED = "reaped"
-    LEFT = "left"
-
-
-class Books:
-    """What the cumulative ought to be, by plain addition; asks no counter."""
-
-    def __init__(self) -> None:
-        self.slices: dict[str, int] = {}  # {instance: its slice}
-        self.absent: set[str] = set()  # instances whose slices do not count at present
-
-    def count(self, name: str, count: int) -> None:
-        """Note that ``name`` counted."""
-        self.slices[name] = self.slices.get(name, 0) + count
-
-    def set(self, name: str, count: int) -> None:
-        """Note that ``name`` set the key: nothing older counts, of anybody."""
-        self.slices = {name: count}
-
-    def erase(self, name: str) -> None:
-        """Note that the slice of ``name`` is gone for good."""
-        self.slices.pop(name, None)
-
-    @property
-    def cumulative(self) -> int:
-        """The sum of what counts."""
-        return sum(count for name, count in self.slices.items() if name not in self.absent)
-
-
 @dataclass(frozen=True, slots=True)
 class Beat:
     """The instants ``start + n * period``."""
@@ -100,34 +65,6 @@ class Beat:
         # Without the little more, rounding could find the instant that has just come.
         following = math.floor(beats + 1e-6) + 1
         await trio.sleep_until(self.start + (following + part) * self.period)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One instance at the moment of a picture."""
-
-    name: str
-    kind: str
-    state: State
-    slice: int
-    counts: bool
-    """Whether the slice is part of the cumulative."""
-    heartbeat_age: float | None
-    sees: int | None
-    """The cumulative as this instance last read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The fleet at one moment."""
-
-    rows: Sequence[Row]
-    books: int
-
-    @property
-    def agreed(self) -> bool:
-        """Whether every live instance sees what the books say."""
-        return all(row.sees == self.books for row in self.rows if row.state is State.LIVE)
 
 
 class Instance:

@@ -8,7 +8,7 @@ from typing import Self, TextIO
 
 import trio
 
-from .fleet import Picture, Row, State
+from .picture import Picture, Row, State
 
 _NO_RICH = (
     "plain lines, because rich is missing: pip install 'distkit-actors[demo]' for a live table"

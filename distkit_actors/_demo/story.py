@@ -12,7 +12,8 @@ from typing import Final
 import trio
 
 from .. import CounterValue, Store, StrictInstanceAwareCounter
-from .fleet import KEY, Fleet, Instance, Picture, State, cancelled_first
+from .fleet import KEY, Fleet, Instance, cancelled_first
+from .picture import Picture, State
 from .screen import Screen
 
 #: How long the story is.

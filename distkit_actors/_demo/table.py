@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .fleet import Picture, State
+from .picture import Picture, State
 from .screen import Screen, slice_of, verdict
 
 #: Lines of narration that there is room for below the table.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 
 from .._actor._groups import all_of, sole
+from .._actor._watching import checked_lag, first_that_holds
 from .._counters._batches import checked_names
 from .._errors import CounterClosedError
 from .._protocol._about import instance_infos
@@ -239,9 +240,7 @@ class Fleet:
             CounterClosedError: On entry: the block of `open` was left.
         """
         checked_name(key)
-        if not 0 < allowed_lag < float("inf"):
-            raise ValueError(f"allowed_lag must be positive seconds, not {allowed_lag}")
-        return self._watch(key, allowed_lag)
+        return self._watch(key, checked_lag(allowed_lag))
 
     @asynccontextmanager
     async def _watch(
@@ -251,11 +250,8 @@ class Fleet:
         part.inquiry.check_task()
         await trio.lowlevel.checkpoint()
         part.inquiry.check_open()
-        watcher = part.watches.join(key, lag)
-        try:
-            yield watcher
-        finally:
-            watcher.close()
+        with closing(part.watches.join(key, lag)) as values:
+            yield values
 
     async def wait_until(self, key: str, condition: Condition) -> CounterValue:
         """Wait until the cumulative of ``key`` satisfies ``condition``; return the value then.
@@ -268,11 +264,10 @@ class Fleet:
             CounterClosedError: The block of `open` was left.
         """
         checked_condition(condition)
-        async with self.watch(key) as values:
-            async for value in values:
-                if condition.holds(value.cumulative):
-                    return value
-        raise CounterClosedError("the fleet was closed before the condition held")
+        value = await first_that_holds(self.watch(key), condition)
+        if value is None:
+            raise CounterClosedError("the fleet was closed before the condition held")
+        return value
 
     # ----------------------------------------------------------------------- parts
 

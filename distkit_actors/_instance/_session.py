@@ -7,6 +7,9 @@ Nothing is forgotten before the answer that allows it. Its life is a table in ``
 begins is in ``_takeover``, and how it returns to a store that lost it in ``_resumption``.
 
 The rules P12 … P27 are explained in ``docs/protocol.md``.
+
+This file is a little longer than others: for each reply it has what is right in every phase, which
+is seen better on one page.
 """
 
 from __future__ import annotations

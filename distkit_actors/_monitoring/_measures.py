@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, Literal, NamedTuple, get_args
 
 from .._actor._statistics import CounterState, CounterStatistics
@@ -19,140 +18,190 @@ from .._counters._counter import InstanceAwareCounter
 from .._counters._lax import LaxInstanceAwareCounter
 from .._errors import CounterClosedError
 
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One thing that is measured of a counter, by its `CounterStatistics`."""
-
-    name: str
-    """In words: each kind of monitoring joins them as is its habit."""
-    kind: Literal["total", "gauge"]
-    unit: str
-    """``"s"``, or what is counted."""
-    text: str
-    read: Callable[[CounterStatistics], float | None]
-    """None: there is nothing to be said now."""
-
-
-MEASURES: Final[tuple[Measure, ...]] = (
-    Measure(
-        "connected",
-        "gauge",
-        "",
-        "Whether a connection to the store is up, as far as is known.",
-        lambda now: float(now.connected),
-    ),
-    Measure(
-        "heartbeat age",
-        "gauge",
-        "s",
-        "Age of the store's word: how long ago what it acknowledged last was sent.",
-        lambda now: now.last_heartbeat_age,
-    ),
-    Measure(
-        "in flight age",
-        "gauge",
-        "s",
-        "How long the batch on its way has had no answer.",
-        lambda now: now.in_flight_age,
-    ),
-    Measure(
-        "outage age",
-        "gauge",
-        "s",
-        "How long the store has been away, or has refused; 0 if it does neither.",
-        lambda now: now.outage_age or 0.0,
-    ),
-    Measure(
-        "outages",
-        "total",
-        "outages",
-        "How often the store went away, or began to refuse.",
-        lambda now: now.outages,
-    ),
-    Measure(
-        "reconnects",
-        "total",
-        "connections",
-        "How often the connection was lost and made again.",
-        lambda now: now.reconnects,
-    ),
-    Measure(
-        "operations",
-        "total",
-        "operations",
-        "Operations that the store has answered; lax counts are none.",
-        lambda now: now.operations_done,
-    ),
-    Measure(
-        "batches",
-        "total",
-        "batches",
-        "Exchanges with the store that were acknowledged, heartbeats included.",
-        lambda now: now.batches_done,
-    ),
-    Measure(
-        "waiting operations",
-        "gauge",
-        "operations",
-        "Operations that wait to be sent.",
-        lambda now: now.mailbox_length,
-    ),
-    Measure(
-        "pending keys",
-        "gauge",
-        "keys",
-        "Lax: keys with counts that the store has not acknowledged.",
-        lambda now: now.pending_keys,
-    ),
-    Measure(
-        "refused keys",
-        "total",
-        "keys",
-        "Lax: keys of which the store had to refuse counts, which are lost.",
-        lambda now: now.refused_keys,
-    ),
-    Measure(
-        "withheld slices",
-        "gauge",
-        "slices",
-        "Own slices that wait until the cumulative has room for them.",
-        lambda now: now.withheld_slices,
-    ),
-    Measure(
-        "stuck slices",
-        "gauge",
-        "slices",
-        "Slices of the dead that wait until the cumulative can do without them.",
-        lambda now: now.stuck_slices,
-    ),
-    Measure(
-        "store warnings",
-        "gauge",
-        "warnings",
-        "How many things are wrong with how the store is set up.",
-        lambda now: len(now.warnings),
-    ),
-)
-
-STATE_TEXT: Final = "1 for the state of its life in which the counter is, 0 for the others."
-STATES: Final[tuple[CounterState, ...]] = get_args(CounterState)
-SLICE_TEXT: Final = "What this instance contributes to the key, as the store has acknowledged it."
-OWN_KEYS_TEXT: Final = "Keys that this instance contributes to, those left out as slices included."
+#: What tells one counter from another.
+_LABELS: Final = ("prefix", "kind", "instance_id")
+_STATES: Final[tuple[CounterState, ...]] = get_args(CounterState)
 
 
 class Sample(NamedTuple):
     """One counter at one moment."""
 
     labels: tuple[str, str, str]
-    """As `LABELS` names them."""
+    """As `_LABELS` names them."""
     statistics: CounterStatistics
     own_keys: int
     slices: dict[str, int]
     """Of the keys that are shown."""
 
 
-LABELS: Final = ("prefix", "kind", "instance_id")
+class Measure:
+    """One thing that is measured of a counter."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: Literal["total", "gauge", "sum"],
+        unit: str,
+        text: str,
+        read: Callable[[Sample], Iterable[tuple[tuple[str, ...], float]]],
+        *labels: str,
+    ) -> None:
+        self.name = name
+        """In words: each kind of monitoring joins them as is its habit."""
+        self.kind = kind
+        """A total only grows; a sum adds up over instances, which a gauge does not."""
+        self.unit = unit
+        """``"s"``, or what is counted."""
+        self.text = text
+        self._read = read
+        self.labels = (*_LABELS, *labels)
+
+    def points(self, sample: Sample) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Return a value for each of `labels`, and what was measured there."""
+        for labels, value in self._read(sample):
+            yield (*sample.labels, *labels), value
+
+
+def _statistic(
+    name: str,
+    kind: Literal["total", "gauge"],
+    unit: str,
+    text: str,
+    read: Callable[[CounterStatistics], float | None],
+) -> Measure:
+    """Return what is one number of the statistics; None: there is nothing to be said now."""
+
+    def points(sample: Sample) -> Iterator[tuple[tuple[str, ...], float]]:
+        value = read(sample.statistics)
+        if value is not None:
+            yield (), value
+
+    return Measure(name, kind, unit, text, points)
+
+
+MEASURES: Final[tuple[Measure, ...]] = (
+    _statistic(
+        "connected",
+        "gauge",
+        "",
+        "Whether a connection to the store is up, as far as is known.",
+        lambda now: float(now.connected),
+    ),
+    _statistic(
+        "heartbeat age",
+        "gauge",
+        "s",
+        "Age of the store's word: how long ago what it acknowledged last was sent.",
+        lambda now: now.last_heartbeat_age,
+    ),
+    _statistic(
+        "in flight age",
+        "gauge",
+        "s",
+        "How long the batch on its way has had no answer.",
+        lambda now: now.in_flight_age,
+    ),
+    _statistic(
+        "outage age",
+        "gauge",
+        "s",
+        "How long the store has been away, or has refused; 0 if it does neither.",
+        lambda now: now.outage_age or 0.0,
+    ),
+    _statistic(
+        "outages",
+        "total",
+        "outages",
+        "How often the store went away, or began to refuse.",
+        lambda now: now.outages,
+    ),
+    _statistic(
+        "reconnects",
+        "total",
+        "connections",
+        "How often the connection was lost and made again.",
+        lambda now: now.reconnects,
+    ),
+    _statistic(
+        "operations",
+        "total",
+        "operations",
+        "Operations that the store has answered; lax counts are none.",
+        lambda now: now.operations_done,
+    ),
+    _statistic(
+        "batches",
+        "total",
+        "batches",
+        "Exchanges with the store that were acknowledged, heartbeats included.",
+        lambda now: now.batches_done,
+    ),
+    _statistic(
+        "waiting operations",
+        "gauge",
+        "operations",
+        "Operations that wait to be sent.",
+        lambda now: now.mailbox_length,
+    ),
+    _statistic(
+        "pending keys",
+        "gauge",
+        "keys",
+        "Lax: keys with counts that the store has not acknowledged.",
+        lambda now: now.pending_keys,
+    ),
+    _statistic(
+        "refused keys",
+        "total",
+        "keys",
+        "Lax: keys of which the store had to refuse counts, which are lost.",
+        lambda now: now.refused_keys,
+    ),
+    _statistic(
+        "withheld slices",
+        "gauge",
+        "slices",
+        "Own slices that wait until the cumulative has room for them.",
+        lambda now: now.withheld_slices,
+    ),
+    _statistic(
+        "stuck slices",
+        "gauge",
+        "slices",
+        "Slices of the dead that wait until the cumulative can do without them.",
+        lambda now: now.stuck_slices,
+    ),
+    _statistic(
+        "store warnings",
+        "gauge",
+        "warnings",
+        "How many things are wrong with how the store is set up.",
+        lambda now: len(now.warnings),
+    ),
+    Measure(
+        "state",
+        "gauge",
+        "",
+        "1 for the state of its life in which the counter is, 0 for the others.",
+        lambda sample: (((name,), int(name == sample.statistics.state)) for name in _STATES),
+        "state",
+    ),
+    Measure(
+        "slice",
+        "sum",
+        "",
+        "What this instance contributes to the key, as the store has acknowledged it.",
+        lambda sample: (((key,), value) for key, value in sample.slices.items()),
+        "key",
+    ),
+    Measure(
+        "own keys",
+        "gauge",
+        "keys",
+        "Keys that this instance contributes to, those left out as slices included.",
+        lambda sample: [((), sample.own_keys)],
+    ),
+)
 
 
 class Watched:
@@ -161,7 +210,12 @@ class Watched:
     Any thread may use it, also while others do.
     """
 
-    def __init__(self, keys: Collection[str] | None, max_keys: int) -> None:
+    def __init__(
+        self,
+        counters: Iterable[InstanceAwareCounter],
+        keys: Collection[str] | None,
+        max_keys: int,
+    ) -> None:
         if isinstance(keys, str):
             raise TypeError(f"keys must be a collection of keys, not the string {keys!r}")
         if max_keys < 0:
@@ -170,6 +224,8 @@ class Watched:
         self._max_keys = max_keys
         self._counters: list[weakref.ref[InstanceAwareCounter]] = []
         self._lock = threading.Lock()
+        for counter in counters:
+            self.add(counter)
 
     def add(self, counter: InstanceAwareCounter) -> None:
         """Measure ``counter``, once."""

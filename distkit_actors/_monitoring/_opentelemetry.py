@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import final
+
+from ._extras import explained
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 except ModuleNotFoundError as error:  # pragma: no cover - where it is not installed
-    if (error.name or "").partition(".")[0] != "opentelemetry":
-        raise
-    raise ModuleNotFoundError(
-        "distkit_actors.opentelemetry needs opentelemetry-api: pip install "
-        "'distkit-actors[opentelemetry]'",
-        name=error.name,
+    raise explained(
+        error, module="opentelemetry", distribution="opentelemetry-api", extra="opentelemetry"
     ) from None
 
 from .._counters._counter import InstanceAwareCounter
 from .._version import __version__
-from ._measures import (
-    LABELS,
-    MEASURES,
-    OWN_KEYS_TEXT,
-    SLICE_TEXT,
-    STATE_TEXT,
-    STATES,
-    Measure,
-    Sample,
-    Watched,
-)
+from ._measures import MEASURES, Measure, Watched
 
 
 @final
@@ -62,66 +50,26 @@ class CounterInstruments:
         max_keys: int = 1000,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._watched = Watched(keys, max_keys)
-        for counter in counters:
-            self.add(counter)
+        self._watched = Watched(counters, keys, max_keys)
         meter = get_meter("distkit_actors", __version__, meter_provider)
+        make = {
+            "total": meter.create_observable_counter,
+            "gauge": meter.create_observable_gauge,
+            "sum": meter.create_observable_up_down_counter,
+        }
         for measure in MEASURES:
             name = "distkit_actors." + measure.name.replace(" ", "_")
             unit = measure.unit if measure.unit in ("", "s") else f"{{{measure.unit}}}"
-            callbacks = [self._callback(_reading(measure))]
-            if measure.kind == "total":
-                meter.create_observable_counter(name, callbacks, unit, measure.text)
-            else:
-                meter.create_observable_gauge(name, callbacks, unit, measure.text)
-        meter.create_observable_gauge(
-            "distkit_actors.state", [self._callback(_states)], "", STATE_TEXT
-        )
-        # What adds up over instances is an up-down counter, and no gauge.
-        meter.create_observable_up_down_counter(
-            "distkit_actors.slice", [self._callback(_slices)], "", SLICE_TEXT
-        )
-        meter.create_observable_gauge(
-            "distkit_actors.own_keys", [self._callback(_own_keys)], "{keys}", OWN_KEYS_TEXT
-        )
+            make[measure.kind](name, [self._callback(measure)], unit, measure.text)
 
     def add(self, counter: InstanceAwareCounter) -> None:
         """Show ``counter``, too, from its start to its end. Not a checkpoint; any thread may."""
         self._watched.add(counter)
 
-    def _callback(
-        self, read: Callable[[Sample], Iterable[Observation]]
-    ) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def _callback(self, measure: Measure) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
             for sample in self._watched.samples():
-                yield from read(sample)
+                for labels, value in measure.points(sample):
+                    yield Observation(value, dict(zip(measure.labels, labels, strict=True)))
 
         return observe
-
-
-def _attributes(sample: Sample) -> dict[str, str]:
-    return dict(zip(LABELS, sample.labels, strict=True))
-
-
-def _reading(measure: Measure) -> Callable[[Sample], Iterator[Observation]]:
-    def read(sample: Sample) -> Iterator[Observation]:
-        value = measure.read(sample.statistics)
-        if value is not None:
-            yield Observation(value, _attributes(sample))
-
-    return read
-
-
-def _states(sample: Sample) -> Iterator[Observation]:
-    for name in STATES:
-        here = int(sample.statistics.state == name)
-        yield Observation(here, _attributes(sample) | {"state": name})
-
-
-def _slices(sample: Sample) -> Iterator[Observation]:
-    for key, value in sample.slices.items():
-        yield Observation(value, _attributes(sample) | {"key": key})
-
-
-def _own_keys(sample: Sample) -> Iterator[Observation]:
-    yield Observation(sample.own_keys, _attributes(sample))

@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final, final
 
+from ._extras import explained
+
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ModuleNotFoundError as error:  # pragma: no cover - where it is not installed
-    if (error.name or "").partition(".")[0] != "prometheus_client":
-        raise
-    raise ModuleNotFoundError(
-        "distkit_actors.prometheus needs prometheus-client: pip install "
-        "'distkit-actors[prometheus]'",
-        name=error.name,
+    raise explained(
+        error, module="prometheus_client", distribution="prometheus-client", extra="prometheus"
     ) from None
 
 from .._counters._counter import InstanceAwareCounter
-from ._measures import (
-    LABELS,
-    MEASURES,
-    OWN_KEYS_TEXT,
-    SLICE_TEXT,
-    STATE_TEXT,
-    STATES,
-    Measure,
-    Watched,
-)
+from ._measures import MEASURES, Measure, Watched
 
 #: How all names begin.
 _NAMESPACE: Final = "distkit_actors"
@@ -65,9 +54,7 @@ class CounterCollector(Collector):
         keys: Collection[str] | None = None,
         max_keys: int = 1000,
     ) -> None:
-        self._watched = Watched(keys, max_keys)
-        for counter in counters:
-            self.add(counter)
+        self._watched = Watched(counters, keys, max_keys)
 
     def add(self, counter: InstanceAwareCounter) -> None:
         """Show ``counter``, too, from its start to its end. Not a checkpoint; any thread may."""
@@ -79,35 +66,17 @@ class CounterCollector(Collector):
         for measure in MEASURES:
             family = _family(measure)
             for sample in samples:
-                value = measure.read(sample.statistics)
-                if value is not None:
-                    family.add_metric(sample.labels, value)
+                for labels, value in measure.points(sample):
+                    family.add_metric(labels, value)
             yield family
-        state, slices, own_keys = _further()
-        for sample in samples:
-            for name in STATES:
-                state.add_metric((*sample.labels, name), sample.statistics.state == name)
-            for key, value in sample.slices.items():
-                slices.add_metric((*sample.labels, key), value)
-            own_keys.add_metric(sample.labels, sample.own_keys)
-        yield from (state, slices, own_keys)
 
     def describe(self) -> Iterator[Metric]:
         """Return the metrics without their values; Prometheus' client compares the names."""
-        yield from map(_family, MEASURES)
-        yield from _further()
+        return map(_family, MEASURES)
 
 
 def _family(measure: Measure) -> CounterMetricFamily | GaugeMetricFamily:
     name = f"{_NAMESPACE}_{measure.name.replace(' ', '_')}{_UNITS.get(measure.unit, '')}"
     if measure.kind == "total":
-        return CounterMetricFamily(name, measure.text, labels=LABELS)  # it adds _total
-    return GaugeMetricFamily(name, measure.text, labels=LABELS)
-
-
-def _further() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
-    return (
-        GaugeMetricFamily(f"{_NAMESPACE}_state", STATE_TEXT, labels=(*LABELS, "state")),
-        GaugeMetricFamily(f"{_NAMESPACE}_slice", SLICE_TEXT, labels=(*LABELS, "key")),
-        GaugeMetricFamily(f"{_NAMESPACE}_own_keys", OWN_KEYS_TEXT, labels=LABELS),
-    )
+        return CounterMetricFamily(name, measure.text, labels=measure.labels)  # it adds _total
+    return GaugeMetricFamily(name, measure.text, labels=measure.labels)

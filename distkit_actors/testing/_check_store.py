@@ -9,13 +9,16 @@ import trio
 
 from .._stores._contract import Store
 from . import _checks_about as about
+from . import _checks_batches as batches
 from . import _checks_counters as counters
 from . import _checks_entries as entries
+from . import _checks_epochs as epochs
+from . import _checks_incarnations as incarnations
 from . import _checks_looks as looks
 from . import _checks_parts as parts
 from . import _checks_push as push
-from . import _checks_requests as requests
 from . import _checks_several as several
+from . import _checks_surveys as surveys
 from . import _checks_time as time
 from ._reply_validator import ReplyValidator
 
@@ -36,26 +39,26 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     several.the_fleet_is_seen,
     push.changes_are_told,
     push.values_are_followed,
-    requests.entries_run_in_order,
-    requests.bad_entries_harm_nobody,
-    requests.folds_are_split_near_the_limits,
-    requests.a_slice_nobody_counts_is_none,
-    requests.a_thousand_entries,
-    requests.repeats_get_the_first_answer,
-    requests.gaps_are_noticed,
-    requests.what_was_withdrawn_is_noticed,
-    requests.links_work_side_by_side,
-    requests.newcomers_take_over,
-    requests.heirs_continue,
-    requests.thousands_of_slices,
-    requests.resumes_reassert,
-    requests.strangers_resume,
-    requests.slices_become_one,
-    requests.epochs_are_told,
-    requests.clears_take_what_is_older,
-    requests.long_journals_come_in_pages,
-    requests.moves_are_reasserted,
-    requests.leavers_leave,
+    batches.entries_run_in_order,
+    batches.bad_entries_harm_nobody,
+    batches.folds_are_split_near_the_limits,
+    batches.a_slice_nobody_counts_is_none,
+    batches.a_thousand_entries,
+    batches.repeats_get_the_first_answer,
+    batches.gaps_are_noticed,
+    batches.what_was_withdrawn_is_noticed,
+    batches.links_work_side_by_side,
+    incarnations.newcomers_take_over,
+    incarnations.heirs_continue,
+    incarnations.thousands_of_slices,
+    incarnations.resumes_reassert,
+    incarnations.strangers_resume,
+    incarnations.slices_become_one,
+    epochs.epochs_are_told,
+    epochs.clears_take_what_is_older,
+    epochs.long_journals_come_in_pages,
+    epochs.moves_are_reasserted,
+    incarnations.leavers_leave,
     entries.whole_batches_stand_or_fall,
     entries.what_is_undone_was_never_made,
     entries.conditions_are_decided_in_order,
@@ -63,10 +66,10 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.verdicts_are_remembered,
     entries.guards_stop_what_is_void,
     entries.guards_look_beyond_what_is_told,
-    entries.the_forgotten_are_dead,
-    entries.forgetting_is_bounded,
-    entries.surveys_tell_who_has_what,
-    entries.surveys_come_in_pages,
+    surveys.the_forgotten_are_dead,
+    surveys.forgetting_is_bounded,
+    surveys.surveys_tell_who_has_what,
+    surveys.surveys_come_in_pages,
     about.instances_say_who_they_are,
     about.the_lost_say_who_they_are,
     looks.looks_are_free_of_the_dead,
@@ -84,7 +87,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.a_newcomer_that_ends_a_blackout_kills_nobody,
     time.the_departed_are_forgotten,
     time.old_moves_are_forgotten,
-    entries.surveys_tell_who_is_there,
+    surveys.surveys_tell_who_is_there,
 )
 
 

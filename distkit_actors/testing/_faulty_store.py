@@ -2,107 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Literal, TypeAlias, final
+from typing import final
 
 import trio
 
-from .._errors import StoreError, StoreUnavailableError
+from .._errors import StoreError
 from .._protocol._messages import Reply, Request
-from .._stores._contract import Link, Store, StoreAwayError, Subscription
+from .._stores._contract import Link, Store, Subscription
 from .._stores._part import PartStore
-
-_Fault: TypeAlias = Literal[
-    "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away", "answer"
-]
-
-#: How many requests are remembered.
-_REMEMBERED: Final = 1000
-
-
-def _any_request(_: Request) -> bool:
-    return True
-
-
-class _Planned:
-    """A fault, and how many requests it has still to strike (None: all that come)."""
-
-    __slots__ = ("error", "executed", "fault", "left", "when")
-
-    def __init__(self, fault: _Fault, left: int | None, when: Callable[[Request], bool]) -> None:
-        self.fault: _Fault = fault
-        self.left = left
-        self.when = when
-        self.error: StoreError | None = None  # what is answered …
-        self.executed = False  # … after the request was executed, or instead
-
-
-_FORWARD: Final = _Planned("forward", None, _any_request)
-
-
-class _Network:
-    """What a faulty store and its links know together."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.requests: deque[Request] = deque(maxlen=_REMEMBERED)
-        self.plan: deque[_Planned] = deque()
-        # What is late, and how to get to where it should have gone.
-        self.late: deque[tuple[Callable[[], AbstractAsyncContextManager[Link]], Request]] = deque()
-        self.delay = 0.0
-        self.reply_delay = 0.0
-        self.held: trio.Event | None = None  # set when requests may go on
-        self.held_replies: trio.Event | None = None
-        self.is_cut = False
-        self.refusal: StoreError | None = None
-        self.refuses_connections = False
-        self.on_the_way: set[trio.CancelScope] = set()  # what `cut` cuts off
-
-    def take(self, request: Request) -> _Planned:
-        """Use the plan up by one request."""
-        for planned in self.plan:
-            if planned.when(request):
-                if planned.left is not None:
-                    planned.left -= 1
-                    if not planned.left:
-                        self.plan.remove(planned)
-                self.counts[planned.fault] += 1
-                return planned
-        return _FORWARD
-
-    def check_refusal(self) -> None:
-        """Raise what `refuse` was told to."""
-        if self.refusal is not None:
-            self.counts["refuse"] += 1
-            # Not the object itself, which would collect tracebacks.
-            raise type(self.refusal)(*self.refusal.args)
-
-    async def wait(self, *, replies: bool) -> None:  # noqa: ASYNC910 - links have checkpoints
-        """Hold a request or a reply up, as `delay` and `hold` were told to."""
-        seconds = self.reply_delay if replies else self.delay
-        if seconds:
-            self.counts["delay"] += 1
-            await trio.sleep(seconds)
-        held = self.held_replies if replies else self.held
-        if held is not None:
-            self.counts["hold"] += 1
-            await held.wait()
-
-    @contextmanager
-    def journey(self) -> Generator[None]:
-        """Fail if the network is cut before the block has ended."""
-        with trio.CancelScope() as scope:
-            self.on_the_way.add(scope)
-            try:
-                yield
-            finally:
-                self.on_the_way.discard(scope)
-        if scope.cancelled_caught or self.is_cut:
-            self.counts["cut"] += 1
-            raise StoreUnavailableError("the network is partitioned")
+from ._faulty_network import (
+    Fault,
+    FaultyLink,
+    FaultySubscription,
+    Network,
+    PlannedFault,
+    any_request,
+)
 
 
 @final
@@ -150,7 +68,7 @@ class FaultyStore(Store):
     def __init__(self, inner: Store) -> None:
         self._inner = inner
         self._beyond = inner  # all faults, those of a whole too of which this is a part
-        self._network = _Network()
+        self._network = Network()
         self._parts: dict[int, FaultyStore] = {}
         self.counts = self._network.counts
 
@@ -184,7 +102,7 @@ class FaultyStore(Store):
     @asynccontextmanager
     async def _link(self, inner: Store, prefix: str, beyond: Store) -> AsyncGenerator[Link]:
         async with inner.link(prefix) as link:
-            yield _FaultyLink(self._network, link, partial(beyond.link, prefix))
+            yield FaultyLink(self._network, link, partial(beyond.link, prefix))
 
     def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription | None]:
         """Return a faulty subscription of the namespace of ``prefix``; see `Store.subscribe`.
@@ -197,7 +115,7 @@ class FaultyStore(Store):
     @asynccontextmanager
     async def _hear(self, inner: Store, prefix: str) -> AsyncGenerator[Subscription | None]:
         async with inner.subscribe(prefix) as subscription:
-            yield _FaultySubscription(self._network, subscription) if subscription else None
+            yield FaultySubscription(self._network, subscription) if subscription else None
 
     async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
         """Return the prefixes that are in use, as `Store.prefixes` does; only `cut` strikes it."""
@@ -213,38 +131,36 @@ class FaultyStore(Store):
     # ---------------------------------------------------------------------- plan
 
     def forward(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request
     ) -> None:
         """Let requests pass, to place a later fault."""
         self._append("forward", times, when)
 
     def drop_request(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request
     ) -> None:
         """Lose requests: they are never executed."""
         self._append("drop_request", times, when)
 
     def drop_reply(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request
     ) -> None:
         """Lose replies: the requests are executed."""
         self._append("drop_reply", times, when)
 
     def late_copy(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request
     ) -> None:
         """Lose requests for now; `deliver_late_copies` has them executed."""
         self._append("late_copy", times, when)
 
     def duplicate(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
+        self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request
     ) -> None:
         """Have requests executed twice in a row; the first reply arrives."""
         self._append("duplicate", times, when)
 
-    def away(
-        self, times: int | None = 1, *, when: Callable[[Request], bool] = _any_request
-    ) -> None:
+    def away(self, times: int | None = 1, *, when: Callable[[Request], bool] = any_request) -> None:
         """Answer `StoreAwayError`: not executed, and the connection stays."""
         self._append("away", times, when)
 
@@ -254,7 +170,7 @@ class FaultyStore(Store):
         times: int | None = 1,
         *,
         executed: bool,
-        when: Callable[[Request], bool] = _any_request,
+        when: Callable[[Request], bool] = any_request,
     ) -> None:
         """Answer ``error``, a new one like it each time, in place of the reply.
 
@@ -350,138 +266,11 @@ class FaultyStore(Store):
         return f"<FaultyStore around {self._inner!r}, {len(self._network.plan)} faults planned>"
 
     def _append(
-        self, fault: _Fault, times: int | None, when: Callable[[Request], bool]
-    ) -> _Planned:
+        self, fault: Fault, times: int | None, when: Callable[[Request], bool]
+    ) -> PlannedFault:
         if times is not None and times < 0:
             raise ValueError(f"times must be at least 0, or None, not {times}")
-        planned = _Planned(fault, times, when)
+        planned = PlannedFault(fault, times, when)
         if times != 0:
             self._network.plan.append(planned)
         return planned
-
-
-class _FaultyLink(Link):
-    def __init__(
-        self,
-        network: _Network,
-        inner: Link,
-        another: Callable[[], AbstractAsyncContextManager[Link]],
-    ) -> None:
-        self._network = network
-        self._inner = inner
-        self._another = another  # for what comes late
-        self._up = False
-
-    async def connect(self) -> None:
-        network = self._network
-        if self.connected:
-            await trio.lowlevel.checkpoint()
-            return
-        self._up = False
-        with network.journey():
-            await trio.lowlevel.checkpoint()
-            if not network.is_cut:
-                if network.refuses_connections:
-                    network.check_refusal()
-                await self._inner.connect()
-        network.counts["connects"] += 1
-        self._up = True
-
-    async def receive(self, request: Request) -> Reply:
-        network = self._network
-        network.requests.append(request)
-        network.counts["requests"] += 1
-        # Down until the reply is there, so that whatever ends this early, a cancellation
-        # too, leaves no connection behind.
-        was_up, self._up = self._up, False
-        reply: Reply | None = None
-        with network.journey():
-            await trio.lowlevel.checkpoint()
-            if not was_up:
-                raise StoreUnavailableError("there is no connection: `connect` comes first")
-            if not network.is_cut:
-                try:
-                    reply = await self._carry(request)
-                except StoreError as error:
-                    # A store that says no has a connection to say it on.
-                    self._up = isinstance(error, StoreAwayError) or not isinstance(
-                        error, StoreUnavailableError
-                    )
-                    raise
-        assert reply is not None
-        network.counts["replies"] += 1
-        self._up = True
-        return reply
-
-    @property
-    def connected(self) -> bool:
-        return self._up and not self._network.is_cut and self._inner.connected
-
-    async def _carry(self, request: Request) -> Reply:
-        """Take the request there and the reply back, through the faults."""
-        network = self._network
-        await network.wait(replies=False)
-        network.check_refusal()
-        planned = network.take(request)
-        fault, error = planned.fault, planned.error
-        match fault:
-            case "drop_request":
-                raise StoreUnavailableError("the request was lost")
-            case "late_copy":
-                network.late.append((self._another, request))
-                raise StoreUnavailableError("the request was lost for now")
-            case "away":
-                raise StoreAwayError("the store is away")
-            case "answer" if error is not None and not planned.executed:
-                raise type(error)(*error.args)
-            case _:
-                reply = await self._inner.exchange(request)
-        if fault == "duplicate":
-            with suppress(StoreError):  # nobody hears what becomes of the copy
-                await self._inner.exchange(request)
-        await network.wait(replies=True)
-        if fault == "drop_reply":
-            raise StoreUnavailableError("the reply was lost")
-        if error is not None:
-            raise type(error)(*error.args)
-        return reply
-
-
-class _FaultySubscription(Subscription):
-    def __init__(self, network: _Network, inner: Subscription) -> None:
-        self._network = network
-        self._inner = inner
-        self._up = False
-
-    async def connect(self) -> None:
-        network = self._network
-        if self._up and not network.is_cut:
-            await trio.lowlevel.checkpoint()
-            return
-        self._up = False
-        with network.journey():
-            await trio.lowlevel.checkpoint()
-            if not network.is_cut:
-                if network.refuses_connections:
-                    network.check_refusal()
-                await self._inner.connect()
-        self._up = True
-
-    async def wait(self) -> frozenset[str] | None:
-        network = self._network
-        was_up, self._up = self._up, False
-        changed: frozenset[str] | None = None
-        with network.journey():
-            await trio.lowlevel.checkpoint()
-            if not was_up:
-                raise StoreUnavailableError("there is no subscription: `connect` comes first")
-            if network.is_cut:
-                # It may end the subscription inside too, and then what has come is lost.
-                with trio.CancelScope() as scope:
-                    scope.cancel()
-                    await self._inner.wait()
-            else:
-                changed = await self._inner.wait()
-                await network.wait(replies=True)
-        self._up = True
-        return changed

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -54,16 +53,15 @@ def missing(name: str) -> None:
     raise importlib.metadata.PackageNotFoundError(name)
 
 
-def test_the_demo_comes_out_right_in_no_time(
+def test_the_demo_comes_out_right_on_the_clock_it_is_given(
     capsys: pytest.CaptureFixture[str], clock: trio.testing.MockClock
 ) -> None:
-    start = time.perf_counter()
     assert main(["demo"], clock=clock) == 0
-    assert time.perf_counter() - start < 2.0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines()[1] == "(plain lines, because this is not a terminal)"
     assert out.splitlines()[-1] == "The books and the counters agree."
+    assert clock.current_time() > 15
 
 
 def test_a_false_total_is_told(

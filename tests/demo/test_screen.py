@@ -10,7 +10,7 @@ import trio.testing
 
 from distkit_actors import MemoryStore
 from distkit_actors._demo import story
-from distkit_actors._demo.fleet import Picture, Row, State
+from distkit_actors._demo.picture import Picture, Row, State
 from distkit_actors._demo.screen import PlainScreen, open_screen
 from distkit_actors._demo.table import TableScreen
 

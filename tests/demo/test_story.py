@@ -16,7 +16,8 @@ from distkit_actors import (
 )
 from distkit_actors._demo import story
 from distkit_actors._demo.cuttable_store import Cable
-from distkit_actors._demo.fleet import KEY, Beat, Books, Fleet, cancelled_first
+from distkit_actors._demo.fleet import KEY, Beat, Fleet, cancelled_first
+from distkit_actors._demo.picture import Books
 from distkit_actors._demo.screen import PlainScreen
 
 PREFIX = "told"

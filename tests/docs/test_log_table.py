@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "distkit_actors"
 #: Where every line of a counter is made, and who logs beside that.
 LOG = PACKAGE / "_actor" / "_log.py"
-OTHERS = {PACKAGE / "_stores" / "_redis" / "_bridge.py"}
+OTHERS = {PACKAGE / "_stores" / "_redis" / "_bridge" / "_loop.py"}
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 #: What every record has.
 COMMON = {"event", "prefix", "instance", "store", "kind"}

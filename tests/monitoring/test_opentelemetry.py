@@ -95,6 +95,7 @@ async def test_it_has_what_prometheus_has(reading: Reading) -> None:
             seconds = "_seconds" if metric.unit == "s" else ""
             names.add(name.replace(".", "_") + seconds + ("_total" if total else ""))
             assert metric.unit != "1"  # of which an exporter makes `_ratio`
+            assert {type(point.value) for point in metric.data.data_points} <= {int, float}
         families = list(CounterCollector(counter).collect())
         assert names == {sample.name for family in families for sample in family.samples}
     assert len({measure.name for measure in MEASURES}) == len(MEASURES)

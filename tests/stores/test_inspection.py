@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from distkit_actors import MemoryStore, StoreError, StrictInstanceAwareCounter
-from distkit_actors._actor import _actor
+from distkit_actors._actor import _timers
 from distkit_actors._errors import StoreUnavailableError
 from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link, Store
@@ -24,7 +24,7 @@ EVICTS = "maxmemory-policy allkeys-lru"
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """With each heartbeat."""
-    monkeypatch.setattr(_actor, "_LOOKS", 0.01)
+    monkeypatch.setattr(_timers, "_LOOKS", 0.01)
 
 
 async def beats(counter: StrictInstanceAwareCounter, number: int) -> None:

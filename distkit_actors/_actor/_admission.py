@@ -1,0 +1,162 @@
+"""Who may ask an actor, where and when: in the trio run that started it, while it lives there.
+
+It keeps the thread's id, which every operation is compared with at the door, and the clock of the
+run, so that it can tell ages in any thread and after the run. In a process that is forked, all
+actors that run are closed by a hook: what is left of them there sends nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from threading import get_ident
+from typing import Final
+
+import trio
+
+from .._errors import CounterClosedError, InstanceConflictError
+from .._instance._session import Phase, Session
+from ._life import Course, Event, Life
+from ._statistics import CounterState
+
+
+class Admission:
+    """The door of one actor: whether it takes operations, and what is said to those it does not."""
+
+    def __init__(self, session: Session) -> None:
+        self.open = False  # to operations: it runs, and is not superseded
+        self.thread: int | None = None  # where it runs, while it does
+        self.forked = False  # it runs in the process that this one was forked from
+        self._course = Course()
+        self._session = session
+        self._clock: trio.abc.Clock | None = None  # of the run it runs in, or ran in
+
+    @property
+    def state(self) -> CounterState:
+        """Where in its life it is, in the words of `CounterStatistics`."""
+        if self.life is Life.RUNNING and not self._session.registered:
+            return "starting"  # detached, and not registered yet
+        return self.life.value
+
+    @property
+    def life(self) -> Life:
+        """Where in its life it is."""
+        return self._course.now
+
+    @property
+    def instance_id(self) -> str | None:
+        """The name of the instance; None if it is not drawn yet."""
+        return self._session.instance or None
+
+    async def wait_open(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
+        """Do as `check_task` and `check_open`, but a cancelled caller gets its `Cancelled` first.
+
+        One cancellation may end both the counter and those who use it, in any order.
+        """
+        self.check_task()
+        if not self.open:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.check_open()
+
+    def check_open(self) -> None:
+        """Raise what an operation gets that comes too early, too late, or to the wrong one."""
+        self.check_thread()
+        if self.forked:
+            raise CounterClosedError(
+                "the counter runs in the process that this one was forked from, and is closed "
+                "here: make another one after the fork"
+            )
+        if self._taken_over:
+            raise self._conflict()
+        life = self._course.now
+        if life is not Life.RUNNING and life is not Life.AWAY:
+            state = "not started" if life is Life.NEW else life.value
+            raise CounterClosedError(
+                f"the counter is {state}: operations need `run` or `open` around them"
+            )
+
+    @property
+    def _taken_over(self) -> bool:
+        """Whether somebody else has the id, though the tasks may not have ended for it yet."""
+        return self._course.now is Life.SUPERSEDED or self._session.phase is Phase.FENCED
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError in a thread that is not the one it runs in."""
+        if self.thread is not None and get_ident() != self.thread:
+            raise RuntimeError(_elsewhere())
+
+    def check_task(self) -> None:
+        """Raise RuntimeError where no task of trio runs, or one of another thread."""
+        self.check_thread()
+        if not trio.lowlevel.in_trio_task():
+            raise RuntimeError(_elsewhere())
+
+    def now(self) -> float:
+        """Return the time by the clock of the run it runs in."""
+        return trio.current_time() if self._clock is None else self._clock.current_time()
+
+    def _conflict(self, remark: str = "") -> InstanceConflictError:
+        if self._session.phase is Phase.REFUSED:
+            return InstanceConflictError(
+                f"a living counter has the instance_id {self._session.instance!r}, and "
+                f"on_conflict is 'refuse'; nothing was changed{remark}"
+            )
+        return InstanceConflictError(
+            f"another counter with instance_id {self._session.instance!r} has taken over; "
+            f"this one changes nothing more{remark}"
+        )
+
+    # ------------------------------------------------------------ the run it is in
+
+    def _enter_run(self) -> None:
+        self.thread, self._clock = get_ident(), trio.lowlevel.current_clock()
+        _running.add(self)
+
+    def _leave_run(self) -> None:
+        self.thread = None
+        _running.discard(self)
+
+    def part(self) -> None:
+        """Be closed in a process that was forked: the counter goes on where it was started."""
+        self._course.happens(Event.PARTED)
+        self.open, self.thread = False, None
+        self.forked = True
+        self._session.abandon()
+
+
+#: What to close in a process that is forked.
+_running: Final = weakref.WeakSet[Admission]()
+
+
+def _part_all() -> None:
+    for actor in list(_running):
+        actor.part()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not everywhere
+    os.register_at_fork(after_in_child=_part_all)
+
+
+def _elsewhere() -> str:
+    """Return what is wrong where a counter's own trio does not run."""
+    if _asyncio_runs():
+        return (
+            "called under asyncio: counters work in trio tasks only; from a thread that runs "
+            "asyncio use trio.from_thread.run_sync, or trio.from_thread.run, with a trio_token"
+        )
+    return (
+        "called outside the counter's own trio thread: from another thread use "
+        "trio.from_thread.run_sync(counter.inc_nowait, key), or trio.from_thread.run for what is "
+        "async"
+    )
+
+
+def _asyncio_runs() -> bool:
+    """Tell whether asyncio runs in this thread, without importing it."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False

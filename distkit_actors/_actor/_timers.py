@@ -1,0 +1,56 @@
+"""The tasks that wake the batch loop: for a sign of life, and for lax counts that are due."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from .._instance._session import Session
+from ._batch_loop import BatchLoop
+from ._log import Log
+
+#: Seconds after which the store's set-up is looked at again, with the next request.
+_LOOKS: Final = 60.0
+
+
+class Timers:
+    """When a batch is due that nobody asks for."""
+
+    def __init__(
+        self,
+        loop: BatchLoop,
+        session: Session,
+        log: Log,
+        period: float,
+        flush_interval: float,
+    ) -> None:
+        self.dirty = trio.Event()  # something was counted since the last flush
+        self.flush_interval = flush_interval
+        self._loop = loop
+        self._session = session
+        self._log = log
+        self._period = period
+
+    async def heartbeat(self) -> None:
+        """Have a batch sent when the last one that was acknowledged is a beat old."""
+        begun = looked = trio.current_time()
+        while True:
+            now = trio.current_time()
+            self._log.fits(len(self._session.withheld), now)
+            if now - looked >= _LOOKS:
+                self._loop.look_due, looked = True, now
+            heard_at = self._loop.requester.heard_at
+            due = (begun if heard_at is None else heard_at) + self._period
+            if due <= now + self._period / 100:  # not worth another wake-up
+                self._loop.beat()
+                due = now + self._period
+            await trio.sleep_until(due)
+
+    async def flush_regularly(self) -> None:
+        """Have counts sent an interval after the first of them."""
+        while True:
+            await self.dirty.wait()
+            await trio.sleep(self.flush_interval)
+            self.dirty = trio.Event()
+            self._loop.flush()

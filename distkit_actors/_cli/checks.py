@@ -1,0 +1,122 @@
+"""The commands about how a store is set up: whether all is right, and which rights it takes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from .. import InvalidKeyError, open_store
+from .._fleet._audit import Finding, Level, audit
+from .._protocol._values import checked_name
+from .._stores._redis._rights import acl_command, acl_rule
+from .store_command import (
+    CannotError,
+    StoreCommand,
+    json_option,
+    prefix_argument,
+    print_json,
+    run,
+    url_argument,
+)
+from .text import printable
+
+#: The exit code of a check that finds something wrong.
+WRONG: Final = 1
+
+_STYLES: Final[dict[Level, str]] = {
+    "ok": "green",
+    "note": "default",
+    "warning": "yellow",
+    "wrong": "bold red",
+}
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@prefix_argument
+@click.option("--strict", is_flag=True, help="Take warnings for something wrong.")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, url: str, prefix: str, strict: bool, as_json: bool) -> None:
+    """See whether all is as it should be; changes nothing, and takes a second.
+
+    Whether each cumulative is the sum of its slices, whether the server may evict keys, who is
+    dead, what we may do, whether the server's clock goes. Exit code 0: nothing is wrong; 1:
+    something is; 2: the store cannot be used.
+    """
+    found = run(partial(_audit, url, prefix))
+    bad = any(level == "wrong" or (strict and level == "warning") for level, _, _ in found)
+    if as_json:
+        findings = [finding._asdict() for finding in found]
+        print_json({"prefix": prefix, "ok": not bad, "findings": findings})
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for level, _, text in found:
+            console.print(Text(f"{level:<8} {printable(text)}", style=_STYLES[level]))
+    ctx.exit(WRONG if bad else 0)
+
+
+async def _audit(url: str, prefix: str) -> list[Finding]:
+    return await audit(prefix, open_store(url))
+
+
+@click.command()
+@click.argument("prefix", required=False)
+@click.option("--watch", is_flag=True, help="Changes are to be told of at once.")
+@click.option("--read-only", is_flag=True, help="For those who only look.")
+@click.option("--user", help="The name of the user.")
+@click.option("--db", "database", type=click.IntRange(min=0), default=0, help="The database.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Over how many parts the keys of PREFIX are spread.",
+)
+@json_option
+def acl(
+    prefix: str | None,
+    *,
+    watch: bool,
+    read_only: bool,
+    user: str | None,
+    database: int,
+    partitions: int,
+    as_json: bool,
+) -> None:
+    """Print the least rights that a user of Redis or Valkey needs.
+
+    For the counters of PREFIX, or of all if none is given: then the user may list the prefixes,
+    too. The command that is printed is for redis-cli; put a password in the place of "secret". Who
+    may only look cannot ask to be told of changes, but reads again and again while it watches.
+    """
+    if watch and read_only:
+        raise click.UsageError("who may only look cannot ask to be told of changes")
+    if prefix is not None:
+        try:
+            checked_name(prefix, "prefix")
+        except InvalidKeyError as error:
+            raise CannotError(str(error)) from error
+    name = user or ("onlooker" if read_only else "counters")
+    rules = {
+        old: acl_rule(
+            prefix,
+            watch=watch,
+            read_only=read_only,
+            before_7=old,
+            database=database,
+            partitions=partitions,
+        )
+        for old in (False, True)
+    }
+    if as_json:
+        print_json({"rule": rules[False], "rule_before_redis_7": rules[True]})
+        return
+    for old, rule in rules.items():
+        if not old or rule != rules[False]:
+            if read_only:
+                click.echo("# Redis 6.2" if old else "# Redis 7.0 and newer, Valkey")
+            click.echo(acl_command(name, rule))

@@ -1,0 +1,187 @@
+"""The commands that look at a store, and change nothing in it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
+from typing import cast
+
+import click
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from .. import Fleet, open_store
+from .store_command import (
+    StoreCommand,
+    json_option,
+    prefix_argument,
+    print_json,
+    print_table,
+    run,
+    url_argument,
+)
+from .text import age, printable
+from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@prefix_argument
+@click.option("--once", is_flag=True, help="Print one picture, and end.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--keys", "most", type=click.IntRange(min=1), help="How many keys to show.")
+@json_option
+def top(
+    url: str, prefix: str, *, once: bool, interval: float, most: int | None, as_json: bool
+) -> None:
+    """Show keys × instances, live.
+
+    The largest keys first, what each grows in a second, and the heartbeats. On a terminal it shows
+    what fits; Ctrl-C ends it. In a pipe all is printed again and again, in JSON on one line each.
+    """
+    work = partial(_top, url, prefix, once=once, interval=interval, most=most, as_json=as_json)
+    with suppress(KeyboardInterrupt):
+        run(work)
+
+
+async def _top(
+    url: str, prefix: str, *, once: bool, interval: float, most: int | None, as_json: bool
+) -> None:
+    console = Console()
+    live = console.is_terminal and not console.is_dumb_terminal and not once and not as_json
+    with ExitStack() as stack:
+        show = partial(_print_picture, as_json, console.width if console.is_terminal else None)
+        if live:
+            screen = stack.enter_context(
+                cast("AbstractContextManager[Live]", Live(console=console, auto_refresh=False))
+            )
+            show = partial(_draw_picture, screen, console)
+        async with Fleet.open(prefix, open_store(url)) as fleet:
+            picture = await look(fleet, 0, None)  # so that there is a rate from the first on
+            if not once:
+                show(await look(fleet, _most(most, console, live), None))
+            while True:
+                await trio.sleep(interval)
+                picture = await look(fleet, _most(most, console, live), picture)
+                show(picture)
+                if once:
+                    return
+
+
+def _most(given: int | None, console: Console, live: bool) -> int | None:
+    return room_for_keys(console.height) if given is None and live else given
+
+
+def _print_picture(as_json: bool, width: int | None, picture: Picture) -> None:
+    if as_json:
+        print_json(picture.to_json())
+    else:
+        click.echo("\n".join(lines(picture, width)))
+
+
+def _draw_picture(screen: Live, console: Console, picture: Picture) -> None:
+    text = Text("\n".join(lines(picture, console.width)), no_wrap=True, overflow="crop")
+    screen.update(text, refresh=True)
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@prefix_argument
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@json_option
+def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
+    """Print the cumulative of a key, or of several with their names; of all if none is named."""
+
+    async def ask() -> dict[str, int]:
+        async with Fleet.open(prefix, open_store(url)) as fleet:
+            found = await fleet.get_all(keys or await fleet.keys())
+            return {key: value.cumulative for key, value in found.items()}
+
+    values = run(ask)
+    if as_json:
+        print_json(values)
+    elif len(keys) == 1:
+        click.echo(values[keys[0]])
+    else:
+        print_table(
+            ("key", "cumulative"),
+            [(printable(key), str(value)) for key, value in values.items()],
+            ("left", "right"),
+        )
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@prefix_argument
+@json_option
+def instances(url: str, prefix: str, as_json: bool) -> None:
+    """Print who is there, and when each was heard last."""
+
+    async def ask() -> list[dict[str, object]]:
+        async with Fleet.open(prefix, open_store(url)) as fleet:
+            found = await fleet.instances()
+        rows = [
+            (
+                printable(info.instance_id),
+                "alive" if info.alive else "dead",
+                age(info.heartbeat_age),
+                printable(name_of(info)) if name_of(info) != info.instance_id else "",
+            )
+            for info in found
+        ]
+        if not as_json:
+            print_table(
+                ("instance", "state", "heartbeat", "label"), rows, ("left", "left", "right", "left")
+            )
+            if found and not any(info.alive for info in found):
+                click.echo("nobody is alive", err=True)
+        return [instance_to_json(info) for info in found]
+
+    told = run(ask)
+    if as_json:
+        print_json(told)
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@prefix_argument
+@click.argument("key")
+@json_option
+def slices(url: str, prefix: str, key: str, as_json: bool) -> None:
+    """Print who contributes what to a key."""
+
+    async def ask() -> dict[str, int]:
+        async with Fleet.open(prefix, open_store(url)) as fleet:
+            return await fleet.slices(key)
+
+    found = run(ask)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(printable(name), str(value)) for name, value in sorted(found.items())]
+        print_table(("instance", "slice"), rows, ("left", "right"))
+
+
+@click.command(cls=StoreCommand)
+@url_argument
+@json_option
+def prefixes(url: str, as_json: bool) -> None:
+    """Print the prefixes that are in use."""
+
+    async def ask() -> list[str]:
+        return await Fleet.prefixes(open_store(url))
+
+    found = run(ask)
+    if as_json:
+        print_json(found)
+    else:
+        for prefix in found:
+            click.echo(printable(prefix))

@@ -1,0 +1,87 @@
+"""The block that runs a counter, in a nursery that stays out of sight."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from .._actor._groups import sole
+from .._actor._partitioned import AnyActor
+from .._errors import InstanceConflictError
+
+_C = TypeVar("_C")
+
+
+@asynccontextmanager
+async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
+    """Run ``actor`` for as long as a block lasts, which gets ``counter``, whose actor it is.
+
+    One error comes out of it: that of the body, or of the counter, by the table in
+    ``docs/semantics.md``.
+    """
+    actor.check_task()
+    raised: BaseException | None = None  # by the body, or by what cancels it
+    hidden: BaseException | None = None  # by the nursery that nobody knows of
+    body, end = trio.CancelScope(), _End()
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                with body:
+                    try:
+                        await nursery.start(_host, actor, body, end)
+                        if end.error is None:
+                            yield counter
+                    except Exception as error:  # noqa: BLE001 - raised below, as it is
+                        raised = error
+            except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+                raised = error
+            actor.stop()
+    except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
+        hidden = error
+    if raised is None or sole(raised) is None:
+        # The end of the counter is told in place of a cancellation.
+        raised = (hidden and sole(hidden)) or end.error or raised or hidden
+    elif not end.known_to(raised):
+        raised.add_note(f"the counter has ended with an error, too: {end.error}")
+    if raised is not None:
+        raise raised
+
+
+async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` is a checkpoint
+    actor: AnyActor, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
+) -> None:
+    """Do as `run`; an error ends the body, which hears of it from `running`."""
+    started = False
+
+    def start() -> None:
+        nonlocal started
+        started = True
+        task_status.started()
+
+    try:
+        await actor.run(start)
+    except BaseException as error:  # noqa: ASYNC103 - raised by `running`
+        end.error = sole(error)
+        if end.error is None:
+            raise
+        body.cancel()
+        if not started:
+            task_status.started()
+
+
+class _End:
+    """How a counter's `run` has ended, where somebody else raises it."""
+
+    error: BaseException | None = None
+
+    def known_to(self, raised: BaseException) -> bool:
+        """Whether what the body raised says it."""
+        conflict = isinstance(self.error, InstanceConflictError)
+        return (
+            self.error is None
+            or self.error is raised
+            or (conflict and isinstance(raised, InstanceConflictError))
+        )

@@ -1,0 +1,82 @@
+"""What a lax counter knows of a key, and how it asks the store for more, with some patience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import Final
+
+from .._actor._groups import all_of
+from .._actor._operations import Operation
+from .._actor._partitioned_buffer import PartitionedBuffer
+from .._errors import StoreError
+from .._instance._buffered_key import BufferedKey
+from .._instance._write_buffer import WriteBuffer
+from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry, Kind, Previous
+from .._protocol._values import CounterValue, checked_name
+from ._base import CounterBase
+from ._batches import values_after
+
+#: A read waits this many times `allowed_lag` for the store, if its answers do not take longer.
+_PATIENCE: Final = 10
+
+
+class LocalViewMixin(CounterBase):
+    """Has a buffer with a local view of each key, and reads into it what the store says."""
+
+    _buffer: WriteBuffer | PartitionedBuffer
+    _allowed_lag: float
+
+    def _buffered(self, key: str) -> BufferedKey:
+        self._actor.admit(key)
+        return self._buffer.buffered(checked_name(key), self._actor.now())
+
+    def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
+        buffered = self._buffer.find(key)
+        if buffered is None or not buffered.known:  # perhaps forgotten while we waited
+            return found.get(key) or self._buffered(key).value
+        return buffered.value
+
+    async def _know(self, keys: Iterable[str]) -> None:
+        """Read keys that nobody has asked the store for. A checkpoint."""
+        await self._actor.wait_open()
+        new = [self._buffered(key) for key in keys]
+        new = [buffered for buffered in new if not (buffered.known or buffered.asked)]
+        for buffered in new:
+            buffered.asked = True
+        await self._read([buffered.key for buffered in new])
+        await self._actor.wait_open()
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
+        shares = [partial(self._read_share, share) for share in self._actor.shares(keys)]
+        values: dict[str, CounterValue] = {}
+        for found in await all_of(shares):
+            values |= found
+        return values
+
+    async def _read_share(self, keys: Sequence[str]) -> dict[str, CounterValue]:
+        """Do so for keys in one part: that another one is away does not matter."""
+        entries = [Entry(Kind.ADD, key, 0) for key in keys]
+        found: Sequence[Previous | ConditionFailed] = ()
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with self._reading(keys), suppress(StoreError):
+            found = await self._in_steps(entries)
+        return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
+
+    async def _refresh(self, buffered: BufferedKey) -> tuple[int, int] | None:
+        """Ask the store for its word on a key, and go without it after a while."""
+        found: tuple[int, int] | None = None
+        # What the store refuses is logged by the actor, who goes on trying: the local view serves.
+        with self._reading([buffered.key]), suppress(StoreError):
+            found = await self._actor.ask(Operation(Kind.ADD, buffered.key))
+        return found  # noqa: ASYNC910 - `ask` is a checkpoint, refused or not
+
+    def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a block that is given up when it has taken too long to read ``keys``."""
+        buffered_keys = map(self._buffer.buffered_keys.get, keys)
+        known = all(buffered is not None and buffered.known for buffered in buffered_keys)
+        steps = -(-len(keys) // MAX_ENTRIES)
+        part = self._actor.of(keys[0] if keys else "")
+        return part.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)

@@ -1,0 +1,211 @@
+"""The conformance kit finds stores that push, list prefixes or keep parts wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from distkit_actors import MemoryStore, Store
+from distkit_actors._errors import StoreError
+from distkit_actors._stores._contract import Link, Subscription
+from distkit_actors.testing import FaultyStore, _check_store, check_store
+from distkit_actors.testing._check_store import CHECKS, check_name
+
+Changed: TypeAlias = frozenset[str] | None
+Tell: TypeAlias = Callable[[Changed], Changed]
+
+
+class AsMemory(Store):
+    """As `MemoryStore`, but for what subclasses do otherwise."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+
+    def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
+        return self.inner.link(prefix)
+
+    async def prefixes(self) -> list[str]:
+        return await self.inner.prefixes()
+
+
+@pytest.fixture
+def only_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("prefixes_are_found", monkeypatch)
+
+
+@pytest.fixture
+def only_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("parts_do_not_mix", monkeypatch)
+
+
+def only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kit consist of one check."""
+    (check,) = [check for check in CHECKS if check_name(check) == name]
+    monkeypatch.setattr(_check_store, "CHECKS", (check,))
+
+
+# ---------------------------------------------------------------------------------- push
+
+
+class Pushy(AsMemory):
+    """Its subscriptions keep something to themselves."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self.tell = tell
+
+    @asynccontextmanager
+    async def subscribe(self, prefix: str) -> AsyncIterator[Subscription]:
+        async with self.inner.subscribe(prefix) as subscription:
+            assert subscription is not None
+            yield Discreet(subscription, self.tell)
+
+
+class Discreet(Subscription):
+    def __init__(self, inner: Subscription, tell: Tell) -> None:
+        self.inner = inner
+        self.tell = tell
+
+    async def connect(self) -> None:
+        await self.inner.connect()
+
+    async def wait(self) -> frozenset[str] | None:
+        while True:
+            changed = await self.inner.wait()
+            if changed is None or changed:
+                changed = self.tell(changed)
+                if changed is None or changed:
+                    return changed
+
+
+def nothing(changed: Changed) -> Changed:
+    return frozenset()
+
+
+def no_clear(changed: Changed) -> Changed:
+    return frozenset() if changed is None else changed
+
+
+def keys_split_at_colons(changed: Changed) -> Changed:
+    return changed and frozenset(":".join(changed).split(":"))
+
+
+@pytest.mark.parametrize("tell", [nothing, no_clear, keys_split_at_colons])
+async def test_changes_that_are_not_told_are_found(tell: Tell, autojump_clock: MockClock) -> None:
+    with pytest.raises(AssertionError, match="nothing was told") as caught:
+        await check_store(lambda: Pushy(tell))
+    assert "'changes_are_told'" in caught.value.__notes__[0]
+
+
+# ------------------------------------------------------------------------------ prefixes
+
+
+class Lister(AsMemory):
+    """It lists others."""
+
+    def __init__(self, listed: Callable[[MemoryStore], Awaitable[list[str]]]) -> None:
+        super().__init__()
+        self.listed = listed
+
+    async def prefixes(self) -> list[str]:
+        return await self.listed(self.inner)
+
+
+async def all_that_were_used(store: MemoryStore) -> list[str]:
+    await trio.lowlevel.checkpoint()
+    return sorted(store._namespaces)
+
+
+async def but_one(store: MemoryStore) -> list[str]:
+    return (await store.prefixes())[1:]
+
+
+async def backwards(store: MemoryStore) -> list[str]:
+    return (await store.prefixes())[::-1]
+
+
+async def in_ascii(store: MemoryStore) -> list[str]:
+    return [prefix for prefix in await store.prefixes() if prefix.isascii()]
+
+
+@pytest.mark.usefixtures("only_prefixes")
+@pytest.mark.parametrize("listed", [all_that_were_used, but_one, backwards, in_ascii])
+async def test_a_store_that_lists_others_is_found(
+    listed: Callable[[MemoryStore], Awaitable[list[str]]], autojump_clock: MockClock
+) -> None:
+    with pytest.raises(AssertionError, match="prefixes, "):
+        await check_store(lambda: Lister(listed))
+
+
+@pytest.mark.usefixtures("only_prefixes")
+async def test_a_store_need_not_list_them(autojump_clock: MockClock) -> None:
+    class Mute(Store):
+        def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
+            return MemoryStore().link(prefix)
+
+    with pytest.raises(StoreError, match="a Mute cannot tell which prefixes there are"):
+        await Mute().prefixes()
+    await check_store(Mute)
+
+
+# --------------------------------------------------------------------------------- parts
+
+
+class AllInOne(AsMemory):
+    def part(self, number: int) -> Store:
+        return self
+
+
+class FirstIsAnother(AsMemory):
+    def part(self, number: int) -> Store:
+        return self.inner.part(number + 1)
+
+
+class OfSixteen(AsMemory):
+    def part(self, number: int) -> Store:
+        return self.inner.part(number % 16)
+
+
+class ByName(AsMemory):
+    """The name of a part is that of a prefix."""
+
+    def part(self, number: int) -> Store:
+        return _Named(self.inner, number) if number else self
+
+
+class _Named(Store):
+    def __init__(self, inner: Store, number: int) -> None:
+        self.inner = inner
+        self.number = number
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self.inner.link(f"{prefix}-of-{self.number % 7}") as link:
+            yield link
+
+
+@pytest.mark.usefixtures("only_parts")
+@pytest.mark.parametrize("kind", [AllInOne, FirstIsAnother])
+async def test_parts_that_are_none_are_found(
+    kind: type[AsMemory], autojump_clock: MockClock
+) -> None:
+    with pytest.raises(AssertionError):
+        await check_store(kind)
+
+
+@pytest.mark.usefixtures("only_parts")
+@pytest.mark.parametrize("kind", [AsMemory, OfSixteen, ByName])
+async def test_good_parts_pass(kind: type[AsMemory], autojump_clock: MockClock) -> None:
+    await check_store(kind)
+
+
+@pytest.mark.usefixtures("only_parts")
+async def test_parts_of_our_own_stores_pass(autojump_clock: MockClock) -> None:
+    for number in (1, 16):
+        await check_store(lambda: MemoryStore(partitions=number))  # noqa: B023
+        await check_store(lambda: FaultyStore(MemoryStore(partitions=number)))  # noqa: B023
