@@ -1,11 +1,14 @@
 """Worker processes obey, answer, freeze and end as told."""
 
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import trio
 
+import distkit_actors
 from tests.harness.server import RedisServer
 from tests.harness.workers import Kind, WorkerDiedError, WorkerError, WorkerProcess
 
@@ -26,6 +29,29 @@ async def test_commands(kind: Kind, redis_url: str, fresh_prefix: str) -> None:
             assert isinstance(await worker.call("statistics"), dict)
             with pytest.raises(WorkerError, match="ValueError: unknown op 'fly'"):
                 await worker.call("fly")
+
+
+async def test_a_followed_key_is_heard(redis_url: str, fresh_prefix: str) -> None:
+    with trio.fail_after(30):
+        async with WorkerProcess(redis_url, fresh_prefix) as worker:
+            await worker.call("follow", key="k")
+            number = await worker.submit("hear", key="k", count=5)
+            for count in (2, 5):
+                await worker.call("set", key="k", count=count)
+            assert await worker.result(number) == [5, 5]
+
+
+async def test_a_worker_imports_the_package_of_another_folder(
+    redis_url: str, fresh_prefix: str, tmp_path: Path
+) -> None:
+    ours = Path(distkit_actors.__file__).parent
+    shutil.copytree(ours, tmp_path / ours.name, ignore=shutil.ignore_patterns("__pycache__"))
+    with trio.fail_after(30):
+        async with WorkerProcess(redis_url, fresh_prefix) as worker:
+            assert await worker.call("package") == str(ours.parent)
+        async with WorkerProcess(redis_url, fresh_prefix, package=tmp_path) as worker:
+            assert await worker.call("package") == str(tmp_path)
+            assert await worker.call("inc", key="k") == [1, 1]
 
 
 async def test_spin_reports_while_it_runs(redis_url: str, fresh_prefix: str) -> None:

@@ -17,6 +17,9 @@ acquired, and `{"use": [number, "-", time]}` that it is about to be released, on
 a clock that all processes of the machine share.
 `enter` enters the block of a hold and answers with its value; the block lasts
 until `leave` is told the same key.
+`follow` begins to watch a key, and `hear` answers as soon as its cumulative is
+told to be what it is asked for.
+`package` answers with the folder that `distkit_actors` was imported from.
 
 SIGTERM and the end of standard input close the counter in good order.
 """
@@ -32,10 +35,12 @@ import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import trio
 
+import distkit_actors
 from distkit_actors import (
     CounterValue,
     FleetLimiter,
@@ -44,6 +49,7 @@ from distkit_actors import (
 )
 
 Counter = StrictInstanceAwareCounter | LaxInstanceAwareCounter
+Watch = AbstractAsyncContextManager[trio.abc.ReceiveChannel[CounterValue]]
 
 COUNTER_OPS = frozenset(
     {
@@ -75,6 +81,7 @@ class Worker:
         self._output_lock = trio.Lock()
         self._acked = 0
         self._blocks: dict[str, AbstractAsyncContextManager[CounterValue]] = {}
+        self._watched: dict[str, tuple[Watch, trio.abc.ReceiveChannel[CounterValue]]] = {}
 
     async def say(self, message: Mapping[str, object]) -> None:
         """Write one line."""
@@ -101,6 +108,12 @@ class Worker:
             return await self._enter(command)
         if op == "leave":
             return await self._blocks.pop(command["key"]).__aexit__(None, None, None)
+        if op == "follow":
+            return await self._follow(command["key"])
+        if op == "hear":
+            return await self._hear(command["key"], command["count"])
+        if op == "package":
+            return str(Path(distkit_actors.__file__).parents[1])
         if op not in COUNTER_OPS:
             raise ValueError(f"unknown op {op!r}")
         arguments = [command[name] for name in ("key", "count") if name in command]
@@ -156,6 +169,19 @@ class Worker:
         value = await block.__aenter__()
         self._blocks[key] = block
         return value
+
+    async def _follow(self, key: str) -> None:
+        """Watch a key from now on, until the process ends."""
+        block = self._counter.watch(key)
+        self._watched[key] = block, await block.__aenter__()
+
+    async def _hear(self, key: str, cumulative: int) -> CounterValue:
+        """Wait until a watched key is told to be at a value."""
+        _, values = self._watched[key]
+        async for value in values:
+            if value.cumulative == cumulative:
+                return value
+        raise RuntimeError("the watch has ended")
 
 
 def plain(value: object) -> object:

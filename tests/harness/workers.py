@@ -57,6 +57,7 @@ class WorkerProcess:
         exit_grace: its `exit_grace`.
         on_exit: its `on_exit`.
         inherit: its `inherit`.
+        package: the folder that `distkit_actors` is imported from, if it is not ours.
 
     Attributes:
         acked: successful increments of `spin` reported so far.
@@ -75,6 +76,7 @@ class WorkerProcess:
         exit_grace: float | None = None,
         on_exit: str | None = None,
         inherit: bool = False,
+        package: Path | None = None,
     ) -> None:
         options = {
             "--url": url,
@@ -92,6 +94,7 @@ class WorkerProcess:
         ]
         if inherit:
             self._arguments.append("--inherit")
+        self._package = package
         self.acked = 0
         self.uses: list[tuple[int, str, float]] = []
         self._process: trio.Process | None = None
@@ -160,13 +163,18 @@ class WorkerProcess:
         """Start the process without waiting for its counter."""
         if self._process is not None:
             raise RuntimeError("already started")
-        command = [sys.executable, "-m", "tests.harness.worker_main"]
+        command, environment = [sys.executable, "-m", "tests.harness.worker_main"], None
+        if self._package is not None:
+            # -P: our folders do not come before it.
+            command[1:] = ["-P", str(Path(__file__).with_name("worker_main.py"))]
+            environment = {**os.environ, "PYTHONPATH": str(self._package)}
         self._process = await trio.lowlevel.open_process(
             [*command, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             cwd=_ROOT,
+            env=environment,
         )
 
     async def wait_ready(self) -> None:
@@ -183,12 +191,13 @@ class WorkerProcess:
         """Run one command and return its result (tuples come as lists).
 
         Args:
-            op: a method of the counter, `statistics`, `spin`, `borrow`, `enter`
-                or `leave`.
+            op: a method of the counter, `statistics`, `spin`, `borrow`, `enter`,
+                `leave`, `follow`, `hear` or `package`.
             **arguments: `key` and `count` as the method wants them; for `spin`
                 `key`, `n`, and optionally `tasks` and `count`; for `borrow`
                 `key`, `total`, `n`, `seconds`, and optionally `tasks`; for
-                `enter` `key`, `count`, and optionally `limit`; for `leave` `key`.
+                `enter` `key`, `count`, and optionally `limit`; for `leave` and
+                `follow` `key`; for `hear` `key` and `count`.
 
         Raises:
             WorkerError: the command failed.

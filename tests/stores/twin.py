@@ -289,6 +289,18 @@ class Ear:
     def heard(self) -> list[frozenset[str] | None]:
         """Everything announced up to now; None is "any key"."""
         announced: list[frozenset[str] | None] = []
+        for word in self.words():
+            if word == Word.ANY_KEY:
+                announced.append(None)
+                continue
+            names = list(map(read_key, word.split(Word.SEPARATOR)))
+            assert len(set(names)) == len(names)
+            announced.append(frozenset(names))
+        return announced
+
+    def words(self) -> list[bytes]:
+        """The same, as it is announced."""
+        announced: list[bytes] = []
         self.pubsub.ping("all")
         deadline = monotonic() + 30
         while True:
@@ -298,12 +310,7 @@ class Ear:
                 continue  # it was the confirmation of our subscription
             if message["type"] == "pong":
                 return announced
-            if message["data"] == Word.ANY_KEY:
-                announced.append(None)
-                continue
-            names = list(map(read_key, message["data"].split(Word.SEPARATOR)))
-            assert len(set(names)) == len(names)
-            announced.append(frozenset(names))
+            announced.append(message["data"])
 
 
 @dataclass
