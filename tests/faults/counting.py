@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from distkit_actors import RedisStore
 from tests.faults.fleet import Counter, lax, strict, until
 from tests.faults.lens import Lens
 from tests.harness.server import RedisServer
@@ -21,8 +22,9 @@ class Load:
         longest: seconds that an `inc` has taken at most.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, pause: float) -> None:
         self.prefix = prefix
+        self._pause = pause
         self.counted: dict[str, dict[str, int]] = {}
         self.longest = 0.0
         self._stopped = False
@@ -38,7 +40,7 @@ class Load:
             self.longest = max(self.longest, trio.current_time() - begun_at)
             own[key] = own.get(key, 0) + 1
             number += 1
-            await trio.sleep(0.002)
+            await trio.sleep(self._pause)
 
     async def more(self) -> None:
         """Wait until each counter has counted more."""
@@ -61,24 +63,36 @@ class Load:
         print(f"longest wait of a caller: {self.longest:.2f} s")
 
 
+async def all_more(loads: Sequence[Load]) -> None:
+    """Wait until each counter of each has counted more."""
+    async with trio.open_nursery() as nursery:
+        for load in loads:
+            nursery.start_soon(load.more)
+
+
 @asynccontextmanager
-async def counting(url: str, prefixes: Sequence[str]) -> AsyncIterator[list[Load]]:
-    """Run two strict counters and a lax one for each prefix, all of which count."""
-    loads = [Load(prefix) for prefix in prefixes]
+async def counting(
+    url: str, prefixes: Sequence[str], pause: float = 0.002
+) -> AsyncIterator[list[Load]]:
+    """Run two strict counters and a lax one for each prefix, all of which count, on one store.
+
+    ``pause``: seconds between two counts of one.
+    """
+    store = RedisStore(url, response_timeout=1.0)
+    loads = [Load(prefix, pause) for prefix in prefixes]
     async with AsyncExitStack() as stack:
         counters: list[tuple[Load, Counter]] = []
         for load in loads:
             for make in (strict, strict, lax):
                 counter = await stack.enter_async_context(
-                    make(url, load.prefix, threshold=6.0, response_timeout=1.0, exit_grace=PATIENCE)
+                    make(store, load.prefix, threshold=6.0, exit_grace=PATIENCE)
                 )
                 load.counted[counter.instance_id] = {}
                 counters.append((load, counter))
         async with trio.open_nursery() as nursery:
             for load, counter in counters:
                 nursery.start_soon(load.count, counter)
-            for load in loads:
-                await load.more()
+            await all_more(loads)
             yield loads
             for load in loads:
                 load.stop()

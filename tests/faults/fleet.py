@@ -36,7 +36,7 @@ _LONGEST_TICK = 0.02
 
 
 def strict(
-    url: str,
+    url: str | RedisStore,
     prefix: str,
     *,
     instance_id: str | None = None,
@@ -60,7 +60,7 @@ def strict(
 
 
 def lax(
-    url: str,
+    url: str | RedisStore,
     prefix: str,
     *,
     instance_id: str | None = None,
@@ -89,7 +89,11 @@ OPEN: dict[Kind, Callable[..., AbstractAsyncContextManager[Counter]]] = {
 }
 
 
-def _store(url: str, response_timeout: float, transport: Transport | None) -> RedisStore:
+def _store(
+    url: str | RedisStore, response_timeout: float, transport: Transport | None
+) -> RedisStore:
+    if isinstance(url, RedisStore):  # which has all of it
+        return url
     if transport is None:  # what the `transport` fixture has chosen, or the default
         return RedisStore(url, response_timeout=response_timeout)
     return store_at(url, transport, response_timeout)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import redis
 from redis.crc import key_slot
 
 from tests.harness.ports import LOOPBACK, free_cluster_port
@@ -21,6 +22,14 @@ SLOTS = 16_384
 _PATIENCE = 30.0
 _POLL_SECONDS = 0.02
 _MIGRATE_MILLISECONDS = 5_000
+
+#: The slot, and each key with its body and the milliseconds that it has left to live.
+_COME_BACK = """
+redis.call('CLUSTER', 'SETSLOT', ARGV[1], 'STABLE')
+for i = 2, #ARGV, 3 do
+  redis.call('RESTORE', ARGV[i], ARGV[i + 2], ARGV[i + 1])
+end
+"""
 
 
 class ClusterError(RuntimeError):
@@ -430,17 +439,24 @@ class SlotMigration:
         self.is_over = True
 
     def give_up(self) -> None:
-        """Leave the slot where it was; keys that have moved move back."""
+        """Leave the slot where it was; keys that have moved move back.
+
+        In one step at the old node, which serves the slot from then on: who asks for it has all
+        keys again, and makes none anew that are on their way.
+        """
         back = self.target.command("CLUSTER", "GETKEYSINSLOT", self.slot, 1_000_000)
-        self.source.command("CLUSTER", "SETSLOT", self.slot, "STABLE")
-        if back:
-            password = self.source.password
-            self.target.command(
-                *("MIGRATE", self.source.host, self.source.port, "", 0, _MIGRATE_MILLISECONDS),
-                *(() if password is None else ("AUTH", password)),
-                "KEYS",
-                *back,
-            )
+        words: list[str | bytes] = []
+        with redis.Redis(
+            host=self.target.host, port=self.target.port, password=self.target.password, protocol=2
+        ) as client:
+            for key in back:
+                pipeline = client.pipeline(transaction=False)
+                for command in ("DUMP", "PTTL", "DEL"):
+                    pipeline.execute_command("ASKING")
+                    pipeline.execute_command(command, key)
+                _, body, _, left, *_ = pipeline.execute()
+                words += [key, body, str(max(left, 0))]
+        self.source.command("EVAL", _COME_BACK, 0, self.slot, *words)
         self.target.command("CLUSTER", "SETSLOT", self.slot, "STABLE")
         self.is_over = True
 

@@ -14,20 +14,29 @@ from .listener import listen
 
 
 class Fake:
-    """A server that answers each command as it is told to, and notes them."""
+    """A server that answers each command as it is told to, and notes them.
+
+    It closes the connection if `answer` raises `trio.BrokenResourceError`.
+    """
 
     def __init__(self, answer: Callable[..., object]) -> None:
         self.answer = answer
         self.said: list[list[str]] = []
+        self.conversations: list[list[list[str]]] = []  # the same by connection
+        self.streams: list[trio.abc.Stream] = []  # the connections, in the same order
         self.silent = False
         self.node = Node("", 0)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         frames = FrameSplitter()
+        conversation: list[list[str]] = []
+        self.conversations.append(conversation)
+        self.streams.append(stream)
         while data := await stream.receive_some():
             for frame in frames.feed(bytes(data)):
                 words = [word.decode() for word in parse_request(frame).args]
                 self.said.append(words)
+                conversation.append(words)
                 if not self.silent:
                     await stream.send_all(reply(self.answer(*words)))
 

@@ -6,8 +6,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ import trustme
 
 from distkit_actors import (
     Fleet,
-    InstanceAwareCounter,
     RedisStore,
     StoreError,
     StoreUnavailableError,
@@ -27,55 +25,18 @@ from distkit_actors._protocol._messages import Peek, Peeked, Query, QueryKind
 from distkit_actors._stores._redis._connection import pack
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._sockets import SocketStream
-from tests.faults.fleet import UNHURRIED, proxied, until
+from tests.faults.fleet import proxied, until
 from tests.faults.lens import Lens
+from tests.faults.together import FAULTS, count, counters, names, of
 from tests.harness.faults import is_script
 from tests.harness.ports import LOOPBACK
 from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy
-from tests.harness.resp import Request
 from tests.harness.server import RedisServer
 from tests.stores.listener import leading_to, listen
 
 #: Seconds for what comes soon, on a busy machine.
 PATIENCE = 20.0
-
-
-@asynccontextmanager
-async def counters(
-    store: RedisStore, prefixes: list[str], threshold: float = UNHURRIED
-) -> AsyncIterator[list[StrictInstanceAwareCounter]]:
-    """Start a strict counter under each of some prefixes, all at once."""
-    started: dict[str, StrictInstanceAwareCounter] = {}
-    async with AsyncExitStack() as stack:
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        stop = trio.Event()
-
-        async def run(prefix: str, task_status: trio.TaskStatus[None]) -> None:
-            async with StrictInstanceAwareCounter.open(
-                prefix, store, dead_instance_threshold=threshold
-            ) as counter:
-                started[prefix] = counter
-                task_status.started()
-                await stop.wait()
-
-        async with trio.open_nursery() as starting:
-            for prefix in prefixes:
-                starting.start_soon(_start, nursery, run, prefix)
-        yield [started[prefix] for prefix in prefixes]
-        stop.set()
-
-
-async def _start(
-    nursery: trio.Nursery,
-    run: Callable[[str, trio.TaskStatus[None]], Awaitable[None]],
-    prefix: str,
-) -> None:
-    await nursery.start(lambda *, task_status: run(prefix, task_status))
-
-
-def names(prefix: str, number: int) -> list[str]:
-    return [f"{prefix}.{n}" for n in range(number)]
 
 
 def connections(server: RedisServer, prefix: str = "us") -> int:
@@ -85,18 +46,6 @@ def connections(server: RedisServer, prefix: str = "us") -> int:
 
 def named_url(server: RedisServer) -> str:
     return f"{server.url}?client_name=us"
-
-
-def of(counter: InstanceAwareCounter) -> Callable[[Request], bool]:
-    """Match the batches of a counter."""
-    sha = load_scripts()["apply"].sha
-    name = counter.instance_id.encode()
-    return lambda request: is_script(request) and sha in request.args and name in request.args
-
-
-async def count(counter: StrictInstanceAwareCounter, times: int) -> None:
-    for number in range(1, times + 1):
-        assert await counter.inc("k") == (number, number)
 
 
 # ------------------------------------------------------------------------- one connection
@@ -377,21 +326,6 @@ async def test_a_counter_whose_answers_are_large_and_slow_harms_no_other(
 
 
 # ------------------------------------------------------------------------ losing it together
-
-
-FAULTS: dict[str, Callable[[FaultProxy], None]] = {
-    "cut": lambda proxy: proxy.cut_all(),
-    "request dropped": lambda proxy: proxy.drop_request(when=is_script),
-    "reply dropped": lambda proxy: proxy.drop_reply(when=is_script),
-    "half a reply": lambda proxy: proxy.cut_reply_midframe(when=is_script),
-    "late": lambda proxy: proxy.late_copy(0.02, when=is_script),
-    "twice": lambda proxy: proxy.duplicate(when=is_script),
-    "slow": lambda proxy: proxy.delay_reply(0.02, when=is_script),
-    "no answer": lambda proxy: proxy.hang_reply(when=is_script),
-    "nonsense": lambda proxy: proxy.answer("+OK", executed=True, when=is_script),
-    "not now": lambda proxy: proxy.answer("-LOADING", executed=False, when=is_script),
-    "other role": lambda proxy: proxy.answer("-READONLY", executed=False, when=is_script),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

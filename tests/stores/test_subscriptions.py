@@ -26,7 +26,7 @@ from distkit_actors._protocol._messages import (
 )
 from distkit_actors._stores._contract import Link, Store, Subscription
 from distkit_actors._stores._memory import MemoryStore
-from distkit_actors._stores._redis._feed import SharedSubscription
+from distkit_actors._stores._redis._shared_feeds import SharedSubscription
 from distkit_actors._stores._redis._store import RedisStore
 from distkit_actors._stores._redis._subscription import RedisSubscription, _keys
 from distkit_actors._stores._redis._wire import KeyNames

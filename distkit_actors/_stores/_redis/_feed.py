@@ -2,58 +2,30 @@
 
 As with a `Pipeline` there is no task that receives: of those who wait one receives for all. A
 channel is subscribed to when its first listener comes, and given up with the last one that goes.
-The server is asked for a sign of life after a silence, once for all.
+The server is asked for a sign of life after a silence, once for all. A feed may be of sharded
+channels, which the nodes of a cluster have from version 7.0 on: who listens is told when the slot
+of a channel has moved.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, cast
 
 import hiredis
 import trio
 
 from ..._errors import StoreError, StoreUnavailableError
-from ..._protocol._messages import MAX_CHANGED
-from .._contract import StoreSilentError, Subscription
-from ._connection import LOST, Answer, ErrorReplyError, MakeConnection, pack
-from ._node_table import NodeTable, leading_to
-from ._once import Once
+from .._contract import StoreSilentError
+from ._connection import LOST, Answer, ErrorReplyError, pack
+from ._listener import NOTHING, Listener
 from ._reply_errors import to_store_error
 from ._sockets import CLOSED
 from ._stream import StreamConnection
 from ._subscription import ADVICE, NO_REDIS, changed_keys
-from ._survey import Node
 
-_NOTHING: Final[frozenset[str]] = frozenset()
-
-
-class Listener:
-    """One who listens to a channel, and what it has not been told yet."""
-
-    def __init__(self, channel: bytes) -> None:
-        self.channel = channel
-        self.feed: Feed | None = None  # that it listens to
-        self.confirmed = False  # and the server knows
-        self.refusal: ErrorReplyError | None = None  # or does not let it
-        self.untold: frozenset[str] | None = _NOTHING  # None: any key
-        self.task: trio.lowlevel.Task | None = None  # that sleeps
-
-    def tell(self, changed: frozenset[str] | None) -> None:
-        """Keep word of changes, and wake who waits for it."""
-        if self.untold is not None:
-            every = None if changed is None else self.untold | changed
-            self.untold = None if every is None or len(every) > MAX_CHANGED else every
-        if self.untold != _NOTHING:
-            self.wake()
-
-    def wake(self) -> None:
-        """Let its task go on, if it sleeps."""
-        if self.task is not None:
-            task, self.task = self.task, None
-            trio.lowlevel.reschedule(task)
+_ELSEWHERE: Final = "another server serves now"
 
 
 class Feed:
@@ -63,18 +35,30 @@ class Feed:
         connection: Who finds the words for what fails.
         patience: Seconds of silence after which the server is asked for a sign of life, and
             that this may take.
+        serves: Whether the server serves anybody still, as far as is known.
+        sharded: Whether its channels are.
     """
 
-    def __init__(self, connection: StreamConnection, patience: float) -> None:
+    def __init__(
+        self,
+        connection: StreamConnection,
+        patience: float,
+        serves: Callable[[], bool],
+        *,
+        sharded: bool,
+    ) -> None:
         self.loss: StoreError | None = None
         self._words = connection
         self._stream, self._reader = connection.take()
         self._patience = patience
+        self._serves = serves
+        self._verb_prefix, self._kind_prefix = (b"S", b"s") if sharded else (b"", b"")
         self._listeners: dict[bytes, set[Listener]] = {}  # by channel
         self._asked: deque[tuple[bytes, bytes]] = deque()  # commands without an answer
         self._receiving = False
         self._since = trio.current_time()  # when it was heard of, or asked for a sign of life
         self._pinged = False
+        self._looked_at = self._since  # whether another server has taken over
 
     # --------------------------------------------------------------------- listening
 
@@ -84,7 +68,7 @@ class Feed:
         When cancelled, it does not listen.
         """
         listener.feed, listener.confirmed, listener.refusal = self, False, None
-        listener.untold = _NOTHING
+        listener.untold = NOTHING
         others = self._listeners.setdefault(listener.channel, set())
         listener.confirmed = any(other.confirmed for other in others)
         if not others:
@@ -105,13 +89,17 @@ class Feed:
 
     async def wait(self, listener: Listener) -> frozenset[str] | None:
         """Return the next changes. A checkpoint; when cancelled, nothing is lost."""
-        if listener.untold != _NOTHING or self.loss is not None:
+        if listener.untold != NOTHING or self.loss is not None:
             await trio.lowlevel.checkpoint()
-        await self._listen_until(listener, lambda: listener.untold != _NOTHING)
+        await self._listen_until(
+            listener, lambda: listener.untold != NOTHING or listener.feed is not self
+        )
         if self.loss is not None:
             self.leave(listener)
             raise _copy(self.loss)
-        changed, listener.untold = listener.untold, _NOTHING
+        if listener.feed is not self:
+            raise StoreUnavailableError(_ELSEWHERE)
+        changed, listener.untold = listener.untold, NOTHING
         return changed  # noqa: ASYNC910 - one of the branches was one
 
     def leave(self, listener: Listener) -> None:
@@ -192,24 +180,46 @@ class Feed:
         elif not self._asked:
             self._since = trio.current_time()
         self._asked.append((verb, channel))
-        self._stream.write(pack((verb, channel) if channel else (verb,)))
+        self._stream.write(pack((self._verb_prefix + verb, channel) if channel else (verb,)))
 
     def _take(self, data: bytes) -> None:
         """Hand out what has come."""
-        self._since, self._pinged = trio.current_time(), False
+        now = trio.current_time()
+        self._since, self._pinged = now, False
         try:
             self._reader.feed(data)
             while self.loss is None and (message := self._reader.gets()) is not False:
                 self._hand_out(cast("Answer | ErrorReplyError", message))
         except Exception as error:  # noqa: BLE001 - what reads them may raise anything
             self._lose(self._words.failure(error))
+        if now - self._looked_at >= self._patience:
+            self._looked_at = now
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let those go of whose changes another server tells now."""
+        if not self._serves():
+            self._lose(StoreUnavailableError(_ELSEWHERE))
+            return
+        listeners = [one for those in self._listeners.values() for one in those]
+        for listener in listeners:
+            if listener.confirmed and not listener.serves():
+                self.leave(listener)
+                listener.wake()
 
     def _hand_out(self, message: Answer | ErrorReplyError) -> None:
         match message:
-            case [b"message", bytes() as channel, bytes() as payload]:
+            case [b"message" | b"smessage", bytes() as channel, bytes() as payload]:
                 changed = changed_keys(payload)
                 for listener in self._listeners.get(channel, ()):
                     listener.tell(changed)
+                return
+            case [b"sunsubscribe", bytes() as channel, int()] if not self._asked or self._asked[
+                0
+            ] != (b"UNSUBSCRIBE", channel):  # its slot has moved
+                if not any(other == channel for _, other in self._asked):
+                    for listener in self._listeners.pop(channel, ()):
+                        listener.dismiss()
                 return
             case _ if self._asked:
                 verb, channel = self._asked.popleft()
@@ -223,7 +233,9 @@ class Feed:
                 self._lose(to_store_error(message, ADVICE))
         elif verb == b"SUBSCRIBE":
             match message:
-                case [b"subscribe", bytes() as confirmed, int()] if confirmed == channel:
+                case [kind, bytes() as confirmed, int()] if (
+                    kind == self._kind_prefix + b"subscribe" and confirmed == channel
+                ):
                     self._end_of_asking(channel, None)
                 case _:
                     self._lose(StoreError(NO_REDIS))
@@ -255,95 +267,6 @@ class Feed:
     def close(self) -> None:
         """Close the connection."""
         self._lose(StoreUnavailableError(LOST))
-
-
-class SharedFeed:
-    """The feed of a node, which is made again whenever it was lost."""
-
-    def __init__(self, make: MakeConnection, address: str, patience: float) -> None:
-        self.feed: Feed | None = None
-        self._connection = StreamConnection(make, address, patience)
-        self._patience = patience
-        self._connecting = Once()
-
-    async def connect(self) -> Feed:
-        """Return a feed that is up, if need be a new one. Raises `ErrorReplyError`, `StoreError`.
-
-        A checkpoint, if it is a new one.
-        """
-        while self.feed is None or self.feed.loss is not None:  # noqa: ASYNC913 - connecting is one
-            await self._connecting.do(self._connect)
-        return self.feed  # noqa: ASYNC910 - internal: callers make the checkpoint
-
-    async def _connect(self) -> None:
-        connection = self._connection
-        await connection.connect()
-        try:
-            # First what a silence is broken with, so that a missing right shows now.
-            await connection.call(b"PING")
-        except (ErrorReplyError, StoreError):
-            await connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise
-        self.feed = Feed(connection, self._patience)
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self.feed is not None:
-            self.feed.close()
-
-
-class SharedSubscription(Subscription):
-    """A subscription to a namespace's channel, on a feed that others listen to as well."""
-
-    def __init__(self, shared: SharedFeed, channel: bytes) -> None:
-        self._shared = shared
-        self._listener = Listener(channel)
-
-    async def connect(self) -> None:
-        """Subscribe; see `Subscription.connect`."""
-        await trio.lowlevel.checkpoint()
-        feed = self._listener.feed
-        if feed is not None and feed.loss is None and self._listener.confirmed:
-            return
-        try:
-            feed = await self._shared.connect()
-            await feed.subscribe(self._listener)
-        except ErrorReplyError as error:
-            raise to_store_error(error, ADVICE) from None
-
-    async def wait(self) -> frozenset[str] | None:
-        """Wait for the next changes; see `Subscription.wait`."""
-        if self._listener.feed is None:
-            await trio.lowlevel.checkpoint()
-            raise StoreUnavailableError(LOST)
-        return await self._listener.feed.wait(self._listener)
-
-    def leave(self) -> None:
-        """Listen no more."""
-        if self._listener.feed is not None:
-            self._listener.feed.leave(self._listener)
-
-
-class SharedFeeds:
-    """The feeds of a store's nodes, for each trio run that uses them."""
-
-    def __init__(self, make: MakeConnection, address: str, patience: float) -> None:
-        def make_for(node: Node | None) -> SharedFeed:
-            return SharedFeed(*leading_to(node, make, address), patience)
-
-        self.nodes: Final = NodeTable(make_for, SharedFeed.close)
-
-    @contextmanager
-    def subscription(
-        self, channel: bytes, node: Node | None = None
-    ) -> Generator[SharedSubscription]:
-        """Return a subscription to a channel, on the feed of a node."""
-        with self.nodes.hold(node) as shared:
-            subscription = SharedSubscription(shared, channel)
-            try:
-                yield subscription
-            finally:
-                subscription.leave()
 
 
 def _copy(loss: StoreError) -> StoreError:

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from ._connection import Answer, Connection
+from ._connection import Answer, Connection, ErrorReplyError
 from ._connector import Connector
 from ._credentials import Credentials
-from ._locator import Route
 
 
 class Lane(ABC):
@@ -20,6 +19,8 @@ class Lane(ABC):
     """
 
     sends_nowait = False  # while connected, `send_nowait` sends more than nothing
+    looks = False  # `note_time` is to be called after each answer
+    redirects = False  # it leads to a node of a cluster, in which keys may be somewhere else
 
     @property
     @abstractmethod
@@ -82,15 +83,28 @@ class Lane(ABC):
     async def drop(self) -> None:
         """Close the connection on which the last command was sent, for all who use it."""
 
+    def note_time(self) -> None:  # noqa: B027 - most never look
+        """Note whether it is time to look if another server serves, as no answer is missing now."""
+
+    def redirect(self, error: ErrorReplyError) -> bool:  # noqa: ARG002 - for those that know others
+        """Note a redirection; return whether it was one, and `connect` is to go there.
+
+        The connection goes on for all others who use it.
+        """
+        return False
+
+    def leave(self) -> None:  # noqa: B027 - as above
+        """Find out anew with the next `connect` where the keys are, as they are not served here.
+
+        The connection goes on for all others who use it.
+        """
+
 
 class OwnLane(Lane):
     """A lane that has a connection for itself, which does not outlive a cancellation."""
 
-    def __init__(
-        self, connection: Connection, route: Route, credentials: Credentials, patience: float
-    ) -> None:
+    def __init__(self, connection: Connection, credentials: Credentials, patience: float) -> None:
         self._connection = connection
-        self._route = route
         self._credentials = credentials
         self._connector = Connector(connection, patience)
         self._version = 0  # of the credentials that the connection was made with
@@ -98,12 +112,7 @@ class OwnLane(Lane):
 
     @property
     def connected(self) -> bool:
-        """See `Lane.connected`. It leads where it should, and there is no reason to look."""
-        return self._stays and self._route.stands
-
-    @property
-    def _stays(self) -> bool:
-        """Whether there is a connection that need not be made anew, if it leads where it should."""
+        """See `Lane.connected`."""
         return self._connection.connected and self._version == self._credentials.version
 
     @property
@@ -116,8 +125,6 @@ class OwnLane(Lane):
         if self.connected:
             await trio.lowlevel.checkpoint()
             return
-        if self._stays and await self._route.look():
-            return  # noqa: ASYNC910 - looking was one
         self._number += 1
         self._version = self._credentials.version
         await self._connector.connect()

@@ -11,8 +11,7 @@ from .._contract import Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
 from ._lane import Lane
-from ._locator import Route
-from ._reply_errors import ends_connection, to_store_error
+from ._reply_errors import concerns_slot, ends_connection, to_store_error
 from ._scripts import load_scripts
 from ._server_check import eviction
 from ._wire import KeyNames, decode, encode
@@ -25,14 +24,12 @@ class RedisLink(Link):
     def __init__(
         self,
         lane: Lane,
-        route: Route,
         names: KeyNames,
         patience: float,
         *,
         now: Callable[[], int] | None,
     ) -> None:
         self._lane = lane
-        self._route = route
         self._in_a_row = 0  # errors that a connection has brought since the last answer …
         self._number = 0  # … that has this number
         self._by_name = True  # EVALSHA can be had
@@ -42,7 +39,7 @@ class RedisLink(Link):
         # In a cluster a script must not run while its keys are on their way to another node: what
         # it does not declare may be elsewhere by then. No node runs one that declares a key that is
         # nowhere, and the channel is no key.
-        self._more_keys = (names.channel,) if route.redirects else ()
+        self._more_keys = (names.channel,) if lane.redirects else ()
         self._patience = patience
         self._now = now
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
@@ -84,8 +81,11 @@ class RedisLink(Link):
                 self._in_a_row, self._number = 0, self._lane.number
             self._in_a_row += 1
             if ends_connection(error, self._in_a_row):
-                await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
-            raise to_store_error(error, moves=self._route.redirects) from None
+                if self._lane.redirects and concerns_slot(error):
+                    self._lane.leave()
+                else:
+                    await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
+            raise to_store_error(error, moves=self._lane.redirects) from None
         try:
             reply = decode(cast("Sequence[bytes]", answer))
         except Exception as error:
@@ -95,8 +95,8 @@ class RedisLink(Link):
                 f"{answer!r:.100}"
             ) from error
         self._in_a_row = 0
-        if self._route.looks:
-            self._route.note_time()
+        if self._lane.looks:
+            self._lane.note_time()
         return reply
 
     async def _after(self, request: Request, error: ErrorReplyError) -> Answer:
@@ -105,11 +105,10 @@ class RedisLink(Link):
         The request was not executed, so that it may be sent again, and at once.
         """
         for _ in range(_REDIRECTIONS):
-            moved = self._route.redirect(error)
+            moved = self._lane.redirect(error)
             try:
                 if not moved:
                     return await self._otherwise_asked(request, error)
-                await self._lane.drop()
                 await self.connect()
                 return await self._call(self._command(request))
             except ErrorReplyError as again:

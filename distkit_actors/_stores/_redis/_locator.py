@@ -86,7 +86,7 @@ class FixedLocator(Locator):
 
 
 class Route:
-    """The way of one connection to the server that serves a slot.
+    """The way to the server that serves a slot, of a connection or a lane.
 
     Args:
         locator: Knows the server.
@@ -101,36 +101,37 @@ class Route:
         self._make = make
         self._slot = slot
         self._node: Node | None = None
-        self._version: int | None = None  # of what the locator knew when the connection was made
-        self._look_due = False
+        self._version: int | None = None  # of what the locator knew when it said so
 
-    async def make(self) -> AbstractConnection:  # noqa: ASYNC910 - internal: connecting is the checkpoint
-        """Return a connection, not connected yet, to the server that serves now."""
-        if self._version is not None:  # the last one has ended, nobody knows why
-            self._locator.failed(self._version)
+    async def find(self) -> Node | None:  # noqa: ASYNC910 - internal: connecting is the checkpoint
+        """Return the server that serves now; None if the URL says it. Raises as `locate`."""
         node = await self._locator.locate(self._slot)
-        self._version = self._locator.version
+        self._node, self._version = node, self._locator.version
+        return node
+
+    def failed(self) -> None:
+        """Note that the server that was found last was lost, and nobody knows why."""
+        if self._version is not None:
+            self._locator.failed(self._version)
+
+    async def make(self) -> AbstractConnection:  # noqa: ASYNC910 - as above
+        """Return a connection, not connected yet, to the server that serves now."""
+        self.failed()  # as the last connection has ended
+        node = await self.find()
         connection = await self._make()
-        self._node, self._look_due = node, False
         if node is not None:
             connection.host, connection.port = node  # type: ignore[attr-defined]
         return connection
 
-    async def check(self, connection: Connection, patience: float | None) -> None:  # noqa: ASYNC910 - internal: connecting is the checkpoint
+    async def check(self, connection: Connection, patience: float | None) -> None:  # noqa: ASYNC910 - as above
         """See that the server that was reached serves; see `Locator.check`."""
         await self._locator.check(connection, self._node, patience)
 
-    @property
-    def redirects(self) -> bool:
-        """Whether the server is a node of a cluster, in which keys may be somewhere else."""
-        return self._locator.redirects
-
     def redirect(self, error: ErrorReplyError) -> bool:
-        """Note a redirection; return whether it was one, and the next connection leads there."""
-        if error.code != "MOVED" or not self.redirects:
+        """Note a redirection; return whether it was one, and `find` knows it."""
+        if error.code != "MOVED" or not self._locator.redirects:
             return False
         self._locator.redirect(self._slot, self._node, error.text)
-        self._version = None
         return True
 
     @property
@@ -139,24 +140,13 @@ class Route:
         return self._locator.serves(self._slot, self._node)
 
     @property
-    def stands(self) -> bool:
-        """Whether there is no reason to go elsewhere, nor to look whether there is one."""
-        return not self._look_due and self._locator.serves(self._slot, self._node)
+    def look_due(self) -> bool:
+        """Whether the last look was so long ago that there should be another."""
+        return self._locator.look_due
 
-    @property
-    def looks(self) -> bool:
-        """Whether `note_time` is to be called."""
-        return self._locator.looks
-
-    def note_time(self) -> None:
-        """Note whether a look is due, at a time at which no answer is missing."""
-        self._look_due = self._locator.look_due
-
-    async def look(self) -> bool:
-        """Look, if that is due, and return whether the server serves still. A checkpoint."""
+    async def look(self) -> None:
+        """Find out whether another server serves now, if that is due. A checkpoint."""
         if self._locator.look_due:
             await self._locator.look()
         else:  # somebody else has looked
             await trio.lowlevel.checkpoint()
-        self._look_due = False
-        return self._locator.serves(self._slot, self._node)

@@ -6,7 +6,7 @@ A run has sockets of its own, as it may be in another thread, or in a process th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Generic, TypeVar
 
 import trio
@@ -14,25 +14,47 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
 from ._connection import MakeConnection
+from ._locator import FixedLocator, Locator, Route
+from ._stream import StreamConnection
 from ._survey import Node
 
 T = TypeVar("T")
 
 
-def leading_to(node: Node | None, make: MakeConnection, address: str) -> tuple[MakeConnection, str]:
-    """Return what makes connections to a node, and what that is called; None is the URL's own."""
-    if node is None:
-        return make, address
-    host, port = node
+class Ways:
+    """How connections of a store are made: to a node, or for None to where the URL leads.
 
-    async def make_to_node() -> AbstractConnection:
-        connection = await make()
-        assert isinstance(connection, TcpConnection)
-        connection.host, connection.port = host, port
-        return connection
+    That is the one server of the URL, or whichever the sentinels name at that time.
+    """
 
-    scheme = address.partition(":")[0]
-    return make_to_node, f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    def __init__(
+        self, locator: Locator, make: MakeConnection, address: str, patience: float
+    ) -> None:
+        self.locator = locator
+        self.patience = patience
+        self._make = make
+        self._address = address
+
+    def route(self, slot: int = 0) -> Route:
+        """Return a route to whichever server has a slot."""
+        return Route(self.locator, self._make, slot)
+
+    def to(self, node: Node | None) -> tuple[StreamConnection, Route]:
+        """Return a connection, not made yet, and the route that it takes whenever it is made."""
+        address, route = self._address, self.route()
+        if node is not None:
+            scheme = address.partition(":")[0]
+            address, route = f"{scheme}://{node}", Route(FixedLocator(), self._leading_to(node), 0)
+        return StreamConnection(route.make, address, self.patience, route.check), route
+
+    def _leading_to(self, node: Node) -> MakeConnection:
+        async def make() -> AbstractConnection:
+            connection = await self._make()
+            assert isinstance(connection, TcpConnection)
+            connection.host, connection.port = node
+            return connection
+
+        return make
 
 
 class _Held(Generic[T]):
@@ -83,3 +105,35 @@ class NodeTable(Generic[T]):
         nodes: dict[Node | None, _Held[T]] = {}
         self._of_run.set(nodes)
         return nodes
+
+
+class Place(Generic[T]):
+    """What belongs to the node that has a slot: to another one when the slot has moved.
+
+    ===========  ==================================================================
+    nowhere      nobody has found the node yet, or it has been left for good
+    at a node    it holds what belongs to that, which goes on when another node is found
+    ===========  ==================================================================
+    """
+
+    def __init__(self, nodes: NodeTable[T], route: Route) -> None:
+        self.thing: T | None = None
+        self._nodes = nodes
+        self._route = route
+        self._node: Node | None = None
+        self._held = ExitStack()
+
+    async def find(self) -> T:  # noqa: ASYNC910 - internal: connecting is the checkpoint
+        """Return what belongs to the node that has the slot now. Raises as `Locator.locate`."""
+        node = await self._route.find()
+        if self.thing is None or node != self._node:
+            held = ExitStack()
+            thing = held.enter_context(self._nodes.hold(node))
+            self._held.close()  # which may end it there
+            self.thing, self._node, self._held = thing, node, held
+        return self.thing
+
+    def leave(self) -> None:
+        """Be nowhere."""
+        self.thing = None
+        self._held.close()

@@ -34,6 +34,9 @@ _AWAY: Final = frozenset(
 #: The same where keys move from server to server.
 _MOVING: Final = frozenset({"ASK", "MOVED"})
 
+#: What a node of a cluster says of some slots, while it may serve others.
+_OF_SLOT: Final = frozenset({*_MOVING, "CLUSTERDOWN", "TRYAGAIN"})
+
 #: What to do about some of them.
 _AWAY_ADVICE: Final[Mapping[str | None, str]] = {
     NO_CLIENT: "it takes no more connections, so raise its maxclients, or end some of them",
@@ -116,3 +119,8 @@ def ends_connection(error: ErrorReplyError, in_a_row: int) -> bool:
     code = error.code
     known = code in _AWAY or code in _ADVICE
     return not known or code in _ELSEWHERE or (code in _AWAY and in_a_row >= _TRIES)
+
+
+def concerns_slot(error: ErrorReplyError) -> bool:
+    """Return whether a node of a cluster says it of one slot, so that others may be served."""
+    return error.code in _OF_SLOT

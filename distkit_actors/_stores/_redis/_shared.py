@@ -1,5 +1,9 @@
 """One connection to a node for all links of a store.
 
+With the URL of one server, and with sentinels, there is one, which leads to the server that serves
+when it is made. In a cluster there is one for each node that anybody needs; `_cluster_lane` leads
+to them.
+
 A `SharedConnection` belongs to a node and a trio run, and holds no task. It is
 
 =============  ================================================================
@@ -9,45 +13,55 @@ up             there is a `Pipeline`, which all use until it is lost
 =============  ================================================================
 
 It is lost for all: when the server closes it, when it brings nothing while somebody's patience
-ends, when it brings what is no answer, when a link asks for that (`Lane.drop`), or when there are
-new credentials. Each link that has a command on its way is told so, and the next one that wants to
-send connects again. The last link that leaves closes it.
+ends, when it brings what is no answer, when a link asks for that (`Lane.drop`), when there are new
+credentials, or when the sentinels name another server. Each link that has a command on its way is
+told so, and the next one that wants to send connects again. The last link that leaves closes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from itertools import count
 from typing import Final
 
 import trio
 
 from ..._errors import StoreUnavailableError
 from .._contract import StoreSilentError
-from ._connection import LOST, Answer, MakeConnection, pack
+from ._connection import LOST, Answer, pack
 from ._connector import Connector
 from ._credentials import Credentials
 from ._lane import Lane
-from ._node_table import NodeTable, leading_to
+from ._locator import Route
+from ._node_table import NodeTable, Ways
 from ._once import Once
 from ._pipeline import Call, Pipeline
 from ._stream import StreamConnection
 from ._survey import Node
+
+#: Numbers of connections.
+_NUMBERS: Final = count(1)
 
 
 class SharedConnection:
     """The connection to a node, which is made again whenever it was lost."""
 
     def __init__(
-        self, make: MakeConnection, address: str, patience: float, credentials: Credentials
+        self,
+        connection: StreamConnection,
+        route: Route,
+        patience: float,
+        credentials: Credentials,
     ) -> None:
+        self.route = route
         self.patience = patience
         self.number = 0
         self.version = 0  # of the credentials that it was made with
         self.credentials = credentials
         self.pipeline: Pipeline | None = None
-        self._connection = StreamConnection(make, address, patience)
-        self._connector = Connector(self._connection, patience)
+        self._connection = connection
+        self._connector = Connector(connection, patience)
         self._connecting = Once()
         self.preparing = Once()
 
@@ -60,8 +74,8 @@ class SharedConnection:
         await self._connecting.do(self._connect)
 
     async def _connect(self) -> None:
-        self.close()  # what says who we were
-        self.number += 1
+        self.close()  # what says who we were, or leads to a server that does not serve any more
+        self.number = next(_NUMBERS)
         self.version = self.credentials.version
         await self._connector.connect()
         stream, reader = self._connection.take()
@@ -146,19 +160,50 @@ class SharedLane(Lane):
             self._call.pipeline.lose(StoreUnavailableError(LOST))
 
 
+class FollowingLane(SharedLane):
+    """A lane on a connection that all leave when the sentinels name another server.
+
+    They are asked between two requests of one of those who use it, and only he waits for that.
+    """
+
+    looks = True
+
+    def __init__(self, connection: SharedConnection) -> None:
+        super().__init__(connection)
+        self._look_due = False
+
+    @property
+    def connected(self) -> bool:
+        """See `Lane.connected`. It leads where it should, and there is no reason to look."""
+        return super().connected and not self._look_due and self._connection.route.serves
+
+    def note_time(self) -> None:
+        """See `Lane.note_time`."""
+        self._look_due = self._connection.route.look_due
+
+    async def connect(self) -> None:
+        """See `Lane.connect`."""
+        if self._look_due and super().connected:
+            await self._connection.route.look()
+            self._look_due = False
+            if self.connected:
+                return
+        self._look_due = False  # as it is found out anew
+        await super().connect()
+
+
 class SharedConnections:
     """The connections of a store to its nodes, for each trio run that uses it."""
 
-    def __init__(
-        self, make: MakeConnection, address: str, patience: float, credentials: Credentials
-    ) -> None:
+    def __init__(self, ways: Ways, credentials: Credentials) -> None:
         def make_for(node: Node | None) -> SharedConnection:
-            return SharedConnection(*leading_to(node, make, address), patience, credentials)
+            return SharedConnection(*ways.to(node), ways.patience, credentials)
 
         self.nodes: Final = NodeTable(make_for, SharedConnection.close)
+        self._follows = ways.locator.looks
 
     @contextmanager
     def lane(self, node: Node | None = None) -> Generator[SharedLane]:
         """Return a lane on the connection to a node, which the last one that is left closes."""
         with self.nodes.hold(node) as connection:
-            yield SharedLane(connection)
+            yield FollowingLane(connection) if self._follows else SharedLane(connection)

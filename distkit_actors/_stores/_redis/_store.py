@@ -14,16 +14,18 @@ from .._contract import Link, Store, Subscription
 from .._part import PartStore
 from ._bridge import checked_pool, open_bridge, place_of
 from ._cluster import ClusterLocator
+from ._cluster_lane import cluster_lane
 from ._connection import Answer, Connection, ErrorReplyError
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 from ._credentials import Credentials
-from ._feed import SharedFeeds
 from ._lane import Lane, OwnLane
 from ._link import RedisLink
-from ._locator import FixedLocator, Locator, Route
+from ._locator import FixedLocator, Locator
+from ._node_table import Ways
 from ._reply_errors import to_store_error
 from ._sentinel import SentinelLocator
 from ._shared import SharedConnections
+from ._shared_feeds import SharedFeeds
 from ._stream import open_stream
 from ._subscription import RedisSubscription
 from ._survey import Node
@@ -97,10 +99,9 @@ class RedisStore(Store):
             partial(_make_connection, place.kind, place.settings), credential_provider
         )
         self._locator = _make_locator(place, self._credentials, response_timeout)
-        self._shared = SharedConnections(
-            self._credentials.make, self._address, response_timeout, self._credentials
-        )
-        self._feeds = SharedFeeds(self._credentials.make, self._address, response_timeout)
+        self._ways = Ways(self._locator, self._credentials.make, self._address, response_timeout)
+        self._shared = SharedConnections(self._ways, self._credentials)
+        self._feeds = SharedFeeds(self._ways)
         self._pool: ConnectionPool | None = None
         self._now: Callable[[], int] | None = None
 
@@ -162,7 +163,7 @@ class RedisStore(Store):
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         """Return a link to the namespace of ``prefix``; see `Store.link`.
 
-        All links of one trio run share a connection.
+        All links of one trio run share a connection: in a cluster, those that one node serves.
         """
         return self._link(prefix, 0)
 
@@ -170,27 +171,41 @@ class RedisStore(Store):
         """Return notice of changes in the namespace of ``prefix``; see `Store.subscribe`.
 
         It has another connection than links, as one that is subscribed can run no scripts. All
-        subscriptions of one trio run share it.
+        subscriptions of one trio run share it: in a cluster, those of one node.
         """
         return self._subscribe(prefix, 0)
 
     @asynccontextmanager
     async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
         names = KeyNames(prefix, part)
-        route = self._route(names)
-        async with self._lane(route) as lane:
-            yield RedisLink(lane, route, names, self._response_timeout, now=self._now)
+        async with self._lane(names.slot) as lane:
+            yield RedisLink(lane, names, self._response_timeout, now=self._now)
+
+    @asynccontextmanager
+    async def _lane(self, slot: int) -> AsyncGenerator[Lane]:
+        if self._pool is not None:
+            async with self._bridge(self._pool) as connection:
+                yield OwnLane(connection, self._credentials, self._response_timeout)
+        elif self._locator.redirects:
+            with cluster_lane(self._shared.nodes, self._ways.route(slot)) as lane:
+                yield lane
+        else:
+            with self._shared.lane() as lane:
+                yield lane
 
     @asynccontextmanager
     async def _subscribe(self, prefix: str, part: int) -> AsyncGenerator[Subscription]:
         names = KeyNames(prefix, part)
-        if self._shares:
-            with self._feeds.subscription(names.channel) as subscription:
+        if self._pool is not None:
+            async with self._bridge(self._pool) as connection:
+                yield RedisSubscription(connection, names.channel)
+        elif self._locator.redirects:
+            route = self._ways.route(names.slot)
+            with self._feeds.cluster_subscription(names.channel, route) as subscription:
                 yield subscription
         else:
-            route = self._route(names)
-            async with self._connection(route) as connection:
-                yield RedisSubscription(connection, route, names.channel)
+            with self._feeds.subscription(names.channel) as subscription:
+                yield subscription
 
     async def prefixes(self) -> list[str]:
         """Return the prefixes that are in use; see `Store.prefixes`.
@@ -201,8 +216,7 @@ class RedisStore(Store):
         found: set[str | None] = set()
         try:
             for slot in await self._locator.servers():
-                route = Route(self._locator, self._credentials.make, slot)
-                async with self._connection(route) as connection:
+                async with self._connection(slot) as connection:
                     await connection.connect()
                     cursor: Answer = b"0"
                     while True:
@@ -215,30 +229,15 @@ class RedisStore(Store):
             raise to_store_error(error, {"NOPERM": _SCAN_ADVICE}) from None
         return sorted(prefix for prefix in found if prefix is not None)
 
-    @property
-    def _shares(self) -> bool:
-        """Whether all links of a trio run share a connection.
-
-        Those of sentinels and clusters do not yet: each has a way of its own to the server.
-        """
-        return self._pool is None and isinstance(self._locator, FixedLocator)
-
-    def _route(self, names: KeyNames) -> Route:
-        return Route(self._locator, self._credentials.make, names.slot)
-
-    @asynccontextmanager
-    async def _lane(self, route: Route) -> AsyncGenerator[Lane]:
-        if self._shares:
-            with self._shared.lane() as lane:
-                yield lane
-        else:
-            async with self._connection(route) as connection:
-                yield OwnLane(connection, route, self._credentials, self._response_timeout)
-
-    def _connection(self, route: Route) -> AbstractAsyncContextManager[Connection]:
+    def _connection(self, slot: int) -> AbstractAsyncContextManager[Connection]:
+        """Return a connection for somebody alone."""
         if self._pool is not None:
-            return open_bridge(self._pool, self._address, self._response_timeout)
+            return self._bridge(self._pool)
+        route = self._ways.route(slot)
         return open_stream(route.make, self._address, self._response_timeout, route.check)
+
+    def _bridge(self, pool: ConnectionPool) -> AbstractAsyncContextManager[Connection]:
+        return open_bridge(pool, self._address, self._response_timeout)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._address}>"

@@ -6,10 +6,9 @@ from typing import Final
 
 import trio
 
-from ..._errors import StoreError, StoreUnavailableError
+from ..._errors import StoreError
 from .._contract import Subscription
 from ._connection import Answer, Connection, ErrorReplyError
-from ._locator import Route
 from ._lua_constants import Word
 from ._reply_errors import to_store_error
 from ._wire import read_key
@@ -17,7 +16,8 @@ from ._wire import read_key
 #: What to do about a right that is missing.
 ADVICE: Final = {
     "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
-    "channels &dk:* (`distkit-actors acl --watch` prints the rule)",
+    "channels &dk:* (`distkit-actors acl --watch` prints the rule), and in a cluster from version "
+    "7.0 on SSUBSCRIBE and SPUBLISH",
 }
 #: How it is said that an answer to a subscription is none.
 NO_REDIS: Final = "the store answers a subscription as no Redis server does"
@@ -30,9 +30,8 @@ class RedisSubscription(Subscription):
     here too. It makes us read, and no more.
     """
 
-    def __init__(self, connection: Connection, route: Route, channel: bytes) -> None:
+    def __init__(self, connection: Connection, channel: bytes) -> None:
         self._connection = connection
-        self._route = route
         self._channel = channel
 
     async def connect(self) -> None:
@@ -68,9 +67,6 @@ class RedisSubscription(Subscription):
             changed = _keys(messages)
             if changed is None or changed:
                 return changed
-            if not self._route.serves:
-                await self._connection.drop()
-                raise StoreUnavailableError("another server serves now")
 
 
 def _keys(messages: list[Answer]) -> frozenset[str] | None:

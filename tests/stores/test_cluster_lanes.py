@@ -1,0 +1,136 @@
+"""Links of a store share a connection to each node: fakes say what real ones say in bad moments."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from distkit_actors import StoreUnavailableError
+from distkit_actors._protocol._messages import Peek, Peeked
+from distkit_actors._stores._contract import StoreAwayError
+from distkit_actors._stores._redis._parts import slot_of
+from tests.harness.ports import LOOPBACK, free_port
+
+from .nodes import Node, ask, cluster_of, linked, slot, two_nodes
+from .test_clusters import row
+
+
+@pytest.fixture
+async def nodes(nursery: trio.Nursery) -> list[Node]:
+    return await two_nodes(nursery)
+
+
+async def test_links_to_one_node_share_its_connection(nodes: list[Node]) -> None:
+    here, there = nodes
+    low, high = sorted(["a", "b"], key=slot)
+    here.rows = [row(0, slot(low), here.node), row(slot(low) + 1, 16383, there.node)]
+    assert slot(low) == slot_of(f"p.{low}".encode())
+    async with linked(cluster_of(here), low, high, low, high, low) as links:
+        assert (here.asked(low), here.asked(high)) == (3, 0)
+        assert (there.asked(low), there.asked(high)) == (0, 2)
+        assert here.connections == there.connections == here.tables == 1
+        assert all(link.can_send_nowait for link in links)
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [("ASK {}", 3), ("TRYAGAIN wait", 4), ("CLUSTERDOWN it is", 3)]
+)
+async def test_what_a_node_says_of_one_slot_concerns_no_other(
+    nodes: list[Node], error: str, times: int
+) -> None:
+    here, _ = nodes
+    async with linked(cluster_of(here), "p", "q") as (p, q):
+        here.say("p", Exception(error.format(f"{slot('p')} {LOOPBACK}:7000")))
+        for _ in range(times):
+            with pytest.raises(StoreAwayError, match="cannot serve now"):
+                await p.exchange(Peek("i"))
+            assert q.connected
+            await p.connect()
+        assert here.tables > 1  # another node may have it by now
+        here.of = {}
+        await ask(p)
+        await ask(q)
+        assert here.connections == 1
+
+
+async def test_a_redirection_moves_the_links_of_that_slot_only(nodes: list[Node]) -> None:
+    here, there = nodes
+    async with linked(cluster_of(here), "p", "p", "q") as (p, also_p, q):
+        here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+        assert isinstance(await p.exchange(Peek("i")), Peeked)
+        assert q.connected
+        assert not also_p.connected
+        await ask(also_p)
+        await ask(q)
+        # Who has heard of it from another one does not ask the old node.
+        assert (here.asked("p"), there.asked("p"), here.asked("q")) == (3, 2, 2)
+        assert here.connections == there.connections == here.tables == 1
+
+
+async def test_a_redirection_to_nowhere_has_the_table_asked_for(nodes: list[Node]) -> None:
+    here, there = nodes
+    async with linked(cluster_of(here), "p", "q") as (p, q):
+        here.say("p", Exception(f"MOVED {slot('p')} ?:0"))
+        here.rows = [row(slot("p"), slot("p"), there.node), *here.rows]
+        assert isinstance(await p.exchange(Peek("i")), Peeked)
+        assert there.asked("p") == 1
+        assert q.connected
+        assert here.tables == 2
+
+
+async def test_the_last_link_that_leaves_a_node_closes_its_connection(nodes: list[Node]) -> None:
+    here, there = nodes
+    store = cluster_of(here)
+    async with linked(store, "p", "q") as (p, q):
+        here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+        await p.exchange(Peek("i"))
+        assert set(store._shared.nodes.used()) == {here.node, there.node}
+        here.say("q", Exception(f"MOVED {slot('q')} {there.node}"))
+        await q.exchange(Peek("i"))
+        assert set(store._shared.nodes.used()) == {there.node}
+    assert not store._shared.nodes.used()
+
+
+async def test_all_who_lost_a_node_ask_for_the_table_once_and_connect_once(
+    nodes: list[Node],
+) -> None:
+    here, _ = nodes
+    async with linked(cluster_of(here), "p", "q", "r") as links:
+        here.hangs_up = True
+        for link in links:
+            await link.send(Peek("i"))
+        for link in links:
+            with pytest.raises(StoreUnavailableError):
+                await link.receive(Peek("i"))
+        here.hangs_up = False
+        async with trio.open_nursery() as nursery:
+            for link in links:
+                nursery.start_soon(ask, link)
+        assert here.connections == here.tables == 2
+
+
+async def test_each_try_to_reach_a_node_follows_what_the_cluster_says_then(
+    nodes: list[Node],
+) -> None:
+    """One who has not failed himself does not go where others have failed."""
+    here, there = nodes
+    here.rows = [row(0, 16383, there.node._replace(port=free_port()))]
+    store = cluster_of(here)
+    async with store.link("p") as p, store.link("q") as q:
+        with pytest.raises(StoreUnavailableError):
+            await p.connect()
+        here.rows = [row(0, 16383, there.node)]
+        await ask(q)
+        await ask(p)
+    assert (here.tables, there.connections) == (2, 1)
+
+
+async def test_a_link_that_was_never_connected_says_that_it_is_lost(nodes: list[Node]) -> None:
+    async with cluster_of(*nodes).link("p") as link:
+        assert not link.connected
+        with pytest.raises(StoreUnavailableError):
+            await link.exchange(Peek("i"))
+        link.unanswered(1.0)
+        await ask(link)
+        assert link.connected
+    assert not link.connected

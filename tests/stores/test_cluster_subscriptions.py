@@ -1,0 +1,84 @@
+"""Subscriptions of a store share a connection to each node of a cluster."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from distkit_actors import StoreError, StoreUnavailableError
+from distkit_actors._stores._contract import StoreAwayError
+
+from .nodes import Node, channel, cluster_of, slot, two_nodes
+
+
+@pytest.fixture
+async def nodes(nursery: trio.Nursery) -> list[Node]:
+    return await two_nodes(nursery)
+
+
+async def test_a_subscription_that_was_never_connected_says_that_it_is_lost(
+    nodes: list[Node],
+) -> None:
+    async with cluster_of(*nodes).subscribe("p") as subscription:
+        assert subscription is not None
+        with pytest.raises(StoreUnavailableError):
+            await subscription.wait()
+        await subscription.connect()
+        assert ["SUBSCRIBE", channel("p")] in nodes[0].said
+
+
+async def test_one_whose_sharded_channel_is_refused_is_told_what_it_takes(
+    nodes: list[Node],
+) -> None:
+    nodes[0].refuses = Exception("NOPERM this user has no permissions to run 'ssubscribe'")
+    async with cluster_of(*nodes).subscribe("p") as subscription:
+        assert subscription is not None
+        with pytest.raises(StoreError, match="SSUBSCRIBE and SPUBLISH"):
+            await subscription.connect()
+
+
+async def test_a_sharded_channel_that_has_moved_is_followed_alone(nodes: list[Node]) -> None:
+    """The node says so by itself to all who listen to it."""
+    here, there = nodes
+    here.refuses = there.refuses = None
+    store = cluster_of(here)
+    async with store.subscribe("p") as p, store.subscribe("q") as q:
+        assert p is not None
+        assert q is not None
+        for one in (p, q):
+            await one.connect()
+        await here.announce(["smessage", channel("p"), "k"], ["sunsubscribe", channel("p"), 1])
+        with pytest.raises(StoreUnavailableError, match="another server serves now"):
+            await p.wait()
+        here.refuses = Exception(f"MOVED {slot('p')} {there.node}")
+        with pytest.raises(StoreAwayError, match="cannot serve now"):
+            await p.connect()
+        await p.connect()
+        assert there.said[-1] == ["SSUBSCRIBE", channel("p")]
+        await here.announce(["smessage", channel("q"), "k"])
+        assert await q.wait() == {"k"}
+        assert here.tables == 1
+
+
+async def test_what_is_said_of_a_channel_that_was_subscribed_to_again_since_is_no_news(
+    nodes: list[Node],
+) -> None:
+    here, _ = nodes
+    here.refuses = None
+    store = cluster_of(here)
+    async with store.subscribe("q") as q, AsyncExitStack() as stack:
+        assert q is not None
+        await q.connect()
+        first = await stack.enter_async_context(store.subscribe("p"))
+        assert first is not None
+        await first.connect()
+        # It crosses the words that give the channel up, and those that want it again.
+        await here.announce(["sunsubscribe", channel("p"), 1])
+        await stack.aclose()
+        async with store.subscribe("p") as again:
+            assert again is not None
+            await again.connect()
+            await here.announce(["smessage", channel("p"), "k"])
+            assert await again.wait() == {"k"}

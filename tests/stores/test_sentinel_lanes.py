@@ -1,0 +1,135 @@
+"""Links of a store share a connection to the primary that sentinels name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import RedisStore, StoreUnavailableError
+from distkit_actors._protocol._messages import Peek, Peeked
+from distkit_actors._stores._contract import StoreAwayError
+from distkit_actors._stores._redis import _sentinel
+from distkit_actors._stores._redis._sentinel import SentinelLocator
+
+from .fakes import started
+from .nodes import Node, ask, linked
+from .test_sentinels import A, FakeSentinel
+
+
+@asynccontextmanager
+async def watched(nursery: trio.Nursery) -> AsyncIterator[tuple[RedisStore, FakeSentinel, Node]]:
+    sentinel, server = FakeSentinel(A), Node()
+    await started(nursery, sentinel, server)
+    sentinel.primary = server.node
+    yield (
+        RedisStore(f"redis+sentinel://{sentinel.node}/service", response_timeout=30),
+        sentinel,
+        server,
+    )
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks before a test says so."""
+    monkeypatch.setattr(_sentinel, "_PACE", 1e9)
+
+
+def let_look(store: RedisStore) -> None:
+    """Have a look be due."""
+    assert isinstance(store._locator, SentinelLocator)
+    store._locator._looked_at = -float("inf")
+
+
+def questions(sentinel: FakeSentinel) -> int:
+    return sum(words[1] == "MASTER" for words in sentinel.said)
+
+
+def roles(server: Node) -> int:
+    return server.said.count(["ROLE"])
+
+
+async def test_all_links_share_the_connection_to_the_primary(nursery: trio.Nursery) -> None:
+    async with watched(nursery) as (store, sentinel, server), linked(store, *"abcdefgh") as links:
+        assert server.connections == roles(server) == questions(sentinel) == 1
+        assert all(link.can_send_nowait for link in links)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_one_looks_for_all(nursery: trio.Nursery) -> None:
+    async with watched(nursery) as (store, sentinel, server), linked(store, *"abcdefgh") as links:
+        for number in range(1, 4):
+            assert questions(sentinel) == number
+            let_look(store)
+            for link in links:
+                assert link.connected
+                assert isinstance(await link.exchange(Peek("i")), Peeked)
+                assert not link.connected
+            async with trio.open_nursery() as asking:
+                for link in links:
+                    asking.start_soon(ask, link)
+        assert server.connections == 1
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_only_the_one_who_looks_waits_for_the_sentinels(nursery: trio.Nursery) -> None:
+    async with watched(nursery) as (store, sentinel, _), linked(store, "p", "q") as (p, q):
+        let_look(store)
+        sentinel.silent = True
+        await ask(p)
+        assert not p.connected
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as asking:
+                asking.start_soon(ask, p)
+                await trio.testing.wait_all_tasks_blocked()
+                await ask(q)
+                scope.cancel()
+        sentinel.silent = False
+        await ask(p)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_when_one_learns_of_another_primary_all_leave_the_old_one(
+    nursery: trio.Nursery,
+) -> None:
+    """What is on its way there is in doubt, and all that follows goes on one new connection."""
+    async with watched(nursery) as (store, sentinel, old):
+        new = Node()
+        await started(nursery, new)
+        async with linked(store, "p", "q", "r") as (p, q, r):
+            let_look(store)
+            await ask(p)
+            old.silent = True
+            await q.send(Peek("i"))
+            sentinel.primary, sentinel.epoch = new.node, 2
+            async with trio.open_nursery() as asking:
+                asking.start_soon(ask, p)
+                with pytest.raises(StoreUnavailableError) as caught:
+                    await q.receive(Peek("i"))
+            assert not isinstance(caught.value, StoreAwayError)
+            for link in (q, r):
+                await ask(link)
+        assert new.connections == roles(new) == 1
+        assert old.asked("q") == 2
+        assert old.asked("r") == 1
+        assert questions(sentinel) == 3  # at first, by the look, and for the new connection
+
+
+async def test_a_server_that_refuses_to_write_is_left_by_all(nursery: trio.Nursery) -> None:
+    async with watched(nursery) as (store, sentinel, old):
+        new = Node()
+        await started(nursery, new)
+        async with linked(store, "p", "q") as (p, q):
+            old.say("p", Exception("READONLY You can't write against a read only replica."))
+            sentinel.primary, sentinel.epoch = new.node, 2
+            with pytest.raises(StoreAwayError):
+                await p.exchange(Peek("i"))
+            assert not q.connected
+            async with trio.open_nursery() as asking:
+                asking.start_soon(ask, p)
+                asking.start_soon(ask, q)
+        assert new.connections == roles(new) == 1
+        assert questions(sentinel) == 2
