@@ -88,6 +88,8 @@ class Bench:
         quick: Whether small sizes will do, as only the benchmark itself is tried out.
         rounds: How often each comparison is repeated.
         say: Tells what goes on.
+        whole_fleet: Whether what has a size of its own for that is measured in it: it takes long,
+            and gigabytes.
         rows: The rows so far.
     """
 
@@ -96,6 +98,7 @@ class Bench:
     quick: bool
     rounds: int
     say: Callable[[str], None]
+    whole_fleet: bool = False
     rows: list[Row] = field(default_factory=list)
 
     def choose(self, full: T, quick: T) -> T:

@@ -6,6 +6,7 @@ Each says in a line of JSON that it is ready, and answers the lines on its stand
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import sys
 import time
@@ -15,12 +16,14 @@ from typing import Final, TypeAlias
 import trio
 
 from benchmarks.floors import bare_socket, pack
-from benchmarks.load import FOREVER, Statement, allow, key_names
+from benchmarks.load import FOREVER, Statement, allow, drive, key_names
 from distkit_actors import LaxInstanceAwareCounter, RedisStore, StrictInstanceAwareCounter
 
 #: So many start at once: the server has a queue, and its answers are waited for only so long.
 _RESTING_AT_ONCE: Final = 20
 _DOOMED_AT_ONCE: Final = 8
+#: Seconds for which a fleet that starts at once may wait for its server.
+_PATIENCE: Final = 600.0
 
 _Started: TypeAlias = trio.TaskStatus[None]
 
@@ -110,6 +113,68 @@ async def doomed(url: str, prefix: str, count: str, keys: str, threshold: str) -
         nursery.cancel_scope.cancel()
 
 
+async def members(url: str, prefix: str, count: str, keys: str, threshold: str) -> None:
+    """Be a part of a fleet, all of which starts at once; each has a connection of its own.
+
+    It is ready when all have counted all keys. ``load SECONDS`` times the calls of one of them.
+    ``came_back`` tells how many have found out that they were taken for dead, and have told the
+    store everything again; ``wait COUNT`` waits until so many have. The threshold is in seconds.
+    """
+    names, number = key_names(int(keys)), allow(int(count))
+    returns = _Returns()
+    logging.getLogger("distkit_actors").addHandler(returns)
+
+    async def join(*, task_status: _Started) -> None:
+        async with StrictInstanceAwareCounter.open(
+            prefix, url, dead_instance_threshold=float(threshold), start_grace=_PATIENCE
+        ) as counter:
+            counters.append(counter)
+            await counter.inc_all(dict.fromkeys(names, 1))
+            task_status.started()
+            await trio.sleep_forever()
+
+    counters: list[StrictInstanceAwareCounter] = []
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as starting:
+            for _ in range(number):
+                starting.start_soon(nursery.start, join)
+        say(running=number, came_back=returns.count)
+        async for word, *arguments in questions_on_trio():
+            if word == "load":
+                seconds = float(arguments[0])
+                load = await drive(counters[0].inc, tasks=1, keys=len(names), seconds=seconds)
+                say(p50=load.p50, p99=load.p99, rate=load.rate)
+            elif word == "wait":
+                await returns.reach(int(arguments[0]))
+                say(came_back=returns.count)
+            elif word == "get":
+                say(value=(await counters[0].get(arguments[0])).cumulative)
+            else:
+                say(came_back=returns.count, cpu=time.process_time())
+        nursery.cancel_scope.cancel()
+
+
+class _Returns(logging.Handler):
+    """Counts what counters log of their returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self._more = trio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        if getattr(record, "event", None) == "returned":
+            self.count += 1
+            self._more.set()
+            self._more = trio.Event()
+
+    async def reach(self, count: int) -> None:
+        """Wait until there were so many. A checkpoint only if there were not."""
+        while self.count < count:
+            await self._more.wait()
+
+
 async def gauge() -> None:
     """Count with a gauge of prometheus_client; ``labels CALLS`` or ``bound CALLS`` times it."""
     import prometheus_client  # noqa: PLC0415 - it reads the environment when it is imported
@@ -169,7 +234,7 @@ async def incs(kind: str, host: str, port: str, count: str) -> None:
 
 
 _PROGRAMS: Final[dict[str, Callable[..., Awaitable[None]]]] = {
-    program.__name__: program for program in (resting, doomed, gauge, pipelining, incs)
+    program.__name__: program for program in (resting, doomed, members, gauge, pipelining, incs)
 }
 
 if __name__ == "__main__":

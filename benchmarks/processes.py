@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,14 @@ class Child:
         """Let it know that nothing will be asked any more."""
         assert self._process.stdin is not None
         await self._process.stdin.aclose()
+
+    def pause(self) -> None:
+        """Let it stand still."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after a pause."""
+        self._process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """End it at once, with no chance to say good-bye."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench
-from benchmarks.rows import counts, fleet, lax, memory, sharing, size, strict
+from benchmarks.rows import churn, counts, fleet, large, lax, memory, sharing, size, strict
 
 
 class Group(NamedTuple):
@@ -30,6 +30,8 @@ GROUPS: Final = {
     "bounds": Group("what takes long with very many keys", size.bounds),
     "sharing": Group("many prefixes on one store", sharing.sharing),
     "crowd": Group("a fleet that starts at once", fleet.crowd),
+    "large": Group("a large fleet: its start, its rest, its deaths, its return", large.large),
+    "churn": Group("instances and keys that come and go", churn.churn),
     "memory": Group("what a key and an instance weigh", memory.memory),
     "idle": Group("what an idle counter costs", fleet.idle),
     "fleet": Group("many instances that only live", fleet.fleet),

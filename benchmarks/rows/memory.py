@@ -22,6 +22,7 @@ from distkit_actors import LaxInstanceAwareCounter, StrictInstanceAwareCounter
 async def memory(bench: Bench) -> None:
     """Measure. Once each: what is allocated does not vary as times do."""
     await _keys_in_server(bench)
+    await _slices_in_server(bench)
     await _instances_in_server(bench)
     await _keys_in_process(bench)
     await _counters_in_process(bench)
@@ -43,6 +44,22 @@ async def _keys_in_server(bench: Bench) -> None:
     ours = await _grown_server(bench, partial(fill, bench.server.url, "keys", count))
     what = f"used_memory for {amount(count, 'key')} of one instance, each"
     _row(bench, "a key, in the server", what, count, ours, "field of a hash", theirs)
+
+
+async def _slices_in_server(bench: Bench) -> None:
+    others, count = 10, bench.choose(10_000, 500)
+    names = [f"HINCRBY s{number} {name} 1" for number in range(others) for name in key_names(count)]
+    theirs = await _grown_server(bench, partial(_send, bench.server, names))
+    await fill(bench.server.url, "slices", count)
+
+    async def join() -> None:
+        for _ in range(others):
+            await fill(bench.server.url, "slices", count)
+
+    ours = await _grown_server(bench, join)
+    what = f"used_memory for {amount(count, 'key')} of {others} more instances, each"
+    name = "a slice of a key that others have, in the server"
+    _row(bench, name, what, others * count, ours, "field of a hash", theirs)
 
 
 async def _instances_in_server(bench: Bench) -> None:

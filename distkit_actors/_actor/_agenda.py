@@ -36,7 +36,7 @@ class Agenda:
     ) -> None:
         self.stopping = False  # what waits is still sent, then the instance leaves
         self.beat_due = False
-        self.backlog = False  # the dead have slices, and taking them away makes progress
+        self.backlog = 0  # the dead have slices that can be taken away, and so many live to do it
         self._session = session
         self._dispatch = dispatch
         self._availability = availability
@@ -70,7 +70,7 @@ class Agenda:
 
     def refused(self) -> None:
         """Try again with the next beat: one that came due meanwhile stands behind what is kept."""
-        self._flush_quota, self.backlog, self.beat_due = 0, False, False
+        self._flush_quota, self.backlog, self.beat_due = 0, 0, False
 
     def recovered(self) -> None:
         """Make up for what a refusal called off: whoever is busy has no beat to do it."""

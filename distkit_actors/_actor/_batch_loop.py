@@ -39,6 +39,9 @@ OnExit: TypeAlias = Literal["leave", "linger"]
 #: Seconds without an operation after which a batch is sent for nobody, while there are slices of
 #: the dead. A caller who does one operation after the other must not find one on the way each time.
 _REAPING_PAUSE: Final = 0.0005
+#: … and so many more for each other one who lives: they all do so at the same time, and hundreds of
+#: them would leave the server no time for anything else.
+_REAPING_TURN: Final = 0.004
 #: After so many operations that came one by one, the next is expected to be alone too.
 _SOLO_STREAK: Final = 4
 # Looked up once, as elsewhere: see `_session`.
@@ -194,10 +197,11 @@ class BatchLoop:
 
     async def _rest(self) -> None:
         """Sleep until there is work; while the dead have slices that is soon."""
-        if not self._agenda.backlog:
+        living = self._agenda.backlog
+        if not living:
             await self._sleep()
             return
-        with trio.move_on_after(_REAPING_PAUSE) as pause:
+        with trio.move_on_after(_REAPING_PAUSE + (living - 1) * _REAPING_TURN) as pause:
             await self._sleep()
         if pause.cancelled_caught:
             self._agenda.beat_due = True

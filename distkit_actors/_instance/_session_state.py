@@ -41,7 +41,7 @@ class Update:
         self.cleared = False  # somebody moved the epoch of every key
         # Moves up to this stamp were forgotten before they were heard of (P21, too old).
         self.missed = 0
-        self.backlog = False  # there is more to be told, or to be taken away from the dead
+        self.backlog = 0  # there is more to be told, or to be taken from the dead: by so many
 
 
 class Batch:

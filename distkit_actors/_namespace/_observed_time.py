@@ -86,6 +86,11 @@ class Observed:
         seen = max(self.last, observed)
         return seen if steady < self.last else min(steady, seen)
 
+    @property
+    def living(self) -> int:
+        """How many instances live, whatever their periods are."""
+        return sum(blackouts.living for blackouts in self.by_periods.values())
+
     def join(self, periods: Periods) -> None:
         """Count one more living instance of these periods."""
         self.by_periods.setdefault(periods[:2], Blackouts()).living += 1

@@ -22,8 +22,8 @@ QUEUED_PER_STEP = 16
 class Reaped(NamedTuple):
     """What a step did about the dead."""
 
-    backlog: bool
-    """Something was done, and there is more to do."""
+    backlog: int
+    """How many live, if something was done, and there is more to do; else 0."""
     stuck: int
     """Slices that cannot leave their sum without pushing it out of int64 (I12, overflow)."""
 
@@ -36,14 +36,14 @@ def reap(registry: Registry, now: int, late: int, budget: int, keys: Iterable[st
     """
     steady = registry.observed.steady(now) - late
     if not budget or steady < registry.due:
-        return Reaped(backlog=False, stuck=0)
+        return Reaped(backlog=0, stuck=0)
     changed = _find_dead(registry, now, steady)
     gone, stuck = _touched_first(registry, now, budget, keys)
     more_gone, more_stuck = _oldest_first(registry, now, budget - gone)
     deadlines = [r.deadline for r in registry.records.values() if r.state is State.LIVE]
     registry.due = 0 if registry.reap_queue else min(deadlines, default=FOREVER)
-    backlog = registry.due <= steady and bool(changed + gone + more_gone)
-    return Reaped(backlog, stuck + more_stuck)
+    goes_on = registry.due <= steady and changed + gone + more_gone
+    return Reaped(registry.observed.living if goes_on else 0, stuck + more_stuck)
 
 
 def _find_dead(registry: Registry, now: int, steady: int) -> int:

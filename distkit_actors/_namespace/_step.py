@@ -101,7 +101,8 @@ class Execution(Healing):
             self._forget_moves(now - request.periods.retention, moved_now)
         latest = journal.latest if more else epochs.latest
         journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
-        return Applied(at, results, journal, reaped.backlog or more, reaped.stuck, again)
+        backlog = 1 if more else reaped.backlog
+        return Applied(at, results, journal, backlog, reaped.stuck, again)
 
     def _touch(self, request: Apply | Resume, now: int) -> tuple[Record, bool, int]:
         """Write a sign of life down, unless the last one is recent.

@@ -338,9 +338,9 @@ class Applied(NamedTuple):
     results: Sequence[Result]
     """What became of the entries, or of the claims, in their order."""
     journal: Journal | None = None
-    backlog: bool = False
-    """Ask again soon: slices of the dead are left, and this step took some away, or there are
-    more moves to be told of."""
+    backlog: int = 0
+    """Not 0: ask again soon, as slices of the dead are left, and this step took some away, or there
+    are more moves to be told of. How many will do so: of moves 1, of the dead as many as live."""
     stuck: int = 0
     """Slices of the dead that this step could not take away without leaving int64."""
     again: bool = False

@@ -144,3 +144,28 @@ async def test_what_the_store_refuses_and_nobody_may_give_up_is_tried_with_each_
 
 def _is(kind: type[Request]) -> Callable[[Request], bool]:
     return lambda request: isinstance(request, kind)
+
+
+@on_memory
+@pytest.mark.parametrize("living", [1, 30])
+async def test_i14_those_who_live_share_the_pace_at_which_they_reap(
+    world: World, living: int
+) -> None:
+    """Each for itself at full speed, hundreds would leave a server no time for anything else."""
+    ghost = await world.lax()
+    for number in range(3000):
+        ghost.inc_nowait(f"key-{number}")
+    await ghost.flush()
+    for _ in range(living):
+        await world.strict()
+    full = await world.backend.footprint(world.prefix)
+    world.kill(ghost)
+    while await world.backend.footprint(world.prefix) == full:  # noqa: ASYNC110 - there is no event
+        await trio.sleep(0.05)
+    begun = trio.current_time()
+    while await world.backend.footprint(world.prefix) > full - 6000:  # noqa: ASYNC110 - as above
+        await trio.sleep(0.01)  # each slice and its sum
+    took = trio.current_time() - begun
+    assert took < 2 * world.interval
+    # They need 60 batches, which would take them 2 ms if each went on at once.
+    assert took > 0.1 or living == 1

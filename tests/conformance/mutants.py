@@ -407,7 +407,7 @@ class TellsNotOfTheKeysOfTheBatch(Namespace):
 
 class SaysThatItHasToldAll(Changed):
     def done(self, request: Apply, reply: Applied) -> Applied:
-        return reply._replace(backlog=False)
+        return reply._replace(backlog=0)
 
 
 # ------------------------------------------------------------------------- incarnations

@@ -88,7 +88,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         ),
         Mutant("journal", "  if known > record.known then", "  if known ~= record.known then"),
         Mutant("finish", "step.last or space.latest", "space.latest"),
-        Mutant("finish", "(step.backlog or step.last)", "step.backlog"),
+        Mutant("finish", "step.last and 1 or step.backlog or 0", "step.backlog or 0"),
         Mutant("fast_path", "own[5] ~= ARGV[5] or", ""),
         Mutant(
             "fast_path", "    or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then", "    then"

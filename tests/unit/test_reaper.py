@@ -131,7 +131,7 @@ def test_slices_that_have_no_room_to_go_wait_and_no_other_waits_behind_them() ->
     world.join("other", {"a": 1})
     for name in (*full, "other"):
         world.die(name)
-    assert world.reap(10) == Reaped(backlog=False, stuck=QUEUED_PER_STEP)
+    assert world.reap(10) == Reaped(backlog=0, stuck=QUEUED_PER_STEP)
     world.reap(10)
     assert set(world.registry.reap_queue) == set(full)
     world.die("one")
@@ -161,7 +161,7 @@ def test_a_step_finds_a_few_dead_and_looks_into_a_few_of_them() -> None:
         world.join("me", {})
         world.now += 8 * SECOND
     world.join("me", {})
-    assert world.reap(1) == Reaped(backlog=True, stuck=0)
+    assert world.reap(1) == Reaped(backlog=count + 1 - DEATHS_PER_STEP, stuck=0)
     assert len(world.registry.reap_queue) == DEATHS_PER_STEP - 1
     while world.reap(1).backlog:
         pass
@@ -175,7 +175,7 @@ def test_a_step_that_is_late_itself_finds_nobody_dead() -> None:
     for _ in range(4):
         world.now += 8 * SECOND
         world.join("me", {})
-    assert world.reap(10, late=5 * SECOND) == Reaped(backlog=False, stuck=0)
+    assert world.reap(10, late=5 * SECOND) == Reaped(backlog=0, stuck=0)
     assert world.registry.sums == {"a": 1}
     world.reap(10)
     assert world.registry.sums == {}
@@ -185,7 +185,7 @@ def test_without_a_budget_nothing_is_reaped() -> None:
     world = World()
     world.join("other", {"a": 1})
     world.die("other")
-    assert world.reap(0) == Reaped(backlog=False, stuck=0)
+    assert world.reap(0) == Reaped(backlog=0, stuck=0)
     assert world.slices() == [("other", "a")]
 
 

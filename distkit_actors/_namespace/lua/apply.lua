@@ -16,7 +16,8 @@
 --         (P36, guarded release); + = ! by a condition (P35, conditions): c (cumulative) or
 --         o (own slice), two signs, a number
 -- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
---           backlog: 1 if there is more to be told, or to be taken away from the dead
+--           backlog: not 0 if there is more to be told (1), or to be taken away from the dead (how
+--           many live, and will do so)
 --       {done, at|again|results}            it was executed before; this is what was said then,
 --                                           but for the results if the instance has left
 --       {resume, last seq or '', born}      not executed: something else is known of the instance
@@ -49,7 +50,7 @@ if overdue then  -- but for the dead it is the common case
   local backlog, stuck = reap(tonumber(ARGV[10]), touched, 0)
   save_space()
   fast_reply = fast_path(overdue, changed)
-  fast_reply[3], fast_reply[4] = backlog and '1' or '0', tostring(stuck)
+  fast_reply[3], fast_reply[4] = text(backlog), tostring(stuck)
   return fast_reply
 end
 

@@ -275,7 +275,7 @@ def _done(reply: Sequence[bytes]) -> Applied:
         return Applied(int(at), _results(results), again=again == b"1")
     backlog, stuck = reply[2:4]
     journal = _journal(reply[4:])
-    return Applied(int(at), _results(results), journal, backlog == b"1", int(stuck), again == b"1")
+    return Applied(int(at), _results(results), journal, int(backlog), int(stuck), again == b"1")
 
 
 def _results(text: bytes) -> tuple[Result, ...]:

@@ -69,7 +69,7 @@ end
 --   at, refreshed     its stamp; whether a sign of life was written down
 --   answer, leaves    what became of it; whether the instance leaves: then only the stamp is kept
 --   moves, last       as catch_up() gave them
---   backlog, stuck    as reap() gave them
+--   backlog, stuck    as reap() gave them, or no backlog
 local function finish(step)
   write_field(':seq', ARGV[4])
   write_field(':reply', step.leaves and text(step.at) .. '|0|' or step.answer)
@@ -86,7 +86,7 @@ local function finish(step)
     release_space(periods.retention)
   end
   announce()
-  local backlog = (step.backlog or step.last) and '1' or '0'
-  return with_journal({DONE, step.answer, backlog, tostring(step.stuck)}, step.moves,
+  local backlog = step.last and 1 or step.backlog or 0
+  return with_journal({DONE, step.answer, text(backlog), tostring(step.stuck)}, step.moves,
     step.last or space.latest)
 end

@@ -4,12 +4,13 @@
 -- blackout).
 --
 -- Takes away up to `budget` slices of the dead, those of `wanted` keys first. `late`: for how long
--- the step itself was held up; others may have been so, too (P42, overload). Returns whether there
--- is more to do and progress was made, and how many slices could not be taken away (I12, overflow).
+-- the step itself was held up; others may have been so, too (P42, overload). Returns how many live,
+-- if there is more to do and progress was made, else 0; and how many slices could not be taken away
+-- (I12, overflow).
 local function reap(budget, wanted, late)
   local at = steady() - late
   if budget == 0 or at < space.due then
-    return false, 0
+    return 0, 0
   end
   -- What follows is inside, so that a step that need not reap does not pay for it.
   local GARBAGE = 64
@@ -103,5 +104,5 @@ local function reap(budget, wanted, late)
   -- took three times as long as the others. Swept here it costs each a little, and not much more
   -- where others have filled the server's Lua (GARBAGE bounds the work).
   collectgarbage('step', GARBAGE)
-  return space.due <= at and done + gone > 0, stuck
+  return space.due <= at and done + gone > 0 and call('ZCARD', A) or 0, stuck
 end
