@@ -6,7 +6,7 @@
 #   opentelemetry, prometheus, _monitoring/         for monitoring, each with its extra
 #   abc                                             what others write stores with
 #   _fleet/     (_fleet, _inquiry, _looking)        a look at all, taking no part
-#   _limiter/   (_limiter, _token_lease)            what counters are good for
+#   _limiter/   (_limiter, _token_lease, _order)    what counters are good for
 #   _counters/  (_counter, _strict, _lax, _hold, …) public classes
 #   _actor/     (_partitioned                       an actor for each part of a namespace
 #                _actor, _admission, _timers        one nursery, its door and its tasks
@@ -52,6 +52,7 @@ from ._errors import StoreUnavailableError as StoreUnavailableError
 from ._fleet._fleet import Fleet as Fleet
 from ._limiter._limiter import FleetLimiter as FleetLimiter
 from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
+from ._limiter._limiter import FleetLimiterUsage as FleetLimiterUsage
 from ._protocol._conditions import Condition as Condition
 from ._protocol._conditions import Eq as Eq
 from ._protocol._conditions import Ge as Ge
@@ -87,6 +88,7 @@ __all__ = [
     "Fleet",
     "FleetLimiter",
     "FleetLimiterStatistics",
+    "FleetLimiterUsage",
     "Ge",
     "Gt",
     "InstanceAwareCounter",

@@ -380,6 +380,7 @@ class Actor(Admission):
             never_there = self._never_there
             self._course.happens(Event.STOPPED)
             self.open = False
+            self.watches.stop_listening()
             if not self._killed:
                 now = trio.current_time()
                 self._lifeline.deadline = min(now + self._exit_grace, self._stop_by)

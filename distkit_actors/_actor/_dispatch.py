@@ -331,6 +331,8 @@ class Dispatch:
         self.operations_done += 1
         if operation.hold is not None and isinstance(results[0], Previous):
             self.releases.begin(operation.hold, self._stamp(operation.hold.key, update), operation)
+        if isinstance(operation, AtomicBatch):
+            operation.at = update.at
         operation.done()
 
     # ------------------------------------------------------------------ failures

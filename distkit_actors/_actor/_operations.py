@@ -214,6 +214,7 @@ class AtomicBatch(SpecialOperation):
         super().__init__(ExclusiveKind.ATOMIC_BATCH, hold=hold)
         self.entries = entries
         self.results: Sequence[Result] = ()
+        self.at = 0  # stamp of the step that executed it
         self.behind_counts = False  # what a lax counter had counted before has been sent
 
     @property

@@ -22,12 +22,17 @@ from .._instance._write_buffer import WriteBuffer
 from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
 from .._protocol._values import CounterValue
 from .._stores._contract import Store, Subscription
+from ._listening import Listener, Listeners
 from ._log import Log
 from ._operations import AtomicBatch, Operation, QueryOperation
 from ._outcomes import copy_of
 
 #: Seconds between two reads of everything that is watched, word or no word.
 _POLL: Final = 2.0
+#: Listeners, who have less to lose, are told to look with every third of these.
+_POLLS_OF_LISTENERS: Final = 3
+#: Seconds between two looks of listeners where the store does not push.
+_PACE_OF_LISTENERS: Final = 0.25
 #: Seconds for which the store is asked to push: a few polls may be late.
 _LEASE: Final = 4 * _POLL
 #: First and longest pause before a lost subscription is made again, in seconds.
@@ -135,6 +140,7 @@ class Watches:
         # Up to the actor: a reader is one of its callers, and goes through the same door as all.
         self._ask = ask
         self._watchers: dict[str, set[Watcher]] = {}
+        self._listeners = Listeners()
         self._lags: dict[str, float] = {}  # of the most impatient who watches a key
         self._unread: dict[float, dict[str, None]] = {}  # by how often they may be read
         self._new: dict[str, None] = {}  # that somebody has no value of yet: to be read at once
@@ -171,7 +177,23 @@ class Watches:
             self._watchers.pop(watcher.key, None)
             self._lags.pop(watcher.key, None)
             self._new.pop(watcher.key, None)
-        if not self._watchers:
+        self._end_if_unwanted()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener`` of changes, until nobody has waited for it for some polls."""
+        listener.resting = False
+        if self._over:
+            listener.end()
+        else:
+            self._listeners.add(listener)
+            self._wanted.set()
+
+    def stop_listening(self) -> None:
+        """Let all who listen go: the counter stops."""
+        self._listeners.end()
+
+    def _end_if_unwanted(self) -> None:
+        if not (self._watchers or self._listeners):
             self._wanted = trio.Event()
             if self._scope is not None:
                 self._scope.cancel()
@@ -182,6 +204,7 @@ class Watches:
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.end(error)
+        self._listeners.end()
 
     # ----------------------------------------------------------------------- tasks
 
@@ -189,8 +212,8 @@ class Watches:
         """Find out what watchers want to know; sleep while there are none."""
         while not self._over:
             await self._wanted.wait()
-            if not self._watchers:  # whoever woke us has gone before it was our turn
-                continue
+            if not (self._watchers or self._listeners):
+                continue  # whoever woke us has gone before it was our turn
             # Whoever came while others were ending has been asked for in vain, perhaps.
             self._new = dict.fromkeys(self._watchers)
             async with trio.open_nursery() as nursery:
@@ -218,7 +241,9 @@ class Watches:
         self._restless = True
         try:
             self.changed(self._watchers)
-            await trio.sleep_forever()
+            while True:
+                self._listeners.tell(None)
+                await trio.sleep(_PACE_OF_LISTENERS)
         finally:
             self._restless = False
 
@@ -229,14 +254,14 @@ class Watches:
                 await subscription.connect()
                 # In this order, so that no change falls between a read and the first word.
                 await self._lease()
-                self.changed(self._watchers)
+                self._tell_of(None)
                 pause = _FIRST_BACKOFF
                 if since is not None:
                     self._log.pushed(trio.current_time() - since)
                     since = None
                 while True:
                     changed = await subscription.wait()
-                    self.changed(self._watchers if changed is None else changed)
+                    self._tell_of(changed)
             except StoreUnavailableError:
                 await trio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_BACKOFF)
@@ -247,12 +272,23 @@ class Watches:
                 with trio.move_on_after(_POLL):  # a right may be granted, and memory be found
                     await self._go_without()
 
+    def _tell_of(self, changed: frozenset[str] | None) -> None:
+        """Take in word of changes; None: anything may have changed."""
+        self.changed(self._watchers if changed is None else changed)
+        self._listeners.tell(changed)
+
     async def _poll(self) -> None:
+        polls = 0
         while True:
             await trio.sleep(_POLL)
+            polls += 1
+            self._listeners.drop_resting()
+            self._end_if_unwanted()
             with suppress(StoreError):  # logged by the actor
                 await self._lease()
             self.changed(self._watchers)
+            if not polls % _POLLS_OF_LISTENERS:
+                self._listeners.poll()
 
     async def _lease(self) -> None:
         """Have the store push for a while."""

@@ -1,4 +1,7 @@
-"""A limit on what the whole fleet does at once."""
+"""A limit on what the whole fleet does at once.
+
+This file is a little longer than others: most of it says what `FleetLimiter` promises.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from .._actor._operations import AtomicBatch
 from .._counters._counter import InstanceAwareCounter
+from .._protocol._messages import Entry, Kind, Previous
 from .._protocol._values import INT64_MAX, checked_name
+from ._capacity import as_capacity_limiter
+from ._order import Place
 from ._token_lease import Token, Tokens
 
 if TYPE_CHECKING:
@@ -26,7 +33,21 @@ class FleetLimiterStatistics:
     borrowers: tuple[object, ...]
     """Who uses them: tasks, or what `FleetLimiter.acquire_on_behalf_of` was given."""
     tasks_waiting: int
-    """How many tasks of this process wait for one."""
+    """How many tasks of this process wait for tokens."""
+    available_tokens: int
+    """As `FleetLimiter.available_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetLimiterUsage:
+    """How a limit is used by the whole fleet; see `FleetLimiter.fleet_usage`."""
+
+    borrowed_tokens: int
+    """How many tokens are in use in the fleet."""
+    available_tokens: int
+    """How many are free; 0 if more are in use than there are."""
+    tasks_waiting: int
+    """How many tasks of the fleet wait for tokens."""
 
 
 @final
@@ -44,40 +65,47 @@ class FleetLimiter:
     ``total_tokens`` everywhere. Each token in use is 1 on ``key``, as a `hold` with a limit
     makes it: ``await counter.get(key)`` tells how many are in use in the fleet, and those of a
     process that crashed come back when its slice is reaped. The key is the limiter's
-    own: count nothing else on it. Where the limit is reached, `acquire` waits; a `hold` with a
-    limit raises `LimitReachedError` instead.
+    own, and so are ``limiter:tickets:<key>``, ``limiter:waiting:<key>`` and
+    ``limiter:fence:<key>``, which are there while they are needed: count nothing else on them.
+    Where the limit is reached, `acquire` waits; a `hold` with a limit raises `LimitReachedError`
+    instead.
 
-    **Who is next.** Tasks of one process get tokens in the order in which they asked; only the
-    first in line asks the store, again and again with pauses of up to a quarter of a second
-    while there are none. A token that is released is handed to the first in line here,
-    without asking the store, as long as its turn lasts: 2 to 4 seconds from when the store gave
-    it out. Then it goes back, and is left to others for 0.3 seconds, which costs a process that
-    nobody competes with about a tenth of what it could do. Which of several processes that wait
-    gets a token is a matter of chance.
+    **Who is next.** First come, first served, in the whole fleet. Who wants several tokens waits
+    until so many are free, and nobody overtakes. The order is that of the times of arrival by the
+    store's clock, as far as each process knows that, and a process has to be heard of: so which of
+    two who come within a few round trips of each other is first is a matter of chance. One more
+    exception makes up for that: in the first 0.1 seconds after the store has given tokens out, a
+    process that has not heard of others who came before may hand them on to its own tasks.
+    Only the first in the fleet asks the store; all others sleep until the store pushes word of a
+    change. A first one that dies is waited for until its slice is reaped. If word gets lost, it is
+    looked every six seconds anyway.
 
-    **While the store is away** `acquire` waits, and those who have a token keep it. For three
-    quarters of the counter's ``dead_instance_threshold`` since the store was last heard,
-    tokens are handed on in this process all the same.
+    **While the store is away** `acquire` waits, and those who have a token keep it. In what is left
+    of the 0.1 seconds, tokens are handed on in this process all the same.
 
     **What is promised.** At no time do more than ``total_tokens`` have a token, as long as the
     store keeps its data, nobody moves the epoch of the key, and no process that has tokens is
     silent for longer than its ``dead_instance_threshold``. One that is cut off for longer is
     taken for dead, and its tokens are given to others; when it comes back its slice does
     too, and nobody new gets in until enough have been released. Work that must not go on
-    then should watch ``counter.statistics().last_heartbeat_age``.
+    then should watch ``counter.statistics().last_heartbeat_age``, or what it works on should
+    compare `fencing_number`.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their
     users go on, the limit starts afresh, and releasing them takes nothing back. So it is
-    when the counter stops: stop the users first.
+    when the counter stops: stop the users first. Those who wait go on waiting, in their order.
 
     It is about one key, so of a namespace in several parts only the part of that key matters.
 
-    Not to be shared between threads. Needs no task of its own and no closing.
+    Not to be shared between threads. Needs no task of its own and no closing. Limiters of one
+    counter on one key have lines of their own; make one, and keep it.
 
     Args:
         counter: Whose instance takes the tokens; strict or lax, running or not yet.
         key: Names the limit.
-        total_tokens: How many may have a token at once, in the whole fleet.
+        total_tokens: How many may be in use at once, in the whole fleet.
+        fencing: Give each use of tokens a `fencing_number`. Then none are handed on in a process
+            without asking the store, and each question moves the epoch of one key.
 
     Raises:
         InvalidKeyError: Not a key.
@@ -85,73 +113,85 @@ class FleetLimiter:
         ValueError: ``total_tokens`` is not positive, or does not fit into 64 bits.
     """
 
-    def __init__(self, counter: InstanceAwareCounter, key: str, total_tokens: int) -> None:
+    def __init__(
+        self, counter: InstanceAwareCounter, key: str, total_tokens: int, *, fencing: bool = False
+    ) -> None:
         self._key = checked_name(key)
-        self._total = _checked_total(total_tokens)
-        self._tokens = Tokens(counter, self._key, self._total)
+        total = _checked_total(total_tokens)
+        self._tokens = Tokens(counter, self._key, total, fencing=fencing)
+        self._order = self._tokens.order
+        self._actor = counter._actor  # pyright: ignore[reportPrivateUsage]
         self._loans: dict[object, _Loan] = {}  # {borrower: what it has}
         self._line: dict[object, _Waiter] = {}  # {borrower: who waits for it}, first come first
 
     # ------------------------------------------------------------------- taking
 
     @trio.lowlevel.enable_ki_protection
-    async def acquire(self) -> None:
-        """Get a token for the current task; wait until there is one.
+    async def acquire(self, count: int = 1) -> None:
+        """Get ``count`` tokens for the current task; wait until so many are free, and it is next.
 
-        A checkpoint. Cancelling it is prompt and leaves nothing behind: no token is lost, and
-        the next in line is first.
+        All of them at once, and `release` gives all of them back. A checkpoint. Cancelling it is
+        prompt and leaves nothing behind: no token is lost, and the next in line is first.
 
         Raises:
-            RuntimeError: The task has one already.
+            RuntimeError: The task has some already.
+            TypeError: ``count`` is no int.
+            ValueError: ``count`` is less than 1, or more than `total_tokens`, from the beginning or
+                because that was set lower meanwhile.
             StoreError: The store refuses, as for any operation of the counter.
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running, or has stopped meanwhile.
         """
-        await self.acquire_on_behalf_of(trio.lowlevel.current_task())
+        await self.acquire_on_behalf_of(trio.lowlevel.current_task(), count)
 
     @trio.lowlevel.enable_ki_protection
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        """Get a token for ``borrower``, anything hashable; see `acquire`.
+    async def acquire_on_behalf_of(self, borrower: object, count: int = 1) -> None:
+        """Get ``count`` tokens for ``borrower``, anything hashable; see `acquire`.
 
         Raises:
-            RuntimeError: It has one already, or another task waits for one on its behalf.
+            RuntimeError: It has some already, or another task waits for some on its behalf.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            self.acquire_on_behalf_of_nowait(borrower)
+            self.acquire_on_behalf_of_nowait(borrower, count)
         except trio.WouldBlock:
-            await self._wait_in_line(borrower)
+            await self._wait_in_line(borrower, count)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @trio.lowlevel.enable_ki_protection
-    def acquire_nowait(self) -> None:
-        """Get a token for the current task if this process has one that nobody uses.
+    def acquire_nowait(self, count: int = 1) -> None:
+        """Get tokens for the current task if this process has some that nobody uses.
 
-        Not a checkpoint. It cannot ask the store, so it finds only what was released here
-        without anybody waiting, and is not sent back yet: mostly there is none.
+        Not a checkpoint. It cannot ask the store, so it finds only what was released here at once,
+        ``count`` at a time, without anybody waiting, and is not sent back yet: mostly there is
+        nothing.
 
         Raises:
-            trio.WouldBlock: There is none here; the store may have one.
-            RuntimeError: The task has one already.
+            trio.WouldBlock: There are none here; the store may have some.
+            RuntimeError: The task has some already.
+            TypeError: ``count`` is no int.
+            ValueError: ``count`` is less than 1, or more than `total_tokens`.
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
-        self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task())
+        self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task(), count)
 
     @trio.lowlevel.enable_ki_protection
-    def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
-        """Get a token for ``borrower`` as `acquire_nowait` does.
+    def acquire_on_behalf_of_nowait(self, borrower: object, count: int = 1) -> None:
+        """Get ``count`` tokens for ``borrower`` as `acquire_nowait` does.
 
         Raises:
-            RuntimeError: It has one already, or a task waits for one on its behalf.
+            RuntimeError: It has some already, or a task waits for some on its behalf.
         """
+        if _checked_number(count) > self._tokens.total:
+            raise ValueError(f"there are {self._tokens.total} tokens, so {count} can never be had")
         if borrower in self._loans:
-            raise RuntimeError("this borrower has one of the limiter's tokens already")
+            raise RuntimeError("this borrower has tokens of the limiter already")
         if borrower in self._line:
-            raise RuntimeError("a task waits for one of the limiter's tokens for this borrower")
+            raise RuntimeError("a task waits for tokens of the limiter for this borrower")
         self._tokens.check_open()
-        token = None if self._line else self._tokens.retrieve()
+        token = None if self._line else self._tokens.retrieve(count)
         if token is None:
             raise trio.WouldBlock
         self._loans[borrower] = _Loan(token)
@@ -160,7 +200,7 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     def release(self) -> None:
-        """Give the current task's token to the next in line, or back to the store.
+        """Give the current task's tokens to the next in line, or back to the store.
 
         Not a checkpoint. Never waits for the store, and never fails because of it: what goes
         back goes with a later batch, through outages too.
@@ -172,7 +212,7 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     def release_on_behalf_of(self, borrower: object) -> None:
-        """Give the token of ``borrower`` away as `release` does.
+        """Give the tokens of ``borrower`` away as `release` does.
 
         Raises:
             RuntimeError: It has none.
@@ -201,39 +241,119 @@ class FleetLimiter:
 
     @property
     def total_tokens(self) -> int:
-        """How many tokens there are for the whole fleet."""
-        return self._total
+        """How many tokens there are for the whole fleet.
+
+        May be set, in every process: each goes by what it was told, and the fleet's first in line
+        by what its own was. Lower takes nothing away from users; higher lets in who waits. Setting
+        it raises what the constructor raises for ``total_tokens``.
+        """
+        return self._tokens.total
+
+    @total_tokens.setter
+    def total_tokens(self, total: int) -> None:
+        self._tokens.total = _checked_total(total)
+        self._order.look_again()
 
     @property
     def borrowed_tokens(self) -> int:
         """How many tokens are in use in this process."""
-        return len(self._loans)
+        return sum(loan.token.count for loan in self._loans.values())
+
+    @property
+    def available_tokens(self) -> int:
+        """How many tokens are free in the fleet, by what the store said last when it was asked.
+
+        It is asked when somebody here has to wait or gets a token that nobody here had. What others
+        do in between is not known: `fleet_usage` asks. All are free before the first question.
+        """
+        return max(0, self._tokens.total - self._tokens.in_use)
+
+    async def fleet_usage(self) -> FleetLimiterUsage:
+        """Return how things stand in the whole fleet, as the store has it at one instant.
+
+        A checkpoint; cancelling it leaves nothing behind. A task is not counted as waiting for its
+        first few round trips, nor after somebody has cleared all keys. Raises what
+        `InstanceAwareCounter.get` raises.
+        """
+        await self._actor.wait_open()
+        keys = (self._key, self._order.waiting)
+        batch = AtomicBatch([Entry(Kind.ADD, key, 0) for key in keys])
+        await self._actor.ask(batch)
+        borrowed, waiting = (
+            found.cumulative for found in batch.results if isinstance(found, Previous)
+        )
+        self._tokens.in_use = borrowed
+        return FleetLimiterUsage(borrowed, self.available_tokens, waiting)
+
+    def fencing_number(self) -> int:
+        """Return the number of the current task's tokens; see `fencing_number_of`."""
+        return self.fencing_number_of(trio.lowlevel.current_task())
+
+    def fencing_number_of(self, borrower: object) -> int:
+        """Return the number of the tokens that ``borrower`` has: the store gave it with them.
+
+        Greater than that of any tokens of the same key that were given out before, in the whole
+        fleet, and smaller than any later one. So what the limit protects can keep the greatest that
+        it has seen, and turn away one who comes with a smaller one: that has been taken for dead,
+        and does not know it yet. It makes sense for a limit of one. It is an instant of the store's
+        clock in microseconds, and fits into 64 bits.
+
+        This holds over crashes, restarts of processes, outages, and a clock of the server that
+        jumps back. It holds over a server that loses its data, or hands over to one that has less,
+        if the clock there is not behind by more than the outage lasted.
+
+        Not a checkpoint.
+
+        Raises:
+            RuntimeError: It has none, or the limiter was made without ``fencing=True``.
+        """
+        loan = self._loans.get(borrower)
+        if loan is None:
+            raise RuntimeError("this borrower has none of the limiter's tokens")
+        if not self._tokens.fencing:
+            raise RuntimeError("make the limiter with fencing=True to get fencing numbers")
+        return loan.token.number
 
     def statistics(self) -> FleetLimiterStatistics:
         """Return how things stand in this process. Not a checkpoint."""
         return FleetLimiterStatistics(
-            borrowed_tokens=len(self._loans),
-            total_tokens=self._total,
+            borrowed_tokens=self.borrowed_tokens,
+            total_tokens=self._tokens.total,
             borrowers=tuple(self._loans),
             tasks_waiting=len(self._line),
+            available_tokens=self.available_tokens,
         )
+
+    def as_capacity_limiter(self) -> trio.CapacityLimiter:
+        """Return a view for whoever wants a `trio.CapacityLimiter`, type checkers included.
+
+        ::
+
+            await trio.to_thread.run_sync(work, limiter=limiter.as_capacity_limiter())
+
+        It has every attribute of a `trio.CapacityLimiter`, and each does what it does here; its
+        ``statistics()`` are trio's. At run time trio asks for no more than that, and the limiter
+        itself would do for it. Its class is final, though, so that nothing else can be declared
+        to be one: the view is declared to be what it is not, and `isinstance` says so.
+        """
+        return as_capacity_limiter(self)
 
     def __repr__(self) -> str:
         """Show how things stand in this process."""
         return (
-            f"<{type(self).__name__} {self._key!r}, {len(self._loans)}/{self._total} here "
-            f"with {len(self._line)} waiting>"
+            f"<{type(self).__name__} {self._key!r}, {self.borrowed_tokens}/{self._tokens.total} "
+            f"here with {len(self._line)} waiting>"
         )
 
     # --------------------------------------------------------------------- line
 
-    async def _wait_in_line(self, borrower: object) -> None:  # noqa: ASYNC910 - loops at least once
-        waiter = self._line[borrower] = _Waiter(borrower)
+    async def _wait_in_line(self, borrower: object, count: int) -> None:  # noqa: ASYNC910 - loops at least once
+        waiter = self._line[borrower] = _Waiter(borrower, count, self._order.join())
         try:
             while waiter.loan is None:
                 if next(iter(self._line.values())) is not waiter:
-                    await waiter.sleep_until_woken()
-                elif (token := self._tokens.retrieve()) is not None:
+                    await self._stand(waiter)
+                elif (token := self._tokens.retrieve(count)) is not None:
                     self._grant(waiter, token)
                 else:
                     await self._ask(waiter)
@@ -241,11 +361,19 @@ class FleetLimiter:
             self._give_up(waiter)
             raise
 
+    async def _stand(self, waiter: _Waiter) -> None:
+        """Wait to be the first here, or for a token."""
+        waiter.asleep = True
+        with waiter.until_woken():
+            await self._order.count(waiter.place)
+            await trio.sleep_forever()
+        waiter.asleep = False
+
     async def _ask(self, waiter: _Waiter) -> None:
-        """Ask the store once for the first in line, unless a token is handed over before."""
+        """Get a token from the store for the first in line, unless one is handed over before."""
         token: Token | None = None
         with waiter.until_woken():
-            token = await self._tokens.take()
+            token = await self._tokens.take(waiter.place, waiter.count)
         if token is None:
             return  # noqa: ASYNC910 - `take` is a checkpoint, woken or not
         if waiter.loan is None:
@@ -255,7 +383,7 @@ class FleetLimiter:
 
     def _grant(self, waiter: _Waiter, token: Token) -> None:
         """Let somebody in line have a token; it leaves the line."""
-        del self._line[waiter.borrower]
+        self._leave(waiter)
         self._loans[waiter.borrower] = waiter.loan = _Loan(token)
         waiter.wake()
         self._call_first()
@@ -263,19 +391,29 @@ class FleetLimiter:
     def _give_up(self, waiter: _Waiter) -> None:
         """Leave the line without a token."""
         if waiter.loan is None:
-            del self._line[waiter.borrower]
+            self._leave(waiter)
             self._call_first()
         elif self._loans.get(waiter.borrower) is waiter.loan:
             # It was handed over, and its task was cancelled before it could run.
             del self._loans[waiter.borrower]
             self._pass_on(waiter.loan.token)
 
+    def _leave(self, waiter: _Waiter) -> None:
+        del self._line[waiter.borrower]
+        self._order.leave(waiter.place)
+
     def _pass_on(self, token: Token) -> None:
         """Find a use for a token that is free."""
-        if self._line and self._tokens.usable(token):
-            self._grant(next(iter(self._line.values())), token)
-        else:
-            self._tokens.give_back(token)
+        for first in self._line.values():
+            if (
+                first.count == token.count
+                and self._tokens.usable(token)
+                and not self._order.is_behind_others(first.place)
+            ):
+                self._grant(first, token)
+                return
+            break
+        self._tokens.give_back(token)
 
     def _call_first(self) -> None:
         """Have the first in line ask the store, if it does not know yet that it is the first."""
@@ -297,10 +435,12 @@ class _Loan:
 class _Waiter:
     """A task in line, which may be woken whatever it waits for."""
 
-    __slots__ = ("_scope", "asleep", "borrower", "loan")
+    __slots__ = ("_scope", "asleep", "borrower", "count", "loan", "place")
 
-    def __init__(self, borrower: object) -> None:
+    def __init__(self, borrower: object, count: int, place: Place) -> None:
         self.borrower = borrower
+        self.count = count
+        self.place = place
         self.loan: _Loan | None = None  # what it was waiting for
         self.asleep = False  # it is not the first, as far as it knows
         self._scope = trio.CancelScope()
@@ -309,13 +449,6 @@ class _Waiter:
         """Return a scope that `wake` ends."""
         self._scope = trio.CancelScope()
         return self._scope
-
-    async def sleep_until_woken(self) -> None:
-        """Wait for `wake`. A checkpoint."""
-        self.asleep = True
-        with self.until_woken():
-            await trio.sleep_forever()
-        self.asleep = False
 
     def wake(self) -> None:
         """End what it waits for."""
@@ -328,3 +461,12 @@ def _checked_total(total: object) -> int:
     if not 1 <= total <= INT64_MAX:
         raise ValueError(f"total_tokens must be at least 1 and fit into 64 bits, not {total}")
     return int(total)
+
+
+def _checked_number(count: object) -> int:
+    """Return a number of tokens that may be asked for."""
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"a number of tokens must be an int, not {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"at least one token is to be acquired, not {count}")
+    return int(count)

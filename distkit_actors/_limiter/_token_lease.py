@@ -1,60 +1,67 @@
 """The tokens of a fleet-wide limit, as one process has them: taken, used in turn, given back.
 
-A token is a hold on the limit's key (P36, holds), which the store lets in only while the cumulative
-stays within the limit (P35, conditions). It can be used by one after another here, without asking
-the store again, but not for ever: other processes can only wait for what comes back.
+What one user has is a hold on the limit's key (P36, holds), which the store lets in only while the
+cumulative stays within the limit (P35, conditions). It can be used by one after another here,
+without asking the store again, but not for long: others may have come before.
 """
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
 import trio
 
+from .._actor._operations import AtomicBatch
 from .._counters._counter import InstanceAwareCounter
 from .._errors import OutcomeUnknownError
 from .._instance._holds import Hold
 from .._protocol._conditions import Le
+from .._protocol._messages import ConditionFailed, Entry, Kind, Previous
+from ._names import FENCE, companion
+from ._order import Order, Place, order_of
 
-#: Pauses between two questions to the store, in seconds: the first is about as long as a
-#: short use of a token, the longest costs the store a few operations a second from each
-#: process in which somebody waits. They double in between, with jitter.
-_FIRST_PAUSE: Final = 0.01
-LONGEST_PAUSE: Final = 0.25
-#: Seconds for which a token whose turn is over is left to others: all who wait ask once.
-COURTESY: Final = 1.2 * LONGEST_PAUSE
-#: Seconds for which a token may be used here by one after another, at least and at most:
-#: about ten times the courtesy that it costs. Drawn at random, so that not all go at once.
-SHORTEST_TURN: Final = 2.0
-LONGEST_TURN: Final = 4.0
+#: Seconds for which tokens may be used here by one after another, from when the store gave them
+#: out: for so long, those who wait elsewhere and have not been heard of may be overtaken. It is
+#: longer where the store takes longer to answer, or a process alone would wait all the time.
+TURN: Final = 0.1
+LONGEST_TURN: Final = 2.0
+_TURN_IN_TRIPS: Final = 10
 
 
 class Token:
-    """One place within the limit that this process has."""
+    """Some places within the limit that this process has, for one user at a time."""
 
-    __slots__ = ("hold", "turn_ends")
+    __slots__ = ("hold", "number", "turn_ends")
 
-    def __init__(self, hold: Hold, turn_ends: float) -> None:
+    def __init__(self, hold: Hold, turn_ends: float, number: int) -> None:
         self.hold = hold
         self.turn_ends = turn_ends
+        self.number = number  # greater than that of any that the store gave out before
+
+    @property
+    def count(self) -> int:
+        """How many it is."""
+        return self.hold.count
 
 
 class Tokens:
     """Takes tokens from the store and gives them back; who uses them is not its business."""
 
-    def __init__(self, counter: InstanceAwareCounter, key: str, total: int) -> None:
+    def __init__(
+        self, counter: InstanceAwareCounter, key: str, total: int, *, fencing: bool
+    ) -> None:
         # As one of the counter's own groups of operations would, though it is no part of it.
         self._actor = counter._actor  # pyright: ignore[reportPrivateUsage]
         self._part = self._actor.of(key)  # of the namespace, that the key is in
-        self._enter_hold = counter._enter_hold  # pyright: ignore[reportPrivateUsage]
+        self.order: Order = order_of(counter, key)
+        self.total = total
+        self.fencing = fencing
+        self.in_use = 0  # in the fleet, by the store's last word
         self._key = key
-        self._total = total
-        self._failures = 0  # questions since a token was free, as far as is known here
-        self._ask_at = float("-inf")  # not before
-        # Those given back, oldest first, until others have had a chance to take them. What is
-        # taken before that is thought to be one of them, so that its turn goes on.
-        self._returned: dict[Token, float] = {}
+        self._fence = companion(key, FENCE, len(self._actor.parts))
+        self._turn = TURN
+        self._ask_at = float("-inf")  # not before, for whoever is first now
+        self._returned: list[Token] = []  # not long ago, the oldest first
 
     def check_open(self) -> None:
         """Raise what an operation of the counter would if it does not run."""
@@ -64,99 +71,97 @@ class Tokens:
         """Tell whether a token that is free may be used by somebody else here.
 
         Not if it is void, if its turn is over, or if the store has not been heard for so long
-        that another process may have it by now.
+        that another process may have it by now; and not if each use needs a number of its own.
         """
-        over = token.turn_ends <= trio.current_time()
+        over = token.turn_ends <= trio.current_time() or self.fencing
         return not over and not token.hold.void and self._part.lease_valid
 
-    async def take(self) -> Token | None:
-        """Ask the store for a token, as soon as it may be asked; None if there is none for us.
+    async def take(self, place: Place, count: int) -> Token:
+        """Get a token from the store, once ``place`` is the first in the fleet and one is free.
 
         A checkpoint; when cancelled, no token was taken, or it goes back by itself. Raises
         what `InstanceAwareCounter.hold` raises on entry, but for `LimitReachedError`.
         """
+        order = self.order
         await self._actor.wait_open()  # else a long line would be told one by one
-        if trio.current_time() < self._ask_at:
+        if trio.current_time() < self._ask_at and not order.is_crowded:
             await trio.sleep_until(self._ask_at)
-        self._failures += 1
-        self._put_off()  # also if this is cancelled: whoever is next must not ask at once
-        while (room := self._total - self._left_to_others()) > 0:
-            hold = Hold(self._key, 1)
-            try:
-                value = await self._enter_hold(hold, Le(room - 1))
-            except OutcomeUnknownError:
-                self.check_open()  # the counter was stopped before the answer came
-                raise
-            if value is None:
-                break
-            if self._part.lease_valid:
-                self._ask_freely()
-                return Token(hold, self._turn())
-            # The counter has been stopped since, or the answer has been on its way for so long
-            # that the slice may be gone. The next try says which.
+        # Also if this is cancelled: while tokens are handed on here, the next one is soon there.
+        self._ask_at = trio.current_time() + self._turn
+        if order.may_be_empty and (token := await self._ask(count, in_line=False)) is not None:
+            return token
+        while True:  # noqa: ASYNC913 - each step is a checkpoint
+            await self._actor.wait_open()
+            if await order.is_first(place):
+                token = await self._ask(count, in_line=True)
+                if token is not None:
+                    return token
+            await order.wait(place)
+
+    async def _ask(self, count: int, *, in_line: bool) -> Token | None:  # noqa: ASYNC910 - asking is a checkpoint
+        """Ask the store once; None if there is none for us.
+
+        Whoever is not in line is let in only while nobody is: what is taken out of turn goes back.
+        """
+        hold, order = Hold(self._key, count), self.order
+        entries = [
+            Entry(Kind.ADD, self._key, count, condition=Le(self._room(count))),
+            Entry(Kind.ADD, order.tickets, 0),
+        ]
+        if self.fencing:
+            # What is made from nothing uses the stamp of its step up: no other step has that, and
+            # later ones have greater ones (P6, one clock).
+            entries += [Entry(Kind.PUT, self._fence, 0), Entry(Kind.PUT, self._fence, 1)]
+        batch, asked = AtomicBatch(entries, hold), trio.current_time()
+        try:
+            await self._part.ask(batch)
+        except OutcomeUnknownError:
+            self.check_open()  # the counter was stopped before the answer came
+            raise
+        found, line = batch.results[:2]
+        assert isinstance(found, Previous | ConditionFailed)
+        assert isinstance(line, Previous)
+        self.in_use = found.cumulative
+        trip = trio.current_time() - asked
+        self._turn = min(max(TURN, _TURN_IN_TRIPS * trip), LONGEST_TURN)
+        crowded = order.note(batch, asked, line)
+        if isinstance(found, ConditionFailed):
+            return None
+        # If the lease is over, the counter has been stopped since, or the answer has been on its
+        # way for so long that the slice may be gone. The next try says which.
+        if (crowded and not in_line) or not self._part.lease_valid:
             self._part.release(hold)
-        else:
-            await trio.lowlevel.checkpoint()
-        self._put_off()
-        return None
+            return None
+        self.in_use += count
+        self._ask_at = float("-inf")
+        return Token(hold, trio.current_time() + self._turn, batch.at)
+
+    def _room(self, count: int) -> int:
+        """Return how many tokens may be in use before ``count`` more are taken."""
+        if count > self.total:
+            raise ValueError(
+                f"{count} tokens can never be had: total_tokens has been set to {self.total}"
+            )
+        return self.total - count
 
     def give_back(self, token: Token) -> None:
         """Let the store have a token again, with the next batch. Never fails."""
-        now = trio.current_time()
         self._part.release(token.hold)
-        if not token.hold.void:
-            self._forget_returned()
-            self._returned[token] = now + COURTESY
-        if token.hold.void or token.turn_ends > now:
-            self._ask_freely()
-
-    def retrieve(self) -> Token | None:
-        """Return a token that was given back and is not sent yet, if there is one."""
-        self._forget_returned()
-        for token in reversed(self._returned):
-            if self.usable(token):
-                # What was given back before has been sent before.
-                if not self._part.cancel_release(token.hold):
-                    return None
-                del self._returned[token]
-                return token
-        return None
-
-    def _ask_freely(self) -> None:
-        """Something is free: the next question need not wait."""
-        self._failures = 0
+        self._returned = [old for old in self._returned if self.usable(old)]
+        self._returned.append(token)
         self._ask_at = float("-inf")
+        self.order.look_again()
 
-    def _put_off(self) -> None:
-        """Let time pass before the next question, the more the longer there is nothing."""
-        now = trio.current_time()
-        longest = min(LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
-        self._ask_at = now + longest * random.uniform(0.5, 1.0)
-        for token, courtesy_ends in self._returned.items():
-            if token.turn_ends <= now:  # and then there may be something for us
-                self._ask_at = min(self._ask_at, courtesy_ends)
+    def retrieve(self, count: int) -> Token | None:
+        """Return what was given back and is not sent yet, if there is something.
 
-    def _turn(self) -> float:
-        """Return when the turn of a token that was taken just now ends."""
-        now = trio.current_time()
-        self._forget_returned()
-        for token in self._returned:
-            if token.turn_ends > now:
-                del self._returned[token]
-                return token.turn_ends
-        return now + random.uniform(SHORTEST_TURN, LONGEST_TURN)
-
-    def _left_to_others(self) -> int:
-        """Return how many tokens not to ask for, though they may be free."""
-        now = trio.current_time()
-        self._forget_returned()
-        return sum(token.turn_ends <= now for token in self._returned)
-
-    def _forget_returned(self) -> None:
-        """Forget those that others have had their chance to take."""
-        now = trio.current_time()
-        while self._returned:
-            token = next(iter(self._returned))
-            if self._returned[token] > now:
-                break
-            del self._returned[token]
+        Not if somebody is known to wait elsewhere, for whom it may have been given back.
+        """
+        if self.order.is_crowded:
+            return None
+        for token in reversed(self._returned):
+            if token.count == count and self.usable(token):
+                # What was given back before has been sent before.
+                self._returned.remove(token)
+                return token if self._part.cancel_release(token.hold) else None
+        return None

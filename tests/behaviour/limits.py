@@ -90,9 +90,22 @@ def questions(world: World, counter: Counter) -> int:
     return sum(entry.key == KEY and entry.condition is not None for entry in entries)
 
 
+def requests(world: World, counter: Counter) -> int:
+    """How often a counter has asked the store for anything, beside mere signs of life."""
+    return sum(not isinstance(r, Apply) or bool(r.entries) for r in world.requests(counter))
+
+
 def asks(request: Request) -> bool:
     """Whether a request asks for a token."""
     return isinstance(request, Apply) and any(e.condition is not None for e in request.entries)
+
+
+def idle(limiter: FleetLimiter) -> bool:
+    """Whether nobody here has tokens or waits for some, and nothing is left of those who did."""
+    order = limiter._order
+    left = order._places or order._first or order._shown
+    now = limiter.statistics()
+    return not (now.borrowed_tokens or now.borrowers or now.tasks_waiting or left)
 
 
 def endless(limiter: FleetLimiter, borrower: object) -> None:

@@ -10,12 +10,11 @@ import trio.testing
 
 from distkit_actors import (
     FleetLimiter,
-    FleetLimiterStatistics,
 )
-from distkit_actors._limiter._token_lease import COURTESY
 from tests.behaviour.limits import (
     KEY,
     STEPS,
+    idle,
     in_use,
     lines,
 )
@@ -48,7 +47,9 @@ async def test_cancelled_at_every_step(world: World, flavour: Flavour, free: boo
             if line.got:
                 limiter.release_on_behalf_of("x")
         await in_use(world, b, 0, 0)
-        await trio.sleep(COURTESY)
+        assert idle(limiter)
+        for key in (limiter._order.tickets, limiter._order.waiting):
+            await world.sees(a, key, 0, 0)
     assert outcomes == ({True, False} if free else {False})
 
 
@@ -134,7 +135,7 @@ async def test_cancelled_with_the_question_on_its_way(world: World, flavour: Fla
         await limiter.acquire()
     assert scope.cancelled_caught
     assert trio.current_time() - scope.deadline <= world.slack / 2
-    assert FleetLimiterStatistics(0, 1, (), 0) == limiter.statistics()
+    assert idle(limiter)
     world.wire(a).release()
     await in_use(world, a, 0, 0)
     with trio.fail_after(1 + world.slack):

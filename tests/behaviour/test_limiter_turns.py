@@ -1,21 +1,16 @@
 """How long a process keeps a token of a limit that others want too."""
 
+# ruff: noqa: SIM300 - expected == actual, all through
+
 from __future__ import annotations
 
 import pytest
 import trio
 import trio.testing
 
-from distkit_actors import (
-    FleetLimiter,
-)
-from distkit_actors._limiter._token_lease import COURTESY, LONGEST_TURN, SHORTEST_TURN
-from tests.behaviour.limits import (
-    KEY,
-    in_use,
-    lines,
-    seconds,
-)
+from distkit_actors import FleetLimiter
+from distkit_actors._limiter._token_lease import LONGEST_TURN, TURN
+from tests.behaviour.limits import KEY, in_use, lines, questions, seconds
 from tests.behaviour.world import Flavour, World, both_flavours, on_memory
 
 
@@ -40,19 +35,41 @@ async def test_a_busy_process_lets_others_in(
             nursery.start_soon(user)
         await trio.sleep(0.1)
         for _ in range(3):
-            # A token that comes back is taken by the one who asks just then: by us, if anybody
-            # in the other process is kept from it for long enough.
-            with trio.fail_after(LONGEST_TURN + length + COURTESY):
+            # Those who came before us are before us, and then at most one turn.
+            with trio.fail_after(users * length + 1.1 * TURN):
                 await other.acquire()
             other.release()
-            await trio.sleep(COURTESY)
+            await trio.sleep(0.3)
         nursery.cancel_scope.cancel()
 
 
 @on_memory
-async def test_a_turn_lasts_long_enough_to_be_worth_it(world: World) -> None:
-    """A process alone does not go without for more than a seventh of the time."""
-    limiter = FleetLimiter(await world.strict(), KEY, 1)
+@both_flavours
+async def test_who_has_come_before_is_not_overtaken_once_it_is_known(
+    world: World, flavour: Flavour
+) -> None:
+    """The token goes to the other process, though its turn here is not over."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    here, there = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    async with lines() as line:
+        await here.acquire_on_behalf_of("x")
+        await line.join(there, "first")
+        await trio.sleep(0.03)
+        await line.join(here, "second")
+        await trio.sleep(0.05)
+        here._loans["x"].token.turn_ends = trio.current_time() + 1
+        here.release_on_behalf_of("x")
+        await trio.sleep(0.05)
+        assert ["first"] == line.got
+        there.release_on_behalf_of("first")
+        await trio.sleep(0.05)
+        assert ["first", "second"] == line.got
+
+
+@on_memory
+@both_flavours
+async def test_a_process_alone_is_hardly_ever_without(world: World, flavour: Flavour) -> None:
+    limiter = FleetLimiter(await world.make(flavour), KEY, 1)
     busy = 0.0
 
     async def user() -> None:
@@ -67,47 +84,43 @@ async def test_a_turn_lasts_long_enough_to_be_worth_it(world: World) -> None:
             nursery.start_soon(user)
         await trio.sleep(50)
         nursery.cancel_scope.cancel()
-    assert busy > 50 * SHORTEST_TURN / (SHORTEST_TURN + COURTESY) - 1
-    assert busy < 50 * LONGEST_TURN / (LONGEST_TURN + COURTESY) + 1
+    assert busy > 49
+
+
+@on_memory
+@pytest.mark.parametrize("delay", [0, 0.025, 0.3])
+async def test_a_turn_is_longer_where_the_store_is_slower(world: World, delay: float) -> None:
+    a = await world.strict()
+    world.wire(a).delay(delay)
+    limiter = FleetLimiter(a, KEY, 1)
+    took = await seconds(limiter.acquire)
+    left = next(iter(limiter._loans.values())).token.turn_ends - trio.current_time()
+    assert delay <= took
+    assert pytest.approx(max(TURN, min(10 * took, LONGEST_TURN))) == left
 
 
 @on_memory
 @both_flavours
-async def test_a_turn_goes_on_where_a_token_is_taken_again(world: World, flavour: Flavour) -> None:
-    """Though it has been back in the store."""
+async def test_a_turn_ends(world: World, flavour: Flavour) -> None:
+    """The store is asked again, whoever wants the token next."""
     a = await world.make(flavour)
     limiter = FleetLimiter(a, KEY, 1)
-    start = trio.current_time()
-    with trio.fail_after(LONGEST_TURN + 3 * COURTESY):
-        while await seconds(limiter.acquire) < COURTESY / 2:
-            limiter.release()
-            await world.settle()
-            await in_use(world, a, 0, 0)
-            await trio.sleep(COURTESY / 4)
-    assert SHORTEST_TURN <= trio.current_time() - start <= LONGEST_TURN + 2 * COURTESY
-
-
-@on_memory
-@both_flavours
-async def test_a_courtesy_is_not_longer_than_it_must_be(world: World, flavour: Flavour) -> None:
-    limiter = FleetLimiter(await world.make(flavour), KEY, 1)
     await limiter.acquire_on_behalf_of("x")
-    async with lines() as line:
-        await line.join(limiter, "y")
-        await trio.sleep(2 * LONGEST_TURN)
-        start = trio.current_time()
-        limiter.release_on_behalf_of("x")
-        await line.until("y")
-        assert pytest.approx(trio.current_time() - start) == COURTESY
+    await trio.sleep(1.1 * TURN)
+    before = questions(world, a)
+    limiter.release_on_behalf_of("x")
+    with pytest.raises(trio.WouldBlock):
+        limiter.acquire_nowait()
+    assert await seconds(limiter.acquire) < TURN
+    assert before + 1 == questions(world, a)
+    await in_use(world, a, 1, 1)
 
 
 @on_memory
 @both_flavours
-async def test_where_there_is_room_nobody_waits_for_a_courtesy(
-    world: World, flavour: Flavour
-) -> None:
+async def test_where_there_is_room_nobody_waits(world: World, flavour: Flavour) -> None:
     limiter = FleetLimiter(await world.make(flavour), KEY, 2)
     for _ in range(3):
-        assert await seconds(limiter.acquire) < COURTESY / 2
-        await trio.sleep(2 * LONGEST_TURN)
+        assert await seconds(limiter.acquire) < TURN
+        await trio.sleep(2 * TURN)
         limiter.release()

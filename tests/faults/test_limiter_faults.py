@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from distkit_actors import FleetLimiter
-from distkit_actors._limiter._token_lease import LONGEST_PAUSE
+from distkit_actors._limiter._token_lease import TURN
 from tests.faults.fleet import OPEN, SLACK, UNHURRIED, Kind, proxied, settle, strict, until
 from tests.faults.lens import Lens
 from tests.harness.proxy import FaultProxy
@@ -85,7 +85,9 @@ async def test_link_faults_let_nobody_in_above_the_limit(
                 rounds = 0
                 while rounds < 50 or peak < total or uses <= 100:  # however slow the machine is
                     rounds += 1
-                    trouble(chance.choice(proxies), chance)
+                    proxy = chance.choice(proxies)
+                    if not proxy.armed:  # who waits asks seldom: troubles must not pile up
+                        trouble(proxy, chance)
                     await trio.sleep(0.02 * max(1, rounds / 50))
                 for proxy in proxies:
                     proxy.disarm()
@@ -123,7 +125,7 @@ async def test_killed_process_loses_its_tokens(
             took = trio.current_time() - start
             await limiter.acquire_on_behalf_of(2)
             assert threshold - heartbeat - SLACK < took
-            assert took < threshold + heartbeat + LONGEST_PAUSE + 2 * SLACK
+            assert took < threshold + heartbeat + TURN + 2 * SLACK
             assert await other.get(KEY) == (2, 2)
 
 

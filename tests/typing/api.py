@@ -26,6 +26,7 @@ from distkit_actors import (
     Fleet,
     FleetLimiter,
     FleetLimiterStatistics,
+    FleetLimiterUsage,
     InstanceAwareCounter,
     InstanceInfo,
     LaxInstanceAwareCounter,
@@ -180,7 +181,18 @@ async def limits(counter: InstanceAwareCounter) -> None:
     assert_type(limiter.statistics(), FleetLimiterStatistics)
     assert_type(limiter.statistics().borrowers, tuple[object, ...])
     FleetLimiter(counter, "k", "5")  # type: ignore[arg-type]
-    limiter.total_tokens = 6  # type: ignore[misc]
+    limiter.total_tokens = 6
+    limiter.total_tokens = "6"  # type: ignore[assignment]
+    assert_type(limiter.available_tokens, int)
+    await limiter.acquire(2)
+    limiter.acquire_nowait(2)
+    await limiter.acquire_on_behalf_of(1, 2)
+    limiter.acquire_on_behalf_of_nowait(1, 2)
+    assert_type(await limiter.fleet_usage(), FleetLimiterUsage)
+    assert_type(FleetLimiter(counter, "k", 1, fencing=True).fencing_number(), int)
+    assert_type(limiter.fencing_number_of(1), int)
+    view: trio.CapacityLimiter = limiter.as_capacity_limiter()
+    assert_type(await trio.to_thread.run_sync(int, limiter=view), int)
 
 
 def strict_of_ours(**options: Unpack[StrictOptions]) -> StrictInstanceAwareCounter:
