@@ -4,6 +4,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 SECONDS ?= 60
+TOPOLOGY ?= single
 ARGS    ?=
 # What `make test-servers` runs: full or small, and which servers (all of them).
 SIZE    ?= full
@@ -69,8 +70,8 @@ examples: $(VENV)/.test  ## run the examples of README.md and docs
 ci:  ## everything that must pass
 	.ci/run
 
-soak: $(VENV)/.test  ## run processes against faults for SECONDS (60)
-	$(PY) -m tests.soak --seconds $(SECONDS)
+soak: $(VENV)/.test  ## run processes against faults for SECONDS (60); TOPOLOGY=single|sentinel|cluster
+	$(PY) -m tests.soak --topology $(TOPOLOGY) --seconds $(SECONDS)
 
 test-clock: $(VENV)/.test  ## set the clock of a real server under load; needs a C compiler
 	$(PY) -m pytest -s tests/clock/jumps.py

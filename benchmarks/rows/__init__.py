@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench
-from benchmarks.rows import churn, counts, fleet, large, lax, memory, sharing, size, strict
+from benchmarks.rows import (
+    churn,
+    counts,
+    fleet,
+    large,
+    lax,
+    memory,
+    replicas,
+    sharing,
+    size,
+    strict,
+)
 
 
 class Group(NamedTuple):
@@ -29,6 +40,7 @@ GROUPS: Final = {
     "growth": Group("what grows with the namespace", size.growth),
     "bounds": Group("what takes long with very many keys", size.bounds),
     "sharing": Group("many prefixes on one store", sharing.sharing),
+    "replicas": Group("writes that a replica confirms", replicas.replicas),
     "crowd": Group("a fleet that starts at once", fleet.crowd),
     "large": Group("a large fleet: its start, its rest, its deaths, its return", large.large),
     "churn": Group("instances and keys that come and go", churn.churn),

@@ -1,15 +1,20 @@
 """A few seconds of ``python -m tests.soak``, so that it does not rot."""
 
+import pytest
 import trio
 
-from tests.soak.account import judge, judge_reaping
+from tests.soak.account import judge, judge_detection, judge_reaping
 from tests.soak.controller import Delays, soak
+from tests.soak.topologies import TOPOLOGIES
 
 
-async def test_mini_soak() -> None:
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+async def test_mini_soak(topology: str) -> None:
     """Three processes, a fault every half second; nothing is lost, doubled or reaped."""
     with trio.fail_after(300):
-        report = await soak(seconds=5.0, seed=7, processes=3, threshold=1.0, pause=0.5)
+        report = await soak(
+            seconds=5.0, seed=7, processes=3, threshold=1.0, pause=0.5, topology=topology
+        )
     print(report)
     assert report.passed, str(report)
     assert report.operations
@@ -32,6 +37,14 @@ def test_judge_of_reaping_blames_the_product_and_not_the_machine() -> None:
     assert judge_reaping(silent=1.6, late=0.01, threshold=1.5) == "without cause"
     assert judge_reaping(silent=1.6, late=0.9, threshold=1.5) == "starved"
     assert judge_reaping(silent=1.4, late=0.9, threshold=1.5) == "too soon"
+
+
+def test_judge_of_detection_knows_the_bound() -> None:
+    assert judge_detection(took=3.0, late=0.0, threshold=1.5)
+    assert judge_detection(took=5.5, late=2.0, threshold=1.5)
+    assert not judge_detection(took=5.5, late=0.0, threshold=1.5)
+    assert judge_detection(took=5.5, late=0.0, threshold=1.5, troubles=1)
+    assert not judge_detection(took=7.5, late=0.0, threshold=1.5, troubles=1)
 
 
 def test_delays_before_the_last_sign_of_life_do_not_matter() -> None:

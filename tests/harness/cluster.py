@@ -284,25 +284,27 @@ class RedisCluster:
         heir = replicas[0]
         words = () if how is None else (how,)
 
-        def ordered() -> bool:
+        def followed() -> bool:
+            return all(
+                name not in view.slots.values() and view.primaries[self.id_of(heir)] != name
+                for view in self._views(self.running)
+            )
+
+        def taken_over() -> bool:
             # A replica forgets the order if it finds no majority in 5 s.
-            if heir.command("ROLE")[0] == "slave":
+            if was := heir.command("ROLE")[0] == "slave":
                 heir.command("CLUSTER", "FAILOVER", *words)
             until = time.monotonic() + 6
             while time.monotonic() < until:
-                if heir.command("ROLE")[0] == "master":
+                if (now := heir.command("ROLE")[0] == "slave") and not was:
+                    return False  # of two with one epoch, after another failover, the other has won
+                if not now and followed():
                     return True
+                was = now
                 time.sleep(_POLL_SECONDS)
             return False
 
-        self._wait(f"{heir} takes over", ordered)
-        self._wait(
-            f"all follow {heir}",
-            lambda: all(
-                name not in view.slots.values() and view.primaries[self.id_of(heir)] != name
-                for view in self._views(self.running)
-            ),
-        )
+        self._wait(f"{heir} takes over, and all follow it", taken_over)
         return heir
 
     def wait_for_heir(self, slot: int | str | bytes, dead: ClusterNode) -> ClusterNode:
@@ -372,9 +374,16 @@ class RedisCluster:
     def _views(self, nodes: Sequence[ClusterNode]) -> list[_View]:
         return [_parse(node.command("CLUSTER", "NODES")) for node in nodes]
 
+    @staticmethod
+    def _is_met(met: Callable[[], bool]) -> bool:
+        try:
+            return met()
+        except redis.BusyLoadingError:  # that server has just started
+            return False
+
     def _wait(self, what: str, met: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while not met():
+        while not self._is_met(met):
             if time.monotonic() > deadline:
                 raise ClusterError(f"not in {_PATIENCE:g} s: {what}\n{self._opinions()}")
             time.sleep(_POLL_SECONDS)

@@ -173,9 +173,10 @@ class FaultBoard:
         """The number of entries of the plan not used up, passes included."""
         return len(self._plan)
 
-    def disarm(self) -> None:
-        """Forget the rest of the plan."""
-        self._plan.clear()
+    def disarm(self, when: Predicate | None = None) -> None:
+        """Forget the rest of the plan, or what of it was armed with just this ``when``."""
+        kept = () if when is None else [entry for entry in self._plan if entry.when is not when]
+        self._plan = deque(kept)
 
     async def wait_for(self, kind: str, count: int = 1) -> None:
         """Wait until `counts[kind]` has reached a number.

@@ -42,11 +42,18 @@ class Sentinel(RedisServer):
     def __init__(self, lines: Sequence[str], password: str | None) -> None:
         super().__init__(config={} if password is None else {"requirepass": password})
         self._lines = list(lines)
+        self._is_new = True
+
+    def forget(self, lines: Sequence[str]) -> None:
+        """Let it know nothing but this from its next start on."""
+        self._lines = list(lines)
+        self._is_new = True
 
     def _arguments(self) -> list[str]:
         file = self._directory.path / "sentinel.conf"
         # The port may be another one until it has started for the first time.
-        if not self._ever_started:
+        if self._is_new or not self._ever_started:
+            self._is_new = False
             own = [f"port {self.port}", f"bind {LOOPBACK}", f"dir {self._directory.data}"]
             if self.password is not None:
                 own += [f"requirepass {self.password}", f"sentinel sentinel-pass {self.password}"]
@@ -188,13 +195,7 @@ class SentinelTrio:
                 replica.command("REPLICAOF", LOOPBACK, port)
                 replica.command("CONFIG", "REWRITE")
             self._wait("the replicas are in sync", self._in_sync)
-            lines = [
-                f"sentinel monitor {self.service} {LOOPBACK} {port} {self._count // 2 + 1}",
-                f"sentinel down-after-milliseconds {self.service} {self._down_after}",
-                f"sentinel failover-timeout {self.service} {max(4 * self._down_after, 5_000)}",
-            ]
-            if self.password is not None:
-                lines.append(f"sentinel auth-pass {self.service} {self.password}")
+            lines = self._lines(port)
             self.sentinels += [Sentinel(lines, self.sentinel_password) for _ in range(self._count)]
             list(threads.map(RedisServer.start, self.sentinels))
         self._wait("the sentinels know each other", self._nobody_missed)
@@ -269,6 +270,28 @@ class SentinelTrio:
         self._wait(f"another server instead of {old}", replaced)
         return self.primary
 
+    def swap_roles(self, heir: RedisServer) -> None:
+        """Make another server the primary with REPLICAOF, of which the sentinels know nothing.
+
+        They find out after some 20 s; `monitor` tells them. It returns once the others follow.
+        """
+        heir.promote()
+        heir.command("CONFIG", "REWRITE")
+        self._follow(heir)
+        self._wait("the replicas are in sync", self._in_sync)
+
+    def monitor(self, primary: RedisServer) -> None:
+        """Start the sentinels again, with this primary, and no memory of another one.
+
+        All end before any starts: one that remembers would have the others take over what it knows.
+        """
+        lines = self._lines(self.ports[self.servers.index(primary)])
+        for sentinel in self.sentinels:
+            sentinel.kill()
+            sentinel.forget(lines)
+        with ThreadPoolExecutor(self._count) as threads:
+            list(threads.map(RedisServer.start, self.sentinels))
+
     def wait_until_ok(self) -> None:
         """Wait until nobody is missed, and the others follow the primary, in sync.
 
@@ -278,13 +301,16 @@ class SentinelTrio:
         Raises:
             SentinelError: it took too long.
         """
-        port = self.ports[self.servers.index(self.primary)]
-        for replica in self.replicas:
-            role = replica.command("ROLE")
-            if role[0] == "master" or role[2] != port:
-                replica.command("REPLICAOF", LOOPBACK, port)
-                replica.command("CONFIG", "REWRITE")
-        self._wait("the replicas are in sync", self._in_sync)
+        followed: list[RedisServer] = []
+
+        def in_sync() -> bool:
+            # On a slow machine the sentinels may swap once more.
+            if [primary := self.primary] != followed:
+                self._follow(primary)
+                followed[:] = [primary]
+            return self._in_sync()
+
+        self._wait("the replicas are in sync", in_sync)
         self._wait("the sentinels miss nobody", self._nobody_missed)
 
     @contextmanager
@@ -305,6 +331,27 @@ class SentinelTrio:
             # Once it is confirmed, nothing is missed.
             assert pubsub.get_message(timeout=_PATIENCE)
             yield Switch(pubsub)
+
+    def _lines(self, port: int) -> list[str]:
+        """Return the configuration of a sentinel, if the primary has this port."""
+        lines = [
+            f"sentinel monitor {self.service} {LOOPBACK} {port} {self._count // 2 + 1}",
+            f"sentinel down-after-milliseconds {self.service} {self._down_after}",
+            f"sentinel failover-timeout {self.service} {max(4 * self._down_after, 5_000)}",
+        ]
+        if self.password is not None:
+            lines.append(f"sentinel auth-pass {self.service} {self.password}")
+        return lines
+
+    def _follow(self, primary: RedisServer) -> None:
+        port = self.ports[self.servers.index(primary)]
+        for replica in self.servers:
+            if replica is primary:
+                continue
+            role = replica.command("ROLE")
+            if role[0] == "master" or role[2] != port:
+                replica.command("REPLICAOF", LOOPBACK, port)
+                replica.command("CONFIG", "REWRITE")
 
     def _in_sync(self) -> bool:
         roles = [server.command("ROLE") for server in self.servers]
@@ -327,9 +374,16 @@ class SentinelTrio:
                 return False
         return True
 
+    @staticmethod
+    def _is_met(met: Callable[[], bool]) -> bool:
+        try:
+            return met()
+        except redis.BusyLoadingError:  # that server has just started
+            return False
+
     def _wait(self, what: str, met: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while not met():
+        while not self._is_met(met):
             if time.monotonic() > deadline:
                 raise SentinelError(f"not in {_PATIENCE:g} s: {what}\n{self._logs()}")
             time.sleep(_POLL_SECONDS)

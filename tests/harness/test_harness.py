@@ -333,6 +333,18 @@ async def test_until_disarmed(proxy: FaultProxy, connect: Connect) -> None:
     assert await (await connect()).ask("PING") == b"+PONG\r\n"
 
 
+async def test_just_what_was_armed_for_somebody_is_disarmed(
+    proxy: FaultProxy, connect: Connect
+) -> None:
+    mine, other = named("PING"), named("ECHO")
+    proxy.drop_reply(None, when=mine)
+    proxy.drop_reply(None, when=other)
+    proxy.disarm(mine)
+    assert await (await connect()).ask("PING") == b"+PONG\r\n"
+    assert await (await connect()).ask("ECHO", "x") is None
+    proxy.disarm()
+
+
 async def test_nothing_flows_while_paused(
     proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
 ) -> None:

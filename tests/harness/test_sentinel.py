@@ -78,6 +78,16 @@ def test_a_sentinel_that_starts_again_knows_what_it_knew(sentinels: SentinelTrio
     sentinels.wait_until_ok()
 
 
+def test_roles_are_swapped_by_hand(sentinels: SentinelTrio) -> None:
+    old, heir = sentinels.primary, sentinels.replicas[0]
+    sentinels.swap_roles(heir)
+    assert (heir.command("ROLE")[0], old.command("ROLE")[0]) == ("master", "slave")
+    assert sentinels.primary is old  # as far as the sentinels know
+    sentinels.monitor(heir)
+    sentinels.wait_until_ok()
+    assert sentinels.primary is heir
+
+
 async def test_each_server_behind_a_network_that_fails() -> None:
     """Sentinels, too, think that a primary is dead whose network is."""
     with trio.fail_after(60):

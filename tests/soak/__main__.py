@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from tests.soak.controller import soak
+from tests.soak.topologies import TOPOLOGIES
 
 
 def main() -> int:
@@ -18,13 +19,20 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--tasks", type=int, default=4, help="in each process")
     parser.add_argument("--threshold", type=float, default=1.5, help="in seconds")
+    parser.add_argument("--topology", choices=TOPOLOGIES, default="single")
     parser.add_argument(
         "--url", help="use this server; only links and processes fail then, not the server"
     )
     options = vars(parser.parse_args())
+    if options["url"] is not None and options["topology"] != "single":
+        parser.error("--url is one server")
     if options["seed"] is None:
         options["seed"] = random.randrange(1_000_000)
-    print(f"soak for {options['seconds']:g} s, --seed {options['seed']}", flush=True)
+    print(
+        f"soak for {options['seconds']:g} s, --topology {options['topology']} "
+        f"--seed {options['seed']}",
+        flush=True,
+    )
     report = trio.run(partial(soak, **options))
     print(report)
     return 0 if report.passed else 1

@@ -7,27 +7,21 @@ import subprocess
 import sys
 import uuid
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import redis
 import trio
 
 from tests.faults.fleet import until
 from tests.faults.lens import Lens, Snapshot
 from tests.harness.processes import freeze, thaw
-from tests.harness.proxy import FaultProxy
-from tests.harness.server import RedisServer
-from tests.soak.account import Report, judge, judge_reaping
+from tests.soak.account import Report, judge, judge_detection, judge_reaping
+from tests.soak.networks import Network
+from tests.soak.topologies import PATIENCE, Topology, open_topology
 from tests.soak.worker import DOWN, KEYS, RESPONSE_TIMEOUT, UP, lines_of
 
 _ROOT = Path(__file__).parents[2]
-#: Seconds a busy machine may need for what it does at once elsewhere.
-_PATIENCE = 60.0
 #: Seconds between two looks into the store.
 _LOOK = 0.05
 
@@ -47,30 +41,14 @@ class Delays:
         return sum(min(late, now - start) for now, late in self._seen if now > start)
 
 
-@dataclass(frozen=True)
-class Remote:
-    """Somebody else's server: it can be reached through a bad network, and not be killed."""
-
-    host: str
-    port: int
-    password: str | None
-
-    @classmethod
-    def at(cls, url: str) -> "Remote":
-        """Return the server that a redis:// URL names."""
-        parts = urlsplit(url)
-        password = None if parts.password is None else unquote(parts.password)
-        return cls(parts.hostname or "localhost", parts.port or 6379, password)
-
-
 class Member:
     """A worker process behind a network of its own."""
 
-    def __init__(self, name: str, kind: str, instance: str, proxy: FaultProxy) -> None:
+    def __init__(self, name: str, kind: str, instance: str, network: Network) -> None:
         self.name = name
         self.kind = kind
         self.instance = instance
-        self.proxy = proxy
+        self.network = network
         self.process: trio.Process | None = None
         self.ready = trio.Event()
         self.over = trio.Event()  # its output has ended
@@ -78,6 +56,8 @@ class Member:
         self.views: dict[str, tuple[int, int]] | None = None
         self.changed = trio.Event()
         self.done = 0
+        self.mended = 0.0  # when it was suspended or cut off last
+        self.longest = {True: 0.0, False: 0.0}  # waits in seconds: because of that, or not
         self.fenced = False
         self.doomed = False  # killed or replaced on purpose
         self.away = False  # suspended or cut off just now
@@ -91,6 +71,9 @@ class Member:
         """Take in what the process says."""
         message: dict[str, Any] = json.loads(line)
         self.done = message.get("done", self.done)
+        if "waited" in message:
+            own = self.away or self.mended > now - message["waited"] - 1.0
+            self.longest[own] = max(self.longest[own], message["waited"])
         self.fenced = self.fenced or "fenced" in message
         if "ready" in message:
             self.in_touch_since = now
@@ -109,7 +92,7 @@ class Member:
 
     def in_touch(self, threshold: float) -> bool:
         """Whether it had every chance to beat for a good while."""
-        if self.away or self.proxy.armed or not self.ready.is_set():
+        if self.away or self.network.armed or not self.ready.is_set():
             self.in_touch_since = trio.current_time()
         return trio.current_time() - self.in_touch_since > 3 * threshold
 
@@ -118,7 +101,8 @@ class Soak:
     """One run.
 
     Args:
-        server: a private server to do anything with, or somebody else's.
+        topology: the servers.
+        prefix: the namespace.
         seed: of everything random.
         processes: how many workers there are at a time.
         tasks: how many tasks count in each of them.
@@ -128,7 +112,8 @@ class Soak:
 
     def __init__(
         self,
-        server: RedisServer | Remote,
+        topology: Topology,
+        prefix: str,
         *,
         seed: int,
         processes: int,
@@ -137,20 +122,20 @@ class Soak:
         pause: float,
     ) -> None:
         self.report = Report(seed)
-        self._server: Any = server
+        self._topology = topology
         self._random = random.Random(seed)
         self._processes = processes
         self._tasks = tasks
         self._threshold = threshold
         self._pause = pause
-        self._prefix = f"soak{uuid.uuid4().hex[:8]}"
-        self._lens = Lens(self._server, self._prefix)
+        self._prefix = prefix
+        self._lens: Lens
         self._members: list[Member] = []
         self._gone: list[Member] = []
         self._troubled = 0.0  # when the server was last not itself
         self._is_troubled = False
+        self._ends_of_trouble: list[float] = []
         self._delays = Delays()  # of this process, in which the networks are, and of the server
-        self._changes = trio.Lock()
         self._nursery: trio.Nursery
         link: dict[str, Callable[[Member], Awaitable[None]]] = {
             "request dropped": self._strike("drop_request"),
@@ -162,8 +147,8 @@ class Soak:
             "delayed": self._late("delay"),
             "reply delayed": self._late("delay_reply"),
             "connections cut": self._cut,
-            "network refuses": self._separate(FaultProxy.refuse, FaultProxy.accept),
-            "network stands": self._separate(FaultProxy.pause, FaultProxy.resume),
+            "network refuses": self._separate(Network.refuse),
+            "network stands": self._separate(Network.stand),
         }
         process = {
             "process killed": self._kill,
@@ -173,20 +158,11 @@ class Soak:
         self._member_faults = link | link | process
         # Processes are the point, so they get as much as all kinds of links together.
         self._choices = [*link, *(list(process) * 4)]
-        self._server_faults: dict[str, Callable[[], Awaitable[None]]] = {
-            "scripts forgotten": self._forget_scripts
-        }
-        if isinstance(server, RedisServer):
-            self._server_faults |= {
-                "clients killed": self._kill_clients,
-                "server killed, file kept": self._restart,
-                "server restarted empty": self._restart_empty,
-                "all data flushed": self._flush_all,
-                "server suspended": self._freeze,
-            }
+        self._server_faults = topology.faults
 
     async def run(self, seconds: float) -> Report:
         """Count and break things for ``seconds``, then heal all and compare."""
+        await self._find_server()
         async with trio.open_nursery() as self._nursery:
             async with trio.open_nursery() as nursery:
                 for n in range(self._processes):
@@ -202,12 +178,11 @@ class Soak:
     # ----------------------------------------------------------------------- workers
 
     async def _start(self, name: str, kind: str, instance: str | None = None) -> Member:
-        proxy = FaultProxy(self._server)
-        await self._nursery.start(proxy.run)
-        member = Member(name, kind, instance or str(uuid.uuid4()), proxy)
+        instance = instance or str(uuid.uuid4())
+        member = Member(name, kind, instance, await self._topology.network(instance))
         for _ in range(30):  # it fails at once where the server is away; it is started again
             await self._nursery.start(self._host, member)
-            with trio.move_on_after(_PATIENCE):
+            with trio.move_on_after(PATIENCE):
                 while not (member.ready.is_set() or member.over.is_set()):
                     await member.changed.wait()
             if member.ready.is_set():
@@ -222,7 +197,7 @@ class Soak:
         self, member: Member, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         options = {
-            "--url": member.proxy.url,
+            "--url": member.network.url,
             "--prefix": self._prefix,
             "--kind": member.kind,
             "--instance-id": member.instance,
@@ -262,9 +237,12 @@ class Soak:
             member.over.set()
             member.changed.set()
             member.changed = trio.Event()
-        if code and member.ready.is_set() and not member.doomed:
+        if member.ready.is_set() and not (member.doomed or member.views is not None):
             text = errors.decode(errors="replace")
-            self.report.problems.append(f"worker {member.name} ended with {code}: {text[-2000:]}")
+            fenced = ", as another has its id" if member.fenced else ""
+            self.report.problems.append(
+                f"worker {member.name} ended with {code}{fenced}: {text[-2000:]}"
+            )
 
     # ------------------------------------------------------------------------ faults
 
@@ -274,8 +252,10 @@ class Soak:
             while (now := trio.current_time()) < end:
                 wait = min(end - now, self._random.uniform(0.5, 1.5) * self._pause)
                 await trio.sleep(wait)
-                if self._random.random() < 0.35:
+                # One trouble with the servers at a time: on a slow machine they would queue up.
+                if self._random.random() < 0.35 and not self._is_troubled:
                     name = self._random.choice(list(self._server_faults))
+                    self._is_troubled = True
                     nursery.start_soon(self._server_fault, name)
                 elif here := [m for m in self._members if not m.away]:
                     name = self._random.choice(self._choices)
@@ -286,42 +266,49 @@ class Soak:
                 self.report.faults[name] += 1
 
     async def _server_fault(self, name: str) -> None:
-        async with self._changes:
-            self._is_troubled = True
-            try:
-                await self._server_faults[name]()
-            finally:
-                self._is_troubled = False
-                self._troubled = trio.current_time()
+        begun_at = trio.current_time()
+        try:
+            lost = await self._server_faults[name]()
+            took = trio.current_time() - begun_at
+            self.report.troubles[name] = max(self.report.troubles.get(name, 0.0), took)
+            await self._find_server()
+            if lost:
+                await self._measure_healing()
+        finally:
+            self._is_troubled = False
+            self._troubled = trio.current_time()
+            self._ends_of_trouble.append(self._troubled)
+
+    async def _find_server(self) -> None:
+        """Look at the server that has the namespace now."""
+        self._lens = Lens(await trio.to_thread.run_sync(self._topology.primary), self._prefix)
 
     def _strike(self, fault: str) -> Callable[[Member], Awaitable[None]]:
         async def strike(member: Member) -> None:
-            getattr(member.proxy, fault)(self._random.randint(1, 3))
+            member.network.strike(fault, self._random.randint(1, 3))
 
         return strike
 
     def _late(self, fault: str) -> Callable[[Member], Awaitable[None]]:
         async def strike(member: Member) -> None:
-            getattr(member.proxy, fault)(self._random.uniform(0.0, 1.0))
+            member.network.strike(fault, seconds=self._random.uniform(0.0, 1.0))
 
         return strike
 
     async def _cut(self, member: Member) -> None:
         member.in_touch_since = trio.current_time()
         for _ in range(self._random.randint(1, 5)):
-            member.proxy.cut_all()
+            member.network.cut()
             await trio.sleep(0.02)
 
-    def _separate(
-        self, sever: Callable[[FaultProxy], None], mend: Callable[[FaultProxy], None]
-    ) -> Callable[[Member], Awaitable[None]]:
+    def _separate(self, sever: Callable[[Network], None]) -> Callable[[Member], Awaitable[None]]:
         async def separate(member: Member) -> None:
             member.away = True
-            sever(member.proxy)
+            sever(member.network)
             await self._stay_away()
-            mend(member.proxy)
+            member.network.mend()
             member.away = False
-            member.in_touch_since = trio.current_time()
+            member.mended = member.in_touch_since = trio.current_time()
 
         return separate
 
@@ -333,11 +320,14 @@ class Soak:
     async def _suspend(self, member: Member) -> None:
         assert member.process is not None
         member.away = True
-        freeze(member.process.pid)
+        try:
+            freeze(member.process.pid)
+        except ProcessLookupError:
+            return  # it has ended by itself, which is a problem that is noted
         await self._stay_away()
         thaw(member.process.pid)
         member.away = False
-        member.in_touch_since = trio.current_time()
+        member.mended = member.in_touch_since = trio.current_time()
 
     async def _kill(self, member: Member) -> None:
         assert member.process is not None
@@ -351,7 +341,7 @@ class Soak:
     async def _replace(self, member: Member) -> None:
         self._dismiss(member)
         await self._start(f"{member.name}*", member.kind, member.instance)
-        with trio.move_on_after(_PATIENCE) as scope:
+        with trio.move_on_after(PATIENCE) as scope:
             await member.over.wait()
         if scope.cancelled_caught or not member.fenced:
             self.report.problems.append(f"worker {member.name} was replaced and not fenced")
@@ -362,44 +352,26 @@ class Soak:
         self._gone.append(member)
 
     async def _measure_detection(self, member: Member, died: float) -> None:
+        """Wait until nothing of a dead member counts, and see that it is soon enough."""
+        took, looked = 0.0, died
         while True:
             await trio.sleep(0.02)
-            if self._is_troubled or self._troubled > died - self._threshold:
-                return  # everybody gets a fresh threshold after that: nothing to measure
+            now = trio.current_time()
+            if self._is_troubled or looked < self._troubled:
+                looked = now
+                continue
+            took += now - looked
+            looked = now
             if not self._lens.lives(member.instance) and not self._lens.holds(member.instance):
-                took = trio.current_time() - died
-                self.report.detection = max(self.report.detection, took)
-                return
-
-    async def _forget_scripts(self) -> None:
-        await trio.to_thread.run_sync(self._ask, "SCRIPT", "FLUSH")
-
-    def _ask(self, *words: str) -> None:
-        server = self._server
-        client = redis.Redis(host=server.host, port=server.port, password=server.password)
-        try:
-            client.execute_command(*words)
-        finally:
-            client.close()
-
-    async def _kill_clients(self) -> None:
-        await self._server.command_async("CLIENT", "KILL", "TYPE", "normal")
-
-    async def _restart(self) -> None:
-        self._server.kill()
-        await trio.sleep(self._random.choice((0.0, 0.5, 2.0)) * self._threshold)
-        await self._server.start_async()
-        await until(lambda: not self._server.command("INFO", "persistence")["loading"], _PATIENCE)
-
-    async def _restart_empty(self) -> None:
-        self._server.kill()
-        await trio.sleep(self._random.choice((0.0, 0.5, 2.0)) * self._threshold)
-        await self._server.restart_async(empty=True)
-        await self._measure_healing()
-
-    async def _flush_all(self) -> None:
-        await self._server.command_async("FLUSHALL")
-        await self._measure_healing()
+                break
+        troubles = sum(end > died - self._threshold for end in self._ends_of_trouble)
+        others = [m.delays.since(died) for m in self._members]
+        late = max(self._delays.since(died), min(others, default=0.0))
+        self.report.deaths += 1
+        if not troubles:
+            self.report.detection = max(self.report.detection, took)
+        if not judge_detection(took, late, self._threshold, troubles):
+            self.report.overdue.append(f"{member.name} ({took:.2f} s, {troubles} troubles)")
 
     async def _measure_healing(self) -> None:
         """Wait until everybody who could be back is."""
@@ -419,11 +391,6 @@ class Soak:
             self.report.problems.append(f"not healed in time: {missing}")
         else:
             self.report.healing = max(self.report.healing, took)
-
-    async def _freeze(self) -> None:
-        self._server.pause()
-        await trio.sleep(self._random.choice((0.3, 1.2, 2.5)) * self._threshold)
-        self._server.resume()
 
     # ------------------------------------------------------------------------ oracles
 
@@ -455,7 +422,7 @@ class Soak:
     async def _inquire(self, member: Member, found: float, sign_after: float) -> None:
         """Find out why somebody has been reaped who was last heard of after ``sign_after``."""
         silent = found - sign_after
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(PATIENCE):
             # Whoever was not served cannot say so before it is.
             while member.ticked < found and not (member.over.is_set() or member.doomed):
                 await member.changed.wait()
@@ -468,7 +435,7 @@ class Soak:
 
     async def _compare(self) -> None:
         for member in self._members:
-            member.proxy.disarm()
+            member.network.disarm()
         await self._tell("final")
         # Two heartbeats to say what was lost, one threshold for the dead to go, and some more.
         await trio.sleep(2.5 * self._threshold + 2 * RESPONSE_TIMEOUT)
@@ -476,12 +443,15 @@ class Soak:
         for member in self._members:
             self._judge(member, snapshot)
         await self._compare_views(snapshot)
-        self.report.operations = sum(m.done for m in (*self._members, *self._gone))
+        everybody = (*self._members, *self._gone)
+        self.report.operations = sum(m.done for m in everybody)
+        self.report.longest_cut_off = max(m.longest[True] for m in everybody)
+        self.report.longest = max(m.longest[False] for m in everybody)
         for member in self._members:
             assert member.process is not None
             assert member.process.stdin is not None
             await member.process.stdin.aclose()
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(PATIENCE):
             for member in self._members:
                 await member.over.wait()
         left = self._lens.look()
@@ -499,7 +469,7 @@ class Soak:
             return snapshot.living == living and set(snapshot.slices) <= living
 
         try:
-            await until(quiet, _PATIENCE)
+            await until(quiet, PATIENCE)
         except AssertionError:
             if snapshot.living != living:
                 self.report.problems.append(f"living: {snapshot.living}, not {living}")
@@ -515,7 +485,7 @@ class Soak:
         It may if somebody is reaped for want of time and comes back; and a lax counter that is
         not served remembers what it has read before.
         """
-        give_up = trio.current_time() + _PATIENCE
+        give_up = trio.current_time() + PATIENCE
         while True:
             start = trio.current_time()
             await self._tell("views")
@@ -551,7 +521,7 @@ class Soak:
             except trio.BrokenResourceError:
                 continue
         for member in self._members:
-            with trio.move_on_after(_PATIENCE):
+            with trio.move_on_after(PATIENCE):
                 while getattr(member, answer) is None and not member.over.is_set():
                     await member.changed.wait()
             if getattr(member, answer) is None:
@@ -572,15 +542,6 @@ class Soak:
         assert set(slices) <= set(KEYS)
 
 
-@asynccontextmanager
-async def _server_for(url: str | None) -> AsyncIterator[RedisServer | Remote]:
-    if url is not None:
-        yield Remote.at(url)
-        return
-    with RedisServer(persistent=True) as server:
-        yield server
-
-
 async def soak(
     *,
     seconds: float,
@@ -589,12 +550,17 @@ async def soak(
     tasks: int = 4,
     threshold: float = 1.5,
     pause: float = 1.0,
+    topology: str = "single",
     url: str | None = None,
 ) -> Report:
-    """Run a soak and return its report."""
-    async with _server_for(url) as server:
+    """Run a soak and return its report; see `Soak` and `open_topology`."""
+    prefix = f"soak{uuid.uuid4().hex[:8]}"
+    async with open_topology(
+        topology, chance=random.Random(seed), threshold=threshold, prefix=prefix, url=url
+    ) as servers:
         run = Soak(
-            server,
+            servers,
+            prefix,
             seed=seed,
             processes=processes,
             tasks=tasks,

@@ -1,10 +1,10 @@
 """One process of a soak: some tasks count until the first line on standard input.
 
 Standard output gets a JSON object per line: ``ready``, from time to time ``done`` (how many
-operations were acknowledged) with ``late`` (for how many seconds this process was not served),
-``fenced``; after the first line of input ``final`` (what was counted: per key the sum of what
-was acknowledged, and what nobody knows of), after each further one ``views``. The end of the
-input is the end.
+operations were acknowledged) with ``late`` (for how many seconds this process was not served) and
+``waited`` (how many a task has waited at most while it was), ``fenced``; after the first line of
+input ``final`` (what was counted: per key the sum of what was acknowledged, and what nobody knows
+of), after each further one ``views``. The end of the input is the end.
 """
 
 import argparse
@@ -48,6 +48,8 @@ class Worker:
         self._random = random.Random(seed)
         self._stopping = False
         self.done = 0
+        self._late = 0.0  # for how long it was not, in all
+        self._waits: list[tuple[float, float]] = []  # how long, and `_late` before
         self.acknowledged: Counter[str] = Counter()
         self.unknown: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -73,11 +75,17 @@ class Worker:
         while True:
             due = trio.current_time() + 0.1
             await trio.sleep_until(due)
-            await self.say(done=self.done, late=trio.current_time() - due)
+            late = trio.current_time() - due
+            self._late += late
+            waits = [wait - (self._late - late_before) for wait, late_before in self._waits]
+            self._waits.clear()
+            await self.say(done=self.done, late=late, waited=max(waits, default=0.0))
 
     async def _task(self) -> None:
         while not self._stopping:
+            begun_at, late = trio.current_time(), self._late
             await self._operate()
+            self._waits.append((trio.current_time() - begun_at, late))
             await trio.sleep(self._random.expovariate(1 / 0.008))
 
     async def _operate(self) -> None:

@@ -26,6 +26,7 @@ from ._connection import LOST, Answer, ErrorReplyError
 from ._lane import Lane
 from ._locator import Route
 from ._node_table import NodeTable, Place
+from ._replicas import Replicas
 from ._shared import SharedConnection, SharedLane
 
 
@@ -40,6 +41,7 @@ class ClusterLane(Lane):
         self._place = Place(nodes, route)
         self._lane: SharedLane | None = None
         self._astray = True
+        self._nowhere = Replicas()  # where it does not lead to any node yet
 
     @property
     def connected(self) -> bool:
@@ -51,6 +53,11 @@ class ClusterLane(Lane):
     def number(self) -> int:
         """See `Lane.number`."""
         return 0 if self._lane is None else self._lane.number
+
+    @property
+    def replicas(self) -> Replicas:
+        """See `Lane.replicas`. Those of the node that it leads to now."""
+        return self._nowhere if self._lane is None else self._lane.replicas
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

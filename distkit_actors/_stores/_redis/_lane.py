@@ -10,6 +10,7 @@ import trio
 from ._connection import Answer, Connection, ErrorReplyError
 from ._connector import Connector
 from ._credentials import Credentials
+from ._replicas import Replicas
 
 
 class Lane(ABC):
@@ -31,6 +32,11 @@ class Lane(ABC):
     @abstractmethod
     def number(self) -> int:
         """A number of the connection, another one for each."""
+
+    @property
+    @abstractmethod
+    def replicas(self) -> Replicas:
+        """Who waits for replicas, for all who use the connection."""
 
     @abstractmethod
     async def connect(self) -> None:
@@ -109,6 +115,7 @@ class OwnLane(Lane):
         self._connector = Connector(connection, patience)
         self._version = 0  # of the credentials that the connection was made with
         self._number = 0
+        self._replicas = Replicas()
 
     @property
     def connected(self) -> bool:
@@ -119,6 +126,11 @@ class OwnLane(Lane):
     def number(self) -> int:
         """See `Lane.number`."""
         return self._number
+
+    @property
+    def replicas(self) -> Replicas:
+        """See `Lane.replicas`."""
+        return self._replicas
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

@@ -11,6 +11,7 @@ from .._contract import Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
 from ._lane import Lane
+from ._replicas import may_have_changed
 from ._reply_errors import concerns_slot, ends_connection, to_store_error
 from ._scripts import load_scripts
 from ._server_check import eviction
@@ -28,6 +29,7 @@ class RedisLink(Link):
         patience: float,
         *,
         now: Callable[[], int] | None,
+        min_replicas: int = 0,
     ) -> None:
         self._lane = lane
         self._in_a_row = 0  # errors that a connection has brought since the last answer …
@@ -42,6 +44,7 @@ class RedisLink(Link):
         self._more_keys = (names.channel,) if lane.redirects else ()
         self._patience = patience
         self._now = now
+        self._min_replicas = min_replicas
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
 
     async def connect(self) -> None:
@@ -54,7 +57,8 @@ class RedisLink(Link):
             if ends_connection(error, 1):
                 await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
-        return () if evicts is None else (evicts,)
+        missing = self._lane.replicas.warnings()
+        return missing if evicts is None else (evicts, *missing)
 
     @property
     def patience(self) -> float:
@@ -97,6 +101,8 @@ class RedisLink(Link):
         self._in_a_row = 0
         if self._lane.looks:
             self._lane.note_time()
+        if self._min_replicas and may_have_changed(request, reply):
+            await self._lane.replicas.confirm(self._lane, self._min_replicas, self._patience)
         return reply
 
     async def _after(self, request: Request, error: ErrorReplyError) -> Answer:

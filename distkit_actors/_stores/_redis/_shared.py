@@ -37,6 +37,7 @@ from ._locator import Route
 from ._node_table import NodeTable, Ways
 from ._once import Once
 from ._pipeline import Call, Pipeline
+from ._replicas import Replicas
 from ._stream import StreamConnection
 from ._survey import Node
 
@@ -64,6 +65,7 @@ class SharedConnection:
         self._connector = Connector(connection, patience)
         self._connecting = Once()
         self.preparing = Once()
+        self.replicas = Replicas()
 
     async def connect(self) -> None:
         """Make the connection, or wait for one who makes it. A checkpoint.
@@ -110,6 +112,11 @@ class SharedLane(Lane):
     def number(self) -> int:
         """See `Lane.number`."""
         return self._connection.number
+
+    @property
+    def replicas(self) -> Replicas:
+        """See `Lane.replicas`."""
+        return self._connection.replicas
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

@@ -22,6 +22,7 @@ from ._lane import Lane, OwnLane
 from ._link import RedisLink
 from ._locator import FixedLocator, Locator
 from ._node_table import Ways
+from ._replicas import checked_replicas
 from ._reply_errors import to_store_error
 from ._sentinel import SentinelLocator
 from ._shared import SharedConnections
@@ -72,11 +73,19 @@ class RedisStore(Store):
             Whatever is about one key is as with one part; what is about several is atomic within
             each part only. ``docs/partitions.md`` says what that means for each operation, and how
             to choose the number.
+        min_replicas: so many replicas are to confirm a write before its outcome is told, so that a
+            failover loses less of what was acknowledged. That takes a round trip more, and one to
+            the replicas. If they do not confirm it within a quarter of ``response_timeout``, the
+            write stands, and its outcome is told: then ``statistics().warnings`` says so, and the
+            log, within about a minute, and later writes wait for a tenth of that until replicas
+            confirm again. Writes only; reads and heartbeats do not wait. See
+            ``docs/topologies.md``.
 
     Raises:
-        TypeError: ``partitions`` is no int.
-        ValueError: ``partitions`` is not from 1 to 256; or the URL is none of these, or has a user
-            name or a password though there is a credential provider.
+        TypeError: ``partitions`` or ``min_replicas`` is no int.
+        ValueError: ``partitions`` is not from 1 to 256, or ``min_replicas`` not from 0 to 100; or
+            the URL is none of these, or has a user name or a password though there is a credential
+            provider.
     """
 
     __module__ = "distkit_actors"  # which imports it when it is asked for, and so does `open_store`
@@ -88,8 +97,10 @@ class RedisStore(Store):
         response_timeout: float = 2.0,
         credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
         partitions: int = 1,
+        min_replicas: int = 0,
     ) -> None:
         self._partitions = checked_partitions(partitions)
+        self._min_replicas = checked_replicas(min_replicas)
         self._parts: dict[int, PartStore] = {}
         _check_timeout(response_timeout)
         self._response_timeout = response_timeout
@@ -107,7 +118,12 @@ class RedisStore(Store):
 
     @classmethod
     def from_pool(
-        cls, pool: ConnectionPool, *, response_timeout: float = 2.0, partitions: int = 1
+        cls,
+        pool: ConnectionPool,
+        *,
+        response_timeout: float = 2.0,
+        partitions: int = 1,
+        min_replicas: int = 0,
     ) -> RedisStore:
         """Return a store that is reached through the connections of a pool of redis-py's.
 
@@ -127,9 +143,10 @@ class RedisStore(Store):
             response_timeout: as `RedisStore` has it; it bounds how long a pool may wait for a free
                 connection, too.
             partitions: as `RedisStore` has it.
+            min_replicas: as `RedisStore` has it.
 
         Raises:
-            TypeError: it is no such pool, or ``partitions`` is no int.
+            TypeError: it is no such pool, or ``partitions`` or ``min_replicas`` is no int.
             ImportError: trio-asyncio does not work here, as on Python 3.14. All else does.
         """
         partitions = checked_partitions(partitions)
@@ -137,6 +154,7 @@ class RedisStore(Store):
         pool = checked_pool(pool)
         store = cls.__new__(cls)
         store._partitions, store._parts = partitions, {}
+        store._min_replicas = checked_replicas(min_replicas)
         store._response_timeout, store._locator = response_timeout, FixedLocator()
         store._pool, store._address, store._now = pool, place_of(pool), None
         store._credentials = Credentials(pool.make_connection, None)
@@ -179,7 +197,13 @@ class RedisStore(Store):
     async def _link(self, prefix: str, part: int) -> AsyncGenerator[Link]:
         names = KeyNames(prefix, part)
         async with self._lane(names.slot) as lane:
-            yield RedisLink(lane, names, self._response_timeout, now=self._now)
+            yield RedisLink(
+                lane,
+                names,
+                self._response_timeout,
+                now=self._now,
+                min_replicas=self._min_replicas,
+            )
 
     @asynccontextmanager
     async def _lane(self, slot: int) -> AsyncGenerator[Lane]:

@@ -1,0 +1,99 @@
+"""Waiting until replicas have a write, so that a failover loses less (``min_replicas``).
+
+``WAIT`` blocks a connection until so many replicas have confirmed all that was written on it. It
+narrows the window in which a failover loses what was acknowledged, and does not close it: another
+replica than those may be promoted, and what is asked again on another connection, after this one
+was lost, is not waited for. So a write stands whatever comes of it, and nothing is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from ..._protocol._messages import Applied, Apply, Kind, Reply, Request
+from ._connection import ErrorReplyError
+from ._server_check import Caller
+
+#: How long one wait may take, as a part of the time for an answer. Who comes while one is under way
+#: waits for that and for the next one.
+_PART: Final = 1 / 4
+#: The same after one that was in vain, as the connection is blocked meanwhile.
+_PART_WHILE_SHORT: Final = 1 / 40
+#: Seconds for which it is said that replicas were missing; counters ask about once a minute.
+_REMEMBERED: Final = 90.0
+
+
+def may_have_changed(request: Request, reply: Reply) -> bool:
+    """Return whether a request is a batch that may have changed counts; a read adds 0."""
+    if not (isinstance(request, Apply) and isinstance(reply, Applied)):
+        return False
+    return request.leave or any(
+        entry.value or entry.kind is not Kind.ADD for entry in request.entries
+    )
+
+
+def checked_replicas(min_replicas: object) -> int:
+    """Return how many replicas must confirm a write. Raises `TypeError` or `ValueError`."""
+    if not isinstance(min_replicas, int) or isinstance(min_replicas, bool):
+        raise TypeError(f"min_replicas must be an int, not {type(min_replicas).__name__}")
+    if not 0 <= min_replicas <= 100:
+        raise ValueError(f"min_replicas must be from 0 to 100, not {min_replicas}")
+    return min_replicas
+
+
+class Replicas:
+    """The waits of all who use one connection: one at a time, each for all who are there by then.
+
+    So a replica that is missing costs many counters no more than one.
+    """
+
+    def __init__(self) -> None:
+        self._turn = trio.Lock()
+        self._asked = 0  # waits that have begun
+        self._answered = 0  # the last one that has ended well, or was refused
+        self._short = False  # that one was in vain
+        self._warning = ""
+        self._missed_at: float | None = None  # when the last wait ended that was in vain
+
+    async def confirm(self, lane: Caller, wanted: int, patience: float) -> None:
+        """Wait until ``wanted`` replicas have what was written, or for a while. A checkpoint.
+
+        Args:
+            lane: On the connection on which it was written.
+            wanted: How many.
+            patience: Seconds that an answer may take.
+
+        Raises `StoreUnavailableError` if the connection is lost meanwhile: the same request is to
+        be sent again, as it may be lost with the primary. When cancelled, nobody knows who has it.
+        """
+        asked = self._asked
+        async with self._turn:
+            if self._answered > asked:
+                return  # somebody has asked, since we had our answer
+            self._asked += 1
+            number = self._asked
+            part = _PART_WHILE_SHORT if self._short else _PART
+            milliseconds = max(1, round(1000 * part * patience))
+            try:
+                words = b"WAIT", b"%d" % wanted, b"%d" % milliseconds
+                found = await lane.call(*words, patience=patience)
+            except ErrorReplyError as error:
+                self._note(f"the store does not say how many replicas have a write: {error.text}")
+            else:
+                if isinstance(found, int) and found >= wanted:
+                    self._short = False
+                else:
+                    self._note(f"fewer replicas than min_replicas={wanted} confirm writes in time")
+            self._answered = number
+
+    def _note(self, trouble: str) -> None:
+        self._short, self._missed_at = True, trio.current_time()
+        self._warning = f"{trouble}; a failover may lose what was written last"
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what was missing of late."""
+        if self._missed_at is None or trio.current_time() - self._missed_at > _REMEMBERED:
+            return ()
+        return (self._warning,)
