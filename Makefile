@@ -27,7 +27,7 @@ STARTABLE := run
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help test test-floor demo lint format types docs examples ci soak test-clock test-servers modelcheck bench clean
+.PHONY: help test test-browser test-floor demo online lint format types docs examples ci soak test-clock test-servers modelcheck bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,15 @@ test-floor:  ## run the tests with the oldest dependencies that are promised to 
 	$(MAKE) VENV=.venv-floor .venv-floor/.floor
 	.venv-floor/bin/python -m pytest
 
+test-browser: $(VENV)/.browser docs  ## look at the example and at the documentation in a Chromium
+	$(PY) -m tests.apps.chromium --cache $(VENV)/chromium
+	DISTKIT_CHROMIUM_CACHE=$(VENV)/chromium $(PY) -m pytest -s tests/apps/browser.py tests/apps/pages.py
+
 demo: $(VENV)/.demo  ## run the demo (ARGS="..." are passed on)
 	@$(PY) -m distkit_actors demo $(ARGS)
+
+online: $(VENV)/.examples  ## run the example app, with a Redis of its own (ARGS="..." are passed on)
+	@$(PY) docs/examples/online $(ARGS)
 
 lint: $(VENV)/.lint  ## check style, trio's rules with flake8-async, and the news
 	$(BIN)/ruff check .
@@ -97,7 +104,7 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra: installed again only when pyproject.toml changes.
-$(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(PY)
+$(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.bench $(VENV)/.examples $(VENV)/.browser: $(VENV)/.%: pyproject.toml | $(PY)
 	$(PIP) install -e '.[$*]'
 	$(if $(filter test bench,$*),$(PY) -m tests.servers.provide)
 	@touch $@

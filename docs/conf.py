@@ -33,7 +33,7 @@ exclude_patterns = [
 html_theme = "furo"
 html_title = "distkit_actors"
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["narrow.css", "pictures.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -1,0 +1,1 @@
+"""The example applications, and the pages of the documentation, as a person meets them."""
