@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 import click
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.text import Text
 from .. import InvalidKeyError, open_store
 from .._fleet._audit import Finding, Level, audit
 from .._protocol._values import checked_name
-from .._stores._redis._rights import acl_command, acl_rule
+from .._stores._redis._rights import Topology, acl_command, acl_rule
 from .store_command import (
     CannotError,
     StoreCommand,
@@ -76,6 +76,13 @@ async def _audit(url: str, prefix: str) -> list[Finding]:
     default=1,
     help="Over how many parts the keys of PREFIX are spread.",
 )
+@click.option(
+    "--topology",
+    type=click.Choice(get_args(Topology)),
+    default="single",
+    help="How the servers are found: by the URL, by sentinels, or in a cluster.",
+)
+@click.option("--min-replicas", is_flag=True, help="Replicas are to confirm writes.")
 @json_option
 def acl(
     prefix: str | None,
@@ -85,6 +92,8 @@ def acl(
     user: str | None,
     database: int,
     partitions: int,
+    topology: Topology,
+    min_replicas: bool,
     as_json: bool,
 ) -> None:
     """Print the least rights that a user of Redis or Valkey needs.
@@ -109,6 +118,8 @@ def acl(
             before_7=old,
             database=database,
             partitions=partitions,
+            topology=topology,
+            confirmed=min_replicas,
         )
         for old in (False, True)
     }
@@ -117,6 +128,6 @@ def acl(
         return
     for old, rule in rules.items():
         if not old or rule != rules[False]:
-            if read_only:
+            if rules[True] != rules[False]:
                 click.echo("# Redis 6.2" if old else "# Redis 7.0 and newer, Valkey")
             click.echo(acl_command(name, rule))

@@ -1,6 +1,6 @@
 """A limit on what the whole fleet does at once.
 
-This file is a little longer than others: most of it says what `FleetLimiter` promises.
+This file is longer than others: most of it says what `FleetLimiter` promises.
 """
 
 from __future__ import annotations

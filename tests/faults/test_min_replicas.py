@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import redis
 import trio
 
 from distkit_actors import RedisStore, StrictInstanceAwareCounter
-from distkit_actors._actor import _actor
+from distkit_actors._actor import _timers
 from distkit_actors._stores._redis import _replicas
 from tests.faults.fleet import PATIENCE, lax, proxied, strict, until
 from tests.faults.lens import Lens
@@ -22,7 +23,11 @@ WANTED = 1
 def pair() -> Iterator[tuple[RedisServer, RedisServer]]:
     """A primary, and its replica."""
     with RedisServer() as primary, RedisServer(replica_of=primary) as replica:
-        primary.command("WAIT", WANTED, 0)  # for a replica that is new it takes up to a second
+        with redis.Redis.from_url(primary.url, single_connection_client=True) as client:
+            # A server waits for what was written on the same connection; for a replica that is new
+            # this takes up to a second.
+            client.set("written", 1)
+            assert client.wait(WANTED, 0) == WANTED
         yield primary, replica
 
 
@@ -75,7 +80,7 @@ async def test_a_write_stands_though_no_replica_confirms_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is told, and said once that the store may lose it, until replicas confirm again."""
-    monkeypatch.setattr(_actor, "_LOOKS", 0.01)
+    monkeypatch.setattr(_timers, "_LOOKS", 0.01)
     monkeypatch.setattr(_replicas, "_REMEMBERED", 0.5)
     primary, replica = pair
     async with confirmed(primary.url, fresh_prefix, 1.0) as counter:
@@ -97,7 +102,7 @@ async def test_a_write_stands_though_no_replica_confirms_it(
 async def test_a_server_that_does_not_say_is_one_that_may_lose(
     own_redis: RedisServer, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_actor, "_LOOKS", 0.01)
+    monkeypatch.setattr(_timers, "_LOOKS", 0.01)
     own_redis.command("ACL", "SETUSER", "default", "-wait")
     with trio.fail_after(PATIENCE):
         async with confirmed(own_redis.url, fresh_prefix) as counter:

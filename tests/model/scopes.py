@@ -236,7 +236,7 @@ LONG: Final = (
         inherit=(True,),
     ),
     _scope(
-        "takeover, inc/set, 2 of takeover/loss/late/wipe, beats",
+        "takeover, inc/set, 2 of takeover/loss/late/wipe",
         ("inc a", "set a"),
         2,
         "takeover",
@@ -244,15 +244,26 @@ LONG: Final = (
         "late",
         "wipe",
         inherit=(False, True),
+        beats=False,
     ),
     _scope(
-        "takeover, inc/set, 2 of takeover/rollback/kill, beats",
+        "takeover, inc, 2 of takeover/late/wipe, beats",
+        ("inc a",),
+        2,
+        "takeover",
+        "late",
+        "wipe",
+        inherit=(False, True),
+    ),
+    _scope(
+        "takeover, inc/set, 2 of takeover/rollback/kill",
         ("inc a", "set a"),
         2,
         "takeover",
         "rollback",
         "kill",
         inherit=(False, True),
+        beats=False,
     ),
     _scope(
         "takeover twice, inc, 3 of takeover/kill/reap/expire",
@@ -265,6 +276,7 @@ LONG: Final = (
         inherit=(False, True),
         instances=1,
         actors=4,
+        beats=False,
     ),
     _scope(
         "put/drop/inc/leave, 3 of loss/late/reap/expire",
@@ -295,11 +307,12 @@ LONG: Final = (
         beats=False,
     ),
     _scope(
-        "3 instances, inc/set/clear, 1 wipe, beats",
+        "3 instances, inc/set/clear, 1 wipe",
         ("inc a", "set a", "clear"),
         1,
         "wipe",
         instances=3,
+        beats=False,
     ),
     _scope(
         "3 instances, inc/set, 2 of wipe/kill",
@@ -366,7 +379,7 @@ LONG: Final = (
     _scope(
         "opening, 2 of one id, 2 of loss/late/wipe/takeover",
         ("inc a",),
-        3,
+        2,
         "loss",
         "late",
         "wipe",
@@ -402,6 +415,7 @@ LONG: Final = (
         "takeover",
         operations=1,
         inherit=(False, True),
+        beats=False,
     ),
     _scope(
         "large, 3 instances, 2 of reap/kill/wipe",

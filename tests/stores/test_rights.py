@@ -15,6 +15,8 @@ from distkit_actors._cli.commands import cli
 from distkit_actors._stores._redis._rights import acl_command, acl_rule
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors.testing._checks_push import changes_are_told
+from tests.harness.cluster import RedisCluster
+from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
 
 from .everything import by_counters, by_onlookers, by_watchers, looks
@@ -128,6 +130,37 @@ async def test_the_rule_of_who_looks_is_enough(own_redis: RedisServer, fresh_pre
         await trio.to_thread.run_sync(commands_to_look, url, fresh_prefix)
 
 
+async def test_the_rule_for_a_cluster_is_enough(cluster: RedisCluster, fresh_prefix: str) -> None:
+    words = ("--topology", "cluster", "--watch", "--partitions", "8", fresh_prefix)
+    rule = printed(cluster.nodes[0], *words)
+    for node in cluster.nodes:
+        node.command("ACL", "SETUSER", "user", *RIGHTS, *rule)
+    url = f"redis+cluster://user:pw@127.0.0.1:{cluster.ports[0]}"
+    store = RedisStore(url, partitions=8)
+    with trio.fail_after(60):
+        await by_counters(fresh_prefix, store, "one", "two")
+        await by_watchers(fresh_prefix, store, "one", "two")
+        for part in range(store.partitions):
+            async with store.part(part).subscribe(fresh_prefix) as subscription:
+                assert subscription is not None
+                await subscription.connect()
+
+
+async def test_the_rule_for_sentinels_and_replicas_is_enough(fresh_prefix: str) -> None:
+    with SentinelTrio() as watched:
+        words = ("--topology", "sentinel", "--min-replicas", "--watch", fresh_prefix)
+        rule = printed(watched.primary, *words)
+        watched.primary.command("ACL", "SETUSER", "user", *RIGHTS, *rule)
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in watched.sentinels)
+        url = f"redis+sentinel://user:pw@{hosts}/{watched.service}"
+        store = RedisStore(url, min_replicas=1)
+        with trio.fail_after(60):
+            async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+                assert await counter.inc("k") == (1, 1)
+                assert counter.statistics().warnings == ()
+            await by_watchers(fresh_prefix, store, "one", "two")
+
+
 async def test_a_database_takes_a_right_more(own_redis: RedisServer, fresh_prefix: str) -> None:
     url = grant(own_redis, printed(own_redis, "--db", "3", fresh_prefix)).rpartition("/")[0]
     async with StrictInstanceAwareCounter.open(fresh_prefix, f"{url}/3") as counter:
@@ -224,6 +257,7 @@ def test_the_rule_has_what_the_scripts_call() -> None:
     granted = {word[1:].upper() for word in acl_rule("p", watch=True) if word[0] == "+"}
     assert granted - called == {"EVALSHA", "SCRIPT|LOAD", "INFO", "SUBSCRIBE", "PING"}
     assert called - granted == {"SPUBLISH"}  # in a cluster only
+    assert "+spublish" in acl_rule("p", watch=True, topology="cluster")
 
 
 # ------------------------------------------------------------------------------ what is said

@@ -11,7 +11,7 @@ shares of the slots, one in each, and any other number of them nearly so.
 The slot of a name is a CRC. That of ``front + tag`` is that of ``front`` and two zeros, plus that
 of ``tag``, bit by bit. So one table serves for all prefixes: for each block a tag whose own slot is
 in it. It can never change, as it says where the data are. ``tests/unit/test_parts.py`` has what
-made it.
+made it. This file is longer than others, as most of it is that table.
 """
 
 from __future__ import annotations

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ._wire import KeyNames
+
+#: How servers are found: ``redis://``, ``redis+sentinel://`` or ``redis+cluster://``.
+Topology: TypeAlias = Literal["single", "sentinel", "cluster"]
 
 #: All that the scripts call, but for PUBLISH, which may be refused. The first request of an
 #: instance tries them all (``rights.lua``).
@@ -23,8 +26,12 @@ _OF_QUERIES: Final = (
 _TO_RUN_SCRIPTS: Final = ("evalsha", "script|load", "info")
 _TO_READ_ONLY: Final = ("evalsha_ro", "script|load", "info")
 _TO_TELL: Final = ("publish", "subscribe", "ping")
+_TO_TELL_IN_CLUSTERS: Final = ("spublish", "ssubscribe", "ping")
 _TO_LIST_PREFIXES: Final = ("scan",)
 _TO_CHOOSE: Final = ("select",)
+#: To find the server that serves, and to wait for its replicas (``min_replicas``).
+_TO_FIND: Final = {"single": (), "sentinel": ("role",), "cluster": ("cluster|slots",)}
+_TO_CONFIRM: Final = ("wait",)
 
 #: What a pattern gives a meaning to.
 _SPECIAL: Final = re.compile(r"[*?\[\]\\]")
@@ -41,6 +48,8 @@ def acl_rule(
     before_7: bool = False,
     database: int = 0,
     partitions: int = 1,
+    topology: Topology = "single",
+    confirmed: bool = False,
 ) -> list[str]:
     """Return what a user of the namespaces of ``prefix``, or of all for None, must be granted.
 
@@ -52,6 +61,8 @@ def acl_rule(
             write.
         database: the number of the database.
         partitions: over how many parts the keys of ``prefix`` are spread.
+        topology: how the servers are found, by the URL.
+        confirmed: whether replicas are to confirm writes.
     """
     bases = ["dk:{p*}"]
     if prefix is not None:
@@ -62,8 +73,12 @@ def acl_rule(
         commands = [*(_TO_RUN_SCRIPTS if before_7 else _TO_READ_ONLY), *_OF_QUERIES]
     else:
         commands = [*_TO_RUN_SCRIPTS, *_OF_SCRIPTS]
+    commands += _TO_FIND[topology]
+    if confirmed:
+        commands += _TO_CONFIRM
     if watch:
-        commands += _TO_TELL
+        sharded = topology == "cluster" and not before_7
+        commands += _TO_TELL_IN_CLUSTERS if sharded else _TO_TELL
     if prefix is None:
         commands += _TO_LIST_PREFIXES
     if database:

@@ -1,4 +1,7 @@
-"""A store on a Redis server, or on one that speaks as Redis does."""
+"""A store on a Redis server, or on one that speaks as Redis does.
+
+This file is longer than others, as half of it is what users read of the class.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Requests and replies as the Lua scripts read and write them (see the heads of the scripts).
 
 Values travel as decimal strings, so that Lua never makes floating point numbers of them (P2,
-exact integers).
+exact integers). This file is longer than others, so that what writes a message and what reads it
+stand side by side.
 """
 
 from __future__ import annotations
