@@ -114,7 +114,10 @@ class Order:
         hold = Hold(self.waiting, 1)
         with suppress(StoreError):  # it is a number for people
             await self._enter_hold(hold, None)
-            place.counted = hold
+            if place in self._places:
+                place.counted = hold
+            else:  # it was handed a token at the same moment
+                self._part.release(hold)
 
     # ------------------------------------------------------------- the fleet's line
 
@@ -217,6 +220,9 @@ class Order:
             if shown is not None:
                 self._part.release(shown)  # and both travel as one entry, so that one is there
             await self._enter_hold(hold, None)
+            if not self._places:  # it was handed a token at the same moment: this is cancelled
+                self._part.release(hold)
+                await trio.sleep_forever()
             self._shown = hold
             if self._part.buffer is not None:
                 await self._read()  # which takes along what a lax counter has pending

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import combinations
 
@@ -20,7 +20,10 @@ from distkit_actors import (
     MemoryStore,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._instance._holds import Hold
+from distkit_actors._limiter._order import Place, order_of
 from distkit_actors._limiter._token_lease import TURN
+from distkit_actors._protocol._conditions import Condition
 from distkit_actors._stores._contract import Subscription
 from tests.behaviour.limits import KEY, idle, in_use, lines
 from tests.behaviour.test_cancellation import ticks
@@ -560,3 +563,32 @@ async def test_no_numbers_unless_asked_for(world: World) -> None:
     async with limiter:
         with pytest.raises(RuntimeError, match="fencing=True"):
             limiter.fencing_number()
+
+
+@on_memory
+async def test_who_is_served_while_it_takes_its_place_leaves_nothing_in_the_line(
+    world: World,
+) -> None:
+    """A token may be handed over between the store's answer and the moment that it is read."""
+    counter = await world.strict()
+    order = order_of(counter, KEY)
+    enter = order._enter_hold
+    await order._read()  # so that the store's clock is known
+
+    async def check(step: Callable[[Place], Awaitable[object]]) -> None:
+        place = order.join()
+        with trio.CancelScope() as scope:
+
+            async def served_meanwhile(hold: Hold, condition: Condition | None) -> object:
+                entered = await enter(hold, condition)
+                order.leave(place)
+                scope.cancel()
+                return entered
+
+            order._enter_hold = served_meanwhile
+            await step(place)
+        assert await counter.get(order.tickets) == (0, 0)
+        assert await counter.get(order.waiting) == (0, 0)
+
+    await check(order.is_first)
+    await check(order.count)
