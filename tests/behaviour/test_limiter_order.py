@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from itertools import combinations
 
 import pytest
@@ -20,10 +21,12 @@ from distkit_actors import (
     MemoryStore,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._actor._operations import AtomicBatch
 from distkit_actors._instance._holds import Hold
-from distkit_actors._limiter._order import Place, order_of
+from distkit_actors._limiter._order import Order, Place, order_of
 from distkit_actors._limiter._token_lease import TURN
 from distkit_actors._protocol._conditions import Condition
+from distkit_actors._protocol._messages import Previous
 from distkit_actors._stores._contract import Subscription
 from tests.behaviour.limits import KEY, idle, in_use, lines
 from tests.behaviour.test_cancellation import ticks
@@ -149,6 +152,38 @@ async def test_newcomers_do_not_overtake_where_nobody_waits_in_their_process(
                     await line.until("first")
             a.release_on_behalf_of("first")
         await trio.sleep(2)
+
+
+@on_memory
+@both_flavours
+async def test_nobody_overtakes_whom_its_process_has_seen_whatever_the_clocks(
+    world: World, flavour: Flavour
+) -> None:
+    here, there, other = await fleet(world, flavour, 3)
+    there._order.note = partial(_ahead, there._order)  # type: ignore[method-assign]
+    async with all_taken(other) as free, lines() as line:
+        await line.join(there, "first")
+        await trio.sleep(1)
+        await line.join(here, "gives up")
+        await trio.sleep(1)
+        line.give_up("gives up")
+        await trio.sleep(1)
+        await line.join(here, "last")
+        await trio.sleep(1)
+        free()
+        with trio.fail_after(5):
+            await line.until("first")
+        there.release_on_behalf_of("first")
+        with trio.fail_after(5):
+            await line.until("first", "last")
+
+
+def _ahead(order: Order, batch: AtomicBatch, asked: float, line: Previous) -> bool:
+    """Take in what a batch has found, and believe that the store's clock is ten seconds ahead."""
+    crowded = Order.note(order, batch, asked, line)
+    assert order._clock is not None
+    order._clock = order._clock[0] + 10_000, order._clock[1]
+    return crowded
 
 
 @on_memory
