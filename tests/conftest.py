@@ -14,10 +14,20 @@ from tests.harness.hang import watch_no_more, watch_over
 from tests.harness.proxy import FaultProxy
 from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
+from tests.harness.transports import POOLS
 
 # A busy machine makes no example a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+# What holds where there are no pools is in tests/stores/test_without_pools.py.
+collect_ignore = [] if POOLS else ["stores/test_pools.py"]
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is left out."""
+    return [] if POOLS else ["trio-asyncio does not work on this Python: pools are not tested"]
 
 
 def pytest_configure() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -304,43 +302,3 @@ def test_it_says_where_it_leads(pool: ConnectionPool, place: str) -> None:
 def test_no_timeout_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 0"):
         RedisStore.from_pool(ConnectionPool(), response_timeout=0)
-
-
-WITHOUT = """
-import sys
-import trio
-import distkit_actors
-from redis.asyncio import ConnectionPool
-
-
-class AsOnPython314:
-    def find_spec(self, name, path=None, target=None):
-        if name == "trio_asyncio":
-            raise ImportError("cannot import name 'AbstractChildWatcher' from 'asyncio'")
-
-
-sys.meta_path.insert(0, AsOnPython314())
-url, prefix = sys.argv[1:]
-try:
-    distkit_actors.RedisStore.from_pool(ConnectionPool.from_url(url))
-except ImportError as error:
-    print(error)
-
-
-async def count():
-    async with distkit_actors.StrictInstanceAwareCounter.open(prefix, url) as counter:
-        print(await counter.inc("k"))
-
-
-trio.run(count)
-"""
-
-
-def test_where_trio_asyncio_does_not_work_all_else_does(redis_url: str, fresh_prefix: str) -> None:
-    words = [sys.executable, "-W", "error", "-c", WITHOUT, redis_url, fresh_prefix]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    error, counted = done.stdout.splitlines()
-    assert "AbstractChildWatcher" in error
-    assert "Python 3.14" in error
-    assert "RedisStore(url)" in error
-    assert counted == "CounterValue(cumulative=1, instance_count=1)"
