@@ -49,8 +49,9 @@ class Row:
         peer: What it is compared with.
         theirs: What each repetition of the peer gave.
         better: Which way the ratio should go.
-        aim: The bound that the median of the ratio should keep, if there is one.
+        aims: The bounds that the median of the ratio should keep.
         also: What else was seen, by name, with its unit.
+        absent: Why the peer was not measured; empty if it was.
     """
 
     group: str
@@ -61,8 +62,9 @@ class Row:
     peer: str
     theirs: tuple[float, ...]
     better: Literal["more", "less"]
-    aim: float | None
+    aims: tuple[float, ...]
     also: Mapping[str, tuple[Spread, str]]
+    absent: str = ""
 
     @property
     def ratio(self) -> Spread:
@@ -71,11 +73,15 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the aim is kept; None without one."""
-        if self.aim is None:
+        """Whether all aims are kept; None without one, and without a peer."""
+        if not self.aims or self.absent:
             return None
+        return all(map(self.keeps, self.aims))
+
+    def keeps(self, aim: float) -> bool:
+        """Return whether the median of the ratio keeps a bound."""
         found = self.ratio.median
-        return found >= self.aim if self.better == "more" else found <= self.aim
+        return found >= aim if self.better == "more" else found <= aim
 
 
 @dataclass
@@ -91,6 +97,7 @@ class Bench:
         whole_fleet: Whether what has a size of its own for that is measured in it: it takes long,
             and gigabytes.
         rows: The rows so far.
+        absent: Peers that cannot be measured here, and why. Their rows say so.
     """
 
     group: str
@@ -100,6 +107,7 @@ class Bench:
     say: Callable[[str], None]
     whole_fleet: bool = False
     rows: list[Row] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def choose(self, full: T, quick: T) -> T:
         """Return the size that fits the run."""
@@ -142,13 +150,19 @@ class Bench:
         *,
         unit: str = "s",
         better: Literal["more", "less"] = "less",
-        aim: float | None = None,
+        aim: float | tuple[float, ...] | None = None,
         also: Mapping[str, Figure] | None = None,
     ) -> None:
-        """Take in a row; see `Row`."""
+        """Take in a row; see `Row`. A peer that is `absent` has no values."""
+        found = tuple(theirs)
+        absent = self.absent.get(peer, "")
+        if bool(absent) == bool(found):
+            raise ValueError(f"{peer} has values, or else is absent")
         seen = {title: (Spread.of(values), of) for title, (values, of) in (also or {}).items()}
+        aims = aim if isinstance(aim, tuple) else () if aim is None else (aim,)
+        mine = tuple(ours)
         self.rows.append(
-            Row(self.group, name, what, unit, tuple(ours), peer, tuple(theirs), better, aim, seen)
+            Row(self.group, name, what, unit, mine, peer, found, better, aims, seen, absent)
         )
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import asdict
 from typing import Final, TypeAlias
 
 import trio
@@ -175,6 +176,17 @@ class _Returns(logging.Handler):
             await self._more.wait()
 
 
+async def counting(url: str, prefix: str) -> None:
+    """Have a strict counter; ``load TASKS KEYS SECONDS`` has so many tasks count with it."""
+    async with StrictInstanceAwareCounter.open(prefix, url) as counter:
+        say(ready=1)
+        async for _, tasks, keys, seconds in questions_on_trio():
+            load = await drive(
+                counter.inc, tasks=int(tasks), keys=int(keys), seconds=float(seconds)
+            )
+            say(**asdict(load))
+
+
 async def gauge() -> None:
     """Count with a gauge of prometheus_client; ``labels CALLS`` or ``bound CALLS`` times it."""
     import prometheus_client  # noqa: PLC0415 - it reads the environment when it is imported
@@ -234,7 +246,8 @@ async def incs(kind: str, host: str, port: str, count: str) -> None:
 
 
 _PROGRAMS: Final[dict[str, Callable[..., Awaitable[None]]]] = {
-    program.__name__: program for program in (resting, doomed, members, gauge, pipelining, incs)
+    program.__name__: program
+    for program in (resting, doomed, members, counting, gauge, pipelining, incs)
 }
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import timeit
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
@@ -38,9 +39,18 @@ def key_names(count: int) -> list[str]:
 class Load:
     """What one window of load has shown: calls a second over all tasks, and seconds a call."""
 
+    calls: float
     rate: float
     p50: float
     p99: float
+
+
+class Drive(Protocol):
+    """Has tasks increment over keys for a while, as `drive` does, and wherever that is."""
+
+    async def __call__(self, *, tasks: int, keys: int, seconds: float) -> Load:
+        """See `drive`."""
+        ...
 
 
 async def drive(inc: Inc, *, tasks: int, keys: int, seconds: float) -> Load:
@@ -49,30 +59,50 @@ async def drive(inc: Inc, *, tasks: int, keys: int, seconds: float) -> Load:
     A task's calls follow each other, so one look at the clock between two of them is the end
     of one and the start of the next.
     """
-    names = key_names(keys)
-    logs = [array("d") for _ in range(tasks)]
-    clock = time.perf_counter
+    crowd = Crowd(inc, tasks, keys, seconds)
+    async with trio.open_nursery() as nursery:
+        for member in crowd.members:
+            nursery.start_soon(member)
+    return crowd.load()
 
-    async def one(first: int, log: array[float]) -> None:
+
+class Crowd:
+    """The tasks of `drive`, for whoever runs them.
+
+    Attributes:
+        members: What each task has to do; the time begins when the crowd is made.
+    """
+
+    def __init__(self, inc: Inc, tasks: int, keys: int, seconds: float) -> None:
+        self._inc = inc
+        self._logs = [array("d") for _ in range(tasks)]
+        names = key_names(keys)
         # Each goes over all keys, and begins at another one.
-        mine = itertools.cycle(names[first:] + names[:first])
-        note = log.append
+        self.members = [
+            partial(self._one, names[number % keys :] + names[: number % keys], log)
+            for number, log in enumerate(self._logs)
+        ]
+        self._start = time.perf_counter()
+        self._end = self._start + seconds
+
+    async def _one(self, names: Sequence[str], log: array[float]) -> None:
+        inc, note, clock, end = self._inc, log.append, time.perf_counter, self._end
         note(clock())
-        for key in mine:
+        for key in itertools.cycle(names):
             await inc(key)
             now = clock()
             note(now)
             if now >= end:
                 break
 
-    start = clock()
-    end = start + seconds
-    async with trio.open_nursery() as nursery:
-        for number, log in enumerate(logs):
-            nursery.start_soon(one, number % keys, log)
-    elapsed = clock() - start
-    times = sorted(after - before for log in logs for before, after in itertools.pairwise(log))
-    return Load(len(times) / elapsed, _percentile(times, 0.5), _percentile(times, 0.99))
+    def load(self) -> Load:
+        """Return what was seen, once all members are through."""
+        elapsed = time.perf_counter() - self._start
+        pairs = (pair for log in self._logs for pair in itertools.pairwise(log))
+        times = sorted(after - before for before, after in pairs)
+        return Load(
+            len(times), len(times) / elapsed, _percentile(times, 0.5), _percentile(times, 0.99)
+        )
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

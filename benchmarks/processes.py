@@ -91,8 +91,17 @@ async def start(
     module: str, *arguments: str | float, env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[Child]:
     """Start a module, and kill it in the end."""
+    async with launch(sys.executable, "-m", module, *arguments, env=env) as child:
+        yield child
+
+
+@asynccontextmanager
+async def launch(
+    *words: str | float | Path, env: Mapping[str, str] | None = None
+) -> AsyncGenerator[Child]:
+    """Start a program, and kill it in the end."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [str(word) for word in words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,

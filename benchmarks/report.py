@@ -22,7 +22,15 @@ from benchmarks.server import RedisServer
 _APART: Final = "\N{NARROW NO-BREAK SPACE}"
 _TIMES: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _HEADINGS: Final = ("what", "ours", "peer", "peer's", "ratio (quartiles)", "aim", "also")
-_PACKAGES: Final = ("trio", "redis", "hiredis", "trio-asyncio", "coredis", "prometheus-client")
+_PACKAGES: Final = (
+    "trio",
+    "redis",
+    "hiredis",
+    "trio-asyncio",
+    "coredis",
+    "valkey-glide",
+    "prometheus-client",
+)
 #: Of what pyperf knows of a machine, what its figures depend on and what does not name it.
 _METADATA: Final = ("cpu_count", "cpu_model_name", "platform", "python_version", "perf_version")
 
@@ -97,25 +105,29 @@ def amount(count: int, thing: str, *, plural: str = "s") -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row as people read it, below the headings of the tables."""
-    ratio, aim = row.ratio, ""
-    if row.aim is not None:
-        sign, verdict = ("≥" if row.better == "more" else "≤"), ("kept" if row.holds else "MISSED")
-        aim = f"{sign} {row.aim:g} × {verdict}"
+    sign = "≥" if row.better == "more" else "≤"
+    ours = quantity(Spread.of(row.ours).median, row.unit)
+    also = ", ".join(f"{name} {quantity(seen.median, of)}" for name, (seen, of) in row.also.items())
+    if row.absent:
+        aims = ", ".join(f"{sign} {aim:g} ×" for aim in row.aims)
+        return row.name, ours, row.peer, row.absent, "", aims, also
+    ratio = row.ratio
     return (
         row.name,
-        quantity(Spread.of(row.ours).median, row.unit),
+        ours,
         row.peer,
         quantity(Spread.of(row.theirs).median, row.unit),
         f"{number(ratio.median)} × ({number(ratio.low)}–{number(ratio.high)})",
-        aim,
-        ", ".join(f"{name} {quantity(seen.median, of)}" for name, (seen, of) in row.also.items()),
+        ", ".join(f"{sign} {aim:g} × {'kept' if row.keeps(aim) else 'MISSED'}" for aim in row.aims),
+        also,
     )
 
 
 def line(row: Row) -> str:
     """Return a row as one line."""
-    name, ours, peer, theirs, ratio, aim, _ = cells(row)
-    return f"{name}: {ours}, {ratio} {peer} ({theirs})" + (f", aim {aim}" if aim else "")
+    name, ours, peer, theirs, ratio, aims, _ = cells(row)
+    beside = f"{ratio} {peer}" if ratio else peer
+    return f"{name}: {ours}, {beside} ({theirs})" + (f", aim {aims}" if aims else "")
 
 
 # --------------------------------------------------------------------------- tables
@@ -185,6 +197,8 @@ def as_pyperf(report: Report) -> pyperf.BenchmarkSuite:
     for row in report.rows:
         name = f"{row.group}: {row.name}"
         found[name] = _benchmark(name, row.unit, row.ours, common)
+        if row.absent:
+            continue
         name += f" / {row.peer}"
         found[name] = _benchmark(name, row.unit, row.theirs, common | {"ratio": cells(row)[4]})
     return pyperf.BenchmarkSuite(list(found.values()))

@@ -15,9 +15,21 @@ from typing import NamedTuple
 from unittest import mock
 
 from tests.harness.binary import ENV_VAR, find_redis_server
+from tests.harness.cluster import RedisCluster
 from tests.harness.server import RedisServer
 
-__all__ = ["RedisServer", "Use", "calls", "cpu", "forget_use", "memory", "tool", "use", "wrapped"]
+__all__ = [
+    "RedisCluster",
+    "RedisServer",
+    "Use",
+    "calls",
+    "cpu",
+    "forget_use",
+    "memory",
+    "tool",
+    "use",
+    "wrapped",
+]
 
 
 class Use(NamedTuple):

@@ -23,9 +23,13 @@ _KEY: Final = "connections"
 #: Ours, peer, and what is aimed at.
 _CALLS: Final[tuple[tuple[str, str, float | None], ...]] = (
     ("inc_nowait(key)", floors.PLAIN, 3),
+    ("inc_nowait(key)", peers.FIRST, 1),
+    ("inc_nowait(key)", peers.NEWEST, None),
     ("inc_nowait(key)", floors.PLAIN_DICT, None),
     ("inc_nowait(key)", peers.GAUGE, None),
     ("bound inc_nowait()", floors.PLAIN, 2),
+    ("bound inc_nowait()", peers.FIRST, 0.8),
+    ("bound inc_nowait()", peers.NEWEST, None),
     ("bound inc_nowait()", peers.BOUND_GAUGE, None),
     ("dec_nowait(key)", floors.PLAIN, None),
     ("get_nowait(key)", floors.PLAIN_GET, None),
@@ -35,12 +39,13 @@ _CALLS: Final[tuple[tuple[str, str, float | None], ...]] = (
 
 
 async def calls(bench: Bench) -> None:
-    """Measure a call, beside CPython's own floor and a Prometheus gauge."""
+    """Measure a call, beside CPython's own floor, a Prometheus gauge and the reference."""
     number = bench.choose(100_000, 5000)
     # A counter's flush goes on between the samples, as it would between bursts of calls.
     async with (
         LaxInstanceAwareCounter.open("lax", bench.server.url) as counter,
         peers.livesum_gauge() as timed,
+        peers.references(bench) as references,
     ):
         await counter.inc(_KEY)  # it has been read once, so that `get_nowait` knows it
         floor = floors.Plain()
@@ -84,11 +89,15 @@ async def calls(bench: Bench) -> None:
             "await get(key)": partial(awaited, partial(counter.get, _KEY)),
             floors.PLAIN_ASYNC: partial(awaited, floor.inc_async),
         }
+        parties |= {
+            name: partial(reference.warm_inc, bench.window(0.02))
+            for name, reference in references.items()
+        }
         # They are short, so that more of them are to be had.
         seen = await bench.interleave(parties, times=2)
     what = "time of one call in a loop of them"
     for name, peer, aim in _CALLS:
-        bench.row(name, what, seen[name], peer, seen[peer], aim=aim)
+        bench.row(name, what, seen[name], peer, seen.get(peer, []), aim=aim)
 
 
 # ------------------------------------------------------------------- a million increments

@@ -12,7 +12,7 @@ import trio
 from benchmarks.bench import Bench
 from benchmarks.load import FOREVER, key_names
 from benchmarks.report import amount
-from benchmarks.server import RedisServer, cpu
+from benchmarks.server import RedisServer, cpu, use
 from distkit_actors import RedisStore, StrictInstanceAwareCounter
 
 _NAME: Final = "benchmark"
@@ -42,6 +42,17 @@ async def sharing(bench: Bench) -> None:
         aim=1,
         also={"connections": (connections, "")},
     )
+    async with _running(bench.server, prefixes[:1]):
+        alone = _connections(bench.server)
+    bench.row(
+        f"connections of {amount(count, 'prefix', plural='es')} on one store",
+        "as the server counts them",
+        connections,
+        "one prefix",
+        [alone for _ in connections],
+        unit="connections",
+        aim=1,
+    )
     async with _running(bench.server, prefixes) as counters:
         keys = dict.fromkeys(key_names(count), 1)
 
@@ -61,17 +72,68 @@ async def sharing(bench: Bench) -> None:
             [sample[number] for sample in seen["one"]],
             aim=3,
         )
+    await _beats(bench, prefixes)
+
+
+async def _beats(bench: Bench, prefixes: list[str]) -> None:
+    """Measure signs of life as they come, one here and one there, in CPU time of both sides.
+
+    They go on all the time, so the batch is measured when they have ended.
+    """
+    count, seconds = len(prefixes), bench.window(2.0)
+    keys = dict.fromkeys(key_names(count), 1)
+    async with _running(bench.server, prefixes, period=bench.choose(0.5, 0.1)):
+
+        async def beats() -> tuple[float, float]:
+            calls, ours, its = _spent(bench.server)
+            await trio.sleep(seconds)
+            more, ours_after, its_after = _spent(bench.server)
+            each = count / max(more - calls, 1)
+            return (ours_after - ours) * each, (its_after - its) * each
+
+        seen = await bench.interleave({"beats": beats})
+    async with StrictInstanceAwareCounter.open(
+        "alone", RedisStore(bench.server.url), dead_instance_threshold=FOREVER
+    ) as alone:
+
+        async def batch() -> tuple[float, float]:
+            _, ours, its = _spent(bench.server)
+            for _ in range(_TIMES):
+                await alone.inc_all(keys)
+            _, ours_after, its_after = _spent(bench.server)
+            return (ours_after - ours) / _TIMES, max(its_after - its, 1e-6) / _TIMES
+
+        seen |= await bench.interleave({"one": batch})
+    for number, whose in enumerate(("this process", "the server")):
+        bench.row(
+            f"a heartbeat of each of {amount(count, 'prefix', plural='es')}: {whose}",
+            "CPU time of all of them",
+            [sample[number] for sample in seen["beats"]],
+            f"one batch of {amount(count, 'entr', plural='ies')}",
+            [sample[number] for sample in seen["one"]],
+            aim=3,
+        )
+
+
+def _spent(server: RedisServer) -> tuple[int, float, float]:
+    """Return the script calls so far, and the CPU time of this process and of the server."""
+    return use(server, "evalsha").calls, time.process_time(), cpu(server)
 
 
 @asynccontextmanager
 async def _running(
-    server: RedisServer, prefixes: list[str]
+    server: RedisServer, prefixes: list[str], *, period: float | None = None
 ) -> AsyncGenerator[list[StrictInstanceAwareCounter]]:
-    """Start a counter under each prefix, all at once and on one store."""
+    """Start a counter under each prefix, all at once and on one store.
+
+    ``period`` is the time between two beats in seconds; without one there are none.
+    """
     url = f"redis://{server.host}:{server.port}/0?client_name={_NAME}"
     store = RedisStore(url, response_timeout=_PATIENCE)
     counters = [
-        StrictInstanceAwareCounter(prefix, store, dead_instance_threshold=FOREVER)
+        StrictInstanceAwareCounter(
+            prefix, store, dead_instance_threshold=FOREVER, heartbeat_interval=period
+        )
         for prefix in prefixes
     ]
     async with trio.open_nursery() as running:

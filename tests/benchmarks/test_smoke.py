@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from rich.console import Console
 if sys.version_info >= (3, 14):
     pytest.skip("a peer needs trio-asyncio, which 3.14 cannot import", allow_module_level=True)
 
+from benchmarks import peers
 from benchmarks.__main__ import main, run
 from benchmarks.report import as_markdown, as_pyperf
 from benchmarks.rows import GROUPS
 from benchmarks.rows.counts import instructions
+
+#: Both versions of the reference.
+_REFERENCES = {peers.NEWEST, peers.FIRST}
 
 #: Peers that a group must have.
 _PEERS = {
@@ -24,9 +29,16 @@ _PEERS = {
         "bare trio socket",
         "redis.asyncio, one connection",
         "redis-py in threads",
+        "redis.asyncio on asyncio itself",
         "coredis on trio",
+        "valkey-glide on trio",
+        *_REFERENCES,
     },
-    "strict": {"redis.asyncio, pool of 10"},
+    "strict": {"redis.asyncio, pool of 10", *_REFERENCES},
+    "processes": {"2 µs", *_REFERENCES},
+    "memory": {"field of a hash", "bare trio socket", *_REFERENCES},
+    "imports": {"import trio"},
+    "partitions": {"one part on one node"},
     "lax": {
         "plain method",
         "plain async method",
@@ -34,6 +46,7 @@ _PEERS = {
         "item of a dict",
         "prometheus livesum gauge",
         "prometheus livesum gauge, labels resolved",
+        *_REFERENCES,
     },
     "idle": {
         "one for each beat",
@@ -44,7 +57,10 @@ _PEERS = {
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_each_group_measures_its_rows_and_says_so(group: str, tmp_path: Path) -> None:
+def test_each_group_measures_its_rows_and_says_so(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARGO", "")  # which takes a minute to build what there is a test for below
     log = tmp_path / "log"
     with log.open("w", encoding="utf-8") as out:
         report = run([group], True, 1, Console(file=out))
@@ -57,11 +73,16 @@ def test_each_group_measures_its_rows_and_says_so(group: str, tmp_path: Path) ->
     for row in report.rows:
         assert row.group == group
         assert all(value > 0 for value in (*row.ours, *row.theirs))
-        assert row.ratio.low <= row.ratio.median <= row.ratio.high
         assert row.name in said
         assert row.name in table
         assert row.peer in table
-        assert {f"{group}: {row.name}", f"{group}: {row.name} / {row.peer}"} <= names
+        assert f"{group}: {row.name}" in names
+        assert bool(row.absent) == (row.peer in _REFERENCES)
+        if row.absent:
+            assert f"| {row.peer} | not measured, as there is no cargo |" in table
+            continue
+        assert row.ratio.low <= row.ratio.median <= row.ratio.high
+        assert f"{group}: {row.name} / {row.peer}" in names
     assert {row.peer for row in report.rows} >= _PEERS.get(group, set())
 
 
@@ -77,6 +98,68 @@ def test_a_run_writes_the_table_and_every_value(
     ours, theirs = suite.get_benchmarks()
     assert len(ours.get_values()) == len(theirs.get_values()) == 2
     assert theirs.get_metadata()["ratio"]
+
+
+#: Answers as the program of the reference does, which counts a thousand times in a second.
+_REFERENCE = """
+import json, sys
+load = {"calls": 10.0, "rate": 1000.0, "p50": 0.001, "p99": 0.002}
+answers = {"strict": load, "lax": {"seconds": 0.001}}
+version, url, prefix = sys.argv[1:]
+print(json.dumps({"ready": 1}), flush=True)
+for line in sys.stdin:
+    print(json.dumps(answers[line.split()[0]]), flush=True)
+"""
+
+
+@pytest.fixture
+def cargo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cargo that builds a stand-in for the reference, and logs what it was told."""
+    program = tmp_path / "program"
+    program.write_text(f"#!{sys.executable}\n{_REFERENCE}")
+    program.chmod(0o700)
+    target, log = tmp_path / "target", tmp_path / "cargo.log"
+    stand_in = tmp_path / "cargo"
+    stand_in.write_text(
+        f'#!/bin/sh\necho "$*" >> {log}\nwhile [ "$1" != --target-dir ]; do shift; done\n'
+        f'mkdir -p "$2/release" && cp {program} "$2/release/distkit-reference"\n'
+    )
+    stand_in.chmod(0o700)
+    monkeypatch.setenv("CARGO", str(stand_in))
+    monkeypatch.setattr("benchmarks.peers.reference._TARGET", target)
+    monkeypatch.setattr(
+        "benchmarks.peers.reference._PROGRAM", target / "release" / "distkit-reference"
+    )
+    return log
+
+
+@pytest.mark.parametrize("group", ["latency", "strict", "lax", "processes"])
+def test_the_reference_is_built_and_measured_where_there_is_cargo(
+    group: str, cargo: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "log").open("w", encoding="utf-8") as out:
+        report = run([group], True, 1, Console(file=out))
+
+    assert "build --release --locked" in cargo.read_text()
+    found = [row for row in report.rows if row.peer in _REFERENCES]
+    assert {row.peer for row in found} == _REFERENCES
+    for row in found:
+        assert not row.absent
+        each = 2 if group == "processes" else 1
+        assert set(row.theirs) == {1000.0 * each if row.unit == "calls/s" else 0.001}
+
+
+def test_a_run_ends_where_cargo_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    false = tmp_path / "cargo"
+    false.write_text("#!/bin/sh\nexit 101\n")
+    false.chmod(0o700)
+    monkeypatch.setenv("CARGO", str(false))
+
+    with (
+        (tmp_path / "log").open("w", encoding="utf-8") as out,
+        pytest.raises(subprocess.CalledProcessError),
+    ):
+        run(["memory"], True, 1, Console(file=out))
 
 
 async def test_instructions_of_a_call_are_what_a_longer_loop_takes_more(
