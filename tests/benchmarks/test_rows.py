@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-
-if sys.version_info >= (3, 14):
-    pytest.skip("a peer needs trio-asyncio, which 3.14 cannot import", allow_module_level=True)
 
 from benchmarks.bench import Bench
 from benchmarks.report import Report, as_markdown, as_pyperf, cells, line
