@@ -304,6 +304,20 @@ async def test_the_first_count_of_all_is_told_to_who_watched_before(world: World
         assert (1, 0) == await values.receive()
 
 
+@on_memory
+async def test_word_of_a_change_reaches_one_who_takes_no_part(world: World) -> None:
+    """A change is known at once, not only with the slow poll; also the first one of all."""
+    async with looking(world) as onlooker, onlooker.fleet.watch("k", allowed_lag=0.02) as values:
+        assert (0, 0) == await values.receive()
+        a = await world.strict()
+        for number in range(1, 6):
+            await trio.sleep(0.31)
+            began = trio.current_time()
+            await a.inc("k")
+            assert (number, 0) == await values.receive()
+            assert trio.current_time() - began <= 0.02
+
+
 async def test_a_watcher_sees_a_death_that_nobody_else_does(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 4)
