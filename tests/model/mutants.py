@@ -269,6 +269,17 @@ def _open_anywhere() -> Sequence[Patch]:
     return [(Namespace, "_open", changed)]
 
 
+def _open_whoever_holds_it() -> Sequence[Patch]:
+    opening = Namespace._open
+
+    def changed(self: Namespace, request: Open, now: int) -> Reply:
+        holder = self.registry.records.get(request.instance)
+        expected = holder.incarnation if holder else 0
+        return opening(self, replace(request, expected=expected), now)
+
+    return [(Namespace, "_open", changed)]
+
+
 def _loading_is_fenced() -> Sequence[Patch]:
     load = Namespace._load
 
@@ -462,6 +473,11 @@ MUTANTS: Final = (
         "an open meant for a lost store is accepted",
         _open_anywhere,
         _scope("inc a", 1, "drop wipe late", instances=1, closed=True),
+    ),
+    Mutant(
+        "an open does not say whom it takes the id from",
+        _open_whoever_holds_it,
+        _scope("inc a", 1, "drop takeover late", instances=1, closed=True, beats=False),
     ),
     Mutant(
         "a predecessor fences a newcomer that is loading",
