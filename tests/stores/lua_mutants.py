@@ -186,6 +186,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     ],
     "reaper": [
         Mutant("registry", "if gone > 0 and not has_slices", "if gone > 0 or not has_slices"),
+        Mutant("sums", "(spare and 1 or 0)", "(spare and 0 or 1)"),
         Mutant("reaper", "steady() - late", "steady()"),
         Mutant("reaper", "or at < space.due then", "then"),
         Mutant("reaper", "elseif deaths < DEATHS_PER_STEP then", "else"),

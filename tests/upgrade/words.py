@@ -206,22 +206,33 @@ def record(client: redis.Redis, scripts: Scripts, decode: Callable[[list[bytes]]
     return told
 
 
-def play(client: redis.Redis, told: Record, *scripts: Scripts) -> list[Step | Mark]:
-    """Say the words once more, to each of the scripts in turn; return what happens now."""
+def play(
+    client: redis.Redis,
+    told: Record,
+    scripts_for: Callable[[Step], Scripts],
+    *,
+    before_each: Line | None = None,
+) -> list[Step | Mark]:
+    """Say the words once more; return what happens now.
+
+    ``scripts_for``: gives the scripts that are told a step. ``before_each``: is said ahead of each.
+    """
     story: list[Step | Mark] = []
-    turns = itertools.cycle(scripts)
     with Stage(client, told.channel) as stage:
         for is_mark, some in itertools.groupby(told.story, lambda was: isinstance(was, Mark)):
             if is_mark:
                 story += [stage.look(was.title) for was in some]
                 continue
             steps = [was for was in some if isinstance(was, Step)]
-            heard = stage.say(
-                *(
-                    (next(turns)[was.script], told.names[was.instance], was.time, was.words)
-                    for was in steps
-                )
-            )
+            lines: list[Line] = []
+            for was in steps:
+                if before_each is not None:
+                    lines.append(before_each)
+                script = scripts_for(was)[was.script]
+                lines.append((script, told.names[was.instance], was.time, was.words))
+            heard = stage.say(*lines)
+            if before_each is not None:
+                heard = heard[1::2]
             for was, (reply, announced) in zip(steps, heard, strict=True):
                 story.append(replace(was, reply=reply, announced=announced))
     return story

@@ -86,7 +86,7 @@ def _keys(messages: list[Answer]) -> frozenset[str] | None:
 
 def changed_keys(payload: bytes) -> frozenset[str] | None:
     """Return the keys that an announcement names, None for any."""
-    if payload == Word.ANY_KEY:
+    if payload[:1] == Word.SEPARATOR:  # `Word.ANY_KEY`, or what only a later version knows
         return None
     # Others may publish there too, and then not always UTF-8.
     return frozenset(read_key(word, errors="replace") for word in payload.split(Word.SEPARATOR))

@@ -29,8 +29,9 @@ local CHUNK = 500
 -- which it scans from end to end for each field (P5b, hash tables).
 local PAD = string.rep('.', 65)
 -- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
--- :lost :graced :swept :pad. All are always there, so any more are slices. No key begins
--- with ':' here: before one that does Python writes a byte (write_key in _stores/_redis/_wire.py).
+-- :lost :graced :swept :pad. All are always there. Later versions may add :1 to :8; any more are
+-- slices. No key begins with ':' here: before one that does Python writes a byte (write_key in
+-- _stores/_redis/_wire.py).
 local OWN_FIELDS = 15
 
 -- The instance that asks, and the store's time in microseconds.

@@ -122,7 +122,7 @@ local function forget(name)
   if gone > 0 and not has_slices(hash) then
     release(name, hash)
   end
-  return text(math.max(0, call('HLEN', hash) - OWN_FIELDS)), text(gone)
+  return text(count_slices(hash)), text(gone)
 end
 
 -- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18, empty ground). Those that

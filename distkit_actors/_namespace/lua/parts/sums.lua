@@ -182,6 +182,17 @@ local function some_slices(name, count)
   return keys, pieces
 end
 
+-- How many slices an instance hash has.
+local function count_slices(name)
+  local count = call('HLEN', name) - OWN_FIELDS
+  if count > 0 then  -- of a later version may be:
+    for _, spare in ipairs(call('HMGET', name, ':1', ':2', ':3', ':4', ':5', ':6', ':7', ':8')) do
+      count = count - (spare and 1 or 0)
+    end
+  end
+  return math.max(0, count)
+end
+
 local function has_slices(name)
-  return call('HLEN', name) > OWN_FIELDS
+  return count_slices(name) > 0
 end
