@@ -39,9 +39,10 @@ class HoldMixin(CounterBase):
 
         Entering adds to this instance's slice and gives the value after. It is a checkpoint,
         and exact under cancellation at any point: either the block is entered, or nothing is
-        left of it. On a lax counter it counts in memory, as `LaxInstanceAwareCounter.inc` does,
-        unless there is a ``limit``. With ``limit``, the store lets it in only if the cumulative
-        stays at most ``limit``.
+        left of it. With ``limit``, the store lets it in only if the cumulative stays at most
+        ``limit``. Without, a lax counter counts in memory, as `LaxInstanceAwareCounter.inc`
+        does: what others have counted since the store was last heard is not in the value. For
+        a fresh one, call `get` in the block.
 
         Leaving is no checkpoint, never waits for the store and never fails: what is to be
         taken back goes with a later batch, through outages too. Once the counter has stopped

@@ -283,8 +283,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     async def inc(self, key: str, count: int = 1) -> CounterValue:
         """Add ``count`` to this instance's slice, in memory; return the local view after.
 
-        The first one of a key reads the store before, as `get` does. A checkpoint; when
-        cancelled, nothing was counted. Raises what `inc_nowait` raises.
+        The first one of a key reads the store before, as `get` does; the view of later ones may
+        be as old as `age` says. A checkpoint; when cancelled, nothing was counted. Raises what
+        `inc_nowait` raises.
         """
         count = checked_count(count)
         await self._actor.wait_open()
