@@ -17,15 +17,23 @@ from .text import printable
 @prefix_argument
 @click.argument("instance_ids", nargs=-1, required=True, metavar="INSTANCE...")
 def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
-    """Take instances for dead, and their slices away, now.
+    """Declare instances dead, and take their slices away, now.
 
-    One that lives comes back with its slices: stop its process.
+    INSTANCE is an id, as `instances` prints it. One that is alive comes back with its slices: stop
+    its process first.
     """
 
     async def do() -> None:
         async with Fleet.open(prefix, open_store(url)) as fleet:
+            there = {info.instance_id for info in await fleet.instances()}
             for instance_id in instance_ids:
                 await fleet.forget(instance_id)
+                if instance_id not in there:
+                    click.echo(
+                        f"no instance has the id '{printable(instance_id)}': `instances` prints "
+                        "the ids in its first column",
+                        err=True,
+                    )
 
     run(do)
 
@@ -35,12 +43,13 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
 @prefix_argument
 @click.argument("key")
 @click.argument("count", type=int)
-@click.option("--for", "seconds", type=click.FloatRange(min=0), help="Seconds after which it ends.")
+@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after so many seconds.")
 def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> None:
-    """Make a key's cumulative COUNT: the slices of all instances go.
+    """Set the cumulative of a key to COUNT; the slices of all instances are removed.
 
-    What is counted lives as long as who counts it. So this command is an instance for as long as it
-    runs, with COUNT as its slice; with 0 it ends at once, else after --for seconds, or at Ctrl-C.
+    A count lasts as long as the instance that counts it. So this command is an instance itself
+    while it runs, with COUNT as its slice. If COUNT is 0, it ends at once; else it ends after --for
+    seconds, or at Ctrl-C.
     """
 
     async def do() -> None:
@@ -48,8 +57,8 @@ def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> 
             value = await counter.set(key, count)
             click.echo(value.cumulative)
             if count:
-                until = "Ctrl-C" if seconds is None else f"{seconds:g} seconds have passed"
-                click.echo(f"holding {count} until {until}", err=True)
+                how_long = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
+                click.echo(f"holding {count} {how_long}", err=True)
                 with trio.move_on_after(float("inf") if seconds is None else seconds):
                     await _interrupted()
 
@@ -67,7 +76,7 @@ async def _interrupted() -> None:
 @prefix_argument
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
-    """Delete keys, for all instances; print what each was."""
+    """Delete keys, for all instances; print the cumulative that each had."""
 
     async def do() -> None:
         async with taking_part(url, prefix) as counter:
@@ -83,7 +92,7 @@ def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
 @prefix_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(url: str, prefix: str, yes: bool) -> None:
-    """Delete all keys of a prefix, for all instances; of several parts each by itself."""
+    """Delete all keys of a prefix, for all instances."""
     if not yes:
         click.confirm(f"Delete all keys of {printable(prefix)}, for all instances?", abort=True)
 

@@ -38,15 +38,15 @@ _STYLES: Final[dict[Level, str]] = {
 @click.command(cls=StoreCommand)
 @url_argument
 @prefix_argument
-@click.option("--strict", is_flag=True, help="Take warnings for something wrong.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, url: str, prefix: str, strict: bool, as_json: bool) -> None:
-    """See whether all is as it should be; changes nothing, and takes a second.
+    """Check that all is well; changes nothing, and takes a second.
 
-    Whether each cumulative is the sum of its slices, whether the server may evict keys, who is
-    dead, what we may do, whether the server's clock goes. Exit code 0: nothing is wrong; 1:
-    something is; 2: the store cannot be used.
+    Is each cumulative the sum of its slices? May the server evict keys? Which instances are dead?
+    What may this user do? Is the server's clock right? Exit code 0: nothing is wrong; 1: something
+    is; 2: the store cannot be used.
     """
     found = run(partial(_audit, url, prefix))
     bad = any(level == "wrong" or (strict and level == "warning") for level, _, _ in found)
@@ -66,15 +66,15 @@ async def _audit(url: str, prefix: str) -> list[Finding]:
 
 @click.command()
 @click.argument("prefix", required=False)
-@click.option("--watch", is_flag=True, help="Changes are to be told of at once.")
-@click.option("--read-only", is_flag=True, help="For those who only look.")
+@click.option("--watch", is_flag=True, help="The server tells of changes at once.")
+@click.option("--read-only", is_flag=True, help="For a user who only looks.")
 @click.option("--user", help="The name of the user.")
 @click.option("--db", "database", type=click.IntRange(min=0), default=0, help="The database.")
 @click.option(
     "--partitions",
     type=click.IntRange(1, 256),
     default=1,
-    help="Over how many parts the keys of PREFIX are spread.",
+    help="The number of parts over which the keys of PREFIX are spread.",
 )
 @click.option(
     "--topology",
@@ -82,7 +82,7 @@ async def _audit(url: str, prefix: str) -> list[Finding]:
     default="single",
     help="How the servers are found: by the URL, by sentinels, or in a cluster.",
 )
-@click.option("--min-replicas", is_flag=True, help="Replicas are to confirm writes.")
+@click.option("--min-replicas", is_flag=True, help="Replicas confirm writes.")
 @json_option
 def acl(
     prefix: str | None,
@@ -98,9 +98,10 @@ def acl(
 ) -> None:
     """Print the least rights that a user of Redis or Valkey needs.
 
-    For the counters of PREFIX, or of all if none is given: then the user may list the prefixes,
-    too. The command that is printed is for redis-cli; put a password in the place of "secret". Who
-    may only look cannot ask to be told of changes, but reads again and again while it watches.
+    They are for the counters of PREFIX. Without a PREFIX they are for all counters, and the user
+    may list the prefixes, too. What is printed is a command for redis-cli; put a password in the
+    place of "secret". With --read-only, the server cannot tell the user of changes: a watch then
+    reads again and again.
     """
     if watch and read_only:
         raise click.UsageError("who may only look cannot ask to be told of changes")

@@ -13,11 +13,12 @@ from . import changes, checks, looks
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="distkit-actors")
 def cli() -> None:
-    """Look at the counters of a fleet, and put them right.
+    """Look at the counters of a fleet, and correct them.
 
-    URL names the store, as in redis://localhost:6379/0. If it is left out, the environment variable
-    DISTKIT_ACTORS_URL has it: other users of the machine do not see a password there. PREFIX names
-    the counters that belong together. Over how many parts it is spread is found out.
+    URL is the address of the store, as in redis://localhost:6379/0. If it is left out, it is taken
+    from the environment variable DISTKIT_ACTORS_URL: put a URL with a password there, because other
+    users of the machine can read the arguments of a command. PREFIX is the name that the
+    application has given to `open`; `prefixes` lists those in use.
     """
 
 
@@ -29,7 +30,7 @@ def cli() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo_(ctx: click.Context, arguments: Sequence[str]) -> None:
-    """Watch a fleet live through a crash, a cut cable and a new epoch."""
+    """Show a small fleet that survives a crash, a cut cable and a reset."""
     ctx.exit(demo.main(["demo", *arguments]))
 
 

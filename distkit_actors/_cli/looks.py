@@ -29,7 +29,7 @@ from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
 @click.command(cls=StoreCommand)
 @url_argument
 @prefix_argument
-@click.option("--once", is_flag=True, help="Print one picture, and end.")
+@click.option("--once", is_flag=True, help="Print the table once, and end.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
@@ -42,10 +42,11 @@ from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
 def top(
     url: str, prefix: str, *, once: bool, interval: float, most: int | None, as_json: bool
 ) -> None:
-    """Show keys × instances, live.
+    """Show a table of keys and instances, live.
 
-    The largest keys first, what each grows in a second, and the heartbeats. On a terminal it shows
-    what fits; Ctrl-C ends it. In a pipe all is printed again and again, in JSON on one line each.
+    It has the largest keys first, how much each grows per second, and how long ago each instance
+    was heard. A terminal shows as much as fits; Ctrl-C ends it. In a pipe, the whole table is
+    printed again and again; with --json, each is one line.
     """
     work = partial(_top, url, prefix, once=once, interval=interval, most=most, as_json=as_json)
     with suppress(KeyboardInterrupt):
@@ -98,7 +99,7 @@ def _draw_picture(screen: Live, console: Console, picture: Picture) -> None:
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @json_option
 def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
-    """Print the cumulative of a key, or of several with their names; of all if none is named."""
+    """Print the cumulative of one key, or of several keys with their names, or of all."""
 
     async def ask() -> dict[str, int]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
@@ -110,6 +111,8 @@ def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
         print_json(values)
     elif len(keys) == 1:
         click.echo(values[keys[0]])
+    elif not values:
+        click.echo(f"nothing is counted in {printable(prefix)}", err=True)
     else:
         print_table(
             ("key", "cumulative"),
@@ -123,7 +126,7 @@ def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
 @prefix_argument
 @json_option
 def instances(url: str, prefix: str, as_json: bool) -> None:
-    """Print who is there, and when each was heard last."""
+    """Print which instances there are, and how long ago each was heard."""
 
     async def ask() -> list[dict[str, object]]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
@@ -141,8 +144,9 @@ def instances(url: str, prefix: str, as_json: bool) -> None:
             print_table(
                 ("instance", "state", "heartbeat", "label"), rows, ("left", "left", "right", "left")
             )
-            if found and not any(info.alive for info in found):
-                click.echo("nobody is alive", err=True)
+            if not any(info.alive for info in found):
+                remark = "is alive" if found else f"is there in {printable(prefix)}"
+                click.echo(f"nobody {remark}", err=True)
         return [instance_to_json(info) for info in found]
 
     told = run(ask)
@@ -156,7 +160,7 @@ def instances(url: str, prefix: str, as_json: bool) -> None:
 @click.argument("key")
 @json_option
 def slices(url: str, prefix: str, key: str, as_json: bool) -> None:
-    """Print who contributes what to a key."""
+    """Print how much each instance contributes to a key."""
 
     async def ask() -> dict[str, int]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
@@ -165,6 +169,8 @@ def slices(url: str, prefix: str, key: str, as_json: bool) -> None:
     found = run(ask)
     if as_json:
         print_json(found)
+    elif not found:
+        click.echo(f"nobody contributes to {printable(key)}", err=True)
     else:
         rows = [(printable(name), str(value)) for name, value in sorted(found.items())]
         print_table(("instance", "slice"), rows, ("left", "right"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,9 @@ from .text import Align, columns
 URL: Final = "DISTKIT_ACTORS_URL"
 #: The exit code of what cannot be done.
 UNUSABLE: Final = 2
+
+#: A host and a port, and maybe a database: a URL of which the beginning was forgotten.
+_ADDRESS: Final = re.compile(r"[\w.-]+:\d+(/\d+)?")
 
 _T = TypeVar("_T")
 
@@ -36,9 +40,9 @@ class StoreCommand(click.Command):
         url = os.environ.get(URL)
         if not any("://" in word for word in args) and {"-h", "--help"}.isdisjoint(args):
             if url is None:
+                such = next(filter(_ADDRESS.fullmatch, args), "localhost")
                 raise click.UsageError(
-                    f"where is the store? Give its URL first, such as redis://localhost, or set "
-                    f"{URL}",
+                    f"where is the store? Give its URL first, such as redis://{such}, or set {URL}",
                     ctx,
                 )
             args = [url, *args]

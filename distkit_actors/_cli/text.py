@@ -27,22 +27,33 @@ def columns(
 ) -> list[str]:
     """Return lines in which the columns of ``rows`` stand below each other.
 
-    Columns that end beyond ``width`` are left out, but for the first.
+    Columns that end beyond ``width`` are left out, but for the first; see `fitting`.
     """
     table = [list(row) for row in rows]
     lines = [""] * len(table)
-    used = 0
-    for number, align in enumerate(aligns):
+    for number, align in enumerate(aligns[: fitting(table, width)]):
         cells = [row[number] for row in table]
         wide = max(map(cell_len, cells), default=0)
         gap = _GAP if number else ""
-        if number and width is not None and used + len(gap) + wide > width:
-            break
-        used += len(gap) + wide
         for line, cell in enumerate(cells):
             space = " " * (wide - cell_len(cell))
             lines[line] += gap + (space + cell if align == "right" else cell + space)
     return [line.rstrip() for line in lines]
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int | None) -> int:
+    """Return how many columns of ``rows`` end within ``width``; the first always does."""
+    used = 0
+    for number, cells in enumerate(zip(*rows, strict=True)):
+        used += (len(_GAP) if number else 0) + max(map(cell_len, cells))
+        if number and width is not None and used > width:
+            return number
+    return len(rows[0]) if rows else 0
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 key`` or ``2 keys``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def age(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import trio
 
 from .. import Fleet, InstanceInfo
-from .text import Align, age, columns, printable
+from .text import Align, age, columns, counted, fitting, printable
 
 #: The longest key and the longest name of an instance that are shown in full on a terminal.
 _LONGEST_KEY: Final = 28
@@ -90,7 +90,7 @@ def lines(picture: Picture, width: int | None) -> list[str]:
     title = f"{printable(picture.prefix)}: {picture.alive} alive, "
     if dead:
         title += f"{dead} dead, "
-    title += f"{len(picture.values)} keys"
+    title += counted(len(picture.values), "key")
     order = sorted(picture.instances, key=lambda info: (not info.alive, -_weight(picture, info)))
     head = ["key", "cumulative", "per second"]
     beats = ["(heartbeat)", "", ""]
@@ -105,9 +105,13 @@ def lines(picture: Picture, width: int | None) -> list[str]:
         table.append([key, str(row.cumulative), rate, *shares])
     aligns: list[Align] = ["left", *(["right"] * (2 + len(order)))]  # type: ignore[list-item]
     text = [title if width is None else title[:width], *columns(table, aligns, width=width)]
-    hidden = len(picture.values) - len(picture.rows)
-    if hidden:
-        text.append(f"and {hidden} more keys")
+    hidden = {
+        "more key": len(picture.values) - len(picture.rows),
+        "more instance": min(len(head) - fitting(table, width), len(order)),
+    }
+    if any(hidden.values()):
+        hint = "and " + ", ".join(counted(n, noun) for noun, n in hidden.items() if n)
+        text.append(hint if width is None else hint[:width])
     return text
 
 

@@ -71,7 +71,7 @@ async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, 
         inquiry = Inquiry(Log(prefix, store, "fleet"), link)
         partitions = await inquiry.start() or partitions
         begun, at = trio.current_time(), await _store_time(link)
-        found = [Finding("ok", "reach", "the store answers, and lets us look")]
+        found = [Finding("ok", "reach", "the store answers, and may be read")]
         found += await _set_up(link)
         try:
             found += await _instances(inquiry)
@@ -97,11 +97,11 @@ async def _store_time(link: Link) -> int:
 
 def _clock(own: float, theirs: float) -> Finding:
     if abs(own - theirs) <= _CLOCK_SLACK + 0.1 * own:
-        return Finding("ok", "clock", "the store's clock goes as ours")
+        return Finding("ok", "clock", "the store's clock runs as fast as ours")
     return Finding(
         "warning",
         "clock",
-        f"the store's clock went by {theirs:.1f} s in {own:.1f} s: it jumps, or it does not go",
+        f"the store's clock went on by {theirs:.1f} s in {own:.1f} s: it jumps, or it stands still",
     )
 
 
@@ -115,7 +115,7 @@ async def _set_up(link: Link) -> list[Finding]:
         return [Finding("note", "eviction", text)]  # noqa: ASYNC910 - asking was one
     if warnings:
         return [Finding("wrong", "eviction", warning) for warning in warnings]
-    return [Finding("ok", "eviction", "the store is not known to evict keys of ours")]
+    return [Finding("ok", "eviction", "the store does not evict keys, as far as can be seen")]
 
 
 async def _rights(link: Link) -> Finding:
@@ -125,9 +125,9 @@ async def _rights(link: Link) -> Finding:
     except StoreUnavailableError:
         raise
     except StoreError as error:
-        text = f"who uses this URL may look, but not count: {error}"
+        text = f"the user of this URL may look, but not count: {error}"
         return Finding("note", "rights", text)  # noqa: ASYNC910 - asking was one
-    return Finding("ok", "rights", "who uses this URL may count")
+    return Finding("ok", "rights", "the user of this URL may count")
 
 
 async def _instances(inquiry: Inquiry) -> list[Finding]:
@@ -136,7 +136,7 @@ async def _instances(inquiry: Inquiry) -> list[Finding]:
     dead = sorted(name for name, _, alive in rows if not alive)
     living = len(ages) - len(dead)
     if not ages:
-        return [Finding("note", "empty", "nobody is there, and nobody has left anything")]
+        return [Finding("note", "empty", "there are no instances, and nothing is left of any")]
     found: list[Finding] = []
     if dead:
         longest = max(ages[name] for name in dead)
@@ -144,12 +144,12 @@ async def _instances(inquiry: Inquiry) -> list[Finding]:
             Finding(
                 "note" if living else "warning",
                 "dead",
-                f"{len(dead)} dead still have slices in the store, silent for up to {longest:.0f} "
-                "s: "
+                ("1 dead instance is" if len(dead) == 1 else f"{len(dead)} dead instances are")
+                + f" still in the store, silent for up to {longest:.0f} s: "
                 + (
-                    "the living take them away"
+                    "those alive will clear that away"
                     if living
-                    else "nobody lives to take them away (use forget)"
+                    else "no instance is alive that would clear that away (forget does)"
                 ),
             )
         )
@@ -168,7 +168,9 @@ async def _sums(inquiry: Inquiry) -> list[Finding]:
     suspects = sorted(key for key in keys if sums.get(key, 0) != slices[key])
     wrong = [f for f in [await _settled(inquiry, key) for key in suspects] if f is not None]
     if not wrong:
-        return [Finding("ok", "sums", f"the slices of {len(keys)} keys add up")]
+        return [
+            Finding("ok", "sums", f"the slices of {len(keys)} key{'s' * (len(keys) != 1)} add up")
+        ]
     return list(_named(wrong))
 
 

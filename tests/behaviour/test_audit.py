@@ -80,7 +80,7 @@ async def test_the_dead_add_up_too(world: World) -> None:
     assert [level for level, _ in of(found, "sums")] == ["ok"]
     ((level, text),) = of(found, "dead")
     assert level == "warning"
-    assert "nobody lives" in text
+    assert "no instance is alive" in text
     b = await world.strict()
     await trio.sleep(world.interval)
     assert of(await audit(world.prefix, world.backend.store()), "instances")
@@ -101,7 +101,7 @@ async def test_a_clock_that_jumps_is_found(world: World) -> None:
         found = await audit(world.prefix, store)
     ((level, text),) = of(found, "clock")
     assert level == "warning"
-    assert "went by 101.0 s in 1.0 s" in text
+    assert "went on by 101.0 s in 1.0 s" in text
 
 
 class Peculiar(Store):

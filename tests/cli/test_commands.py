@@ -56,6 +56,17 @@ def test_slices(shop: tuple[str, str]) -> None:
     assert out("slices", *shop, "nothing") == ""
 
 
+def test_where_nobody_is_it_says_so(redis_url: str, fresh_prefix: str) -> None:
+    for words, remark in (
+        (("instances",), f"nobody is there in {fresh_prefix}"),
+        (("get",), f"nothing is counted in {fresh_prefix}"),
+        (("slices", "key"), "nobody contributes to key"),
+    ):
+        shown = run(words[0], redis_url, fresh_prefix, *words[1:])
+        assert (shown.stdout, shown.stderr) == ("", remark + "\n")
+        assert run(words[0], "--json", redis_url, fresh_prefix, *words[1:]).stderr == ""
+
+
 def test_prefixes(shop: tuple[str, str]) -> None:
     url, prefix = shop
     assert prefix in out("prefixes", url).splitlines()
@@ -85,7 +96,7 @@ def test_top_as_json(shop: tuple[str, str]) -> None:
 
 def test_set_and_delete_move_the_epoch(shop: tuple[str, str]) -> None:
     held = run("set", *shop, "sessions", "-5", "--for", "0")
-    assert (held.stdout, held.stderr) == ("-5\n", "holding -5 until 0 seconds have passed\n")
+    assert (held.stdout, held.stderr) == ("-5\n", "holding -5 for 0 s\n")
     assert out("get", *shop, "sessions") == "0\n"  # it went with the one who counted it
     assert out("set", *shop, "connections", "0") == "0\n"
     assert out("get", *shop) == ""
@@ -106,7 +117,11 @@ def test_clear_asks(shop: tuple[str, str]) -> None:
 
 
 def test_forget(shop: tuple[str, str]) -> None:
-    assert out("forget", *shop, "web-1", "nobody") == ""
+    shown = run("forget", *shop, "web-1", "nobody")
+    assert shown.stdout == ""
+    assert shown.stderr == (
+        "no instance has the id 'nobody': `instances` prints the ids in its first column\n"
+    )
     assert out("get", *shop, "connections") == "5\n"
     assert len(out("instances", *shop).splitlines()) == 1
 
@@ -119,9 +134,10 @@ def test_a_namespace_whose_every_member_died_says_so(redis_url: str, fresh_prefi
     assert [line.split()[1] for line in shown.stdout.splitlines()] == ["dead", "dead"]
     assert shown.stderr == "nobody is alive\n"
     assert out("get", redis_url, fresh_prefix, "connections") == "0\n"
+    assert run("get", redis_url, fresh_prefix).stderr == f"nothing is counted in {fresh_prefix}\n"
     top = out("top", redis_url, fresh_prefix, "--once", "--interval", "0.1")
     assert top.splitlines()[0] == f"{fresh_prefix}: 0 alive, 2 dead, 0 keys"
-    assert "nobody lives" in out("check", redis_url, fresh_prefix)
+    assert "2 dead instances are still in the store" in out("check", redis_url, fresh_prefix)
     run("check", redis_url, fresh_prefix, "--strict", code=1)
 
 
@@ -180,7 +196,7 @@ def test_check_refuses_a_server_that_evicts(own_redis: RedisServer, fresh_prefix
 
 
 def test_check_of_nobody(redis_url: str, fresh_prefix: str) -> None:
-    assert "nobody is there" in out("check", redis_url, fresh_prefix)
+    assert "there are no instances" in out("check", redis_url, fresh_prefix)
     assert fresh_prefix not in out("prefixes", redis_url).splitlines()
 
 
@@ -211,6 +227,10 @@ def test_the_url_may_be_in_the_environment(
         (("get", "memory://", ""), "a prefix must not be empty"),
         (("get", "memory://", "p", ""), "a key must not be empty"),
         (("get", "http://x", "p"), "begins with redis://"),
+        (("get", "p", "k"), "where is the store? Give its URL first, such as redis://localhost,"),
+        (("get", "localhost:6379", "p"), "Give its URL first, such as redis://localhost:6379,"),
+        (("get", "10.0.0.1:6379/1", "p"), "Give its URL first, such as redis://10.0.0.1:6379/1,"),
+        (("top", "localhost", "p"), "Give its URL first, such as redis://localhost,"),
         (("set", "memory://", "p", "k", str(2**63)), "64 bits"),
         (("set", "memory://", "p", "k", "x"), "not a valid int"),
         (("forget", "memory://", "p"), "Missing argument"),

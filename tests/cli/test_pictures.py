@@ -34,9 +34,26 @@ def test_all_of_it_in_a_pipe() -> None:
 
 @pytest.mark.parametrize("width", [10, 20, 30, 40, 60, 80])
 def test_a_terminal_gets_what_fits(width: int) -> None:
-    shown = lines(picture(instances=20), width)
-    assert all(len(line) <= max(width, len("(heartbeat)")) for line in shown)
+    *shown, hint = lines(picture(instances=20), width)
+    assert all(len(line) <= max(width, len("(heartbeat)")) for line in [*shown, hint])
     assert all(line in whole for line, whole in zip(shown, lines(picture(20), None), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("width", "hint"),
+    [
+        (48, "and 1 more key, 2 more instances"),
+        (53, "and 1 more key, 1 more instance"),
+        (70, "and 1 more key"),
+    ],
+)
+def test_a_terminal_says_what_does_not_fit(width: int, hint: str) -> None:
+    assert lines(picture(instances=3, hidden=1), width)[-1] == hint
+
+
+def test_one_is_no_plural() -> None:
+    assert lines(picture(1, 1), None)[0] == "shop: 1 alive, 1 key"
+    assert lines(picture(1, 0), None)[0] == "shop: 1 alive, 0 keys"
 
 
 def test_long_names_are_cut_on_a_terminal_only() -> None:
