@@ -21,6 +21,14 @@ from ._life import Course, Event, Life
 from ._statistics import CounterState
 
 
+def closed_text(state: str) -> str:
+    """Return what an operation is told that comes too early or too late."""
+    return (
+        f"the counter is {state}: operations work inside the block of `open`, or after "
+        "`await nursery.start(counter.run)` and until that has ended"
+    )
+
+
 class Admission:
     """The door of one actor: whether it takes operations, and what is said to those it does not."""
 
@@ -72,9 +80,7 @@ class Admission:
         life = self._course.now
         if life is not Life.RUNNING and life is not Life.AWAY:
             state = "not started" if life is Life.NEW else life.value
-            raise CounterClosedError(
-                f"the counter is {state}: operations need `run` or `open` around them"
-            )
+            raise CounterClosedError(closed_text(state))
 
     @property
     def _taken_over(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Final, cast
 import trio
 
 from .._protocol._messages import FOLD_LIMIT, Entry, Kind, Slice
+from .._protocol._values import checked_number
 from ._operations import ExclusiveKind, Operation, Release
 
 # Looked up once, not for each operation.
@@ -73,7 +74,7 @@ class Mailbox:
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1:
+        if checked_number(size, "mailbox_size", "") < 1:
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
         self.length = 0

@@ -23,6 +23,7 @@ from .._errors import (
     StoreUnavailableError,
 )
 from ._actor import Actor
+from ._admission import closed_text
 from ._groups import all_of, first_of, sole
 from ._life import Life
 from ._statistics import CounterState
@@ -105,9 +106,7 @@ class SharedLife:
             if part.life is Life.SUPERSEDED or self._working:
                 part.check_open()
         state = "not started" if self.life is Life.NEW else self.life.value
-        raise CounterClosedError(
-            f"the counter is {state}: operations need `run` or `open` around them"
-        )
+        raise CounterClosedError(closed_text(state))
 
     def check_thread(self) -> None:
         """Raise RuntimeError in a thread that is not the one it runs in."""

@@ -7,12 +7,12 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from .._protocol._conditions import Condition
-from .._protocol._values import CounterValue
+from .._protocol._values import CounterValue, checked_number
 
 
 def checked_lag(seconds: float) -> float:
     """Return how often values may be read; raises `ValueError`."""
-    if not 0 < seconds < float("inf"):
+    if not 0 < checked_number(seconds, "allowed_lag") < float("inf"):
         raise ValueError(f"allowed_lag must be positive seconds, not {seconds}")
     return seconds
 

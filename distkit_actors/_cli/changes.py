@@ -45,11 +45,11 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
 @click.argument("count", type=int)
 @click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after so many seconds.")
 def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> None:
-    """Set the cumulative of a key to COUNT; the slices of all instances are removed.
+    """Set the cumulative of a key to COUNT.
 
-    A count lasts as long as the instance that counts it. So this command is an instance itself
-    while it runs, with COUNT as its slice. If COUNT is 0, it ends at once; else it ends after --for
-    seconds, or at Ctrl-C.
+    The slices of all instances are removed. A count lasts as long as the instance that counts it.
+    So this command is an instance itself while it runs, with COUNT as its slice. If COUNT is 0, it
+    ends at once; else it ends after --for seconds, or at Ctrl-C.
     """
 
     async def do() -> None:
@@ -76,7 +76,7 @@ async def _interrupted() -> None:
 @prefix_argument
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
-    """Delete keys, for all instances; print the cumulative that each had."""
+    """Delete keys, for all instances; print what each was."""
 
     async def do() -> None:
         async with taking_part(url, prefix) as counter:

@@ -30,7 +30,7 @@ def cli() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo_(ctx: click.Context, arguments: Sequence[str]) -> None:
-    """Show a small fleet that survives a crash, a cut cable and a reset."""
+    """Show a small fleet that survives a crash and a cut cable."""
     ctx.exit(demo.main(["demo", *arguments]))
 
 

@@ -99,7 +99,10 @@ def _draw_picture(screen: Live, console: Console, picture: Picture) -> None:
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @json_option
 def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
-    """Print the cumulative of one key, or of several keys with their names, or of all."""
+    """Print the cumulative of one key, of several, or of all.
+
+    Of one key it is the number alone; else each key is printed with its number.
+    """
 
     async def ask() -> dict[str, int]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
@@ -126,7 +129,7 @@ def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
 @prefix_argument
 @json_option
 def instances(url: str, prefix: str, as_json: bool) -> None:
-    """Print which instances there are, and how long ago each was heard."""
+    """Print the instances, and how long ago each was heard."""
 
     async def ask() -> list[dict[str, object]]:
         async with Fleet.open(prefix, open_store(url)) as fleet:

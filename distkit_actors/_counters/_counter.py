@@ -22,7 +22,13 @@ from .._errors import CounterClosedError
 from .._instance._session import Session
 from .._protocol._liveness import LivenessConfig
 from .._protocol._messages import Kind
-from .._protocol._values import CounterValue, checked_count, checked_id, checked_name
+from .._protocol._values import (
+    CounterValue,
+    checked_count,
+    checked_id,
+    checked_name,
+    checked_number,
+)
 from .._stores._contract import Store
 from .._stores._urls import checked_store
 from ._batches import BatchMixin
@@ -63,7 +69,8 @@ class InstanceAwareCounter(
     or as a block, ``async with StrictInstanceAwareCounter.open("my_app", url) as counter:``.
 
     Args:
-        prefix: Names the family; the same rules as for keys.
+        prefix: The name that all instances share whose counts are summed; the rules for it are
+            those for keys.
         store: A `Store`, or the URL of one, see `open_store`.
         instance_id: Names this instance; by default a fresh UUID4, drawn when it starts. Give
             one only to a process that can be told from every other that may run at the same
@@ -97,7 +104,7 @@ class InstanceAwareCounter(
 
     Raises:
         InvalidKeyError: The prefix or the label cannot be one.
-        TypeError: ``store`` is neither a `Store` nor a URL.
+        TypeError: ``store`` is neither a `Store` nor a URL, or what must be a number is none.
         ValueError: Periods that do not fit together, a bad URL, or ``inherit`` without an
             ``instance_id``.
 
@@ -136,9 +143,9 @@ class InstanceAwareCounter(
             raise ValueError(f"on_conflict must be 'take_over' or 'refuse', not {on_conflict!r}")
         if on_exit not in ("leave", "linger"):
             raise ValueError(f"on_exit must be 'leave' or 'linger', not {on_exit!r}")
-        if not exit_grace >= 0:
+        if not checked_number(exit_grace, "exit_grace") >= 0:
             raise ValueError(f"exit_grace must be seconds, not {exit_grace}")
-        if not start_grace >= 0:
+        if not checked_number(start_grace, "start_grace") >= 0:
             raise ValueError(f"start_grace must be seconds, not {start_grace}")
         liveness = LivenessConfig.of(dead_instance_threshold, heartbeat_interval)
         self._options: dict[str, object] = {  # for another one like it

@@ -19,7 +19,7 @@ from .._errors import CounterOverflowError
 from .._instance._buffered_key import BufferedKey
 from .._instance._holds import Hold
 from .._protocol._conditions import Condition
-from .._protocol._values import CounterValue, checked_count, checked_name, fits
+from .._protocol._values import CounterValue, checked_count, checked_name, checked_number, fits
 from .._stores._contract import Store
 from ._batches import checked_counts, checked_names
 from ._counter import InstanceAwareCounter
@@ -98,7 +98,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         allowed_lag: float = 0.02,
         detached_start: bool = False,
     ) -> None:
-        if not 0 < flush_interval < float("inf"):
+        if not 0 < checked_number(flush_interval, "flush_interval") < float("inf"):
             raise ValueError(f"flush_interval must be positive seconds, not {flush_interval}")
         self._allowed_lag = checked_lag(allowed_lag)
         super().__init__(

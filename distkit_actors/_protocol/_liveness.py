@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ._messages import Periods
+from ._values import checked_number
 
 MICROSECONDS: Final = 1_000_000
 
@@ -32,6 +33,7 @@ class LivenessConfig:
 
         A beat every third of the threshold survives one lost beat (H16).
         """
+        checked_number(threshold, "dead_instance_threshold")
         if not MIN_THRESHOLD <= threshold <= MAX_THRESHOLD:
             raise ValueError(
                 f"dead_instance_threshold must be {MIN_THRESHOLD:g} to {MAX_THRESHOLD:g} seconds, "
@@ -39,7 +41,7 @@ class LivenessConfig:
             )
         if interval is None:
             interval = threshold / 3
-        if not 0 < interval <= threshold / 2:
+        if not 0 < checked_number(interval, "heartbeat_interval") <= threshold / 2:
             raise ValueError(
                 "heartbeat_interval must be positive seconds and at most half of "
                 f"dead_instance_threshold ({threshold / 2}), not {interval}"

@@ -1,6 +1,7 @@
 """What a key, a count and a value of a counter may be."""
 
 from functools import lru_cache
+from numbers import Real
 from typing import Final, NamedTuple
 
 from .._errors import CounterOverflowError, InvalidKeyError
@@ -13,7 +14,11 @@ MAX_NAME: Final = 255
 
 
 class CounterValue(NamedTuple):
-    """What an operation on a key returns."""
+    """What an operation on a key returns: ``cumulative`` and ``instance_count``, a pair of ints.
+
+    ``cumulative`` is the sum over the slices of all live instances, ``instance_count`` this
+    instance's own slice.
+    """
 
     cumulative: int
     """Sum over the slices of all live instances."""
@@ -63,6 +68,14 @@ class InstanceInfo(NamedTuple):
 def fits(value: int) -> bool:
     """Tell whether ``value`` is a signed 64-bit integer."""
     return INT64_MIN <= value <= INT64_MAX
+
+
+def checked_number(value: float, what: str, unit: str = " of seconds") -> float:
+    """Return ``value`` if it is a number at all, else raise `TypeError`: it may be text."""
+    given: object = value  # not everybody checks types
+    if not isinstance(given, Real):
+        raise TypeError(f"{what} must be a number{unit}, not {type(given).__name__}")
+    return value
 
 
 def checked_name(name: object, what: str = "key") -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from ._contract import Store
 from ._memory import MemoryStore
 from ._schemes import ALL_SCHEMES, USUAL_SCHEMES, named
+
+#: A host and a port, and maybe a database, of which the beginning was forgotten.
+_ADDRESS: Final = re.compile(r"localhost|[\w.-]+:\d+(/\d+)?")
+_SCHEME: Final = re.compile(r"[a-z+]{1,12}://", re.IGNORECASE)
 
 
 def open_store(url: str, *, partitions: int = 1) -> Store:
@@ -25,10 +32,19 @@ def open_store(url: str, *, partitions: int = 1) -> Store:
 
         return RedisStore(url, partitions=partitions)
     if not url.strip().lower().startswith("memory://"):
-        raise ValueError(f"the URL of a store begins with {named(USUAL_SCHEMES, 'memory')}")
+        begins = f"the URL of a store begins with {named(USUAL_SCHEMES, 'memory')}"
+        raise ValueError(begins + _correction(url.strip()))
     if url.strip().lower() != "memory://":
         raise ValueError("memory:// takes nothing behind it: every such store is a new one")
     return MemoryStore(partitions=partitions)
+
+
+def _correction(url: str) -> str:
+    """Return what to say of a URL that begins wrongly; nothing that may be a secret."""
+    if _ADDRESS.fullmatch(url):
+        return f"; did you mean redis://{url}?"
+    scheme = _SCHEME.match(url)
+    return f", not {scheme[0]}" if scheme else ""
 
 
 def checked_store(store: object) -> Store:

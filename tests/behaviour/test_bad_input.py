@@ -204,6 +204,46 @@ def test_bad_lax_options(options: dict[str, Any]) -> None:
         LaxInstanceAwareCounter("p", MemoryStore(), **options)
 
 
+@pytest.mark.parametrize("value", ["30", None, [1]])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("dead_instance_threshold", "exit_grace", "start_grace", "mailbox_size"),
+        *("heartbeat_interval", "flush_interval", "allowed_lag"),
+    ],
+)
+def test_a_number_of_the_wrong_type_is_named(name: str, value: object) -> None:
+    """As one that comes from the environment, where all is text."""
+    if (name, value) == ("heartbeat_interval", None):
+        value = "None"  # which itself is the default
+    said = f"{name} must be .*, not {type(value).__name__}$"
+    with pytest.raises(TypeError, match=said):
+        LaxInstanceAwareCounter("p", MemoryStore(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_response_timeout_of_the_wrong_type_is_named() -> None:
+    with pytest.raises(TypeError, match=r"response_timeout must be .*, not str$"):
+        RedisStore("redis://localhost", response_timeout="2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("localhost:6379", "; did you mean redis://localhost:6379?"),
+        ("10.0.0.1:6379/1", "; did you mean redis://10.0.0.1:6379/1?"),
+        ("localhost", "; did you mean redis://localhost?"),
+        ("s3cret.pass-word", ""),  # the wrong variable: it may be a password
+        ("http://localhost:1", ", not http://"),
+        ("my_app:secret@localhost", ""),
+        ("htp://:secret@localhost", ", not htp://"),
+    ],
+)
+def test_a_url_that_begins_wrongly_is_corrected(url: str, hint: str) -> None:
+    with pytest.raises(ValueError, match="begins with redis://") as caught:
+        open_store(url)
+    assert str(caught.value).partition("memory://")[2] == hint
+
+
 def test_strict_counters_have_no_lax_options() -> None:
     """A strict counter has nothing to flush."""
     with pytest.raises(TypeError):

@@ -79,7 +79,7 @@ async def test_open_runs_a_counter_around_a_block(world: World, flavour: Flavour
 async def test_operations_before_the_start_are_refused(world: World, flavour: Flavour) -> None:
     """A counter that does not run yet says so."""
     counter = world.build(flavour)
-    await _closed_to_everything(counter, "not started")
+    await _closed_to_everything(counter, r"not started: .*nursery\.start\(counter\.run\)")
     await world.start(counter)
     assert (1, 1) == await counter.inc("k")
 

@@ -63,7 +63,8 @@ _ADVICE: Final = {
     "EVALSHA or EVAL, or one that the scripts call",
     NO_DATABASE: "the server has no such database: use another number in the store's URL (0 is "
     "always there), or raise the server's setting `databases`",
-    NO_PASSWORD: "the server wants no password: take it out of the store's URL, or set one there",
+    NO_PASSWORD: "the store's URL has a password, but the server has none: take it out of the "
+    "URL, or give the server one",
 }
 _ADVICE["MOVED"] = _ADVICE["ASK"]
 _ADVICE["WRONGPASS"] = _ADVICE["NOAUTH"]

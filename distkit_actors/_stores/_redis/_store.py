@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast, final
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from ..._protocol._partitions import checked_partitions
+from ..._protocol._values import checked_number
 from .._contract import Link, Store, Subscription
 from .._part import PartStore
 from ._bridge import checked_pool, open_bridge, place_of
@@ -271,7 +272,7 @@ class RedisStore(Store):
 
 
 def _check_timeout(response_timeout: float) -> None:
-    if not response_timeout > 0:
+    if not checked_number(response_timeout, "response_timeout") > 0:
         raise ValueError("response_timeout must be more than 0 seconds")
 
 
