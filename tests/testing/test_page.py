@@ -47,7 +47,7 @@ def test_every_file_of_the_page_passes(
     server: str, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     names = plant(tmp_path)
-    assert len(names) == 5
+    assert len(names) == 6
     if server == "given":
         done = run(tmp_path, DISTKIT_ACTORS_TEST_URL=redis_server.url)
     else:
