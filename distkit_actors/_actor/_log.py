@@ -84,7 +84,7 @@ class Log:
     def registered(self, slices: int) -> None:
         """The store has taken it in."""
         text, age = "registered after %.3f s%s", self._age
-        inherited = f", and goes on with {slices} slices of its predecessor" if slices else ""
+        inherited = f", with slices of its predecessor: {slices}" if slices else ""
         self._say(logging.INFO, "registered", text, age, inherited, duration=age, slices=slices)
 
     def superseded(self, error: Exception) -> None:
@@ -96,7 +96,11 @@ class Log:
     def stopped(self, *, left: bool) -> None:
         """It has ended, and nothing is left undone."""
         text, age = "stopped after %.1f s: %s", self._age
-        how = "it has left" if left else "its slices, if any, count until its threshold has passed"
+        how = (
+            "it has taken its slices away"
+            if left
+            else "its slices, if any, count until its threshold has passed"
+        )
         self._say(logging.INFO, "stopped", text, age, how, duration=age, left=left)
 
     def not_left(self, refusal: StoreError | None) -> None:
@@ -153,7 +157,7 @@ class Log:
 
     def back(self, duration: float, keys: int, operations: int) -> None:
         """The store answers again after it was away."""
-        text = "the store is back after %.1f s; to be sent: counts of %d keys, %d operations"
+        text = "the store is back after %.1f s; still to send: keys with counts %d, operations %d"
         self._say(
             logging.WARNING,
             "back",
@@ -173,7 +177,8 @@ class Log:
 
     def accepted(self, duration: float, keys: int, operations: int) -> None:
         """The store accepts again what it had refused."""
-        text = "the store accepts again after %.1f s; to be sent: counts of %d keys, %d operations"
+        text = "the store accepts again after %.1f s; still to send: keys with counts %d, "
+        text += "operations %d"
         self._say(
             logging.ERROR,
             "accepted",
@@ -199,7 +204,8 @@ class Log:
 
     def returned(self, loss: Loss, duration: float, slices: int, withheld: int) -> None:
         """The store did not know it any more, and has been told everything again."""
-        text = "returned: %s; %d slices asserted again within %.3f s, %d more do not fit"
+        text = "the store did not know this instance any more: %s; it has been told its slices "
+        text += "again (%d, in %.3f s; %d that do not fit)"
         self._say(
             logging.WARNING,
             "returned",
@@ -225,12 +231,12 @@ class Log:
 
     def withheld(self, slices: int) -> None:
         """Own slices do not fit, so that they count nowhere."""
-        text = "%d slices wait until the cumulative has room for them"
+        text = "slices of this instance that count nowhere, as the sum would leave 64 bits: %d"
         self._say(logging.WARNING, "withheld", text, slices, withheld_slices=slices)
 
     def fitted(self, duration: float) -> None:
         """They all count again, or are void."""
-        text = "no slice waits for room any more, after %.1f s"
+        text = "all slices of this instance count again, after %.1f s"
         self._say(logging.WARNING, "fitted", text, duration, duration=duration)
 
     def counts_refused(self, keys: Sequence[str]) -> None:
@@ -251,10 +257,10 @@ class Log:
 
     def not_pushed(self, error: StoreError) -> None:
         """The store does not push changes."""
-        text = "changes are not pushed, so read: %s"
+        text = "the store does not push changes, so they are read again and again: %s"
         self._say(logging.WARNING, "not_pushed", text, error, error=str(error))
 
     def pushed(self, duration: float) -> None:
         """It does again."""
-        text = "changes are pushed again, after %.1f s"
+        text = "the store pushes changes again, after %.1f s"
         self._say(logging.WARNING, "pushed", text, duration, duration=duration)

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Fleet:
-    """All instances of a prefix, seen by one who takes no part.
+    """A look at all instances of a prefix, from outside.
 
     ::
 
@@ -34,25 +34,26 @@ class Fleet:
             print(await fleet.instances())
             print(await fleet.get("connections"))
 
-    For dashboards, exporters, scripts and the command line. It registers nothing, sends no
-    heartbeats and takes no slices of the dead away; only `forget` changes something. Its methods
-    are called as those of a counter, and return the same. A value's ``instance_count`` is 0.
+    It is for dashboards, exporters, scripts and the command line. It is no instance: it registers
+    nothing, sends no heartbeats, and does not take the slices of the dead away. Only `forget`
+    changes something. Its methods have the names of a counter's, and return the same. The
+    ``instance_count`` of a value is 0.
 
-    What it sees is right though nobody takes the slices of the dead away: whoever was silent for
-    longer than its threshold is dead, and its slices are in no value. Two kinds of silence do not
-    count: that in which the store could not be reached, and a jump of the store's clock. But a
-    fleet that was just opened cannot tell an outage that ended a moment ago from a death, and takes
-    for dead whom the store has not heard. So, of a prefix whose last instance has died, it says
-    just that: `instances` with ``alive=False``, and values of 0.
+    Its values leave dead instances out, even if their slices are still in the store. An instance is
+    dead if it was silent for longer than its threshold. Two kinds of silence do not count: time in
+    which the store could not be reached, and a jump of the store's clock. But a `Fleet` that was
+    just opened cannot know of an outage that has ended a moment ago. It then takes instances for
+    dead that had no chance to be heard. If all instances of a prefix are dead, `instances` returns
+    them with ``alive=False``, and all values are 0.
 
-    While the store is away its methods wait, as those of a strict counter do; none takes a timeout,
-    so put a cancel scope around them. They may be called by any number of tasks, in the trio thread
-    that has opened it. They need the right to read only, but for `forget`, and `watch` without it
-    reads again and again.
+    While the store is away its methods wait, as those of a strict counter do. None takes a timeout:
+    put a cancel scope around them. Any number of tasks may call them, in the trio thread that has
+    opened it. All but `forget` need only the right to read. Without the right to write, `watch`
+    reads again and again instead of being told of changes.
 
-    Over how many parts the keys of the prefix are spread (see `RedisStore`) it finds out when
-    it is opened: it looks at as many as those who live there have. Only where nobody is, the store
-    says how many. If that changes later, its methods raise `StoreError`: open another one.
+    When it is opened, it finds out over how many parts the keys of the prefix are spread (see
+    `RedisStore`): over as many as the instances there say, or the store if there are none. If the
+    number changes later, its methods raise `StoreError`: open another `Fleet`.
     """
 
     def __init__(self, prefix: str) -> None:

@@ -70,10 +70,10 @@ class FleetLimiter:
     Where the limit is reached, `acquire` waits; a `hold` with a limit raises `LimitReachedError`
     instead.
 
-    **Who is next.** First come, first served, in the whole fleet. Who wants several tokens waits
-    until so many are free, and nobody overtakes. The order is that of the times of arrival by the
-    store's clock, as far as each process knows that, and a process has to be heard of: so which of
-    two who come within a few round trips of each other is first is a matter of chance. One more
+    **Who is next.** First come, first served, in the whole fleet. A task that wants several tokens
+    waits until so many are free, and nobody overtakes it. The order is that of the times of arrival
+    by the store's clock, as far as each process knows that clock, and the others have to hear of a
+    task first. So of two tasks that come within a few round trips, either may be first. One more
     exception makes up for that: in the first 0.1 seconds after the store has given tokens out, a
     process that has not heard of others who came before may hand them on to its own tasks.
     Only the first in the fleet asks the store; all others sleep until the store pushes word of a
