@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,13 @@ class AsyncPythonEvaluator(PythonEvaluator):
         source = pad(example.parsed, example.line + example.parsed.line_offset)
         flags = self.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(source, example.path, "exec", flags=flags, dont_inherit=True)
-        if code.co_flags & inspect.CO_COROUTINE:
-            trio.run(partial(_evaluate, code, example.namespace))
-        else:
-            exec(code, example.namespace)
+        try:
+            if code.co_flags & inspect.CO_COROUTINE:
+                trio.run(partial(_evaluate, code, example.namespace))
+            else:
+                exec(code, example.namespace)
+        except BaseExceptionGroup as group:  # which Sybil's report cannot show
+            raise AssertionError("".join(traceback.format_exception(group))) from None
         del example.namespace["__builtins__"]  # put there by exec and eval
 
 
@@ -40,14 +44,15 @@ async def _evaluate(code: Any, namespace: dict[str, Any]) -> None:
         await eval(code, namespace)
 
 
-def _python_parser() -> PythonCodeBlockParser:
+def python_parser() -> PythonCodeBlockParser:
+    """Return what finds the Python blocks of a page."""
     parser = PythonCodeBlockParser()
     parser.codeblock_parser = CodeBlockParser("python", AsyncPythonEvaluator())
     return parser
 
 
 pytest_collect_file = Sybil(
-    parsers=[_python_parser(), SkipParser()],
+    parsers=[python_parser(), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     path=str(Path(__file__).resolve().parent.parent),
 ).pytest()
