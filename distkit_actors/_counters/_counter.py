@@ -202,7 +202,7 @@ class InstanceAwareCounter(
         *,
         task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,  # pyright: ignore[reportArgumentType] - trips over Self
     ) -> None:
-        """Live: register, beat, carry operations to the store, and leave when stopped.
+        """Run the counter: register, send heartbeats and operations, and leave when stopped.
 
         Start it with ``await nursery.start(counter.run)``, which returns the counter,
         registered and ready. It ends after `aclose`, or when it is cancelled: then too
@@ -210,9 +210,9 @@ class InstanceAwareCounter(
         ``exit_grace`` seconds. A checkpoint. A store that goes away later does not
         end it. Cancelled while it starts, it ends at once.
 
-        Here the counter becomes somebody: its id, if none was given, is drawn now. One that was
-        made before the process was forked is another instance in each process. One that runs
-        is closed in a process that is forked from its own.
+        The counter becomes an instance now, and draws its id if none was given. So a counter that
+        was made before the process was forked is another instance in each process. If the process
+        is forked while the counter runs, the counter is closed in the child.
 
         Raises:
             StoreUnavailableError: At start, the store cannot be reached, nor could it be for
@@ -335,7 +335,7 @@ class InstanceAwareCounter(
 
     @property
     def prefix(self) -> str:
-        """The name of the family."""
+        """The prefix that it was made with."""
         return self._prefix
 
     @property
@@ -423,11 +423,11 @@ class InstanceAwareCounter(
         return await self.inc(key, -checked_count(count))
 
     async def set(self, key: str, count: int) -> CounterValue:
-        """Move the epoch: the slices of all instances go, and this one's becomes ``count``.
+        """Make the cumulative ``count``: this instance's slice becomes that, all others go.
 
-        No older slice of the key counts ever again, also if ``count`` is 0. Returns
-        ``(count, count)``. A checkpoint; cancelled on its way, it happens once or not at all.
-        Raises what `inc` raises, but never for overflow of the cumulative.
+        It moves the epoch of the key: no older slice counts ever again, also if ``count`` is 0.
+        Returns ``(count, count)``. A checkpoint; cancelled on its way, it happens once or not at
+        all. Raises what `inc` raises, but never for overflow of the cumulative.
 
         Raises:
             OutcomeUnknownError: The store lost its record before it could answer; a `set`
@@ -437,9 +437,9 @@ class InstanceAwareCounter(
         return CounterValue(count, count)
 
     async def delete(self, key: str) -> CounterValue:
-        """Move the epoch: the slices of all instances go. Return the value before.
+        """Remove the slices of all instances; return the value before.
 
-        A key that nobody counts has its epoch moved too. A checkpoint; cancelled and
+        It moves the epoch of the key, also of one that nobody counts. A checkpoint; cancelled and
         failing as `set`.
         """
         return CounterValue(*await self._ask(Kind.MOVE, checked_name(key)))

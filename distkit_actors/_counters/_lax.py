@@ -32,7 +32,7 @@ from ._options import OnConflict
 class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     """`inc`, `dec`, `get` and `set_on_instance` answer from memory; a flush follows.
 
-    The local view of a key is the store's last word plus what was counted here since. A
+    The local view of a key is what the store said last plus what was counted here since. A
     flush sends everything pending as one batch, every ``flush_interval`` seconds while
     there is something to send. Nothing pending is forgotten before the store has
     acknowledged it, so counting goes on through an outage, and nothing is lost or doubled
@@ -63,7 +63,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         start_grace: Seconds for which a start goes on trying while the store is away.
         label: Tells people which instance this is, in `InstanceInfo`.
         flush_interval: Seconds between a first count and the flush that carries it.
-        allowed_lag: Seconds for which the store's last word on a key may serve `get`;
+        allowed_lag: Seconds for which `get` may return what the store said last of a key;
             a read that must ask the store waits ten times as long, or as long as the store's
             answers take if that is longer.
         detached_start: Start without waiting for the store: `run` and `open` are ready at once,

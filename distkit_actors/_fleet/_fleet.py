@@ -145,7 +145,7 @@ class Fleet:
 
     @property
     def prefix(self) -> str:
-        """The name of the family."""
+        """The prefix that it looks at."""
         return self._prefix
 
     def __repr__(self) -> str:
