@@ -25,6 +25,7 @@ from tests.faults.fleet import SLACK, Counter, lax, settle, strict, until
 from tests.faults.lens import Lens
 from tests.faults.troubles import LOSSES, TROUBLES
 from tests.harness.server import RedisServer
+from tests.harness.transports import OTHER
 
 LIMIT = 2
 #: Seconds after which what is watched is read, whatever word of it was lost.
@@ -64,9 +65,9 @@ async def test_everything_goes_on_exactly(
     with trio.fail_after(20):
         async with (
             strict(url, fresh_prefix, transport="trio") as a,
-            strict(url, fresh_prefix, transport="asyncio") as b,
+            strict(url, fresh_prefix, transport=OTHER) as b,
             lax(url, fresh_prefix, transport="trio") as c,
-            lax(url, fresh_prefix, transport="asyncio") as d,
+            lax(url, fresh_prefix, transport=OTHER) as d,
             trio.open_nursery() as watchers,
         ):
             fleet = (a, b, c, d)

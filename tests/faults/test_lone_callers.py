@@ -63,15 +63,6 @@ async def test_its_caller_sends_it(
         assert senders[before:] == [trio.lowlevel.current_task()] * 19
 
 
-async def test_not_over_the_bridge(
-    redis_url: str, fresh_prefix: str, senders: list[trio.lowlevel.Task]
-) -> None:
-    async with strict(redis_url, fresh_prefix, transport="asyncio") as counter:
-        await alone(counter)
-        assert await counter.inc("k") == (1, 1)
-        assert not senders
-
-
 async def test_those_who_come_together_travel_together(
     redis_url: str, fresh_prefix: str, senders: list[trio.lowlevel.Task]
 ) -> None:

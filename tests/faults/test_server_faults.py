@@ -36,6 +36,7 @@ from tests.faults.troubles import LOSSES, TROUBLES, doubt
 from tests.harness.logs import events
 from tests.harness.proxy import FaultProxy, anything
 from tests.harness.server import RedisServer
+from tests.harness.transports import OTHER
 
 # ------------------------------------------------------------------------ under load
 
@@ -52,9 +53,9 @@ async def test_counting_goes_on_exactly(
     with trio.fail_after(120):
         async with (
             strict(server.url, fresh_prefix, transport="trio") as a,
-            strict(server.url, fresh_prefix, transport="asyncio") as b,
+            strict(server.url, fresh_prefix, transport=OTHER) as b,
             lax(server.url, fresh_prefix, transport="trio") as c,
-            lax(server.url, fresh_prefix, transport="asyncio") as d,
+            lax(server.url, fresh_prefix, transport=OTHER) as d,
         ):
 
             def lax_spinner(counter: LaxInstanceAwareCounter) -> Spinner:
@@ -115,8 +116,8 @@ async def test_idle_instances_heal_a_data_loss_within_one_heartbeat(
     """Nobody does anything but beat, and all slices are back (I7)."""
     async with (
         strict(own_redis.url, fresh_prefix, transport="trio") as a,
-        strict(own_redis.url, fresh_prefix, transport="asyncio") as b,
-        lax(own_redis.url, fresh_prefix, transport="asyncio") as c,
+        strict(own_redis.url, fresh_prefix, transport=OTHER) as b,
+        lax(own_redis.url, fresh_prefix, transport=OTHER) as c,
     ):
         await a.inc("k", 5)
         await a.dec("negative", 9)
@@ -200,8 +201,8 @@ async def test_blackout_of_twice_the_threshold_shows_no_dip(
     seen: list[int] = []
     async with (
         strict(own_redis.url, fresh_prefix, transport="trio") as a,
-        strict(own_redis.url, fresh_prefix, transport="asyncio") as b,
-        lax(own_redis.url, fresh_prefix, transport="asyncio") as c,
+        strict(own_redis.url, fresh_prefix, transport=OTHER) as b,
+        lax(own_redis.url, fresh_prefix, transport=OTHER) as c,
     ):
         for counter in (a, b, c):
             await counter.inc("k", 10)
@@ -313,7 +314,7 @@ async def test_loading_server_is_waited_for(fresh_prefix: str) -> None:
         async with (
             strict(server.url, fresh_prefix, transport="trio") as a,
             lax(server.url, fresh_prefix) as b,
-            strict(server.url, fresh_prefix, transport="asyncio") as c,
+            strict(server.url, fresh_prefix, transport=OTHER) as c,
         ):
             await a.inc("k", 5)
             b.inc_nowait("k", 7)

@@ -19,6 +19,8 @@ Transport: TypeAlias = Literal["asyncio", "trio"]
 POOLS: Final = sys.version_info < (3, 14)
 
 BOTH: Final[tuple[Transport, ...]] = ("trio", "asyncio") if POOLS else ("trio",)
+#: What some of a mixed fleet reach their server by.
+OTHER: Final[Transport] = BOTH[-1]
 
 
 def pool_at(url: str) -> ConnectionPool:

@@ -21,6 +21,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._stores._redis._link import RedisLink
 from distkit_actors.testing import check_store
 from tests.faults.fleet import until
 from tests.harness.ports import LOOPBACK
@@ -302,3 +303,18 @@ def test_it_says_where_it_leads(pool: ConnectionPool, place: str) -> None:
 def test_no_timeout_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 0"):
         RedisStore.from_pool(ConnectionPool(), response_timeout=0)
+
+
+async def test_no_caller_sends_its_operation_itself(
+    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one who is alone (P38, lone operation)."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("sent by its caller")
+
+    monkeypatch.setattr(RedisLink, "send_nowait", refuse)
+    store = RedisStore.from_pool(ConnectionPool.from_url(redis_url))
+    async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+        for number in range(1, 20):
+            assert await counter.inc("k") == (number, number)
