@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Literal
@@ -14,13 +14,15 @@ from distkit_actors import (
     CounterValue,
     InstanceAwareCounter,
     LaxInstanceAwareCounter,
-    Store,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._actor._actor import Actor
+from distkit_actors._actor._partitioned import PartitionedActor
 from distkit_actors.testing import FaultyStore
+from tests.stateful.ends import Meters, Taps
 from tests.stateful.operations import Wanted
 from tests.stateful.reference import Op
-from tests.stateful.wires import INTERVAL, THRESHOLD, Meter, Tap
+from tests.stateful.wires import INTERVAL, THRESHOLD
 
 #: Enough for a stop on a healthy network, as no time passes while it is busy.
 GRACE = 0.05
@@ -32,26 +34,27 @@ _numbers = itertools.count()
 class Call:
     """One call of a counter's method by a task of its own."""
 
-    def __init__(self, wanted: Wanted, ops: Mapping[str, Op], heard: int = 0) -> None:
+    def __init__(self, wanted: Wanted, ops: Mapping[str, Op], heard: Sequence[int] = ()) -> None:
         self.wanted = wanted
         self.name = wanted.name
-        self.ops = ops  # {key: what the model is told before it is over}
+        self.ops = dict(ops)  # {key: what the model is told before it is over}
         self.block: Block | None = None  # that it enters
-        self.heard = heard  # answers of the store that its counter had before
+        self.heard = heard  # answers of each part of the store that its counter had before
         self.scope = trio.CancelScope()
         self.over = False
         self.number = 0  # in the order in which calls ended
         self.cancelled = False
-        self.unknown_to_store = False  # when it began, the store had lost its counter
+        self.troubled: set[int | None] = set()  # parts with a lasting fault since it began
+        self.unknown_to: set[int] = set()  # parts that had lost its counter when it began
         self.result: object = None
         self.error: Exception | None = None
         self.began = 0.0
-        self.fresh = False  # the store was heard at once
+        self.fresh: set[int] = set()  # parts of the store that were heard at once
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.wanted.arguments))})"
 
-    async def run(self, method: Callable[[], Awaitable[object]], tap: Tap) -> None:
+    async def run(self, method: Callable[[], Awaitable[object]], taps: Taps) -> None:
         """Make the call and keep what comes of it."""
         self.began = trio.current_time()
         with self.scope:
@@ -60,7 +63,9 @@ class Call:
             except Exception as error:  # noqa: BLE001 (judged by the machine)
                 self.error = error
         self.cancelled = self.scope.cancelled_caught
-        self.fresh = tap.answers > self.heard and trio.current_time() == self.began
+        if trio.current_time() == self.began:
+            heard = enumerate(zip(taps.parts, self.heard, strict=True))
+            self.fresh = {part for part, (tap, before) in heard if tap.answers > before}
         self.number = next(_numbers)
         self.over = True
 
@@ -80,8 +85,7 @@ class Member:
 
     def __init__(
         self,
-        inner: Store,
-        meter: Meter,
+        meters: Meters,
         prefix: str,
         name: str,
         *,
@@ -92,12 +96,12 @@ class Member:
         self.name = name
         self.lax = lax
         self.on_exit = on_exit
-        self.network = FaultyStore(inner)
-        self.tap = Tap(self.network, meter, self._watch)
+        self.network = FaultyStore(meters)
+        self.taps = Taps(self.network, meters, self._watch)
         kind = LaxInstanceAwareCounter if lax else StrictInstanceAwareCounter
         self.counter: InstanceAwareCounter = kind(
             prefix,
-            self.tap,
+            self.taps,
             instance_id=name,
             dead_instance_threshold=THRESHOLD,
             heartbeat_interval=INTERVAL,
@@ -107,9 +111,9 @@ class Member:
         )
         self.calls: list[Call] = []
         self.counts: dict[str, list[Op]] = {}  # lax: {key: counts not known to be stored}
-        self.exits: list[Op] = []  # strict: ends of holds not known to be stored
+        self.exits: dict[str, list[Op]] = {}  # strict: {key: ends of holds not known to be stored}
         self.blocks: list[Block] = []  # that are entered
-        self.troubled = False  # a lasting fault is on
+        self.trouble: set[int | None] = set()  # parts with a lasting fault; None: all
         self.planned = False  # one that passes was planned
         self.stopping = False
         self.scope = trio.CancelScope()
@@ -145,24 +149,48 @@ class Member:
     def ask(self, nursery: trio.Nursery, call: Call) -> None:
         """Begin a call."""
         self.calls.append(call)
+        call.troubled |= self.trouble
         method = partial(getattr(self.counter, call.wanted.method), *call.wanted.arguments)
         if call.block is not None:
             call.block.manager = method()
             method = partial(call.block.manager.__aenter__)
-        nursery.start_soon(call.run, method, self.tap)
+        nursery.start_soon(call.run, method, self.taps)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a lasting fault is on, anywhere."""
+        return bool(self.trouble)
 
     @property
     def settled(self) -> bool:
         """Whether nothing is open between it and the store, at a quiet moment."""
-        statistics = self.counter.statistics()
+        return all(map(self.settled_in, range(self.taps.partitions)))
+
+    def settled_in(self, part: int) -> bool:
+        """Whether nothing is open between it and a part of the store, at a quiet moment."""
+        tap, actor = self.taps.parts[part], self._actor_of(part)
+        statistics = actor.statistics()
         return (
-            self.tap.settled
-            and not self.tap.waiting
-            and not self.counter._actor._dispatch.releases.deferred
+            tap.settled
+            and not tap.waiting
+            and not actor._dispatch.releases.deferred
             and not statistics.mailbox_length
             and not statistics.pending_keys
             and statistics.in_flight_age is None
         )
+
+    def connected_to(self, part: int) -> bool:
+        """Whether there is a connection to a part of the store."""
+        return self._actor_of(part).statistics().connected
+
+    def _actor_of(self, part: int) -> Actor:
+        whole = self.counter._actor
+        return whole.parts[part] if isinstance(whole, PartitionedActor) else whole
+
+    @property
+    def answers(self) -> list[int]:
+        """How many answers it has had from each part."""
+        return [tap.answers for tap in self.taps.parts]
 
     def all_counts(self) -> tuple[Op, ...]:
         """Return what it counted in memory and the store may not have."""
@@ -186,20 +214,46 @@ class Member:
         assert isinstance(self.counter, LaxInstanceAwareCounter)
         await self.counter.flush()
 
+    def network_of(self, part: int | None) -> FaultyStore:
+        """Return what has the faults of one part, or those that strike whatever part it is."""
+        return self.network if part is None else self.network.part(part)
+
     def mend(self) -> None:
         """End every fault."""
-        self.network.forget_plan()
-        self.network.delay(0)
-        self.network.delay(0, replies=True)
-        self.network.release()
-        self.network.refuse(None)
-        self.network.heal()
-        self.troubled = self.planned = False
+        if self.taps.partitions > 1:
+            for part in range(self.taps.partitions):
+                self.mend_in(part)
+        self.mend_in(None)
+        self.planned = False
 
-    def partition(self) -> None:
-        """Let nothing through any more."""
-        self.network.cut()
-        self.troubled = True
+    def mend_in(self, part: int | None) -> None:
+        """End the faults of one part, or those that strike whatever part it is."""
+        network = self.network_of(part)
+        network.forget_plan()
+        network.delay(0)
+        network.delay(0, replies=True)
+        network.release()
+        network.refuse(None)
+        network.heal()
+        self.trouble.discard(part)
+
+    def cut(self, part: int | None = None) -> None:
+        """Let nothing through any more, to one part or to any."""
+        self.network_of(part).cut()
+        self.in_trouble(part)
+
+    def in_trouble(self, part: int | None) -> None:
+        """Note that there is a lasting fault on the way to one part, or to all."""
+        self.trouble.add(part)
+        for call in self.calls:
+            call.troubled.add(part)
+
+    async def deliver_late_copies(self) -> None:
+        """Have what was lost for now arrive."""
+        await self.network.deliver_late_copies()
+        if self.taps.partitions > 1:
+            for part in range(self.taps.partitions):
+                await self.network.part(part).deliver_late_copies()
 
     async def close(self) -> None:
         """Stop in good order, as far as that is possible."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import trio
 from hypothesis import note
@@ -27,6 +27,7 @@ from distkit_actors import (
     StoreError,
     StoreUnavailableError,
 )
+from tests.stateful.ends import Meters, place
 from tests.stateful.fleet import Block, Call, Member
 from tests.stateful.host import Host
 from tests.stateful.operations import (
@@ -34,6 +35,7 @@ from tests.stateful.operations import (
     HOLDS,
     KEYS,
     LOCAL,
+    OF_EVERY_KEY,
     READS,
     Effect,
     wanted,
@@ -49,7 +51,7 @@ from tests.stateful.reference import (
     Op,
     has_moved,
 )
-from tests.stateful.wires import ABSENT, UNSURE, Meter
+from tests.stateful.wires import ABSENT, UNSURE
 
 #: The model tries all orders of what is open.
 MOST_OPEN_CALLS, MOST_OPEN_OPS = 3, 6
@@ -62,17 +64,19 @@ class History:
 
     def __init__(self) -> None:
         self.host = Host()
-        self.meter = Meter(self.make_store())
+        self.meters = Meters(self.make_store())
+        self.traffic = self.meters.traffic
         self.model = {key: Key() for key in KEYS}
-        self.moved = dict.fromkeys(KEYS, -1.0)  # by which step of the store, at the latest
+        self.moved = dict.fromkeys(KEYS, -1.0)  # by which step of its part, at the latest
         self.movers: dict[str, str] = {}  # {key: who moved it last, where that is certain}
         self.untold: dict[str, str] = {}  # {key: who has to tell the store of its move again}
         self.members: list[Member] = []
         self.fenced: list[Member] = []  # superseded, and perhaps not aware of it
         self.stopped: list[Member] = []  # with copies of requests that may still arrive
         self.names: list[str] = []
-        self.before: dict[str, str] = {}  # statuses when the last rule ended
-        self.wiped_at = -math.inf
+        # For each part: statuses when the last rule ended, and when it was wiped last.
+        self.before: list[dict[str, str]] = [{} for _ in self.meters.parts]
+        self.wiped_at = [-math.inf] * len(self.before)
         self.cleared = False  # at some time
         self.failed = False
         self.chance = 0
@@ -85,8 +89,8 @@ class History:
         """Return the store of one history, on trio's clock."""
         raise NotImplementedError
 
-    def wipe_store(self) -> None:
-        """Have the store lose everything it knows of the namespace."""
+    def wipe_store(self, part: int) -> None:
+        """Have a part of the store lose everything it knows of the namespace."""
         raise NotImplementedError
 
     def contents(self) -> Mapping[str, Mapping[str, int]]:
@@ -97,8 +101,9 @@ class History:
 
     async def judge(self) -> None:
         """Wait until all is quiet, then see whether everything can be explained."""
-        await self.host.quiesce(self.meter)
-        assert not self.meter.violations, self.meter.violations
+        await self.host.quiesce(self.traffic)
+        for meter in self.meters.parts:
+            assert not meter.violations, meter.violations
         for member in self.members:
             assert not member.over.is_set(), f"{member} has crashed"
         for member in self.fenced:
@@ -108,29 +113,35 @@ class History:
         for member in self.members:
             answers.update(self._answers(member))
         for member in self.members:
-            if member.settled:
-                hanging = [call for call in member.calls if not (call.over or call.cancelled)]
-                assert not hanging, f"nobody will ever answer {hanging}"
-                answers.update(self._given_up(member, APPLIED))
+            settled = {part for part in range(len(self.before)) if member.settled_in(part)}
+            hanging = [
+                call
+                for call in member.calls
+                if not (call.over or call.cancelled) and self.parts_of(call) <= settled
+            ]
+            assert not hanging, f"nobody will ever answer {hanging}"
+            answers.update(self._given_up(member, APPLIED, settled))
         self._explain(answers)
         self._compare_local_views()
 
-    def _doubts(self) -> tuple[dict[str, str], set[str], set[str]]:
+    def _doubts(self, part: int) -> tuple[dict[str, str], set[str], set[str]]:
         """Return everybody's status, and whose slices may be counted or not, and whose are not."""
-        now = {name: self.meter.status(name) for name in self.names}
-        unsure = self.meter.flickered | {
+        meter, before = self.meters.parts[part], self.before[part]
+        now = {name: meter.status(name) for name in self.names}
+        unsure = meter.flickered | {
             name
             for name, status in now.items()
-            if status == UNSURE or status != self.before.get(name, status)
+            if status == UNSURE or status != before.get(name, status)
         }
         return now, unsure, {name for name, status in now.items() if status == ABSENT} - unsure
 
     def _explain(self, answers: Mapping[Op, object], *, disturbed: bool = False) -> None:
-        now, unsure, absent = self._doubts()
+        doubts = [self._doubts(part) for part in range(len(self.before))]
         alive = {member.name for member in self.members}
-        disturbed = disturbed or bool(unsure or absent)
         for name, key in self.model.items():
-            self._loosen_if_full(key, disturbed=disturbed)
+            _, unsure, absent = doubts[self.part_of(name)]
+            restless = disturbed or bool(unsure or absent)
+            self._loosen_if_full(key, disturbed=restless)
             moves = [op for op in key.open if op.kind in MOVES]
             moved = any(op in answers for op in moves)
             sure = [op for op in moves if has_moved(op, answers.get(op, MAYBE))]
@@ -141,28 +152,29 @@ class History:
             if len(moves) == len(sure) == 1:
                 self.movers[name] = moves[0].who
             key.explain(answers, unsure, absent)
-            self._loosen_if_full(key, disturbed=disturbed)
+            self._loosen_if_full(key, disturbed=restless)
             if any(op.kind in MOVES for op in key.open) or self._is_untold(name):
                 self.moved[name] = math.inf
             elif moved or math.isinf(self.moved[name]):
-                self.moved[name] = self.meter.steps
+                self.moved[name] = self.meters.of(name).steps
             if not self._is_untold(name) and key.suspects.isdisjoint(self._unheard(name)):
                 key.clear_up()
             for dead in absent - alive:
                 key.drop(dead)
-        self.before = now
-        self.meter.flickered.clear()
+        for part, (now, _, _) in enumerate(doubts):
+            self.before[part] = now
+            self.meters.parts[part].flickered.clear()
 
     def _unheard(self, name: str) -> set[str]:
         """Return who may not have heard of the last move of a key."""
-        return {m.name for m in self.members if self.moved[name] > m.tap.heard}
+        return {m.name for m in self.members if self.moved[name] > m.taps.of(name).heard}
 
     def _is_untold(self, name: str) -> bool:
         """Whether nobody can hear of the last move, as the store lost it and its mover is not back.
 
         Whoever watches asks at once, and so before the mover as well as after it.
         """
-        return self.untold.get(name) in self.meter.lost
+        return self.untold.get(name) in self.meters.of(name).lost
 
     def _loosen_if_full(self, key: Key, *, disturbed: bool) -> None:
         """I12: what comes or goes may have to wait until it fits."""
@@ -178,14 +190,24 @@ class History:
             if not call.ops and answer is APPLIED:
                 self.counted(member, call)
             for key, op in call.ops.items():
-                yield op, self._part(call, key, answer)
+                yield op, self._said_of(member, call, key, answer)
             if call.block is not None:
                 self._entered(member, call.block, answer)
 
-    def _part(self, call: Call, key: str, answer: object) -> object:
+    def _said_of(self, member: Member, call: Call, key: str, answer: object) -> object:
         """Return what the answer of a call means for one key."""
+        part = self.part_of(key)
+        if call.error is None and member.lax and call.name in READS and part not in call.fresh:
+            return NEVER  # without the store's word it is as old as it may be
         if isinstance(answer, dict):
             return answer[key]
+        if call.error is not None and len(self.parts_of(call)) > 1:
+            done = getattr(call.error, "applied", ())
+            if key in done:
+                return APPLIED if call.ops[key].condition is None else MAYBE
+            failed = {self.part_of(each) for each in call.ops if each not in done}
+            if len(failed) > 1:
+                return MAYBE  # the error is about one of them, and the others are in its notes
         if answer is OVERFLOW and "_all" in call.name and repr(key) not in str(call.error):
             return NEVER  # all or none
         return answer
@@ -201,8 +223,6 @@ class History:
 
     def _answer(self, member: Member, call: Call) -> object:
         match call.error:
-            case None if member.lax and call.name in READS and not call.fresh:
-                return NEVER  # without the store's word it is as old as it may be
             case None if not call.ops:
                 return APPLIED
             case None:
@@ -217,7 +237,7 @@ class History:
                 return MAYBE
             case CounterClosedError() if member.stopping:
                 return NEVER
-            case StoreError() if type(call.error) is StoreError and member.troubled:
+            case StoreError() if type(call.error) is StoreError and self._may_be_refused(call):
                 return NEVER
             case _:
                 raise AssertionError(f"{member}: {call} must not fail so") from call.error
@@ -227,8 +247,13 @@ class History:
 
         What only reads has none.
         """
-        lost = call.unknown_to_store or self.wiped_at >= call.began
-        return lost and call.name not in READS
+        parts = self.parts_of(call)
+        lost = call.unknown_to & parts or any(self.wiped_at[part] >= call.began for part in parts)
+        return bool(lost) and call.name not in READS
+
+    def _may_be_refused(self, call: Call) -> bool:
+        """Whether there was a lasting fault on the way to a part that the call is about."""
+        return not call.troubled.isdisjoint({None, *self.parts_of(call)})
 
     def count_now(self, member: Member, key: str, count: int) -> None:
         """Have a lax counter count without waiting."""
@@ -254,7 +279,7 @@ class History:
         if member.lax:
             member.counts.setdefault(block.key, []).append(op)
         else:
-            member.exits.append(op)
+            member.exits.setdefault(block.key, []).append(op)
 
     def _ops(self, member: Member) -> Iterable[Op]:
         return (op for call in member.calls for op in call.ops.values())
@@ -266,15 +291,22 @@ class History:
         how["doomed"] = member.name in self.model[key].suspects
         return Op(member.name, **vars(effect), **how)  # type: ignore[arg-type]  # fields of `Op`
 
-    def _given_up(self, member: Member, counts: str) -> Iterable[tuple[Op, object]]:
-        """Yield answers for what nobody waits for; forget all of it."""
-        for op in (*member.all_counts(), *member.exits):
-            yield op, counts
-        for op in self._ops(member):
-            yield op, MAYBE
-        member.counts.clear()
-        member.exits.clear()
-        member.calls.clear()
+    def _given_up(
+        self, member: Member, counts: str, parts: Collection[int] | None = None
+    ) -> Iterable[tuple[Op, object]]:
+        """Yield answers for what nobody waits for, in some parts or in all; forget all of it."""
+        parts = range(len(self.before)) if parts is None else parts
+        for key in filter(lambda key: self.part_of(key) in parts, KEYS):
+            for op in (*member.counts.pop(key, ()), *member.exits.pop(key, ())):
+                yield op, counts
+        for call in list(member.calls):
+            here = self.parts_of(call).issubset(parts)
+            if not (here or call.over or call.cancelled):
+                continue  # it waits for other parts, and will say what came of this one
+            for key in [key for key in call.ops if self.part_of(key) in parts]:
+                yield call.ops.pop(key), MAYBE
+            if here:
+                member.calls.remove(call)
 
     def _compare_local_views(self) -> None:
         """An instance sees what it counted itself, unless a move is news to it (I8)."""
@@ -283,7 +315,7 @@ class History:
                 continue
             for name, key in self.model.items():
                 view = member.view(name)
-                if view and not key.vague and self.moved[name] <= member.tap.heard:
+                if view and not key.vague and self.moved[name] <= member.taps.of(name).heard:
                     own = key.own(member.name)
                     assert view.instance_count in own, f"{member} sees {view} of {name}, not {own}"
 
@@ -314,7 +346,7 @@ class History:
         """Let time pass, with everything happening at its time."""
 
         async def run() -> None:
-            await self.host.advance(self.meter, seconds)
+            await self.host.advance(self.traffic, seconds)
             await self.judge()
 
         self.run(run)
@@ -322,6 +354,16 @@ class History:
     def member(self, who: int) -> Member:
         """Return one of the members, whatever their number."""
         return self.members[who % len(self.members)]
+
+    def part_of(self, key: str) -> int:
+        """Return the number of the part that a key is in."""
+        return place(key, len(self.before))
+
+    def parts_of(self, call: Call) -> set[int]:
+        """Return the numbers of the parts that a call is about."""
+        if call.name in OF_EVERY_KEY or not call.wanted.effects:
+            return set(range(len(self.before)))
+        return {self.part_of(key) for key in call.wanted.effects}
 
     @property
     def crowded(self) -> bool:
@@ -346,9 +388,10 @@ class History:
                 each: self._op(member, each, effect, block, sees_pending=local, after=after)
                 for each, effect in want.effects.items()
             }
-        call = Call(want, ops, heard=member.tap.answers)
+        call = Call(want, ops, heard=member.answers)
         call.block = block
-        call.unknown_to_store = member.name in self.meter.lost
+        parts = enumerate(self.meters.parts)
+        call.unknown_to = {part for part, meter in parts if member.name in meter.lost}
         for each, op in ops.items():
             self.model[each].open.append(op)
             if op.kind in MOVES:

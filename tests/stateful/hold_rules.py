@@ -74,13 +74,13 @@ class HoldRules(Lives):
             # After this loss nobody could tell it that somebody newer has its id.
             self.crash(member)
         self.pass_time(TICK)
-        self.run(partial(self.lose_all, calm=seconds > 0))
+        self.run(partial(self.lose, range(len(self.before)), calm=seconds > 0))
         self.pass_time(seconds)
 
     def late_move(self, who: int, kind: str, key: str, count: int) -> None:
         """The store loses a move, and who made it cannot tell it again for a while (L1)."""
         self.operate((who, kind, key, count))
-        self.do(self.member(who).partition)
+        self.do(self.member(who).cut)
         self.wipe(0.0)
 
     @rule(who=WHO, steps=st.integers(1, MOST_MEMBERS - 1), kind=MOVE, key=KEY, chance=CHANCE)
@@ -131,23 +131,27 @@ class HoldRules(Lives):
             if model.open or not member.settled or not member.counter.statistics().connected:
                 return  # it may pause before it tries to connect again
             calls = [self._ask(member, "slices", key), self._ask(member, "instances")]
-            await self.host.advance(self.meter, TICK)
+            await self.host.advance(self.traffic, TICK)
             shares, fleet = (_result(call) for call in calls)
-            _, unsure, absent = self._doubts()
+            _, unsure, absent = self._doubts(self.part_of(key))
             assert isinstance(shares, dict)
             possible = model.shares(member.name, unsure, absent)
             assert frozenset(shares.items()) in possible, f"{shares} of {key}, not {possible}"
-            self._check_fleet(fleet, unsure, absent)
+            self._check_fleet(fleet)
             member.calls = [call for call in member.calls if call not in calls]
             await self.judge()
 
         self.run(run)
 
-    def _check_fleet(self, fleet: object, unsure: set[str], absent: set[str]) -> None:
+    def _check_fleet(self, fleet: object) -> None:
+        """Who is in any part is there."""
         assert isinstance(fleet, list)
         alive = {info.instance_id for info in fleet if isinstance(info, InstanceInfo) if info.alive}
-        assert not absent & alive, f"not all of {fleet} can be there"
-        assert {*self.names} - unsure - absent <= alive, f"more than {fleet} are there"
+        doubts = [self._doubts(part) for part in range(len(self.before))]
+        nowhere = set.intersection(*(absent for _, _, absent in doubts))
+        somewhere = {n for _, unsure, absent in doubts for n in {*self.names} - unsure - absent}
+        assert not nowhere & alive, f"not all of {fleet} can be there"
+        assert somewhere <= alive, f"more than {fleet} are there"
 
     def compare_views(self) -> None:
         """Mended and at rest, all who ask about the fleet are told the same."""
@@ -159,7 +163,7 @@ class HoldRules(Lives):
                 calls = [self._ask(member, "instances"), self._ask(member, "keys")]
                 calls += [self._ask(member, "slices", key) for key in KEYS]
                 calls.append(self._ask(member, "get_all", list(KEYS)))
-                await self.host.advance(self.meter, TICK)
+                await self.host.advance(self.traffic, TICK)
                 fleet, keys, *shares, got = map(_result, calls)
                 member.calls.clear()
                 assert isinstance(fleet, list)
@@ -193,7 +197,7 @@ class HoldRules(Lives):
         self.do(lambda: self._ask(member, "forget", name))
 
     def _ask(self, member: Member, method: str, *arguments: object) -> Call:
-        call = Call(Wanted(method, {}, method, list(arguments)), {}, heard=member.tap.answers)
+        call = Call(Wanted(method, {}, method, list(arguments)), {}, heard=member.answers)
         member.ask(self.host.nursery, call)
         return call
 

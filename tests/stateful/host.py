@@ -9,14 +9,31 @@ from typing import Final, TypeVar
 import trio
 from trio.testing import MockClock
 
-from tests.stateful.wires import Meter
-
 T = TypeVar("T")
 
 #: Seconds, on a real clock, in which nothing at all happens: then nothing ever will.
 _SILENCE: Final = 10.0
 #: Most steps of tasks while no time passes; whatever takes more will never rest.
 _UNREST: Final = 500_000
+
+
+class Traffic:
+    """How much is under way between counters and store, at this moment."""
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self.idle = trio.Event()
+
+    def begin(self) -> None:
+        """Something sets out."""
+        self.busy += 1
+
+    def end(self) -> None:
+        """It is over."""
+        self.busy -= 1
+        if not self.busy:
+            self.idle.set()
+            self.idle = trio.Event()
 
 
 class _Steps(trio.abc.Instrument):
@@ -85,26 +102,26 @@ class Host:
         if self._failure is not None:
             raise self._failure
 
-    async def quiesce(self, meter: Meter) -> None:
+    async def quiesce(self, traffic: Traffic) -> None:
         """Wait until everybody waits for time to pass or for a fault to end."""
         await trio.testing.wait_all_tasks_blocked()
-        while meter.busy:
-            await meter.idle.wait()
+        while traffic.busy:
+            await traffic.idle.wait()
             await trio.testing.wait_all_tasks_blocked()
 
-    async def advance(self, meter: Meter, seconds: float) -> None:
+    async def advance(self, traffic: Traffic, seconds: float) -> None:
         """Let time pass, with everything happening at its time."""
         end = trio.current_time() + seconds
-        await self.quiesce(meter)
+        await self.quiesce(traffic)
         while (now := trio.current_time()) < end:
             due = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            await self.suspend(meter, max(min(due, end - now), 1e-6))
+            await self.suspend(traffic, max(min(due, end - now), 1e-6))
 
-    async def suspend(self, meter: Meter, seconds: float) -> None:
+    async def suspend(self, traffic: Traffic, seconds: float) -> None:
         """Let time pass while every process is frozen."""
         self._clock.jump(seconds)
         self._steps.count = 0
-        await self.quiesce(meter)
+        await self.quiesce(traffic)
 
     def _end_what_runs(self) -> None:
         if self._called is not None:

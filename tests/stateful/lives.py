@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import trio
@@ -9,7 +10,7 @@ import trio
 from distkit_actors import DistkitError
 from tests.stateful.fleet import GRACE, Member
 from tests.stateful.history import History
-from tests.stateful.operations import EXTREME
+from tests.stateful.operations import EXTREME, KEYS
 from tests.stateful.reference import APPLIED, MAYBE, Op
 from tests.stateful.wires import ABSENT, PRESENT
 
@@ -39,22 +40,22 @@ class Lives(History):
             if name in self.names:
                 self._explain(answers, disturbed=True)
                 self._end_holds(name, inherited=inherit)
-                kept = {PRESENT: True, ABSENT: False}.get(self.meter.status(name))
-                for key in self.model.values():
+                for each, key in self.model.items():
+                    status = self.meters.of(each).status(name)
+                    kept = {PRESENT: True, ABSENT: False}.get(status)
                     if not inherit or not kept:
                         key.drop(name, surely=not inherit or kept is False)
             else:
                 self.names.append(name)
-            new = Member(
-                self.meter, self.meter, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit
-            )
+            new = Member(self.meters, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit)
             if twice:
                 new.network.duplicate(None)
             await new.start(self.host.nursery)
             new.network.forget_plan()
             self.members.append(new)
             if not inherit:
-                new.tap.heard = self.meter.steps
+                for tap, meter in zip(new.taps.parts, self.meters.parts, strict=True):
+                    tap.heard = meter.steps
             await self.judge()
 
         self.run(run)
@@ -69,7 +70,8 @@ class Lives(History):
             answers: dict[Op, object] = {}
             member.stopping = True
             self.members.remove(member)
-            self.meter.await_no_more(member.name)
+            for meter in self.meters.parts:
+                meter.await_no_more(member.name)
             if member.on_exit == "linger":
                 for block in list(member.blocks):
                     self.exited(member, block)
@@ -82,14 +84,16 @@ class Lives(History):
                     failure.append(error)
 
             self.host.nursery.start_soon(close)
-            await self.host.quiesce(self.meter)
+            await self.host.quiesce(self.traffic)
             if not member.over.is_set():
-                await self.host.advance(self.meter, 2 * GRACE)
+                await self.host.advance(self.traffic, 2 * GRACE)
             assert member.over.is_set(), f"{member} does not stop"
-            left = self.meter.status(member.name) == ABSENT
+            still = [each for each in self.meters.parts if each.status(member.name) != ABSENT]
+            left = not still
             assert not sound or (not failure and (left or member.on_exit == "linger")), failure
-            if not left and member.on_exit == "leave":
-                self.meter.doubt(member.name)
+            if member.on_exit == "leave":
+                for meter in still:
+                    meter.doubt(member.name)
             answers.update(self._answers(member))
             # One who leaves owes no ends of holds; if it cannot, its slices stay as they are.
             sure = not failure and (left or member.on_exit == "linger")
@@ -106,18 +110,19 @@ class Lives(History):
 
         async def run() -> None:
             await self.judge()
-            member.partition()
+            member.cut()
             member.stopping = True
             superseded = member in self.fenced
             if superseded:
                 self.fenced.remove(member)
             else:
                 self.members.remove(member)
-                self.meter.await_no_more(member.name)
+                for meter in self.meters.parts:
+                    meter.await_no_more(member.name)
             member.scope.cancel()
-            await self.host.advance(self.meter, 2 * GRACE)
+            await self.host.advance(self.traffic, 2 * GRACE)
             assert member.over.is_set(), f"{member} does not stop"
-            await member.network.deliver_late_copies()  # no later than this
+            await member.deliver_late_copies()  # no later than this
             answers = dict(self._answers(member))
             answers.update(self._given_up(member, MAYBE))
             self._explain(dict.fromkeys(answers, MAYBE), disturbed=True)
@@ -130,20 +135,24 @@ class Lives(History):
     def _end_holds(self, name: str, *, inherited: bool = False) -> None:
         """Nobody is left to end its holds, or to tell the store of moves that it has lost (L2)."""
         for each, key in self.model.items():
-            untold = self.untold.get(each) == name and name in self.meter.lost
+            untold = self.untold.get(each) == name and name in self.meters.of(each).lost
             if untold or (inherited and name in key.suspects):
                 key.loosen()
             key.let_go(name)
 
-    async def lose_all(self, *, calm: bool) -> None:
-        """Have the store lose everything, and note it before anybody who watches is told.
+    async def lose(self, parts: Collection[int], *, calm: bool) -> None:
+        """Have parts of the store lose everything; note it before anybody who watches is told.
 
         Args:
+            parts: which of them.
             calm: nobody will ask for anything before all who can have been heard again.
         """
-        self.wipe_store()
-        self.wiped_at = trio.current_time()
-        self.meter.wiped({member.name for member in self.members}, cleared=self.cleared)
+        for part in parts:
+            self.wipe_store(part)
+            self.wiped_at[part] = trio.current_time()
+            meter = self.meters.parts[part]
+            meter.wiped({member.name for member in self.members}, cleared=self.cleared)
+            meter.lenient |= self.cleared and all(self.part_of(key) != part for key in KEYS)
         calm = calm and not any(key.open for key in self.model.values())
         told = {
             member.name
@@ -151,6 +160,8 @@ class Lives(History):
             if calm and member.settled and not (member.troubled or member.planned)
         }
         for name, key in self.model.items():
+            if self.part_of(name) not in parts:
+                continue
             key.lose_answers()
             unheard, mover = self._unheard(name), self.movers.get(name)
             if unheard and mover is not None:
@@ -163,5 +174,5 @@ class Lives(History):
             else:
                 # The mover cannot come back, or nobody knows whether it is one (L2, L4).
                 key.loosen()
-            self.meter.lenient |= bool(unheard)
+            self.meters.of(name).lenient |= bool(unheard)
         await self.judge()

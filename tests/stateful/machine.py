@@ -115,9 +115,9 @@ class Histories(WatchRules, RuleBasedStateMachine):
         async def run() -> None:
             call = self.begin(member, kind, key, count)
             if wire:
-                await self.host.quiesce(self.meter)
+                await self.host.quiesce(self.traffic)
             call.scope.cancel()
-            await self.host.quiesce(self.meter)
+            await self.host.quiesce(self.traffic)
             if call.cancelled and call.block is not None and wire:
                 self.exited(member, call.block)  # if ever it is entered
             if not wire:
@@ -140,7 +140,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
             return
         self.operate((who, "get", key, 0))
         self.pass_time(TICK)
-        quiet = not self.model[key].open and self.moved[key] <= member.tap.heard
+        quiet = not self.model[key].open and self.moved[key] <= member.taps.of(key).heard
 
         def start() -> None:
             if quiet and member.view(key) is not None:
@@ -184,9 +184,9 @@ class Histories(WatchRules, RuleBasedStateMachine):
             with trio.fail_after(FLUSHED):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(member.flush)
-                    await self.host.quiesce(self.meter)
+                    await self.host.quiesce(self.traffic)
                     while nursery.child_tasks:  # nobody else lets time pass
-                        await self.host.advance(self.meter, TICK)
+                        await self.host.advance(self.traffic, TICK)
             self._explain(dict.fromkeys(waiting, APPLIED))
             for ops in member.counts.values():
                 ops[:] = [op for op in ops if op not in waiting]
@@ -210,9 +210,9 @@ class Histories(WatchRules, RuleBasedStateMachine):
         """Trouble until somebody mends it."""
         self._trouble(self.member(who), fault)
 
-    def _trouble(self, member: Member, fault: str) -> None:
-        member.troubled = True
-        network = member.network
+    def _trouble(self, member: Member, fault: str, part: int | None = None) -> None:
+        member.in_trouble(part)
+        network = member.network_of(part)
         match fault:
             case "hold":
                 network.hold()
@@ -225,7 +225,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
             case "refuse":
                 network.refuse(StoreError("OOM"))
             case _:
-                member.partition()
+                member.cut(part)
 
     @rule(fault=st.sampled_from(["away", "refuse", "cut"]))
     def store_trouble(self, fault: str) -> None:
@@ -240,7 +240,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
     @rule(who=WHO)
     def cut(self, who: int) -> None:
         """A partition."""
-        self.do(self.member(who).partition)
+        self.do(self.member(who).cut)
 
     @rule(who=WHO, seconds=st.sampled_from([0.0, 1.5]))
     def heal(self, who: int, seconds: float) -> None:
@@ -262,7 +262,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
     def partition(self, who: int, seconds: float) -> None:
         """A partition, shorter or longer than the threshold, and what comes after it."""
         member = self.member(who)
-        self.do(member.partition)
+        self.do(member.cut)
         self.pass_time(seconds)
         self.do(member.mend)
 
@@ -273,7 +273,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
         member = pool[who % len(pool)]
 
         async def run() -> None:
-            await member.network.deliver_late_copies()
+            await member.deliver_late_copies()
             await self.judge()
 
         self.run(run)
@@ -289,7 +289,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
 
         async def run() -> None:
             await self.judge()
-            await self.host.suspend(self.meter, seconds)
+            await self.host.suspend(self.traffic, seconds)
             await self.judge()
 
         self.run(run)
@@ -300,7 +300,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
 
         def cut() -> None:
             for member in (*self.members, *self.fenced):
-                member.partition()
+                member.cut()
 
         self.do(cut)
         self.pass_time(seconds)
@@ -317,7 +317,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
         """The store loses a batch before its sender has heard of it, and the key moves (I6)."""
         self.do(partial(self._trouble, self.member(who), "hold_replies"))
         self.operate((who, "inc", key, count), (who, "get", key, 0))
-        self.do(self.member(who).partition)
+        self.do(self.member(who).cut)
         self.wipe(0.0)
         self.operate((who + steps, "set", key, count))
         self.heal(who, 0.0)
@@ -331,7 +331,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
 
         async def late() -> None:
             for member in (*self.members, *self.stopped, *self.fenced):
-                await member.network.deliver_late_copies()
+                await member.deliver_late_copies()
             self.stopped.clear()
             await self.judge()
 
@@ -341,9 +341,10 @@ class Histories(WatchRules, RuleBasedStateMachine):
         self.run(self._all_settled)
         # The dead may have a fresh threshold after a blackout.
         self.pass_time(2 * THRESHOLD + 2 * INTERVAL)
-        self.meter.lenient = False
-        statuses = {member.name: self.before[member.name] for member in self.members}
-        assert set(statuses.values()) <= {PRESENT}, statuses
+        for meter, before in zip(self.meters.parts, self.before, strict=True):
+            meter.lenient = False
+            statuses = {member.name: before[member.name] for member in self.members}
+            assert set(statuses.values()) <= {PRESENT}, statuses
         for key in KEYS:
             self._compare(key)
         self.compare_views()
@@ -357,12 +358,12 @@ class Histories(WatchRules, RuleBasedStateMachine):
         """Tell those who were superseded, and end them."""
         for member in self.fenced:
             member.mend()
-            await self.host.advance(self.meter, INTERVAL)
+            await self.host.advance(self.traffic, INTERVAL)
             with trio.fail_after(1):
                 try:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(member.counter.clear)
-                        await self.host.quiesce(self.meter)
+                        await self.host.quiesce(self.traffic)
                 except* InstanceConflictError:
                     pass
                 else:

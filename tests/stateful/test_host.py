@@ -5,10 +5,8 @@ from functools import partial
 import pytest
 import trio
 
-from distkit_actors import MemoryStore
 from tests.stateful import host as module
-from tests.stateful.host import Host
-from tests.stateful.wires import Meter
+from tests.stateful.host import Host, Traffic
 
 
 def test_what_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,8 +16,8 @@ def test_what_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     for hanging in (trio.sleep_forever, partial(trio.sleep, 1)):
         with pytest.raises(AssertionError, match="nobody lets pass"):
             host.call(hanging)
-    meter = Meter(MemoryStore())
-    host.call(lambda: host.advance(meter, 60))  # and still it works
+    traffic = Traffic()
+    host.call(lambda: host.advance(traffic, 60))  # and still it works
     host.close()
 
 
@@ -27,7 +25,7 @@ def test_what_never_rests_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time passes as long as somebody has something to do."""
     monkeypatch.setattr(module, "_UNREST", 1000)
     host = Host()
-    meter = Meter(MemoryStore())
+    traffic = Traffic()
 
     async def spin() -> None:
         while True:
@@ -35,7 +33,7 @@ def test_what_never_rests_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> None:
         host.nursery.start_soon(spin)
-        await host.advance(meter, 1)
+        await host.advance(traffic, 1)
 
     with pytest.raises(AssertionError, match="never rests"):
         host.call(run)

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from distkit_actors import MemoryStore, Store
 from distkit_actors._namespace._registry import State
+from distkit_actors._stores._memory import _name
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
+from tests.stateful.part_rules import PARTS, PartedHistories
 from tests.stateful.profile import run_histories
 
 
 class MemoryHistories(Histories):
     prefix = "histories"
 
+    partitions: ClassVar[int] = 1
+
     def make_store(self) -> Store:
-        self.store = MemoryStore()
+        self.store = MemoryStore(partitions=self.partitions)
         return self.store
 
-    def wipe_store(self) -> None:
-        self.store.wipe()
+    def wipe_store(self, part: int) -> None:
+        name = _name(self.prefix, part)
+        self.store._namespaces.pop(name, None)
+        for listener in self.store._subscriptions.get(name, ()):
+            listener.tell(None)
 
     def contents(self) -> Mapping[str, Mapping[str, int]]:
+        held: dict[str, Mapping[str, int]] = {}
+        for part in range(self.partitions):
+            held.update(self._contents_of(part))
+        return held
+
+    def _contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
         held: dict[str, dict[str, int]] = {}
-        registry = self.store._namespaces[self.prefix].registry
+        registry = self.store._namespaces[_name(self.prefix, part)].registry
         for instance, record in registry.records.items():
             for key, (value, stamp) in record.slices.items():
                 if stamp >= registry.epochs.of(key):
+                    assert self.part_of(key) == part, f"{key} is in part {part}"
                     waits = key == EXTREME and self.model[key].loose  # until it fits (I12)
                     assert waits or record.state is State.LIVE, f"{instance} still counts"
                     held.setdefault(key, {})[instance] = value
@@ -35,5 +50,13 @@ class MemoryHistories(Histories):
         return held
 
 
+class PartedMemoryHistories(PartedHistories, MemoryHistories):
+    partitions = PARTS
+
+
 def test_histories_over_memory() -> None:
     run_histories(MemoryHistories, default=80)
+
+
+def test_histories_over_the_parts_of_memory() -> None:
+    run_histories(PartedMemoryHistories, default=12)

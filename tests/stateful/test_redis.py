@@ -4,47 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import trio
 
 from distkit_actors import RedisStore, Store
+from distkit_actors._stores._redis._parts import hash_tag
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
+from tests.stateful.part_rules import PARTS, PartedHistories
 from tests.stateful.profile import run_histories
 
 
 class RedisHistories(Histories):
     server: ClassVar[RedisServer]
+    partitions: ClassVar[int] = 1
 
     def make_store(self) -> Store:
         self.prefix = unique_prefix()
         # With trio's time for the server's, thresholds pass at once.
         store = RedisStore._with_clock(self.server.url, _microseconds)
+        store._partitions = self.partitions
         # Word of changes comes in the server's time, so that no time of ours is too long for it.
         store._response_timeout = math.inf
         return store
 
-    def wipe_store(self) -> None:
+    def wipe_store(self, part: int) -> None:
         # All that it knows of the namespace: the server belongs to other tests too.
-        names = self.server.command("KEYS", self._named("*"))
+        names = self.server.command("KEYS", self._named(part, "*"))
         if names:
             self.server.command("DEL", *names)
 
     def contents(self) -> Mapping[str, Mapping[str, int]]:
+        held: dict[str, Mapping[str, int]] = {}
+        for part in range(self.partitions):
+            held.update(self._contents_of(part))
+        return held
+
+    def _contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
+        named = partial(self._named, part)
         held: dict[str, dict[str, int]] = {}
         epochs: dict[str, int] = {}
-        space = self.server.command("HGETALL", self._named("n"))
-        moved = self.server.command("ZRANGE", self._named("m"), 0, -1, "WITHSCORES")
+        space = self.server.command("HGETALL", named("n"))
+        moved = self.server.command("ZRANGE", named("m"), 0, -1, "WITHSCORES")
         epochs.update(zip(moved[::2], map(int, moved[1::2]), strict=True))
-        late = self.server.command("HGETALL", self._named("l"))
+        late = self.server.command("HGETALL", named("l"))
         epochs.update((key, int(stamp)) for key, stamp in late.items() if key in epochs)
         cleared = int(space.get(":clear", 0))
-        for name in self.server.command("KEYS", self._named("i:*")):
+        for name in self.server.command("KEYS", named("i:*")):
             record = self.server.command("HGETALL", name)
-            instance = name.removeprefix(self._named("i:"))
+            instance = name.removeprefix(named("i:"))
             for key, piece in record.items():
                 value, at, stamp = piece.partition("@")
                 if key.startswith(":") or not at:
@@ -52,6 +64,7 @@ class RedisHistories(Histories):
                 if int(stamp) >= max(cleared, epochs.get(key, 0)):
                     waits = key == EXTREME and self.model[key].loose  # until it fits (I12)
                     assert waits or record[":state"] == "live", f"{instance} still counts"
+                    assert self.part_of(key) == part, f"{key} is in part {part}"
                     held.setdefault(key, {})[instance] = int(value)
         sums = {key: int(value) for key, value in space.items() if not key.startswith(":")}
         assert sums == {
@@ -59,8 +72,12 @@ class RedisHistories(Histories):
         }
         return held
 
-    def _named(self, suffix: str) -> str:
-        return f"dk:{{p.{self.prefix}}}:{suffix}"
+    def _named(self, part: int, suffix: str) -> str:
+        return f"dk:{{{hash_tag(self.prefix.encode(), part).decode()}}}:{suffix}"
+
+
+class PartedRedisHistories(PartedHistories, RedisHistories):
+    partitions = PARTS
 
 
 def _microseconds() -> int:
@@ -72,3 +89,10 @@ def test_histories_over_redis(redis_server: RedisServer) -> None:
         server = redis_server
 
     run_histories(OnThisServer, default=30)
+
+
+def test_histories_over_the_parts_of_a_redis(redis_server: RedisServer) -> None:
+    class OnThisServer(PartedRedisHistories):
+        server = redis_server
+
+    run_histories(OnThisServer, default=8)

@@ -6,20 +6,27 @@ of it (L1). With a rule about holds left out, each of those must be found (I13).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TypeAlias
 
 import pytest
 
+from distkit_actors import DistkitError
+from distkit_actors._actor import _partitioned
+from distkit_actors._actor._actor import Actor
+from distkit_actors._actor._life import Life
+from distkit_actors._actor._operations import AtomicBatch, Operation
+from distkit_actors._actor._partitioned import PartitionedActor
+from distkit_actors._instance._holds import Hold
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._protocol._messages import Periods
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
 from tests.stateful.reference import Key, Op, Unexplained
-from tests.stateful.test_memory import MemoryHistories
-from tests.stateful.wires import ABSENT
+from tests.stateful.test_memory import MemoryHistories, PartedMemoryHistories
+from tests.stateful.wires import ABSENT, PRESENT
 
 Script: TypeAlias = Callable[[MemoryHistories], None]
 
@@ -34,6 +41,16 @@ def outside_of_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
 def play(script: Script, *lax: bool) -> None:
     """Let all happen, and compare at the end."""
     histories = MemoryHistories()
+    try:
+        histories.fleet(lax=list(lax), chance=0)
+        script(histories)
+    finally:
+        histories.teardown()
+
+
+def play_in_parts(script: Callable[[PartedMemoryHistories], None], *lax: bool) -> None:
+    """Do the same where the namespace has several parts."""
+    histories = PartedMemoryHistories()
     try:
         histories.fleet(lax=list(lax), chance=0)
         script(histories)
@@ -212,7 +229,7 @@ def test_i3_a_late_step_gives_the_silent_a_fresh_threshold() -> None:
 def test_i3_late_steps_give_the_silent_one_fresh_threshold_and_no_other() -> None:
     def script(histories: MemoryHistories) -> None:
         late_steps_again_and_again(histories)
-        assert histories.before["i2"] == ABSENT
+        assert histories.before[0]["i2"] == ABSENT
 
     play(script, False, False, False)
 
@@ -356,3 +373,111 @@ def test_i6_what_is_told_anew_must_be_the_sum_of_that_time() -> None:
         with pytest.raises(Unexplained):
             again.explain({again.open[0]: wrong}, (), ())
     key.explain({count: (6, 1)}, (), ())
+
+
+# ------------------------------------------------------------------- several parts
+
+
+def an_operation_that_a_part_refuses(histories: PartedMemoryHistories) -> None:
+    for part in (0, 2):
+        histories.call_over_parts(
+            who=A, steps=1, kind="set_all", key="a", part=part, fault="refuse"
+        )
+
+
+def a_clear_over_parts(histories: PartedMemoryHistories) -> None:
+    histories.burst(calls=[(A, "inc", "a", 1), (A, "inc", "b", 2), (B, "inc", "b", 3)])
+    histories.call_over_parts(who=B, steps=1, kind="clear", key="a", part=0, fault="hold_replies")
+
+
+def a_hold_in_another_part_than_the_first(histories: PartedMemoryHistories) -> None:
+    histories.enter(who=A, kind="hold", key="b", count=5)
+    histories.leave_block(which=0)
+
+
+def a_part_that_is_away(histories: PartedMemoryHistories) -> None:
+    """Dead there, alive elsewhere: nobody else's keys have to wait."""
+    for key in ("a", "b"):
+        histories.call(who=A, kind="inc", key=key, count=2)
+    histories.lasting_part_fault(who=A, part=0, fault="cut")
+    histories.wait(seconds=9.0)
+    for who, key in ((B, "a"), (B, "a"), (B, "a"), (A, "b"), (B, "b")):
+        histories.call(who=who, kind="inc", key=key, count=1)
+    assert histories.before[0]["i0"] == ABSENT
+    assert histories.before[2]["i0"] == PRESENT
+    histories.look(who=B, key="a")
+    histories.heal_part(who=A, part=0)
+
+
+def a_part_that_loses_everything(histories: PartedMemoryHistories) -> None:
+    for key in ("a", "b"):
+        histories.call(who=A, kind="inc", key=key, count=2)
+    histories.wait(seconds=0.3)
+    histories.wipe_part(part=2, seconds=0.0)
+    assert histories.before[0]["i0"] == PRESENT
+    assert histories.before[2]["i0"] == ABSENT
+    for key in ("a", "b"):
+        histories.call(who=B, kind="inc", key=key, count=1)
+
+
+PARTED = (
+    an_operation_that_a_part_refuses,
+    a_clear_over_parts,
+    a_hold_in_another_part_than_the_first,
+    a_part_that_is_away,
+    a_part_that_loses_everything,
+)
+
+
+@pytest.mark.parametrize("lax", [False, True])
+@pytest.mark.parametrize("script", PARTED)
+def test_p44_trouble_in_one_part_is_explained(
+    script: Callable[[PartedMemoryHistories], None], lax: bool
+) -> None:
+    play_in_parts(script, lax, False)
+
+
+def test_p44_keys_said_to_be_done_where_a_part_refused_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask_batch = _partitioned.ask_batch
+
+    async def ask(parts: Sequence[Actor], batch: AtomicBatch) -> None:
+        try:
+            await ask_batch(parts, batch)
+        except DistkitError as error:
+            error.applied = tuple(entry.key for entry in batch.entries)
+            raise
+
+    monkeypatch.setattr(_partitioned, "ask_batch", ask)
+    with pytest.raises(Unexplained):
+        play_in_parts(an_operation_that_a_part_refuses, False, False)
+
+
+def test_p44_a_part_that_is_not_asked_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_all = _partitioned.ask_all
+
+    async def ask(parts: Sequence[Actor], operation: Operation) -> None:
+        await ask_all(parts[:2], operation)
+
+    monkeypatch.setattr(_partitioned, "ask_all", ask)
+    with pytest.raises(AssertionError):
+        play_in_parts(a_clear_over_parts, False, False)
+
+
+def test_p44_a_hold_that_ends_in_another_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def release(self: PartitionedActor, hold: Hold) -> None:
+        self.parts[0].release(hold)
+
+    monkeypatch.setattr(PartitionedActor, "release", release)
+    with pytest.raises(AssertionError):
+        play_in_parts(a_hold_in_another_part_than_the_first, False, False)
+
+
+def test_p44_a_part_that_holds_up_the_others_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_open(self: PartitionedActor) -> bool:
+        return self._working and all(part.life is Life.RUNNING for part in self.parts)
+
+    monkeypatch.setattr(PartitionedActor, "_is_open", property(is_open))
+    with pytest.raises(AssertionError, match="must not fail so"):
+        play_in_parts(a_part_that_is_away, False, False)

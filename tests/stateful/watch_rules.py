@@ -80,7 +80,7 @@ class WatchRules(HoldRules):
         if (
             watcher.key == EXTREME
             or member not in self.members
-            or member.troubled
+            or not member.trouble.isdisjoint({None, self.part_of(watcher.key)})
             or member.planned
         ):
             return
@@ -88,12 +88,13 @@ class WatchRules(HoldRules):
 
     async def _see(self, watcher: Watcher) -> None:
         member, model = watcher.member, self.model[watcher.key]
-        connected = member.counter.statistics().connected  # else it may still pause
-        await self.host.advance(self.meter, POLLED)
+        part = self.part_of(watcher.key)
+        connected = member.connected_to(part)  # else it may still pause
+        await self.host.advance(self.traffic, POLLED)
         await self.judge()
-        await self.host.advance(self.meter, TICK)  # what changed last is read a little later
-        if connected and member.settled and not (model.open or model.vague):
-            _, unsure, absent = self._doubts()
+        await self.host.advance(self.traffic, TICK)  # what changed last is read a little later
+        if connected and member.settled_in(part) and not (model.open or model.vague):
+            _, unsure, absent = self._doubts(part)
             possible = model.values(member.name, unsure | absent)
             assert watcher.last in possible, f"{member} sees {watcher.last}, not {possible}"
         await self.judge()
@@ -108,7 +109,7 @@ class WatchRules(HoldRules):
                     continue
                 assert not watcher.over, f"{watcher.member} has stopped telling"
                 call = self._ask(watcher.member, "get", watcher.key)
-                await self.host.quiesce(self.meter)
+                await self.host.quiesce(self.traffic)
                 watcher.member.calls.remove(call)
                 assert call.result == watcher.last, f"{watcher.member} sees {watcher.last}"
             await self.judge()

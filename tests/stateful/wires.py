@@ -1,6 +1,7 @@
 """What passes between counters and store, watched at both ends.
 
-A `Tap` sits at the counter's end of a faulty network, the `Meter` at the store's end. From
+A `Tap` sits at the counter's end of a faulty network, the `Meter` at the store's end; if there are
+several parts, one for each (`tests.stateful.ends`). From
 what the store executed, and when, the meter tells whose slices must be counted now (I5),
 whose must not (I3), and of whom nobody can say. Both ends are in one file, as they take in the same
 requests and replies.
@@ -30,6 +31,7 @@ from distkit_actors._protocol._messages import (
     Resume,
 )
 from distkit_actors._stores._contract import Link, Subscription
+from tests.stateful.host import Traffic
 
 T = TypeVar("T")
 
@@ -43,10 +45,9 @@ PRESENT, UNSURE, ABSENT = "present", "unsure", "absent"
 class Meter(Store):
     """The store's end: counts what is going on, and keeps track of who is alive."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Store, traffic: Traffic) -> None:
         self._inner = inner
-        self.busy = 0
-        self.idle = trio.Event()
+        self.traffic = traffic
         self.steps = 0  # executed so far, by anybody
         self.violations: list[str] = []
         self.lenient = False  # a documented limit was passed: somebody may have to resume
@@ -125,16 +126,13 @@ class Meter(Store):
         self._heard = self._grace = -math.inf
 
     def _enter(self, request: Request | None = None) -> None:
-        self.busy += 1
+        self.traffic.begin()
         if isinstance(request, Apply):
             # Its answer may never be seen here, and it may have been done all the same.
             self._doomed |= {e.key for e in request.entries if e.kind is Kind.FORGET}
 
     def _exit(self, request: Request | None = None, reply: Reply | Exception | None = None) -> None:
-        self.busy -= 1
-        if not self.busy:
-            self.idle.set()
-            self.idle = trio.Event()
+        self.traffic.end()
         match request, reply:
             case Open(), Opened():
                 self._executed(request.instance)
