@@ -1,11 +1,23 @@
 """Counters whose server is whichever the sentinels name."""
 
+import logging
+import math
+from collections.abc import Iterator
+
 import pytest
 import trio
 
-from distkit_actors import RedisStore, StoreError, StrictInstanceAwareCounter
+from distkit_actors import (
+    RedisStore,
+    StoreError,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors._stores._redis._sentinel import SentinelLocator
+from distkit_actors._stores._redis._survey import Node
 from tests.faults.counting import PATIENCE, counting
-from tests.faults.fleet import strict
+from tests.faults.fleet import strict, until
+from tests.harness.ports import LOOPBACK
 from tests.harness.sentinel import SentinelTrio
 
 
@@ -94,3 +106,94 @@ async def test_a_wrong_password_for_the_sentinels_is_said(
         async with StrictInstanceAwareCounter.open(fresh_prefix, RedisStore(url)):
             pass
     assert "wr0ng" not in str(caught.value)
+
+
+class Newcomer:
+    """A service that the sentinels are told of while they run."""
+
+    name = "newcomer"
+
+    def __init__(self, sentinels: SentinelTrio) -> None:
+        self._sentinels = sentinels
+        self.url = url_of(sentinels).replace(f"/{sentinels.service}?", f"/{self.name}?")
+
+    def tell(self) -> None:
+        """Have all of them watch over it."""
+        _, port = self._sentinels.primary_address()
+        for sentinel in self._sentinels.sentinels:
+            sentinel.command("SENTINEL", "MONITOR", self.name, LOOPBACK, port, 2)
+            sentinel.command("SENTINEL", "SET", self.name, "auth-pass", self._sentinels.password)
+
+    def forget(self) -> None:
+        """Have those forget it that know it."""
+        for sentinel in self._sentinels.sentinels:
+            if len(sentinel.command("SENTINEL", "MASTERS")) > 1:
+                sentinel.command("SENTINEL", "REMOVE", self.name)
+
+
+@pytest.fixture
+def newcomer(sentinels: SentinelTrio) -> Iterator[Newcomer]:
+    service = Newcomer(sentinels)
+    yield service
+    service.forget()
+
+
+async def test_a_service_that_no_sentinel_knows_is_named(
+    newcomer: Newcomer, fresh_prefix: str
+) -> None:
+    """They may be told of it later, as a server may start later: so it is no refusal."""
+    said = "know no service named 'newcomer': .* `sentinel monitor`"
+    with pytest.raises(StoreUnavailableError, match=said) as caught:
+        async with StrictInstanceAwareCounter.open(fresh_prefix, RedisStore(newcomer.url)):
+            pass
+    assert str(caught.value).count("newcomer") == 1  # and not once for each of them
+
+
+async def test_a_start_waits_until_the_sentinels_know_the_service(
+    newcomer: Newcomer, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "distkit_actors")
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                await until(lambda: "know no service named" in caplog.text, PATIENCE)
+                newcomer.tell()
+
+            nursery.start_soon(tell)
+            async with StrictInstanceAwareCounter.open(
+                fresh_prefix, RedisStore(newcomer.url), start_grace=math.inf
+            ) as counter:
+                assert await counter.inc("k") == (1, 1)
+
+
+async def test_operations_wait_while_the_sentinels_have_forgotten_the_service(
+    sentinels: SentinelTrio,
+    newcomer: Newcomer,
+    fresh_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As while they are given a new configuration: first it is removed, then told anew."""
+    failures: list[StoreError] = []
+    locate = SentinelLocator.locate
+
+    async def locating(self: SentinelLocator, slot: int) -> Node:
+        try:
+            return await locate(self, slot)
+        except StoreError as error:
+            failures.append(error)
+            raise
+
+    monkeypatch.setattr(SentinelLocator, "locate", locating)
+    newcomer.tell()
+    with trio.fail_after(PATIENCE):
+        async with strict(newcomer.url, fresh_prefix, response_timeout=1.0) as counter:
+            assert await counter.inc("k") == (1, 1)
+            newcomer.forget()
+            sentinels.primary.command("CLIENT", "KILL", "TYPE", "normal")
+            await until(lambda: len(failures) == 1, PATIENCE)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(counter.inc, "k")
+                await until(lambda: len(failures) == 3, PATIENCE)
+                newcomer.tell()
+            assert await counter.get("k") == (2, 2)

@@ -176,7 +176,6 @@ async def test_a_store_tells_sentinels_what_its_url_says(nursery: trio.Nursery) 
     [
         ("NOAUTH Authentication required.", "sentinel_username and sentinel_password"),
         ("NOPERM this user has no permissions", "may not ask the sentinels"),
-        ("ERR No such master with that name", "knows no service of the name"),
     ],
 )
 async def test_what_all_sentinels_refuse_is_refused(
@@ -196,10 +195,14 @@ async def test_what_all_sentinels_refuse_is_refused(
         await where.locate(0)
 
 
-async def test_a_name_that_no_sentinel_knows_is_refused(nursery: trio.Nursery) -> None:
-    where = locator(*await started(nursery, FakeSentinel(A)), service="other")
-    with pytest.raises(StoreError, match="knows no service of the name"):
+async def test_a_name_that_no_sentinel_knows_is_as_a_server_that_is_away(
+    nursery: trio.Nursery,
+) -> None:
+    nodes = await started(nursery, FakeSentinel(A), FakeSentinel(A))
+    where = locator(*nodes, service="other")
+    with pytest.raises(StoreUnavailableError, match="know no service named 'other'") as caught:
         await where.locate(0)
+    assert str(caught.value).count("other") == 1
 
 
 @asynccontextmanager

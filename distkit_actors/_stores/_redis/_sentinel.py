@@ -59,7 +59,7 @@ class SentinelLocator(Locator):
     ) -> None:
         self._survey = Survey(make, "sentinel", patience)
         self._sentinels = list(sentinels)  # in the order in which they are asked
-        self._service = service.encode()
+        self._service = service
         self._patience = patience
         self._known: _Word | None = None
         self._looked_at = -float("inf")
@@ -124,15 +124,16 @@ class SentinelLocator(Locator):
         """Return whether a word is not older than what we know."""
         return self._known is None or word.epoch >= self._known.epoch
 
-    async def _ask(self, sentinel: Connection, node: Node) -> _Word:
+    async def _ask(self, sentinel: Connection, node: Node) -> _Word:  # noqa: ARG002
         try:
             await sentinel.connect()
             # First the number: what is said later is not older.
-            fields = await sentinel.call(b"SENTINEL", b"MASTER", self._service)
-            address = await sentinel.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service)
+            name = self._service.encode()
+            fields = await sentinel.call(b"SENTINEL", b"MASTER", name)
+            address = await sentinel.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name)
         except ErrorReplyError as error:
             if "No such master" in error.text:
-                raise _unknown(node) from None
+                raise self._unknown() from None
             raise to_store_error(error, _ADVICE) from None
         words = cast("list[bytes]", fields)
         match address:
@@ -140,7 +141,7 @@ class SentinelLocator(Locator):
                 epoch = dict(zip(words[::2], words[1::2], strict=False)).get(b"config-epoch", b"0")
                 return _Word(int(epoch), Node(host.decode(), int(port)))
             case _:
-                raise _unknown(node)
+                raise self._unknown()
 
     def _nobody_tells(self, failures: list[StoreError]) -> StoreError:
         """Return why there is no primary: a refusal only if all refuse, as others may know."""
@@ -150,12 +151,12 @@ class SentinelLocator(Locator):
         why = "; ".join(dict.fromkeys(map(str, failures))) or "none has answered in time"
         return StoreUnavailableError(f"no sentinel says which server is the primary: {why}")
 
-
-def _unknown(sentinel: Node) -> StoreError:
-    return StoreError(
-        f"the store refuses: the sentinel at {sentinel} knows no service of the name that "
-        "stands in the store's URL, as in redis+sentinel://host/service"
-    )
+    def _unknown(self) -> StoreUnavailableError:
+        """Return what is wrong where they know no such service: they may be told of it later."""
+        return StoreUnavailableError(
+            f"those that answer know no service named {self._service!r}: the store's URL has to "
+            "give it the name that it has in `sentinel monitor`"
+        )
 
 
 def _newest(words: Sequence[_Word]) -> _Word:
