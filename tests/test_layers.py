@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_actor._mailbox",),
     ("_actor._outcomes",),
     ("_actor._queries", "_actor._releases", "_actor._flush_waiters"),
-    ("_actor._exclusive",),
+    ("_actor._counts_first", "_actor._exclusive"),
     ("_actor._dispatch", "_actor._watches"),
     ("_actor._agenda", "_actor._requester", "_actor._watching"),
     ("_actor._batch_loop",),

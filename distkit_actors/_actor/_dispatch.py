@@ -23,6 +23,7 @@ from .._protocol._messages import (
     Rejection,
     Result,
 )
+from ._counts_first import CountsFirst
 from ._exclusive import ExclusiveSteps, Progress, steps_for
 from ._flush_waiters import FlushWaiters
 from ._log import Log
@@ -53,6 +54,7 @@ class Dispatch:
         self._log = log
         self._counts = 0  # entries of the batch that come from the write buffer
         self._coalesced: list[CoalescedEntry] = []
+        self._counts_first = CountsFirst()
         self._steps: ExclusiveSteps | None = None
         self.queries = Queries()
         self.flush_waiters = FlushWaiters()
@@ -89,12 +91,15 @@ class Dispatch:
         if self.buffer is None:
             self._coalesced = self._take(exclusive, most)
             return [coalesced.entry for coalesced in self._coalesced]
-        self._coalesced = self._take(exclusive, max(1, most // 2))
-        entries = [coalesced.entry for coalesced in self._coalesced]
-        # An operation acts behind the counts that were made before it, in the same step.
-        touched = [entry.key for entry in entries if entry.kind is not Kind.ADD]
-        room = most - len(entries) if flush else 0
-        counts, nothing = self.buffer.send(room, now, self.session.slices, first=touched)
+        # An operation acts behind the counts that were made before it.
+        turn = self._counts_first.sort(self._take(exclusive, max(1, most // 2)), self.buffer)
+        room = most - len(turn.now) if flush else 0
+        counts, nothing = self.buffer.send(
+            room, now, self.session.slices, first=turn.counted, apart=turn.apart
+        )
+        self.mailbox.give_back(self._counts_first.sent(turn, self.buffer))
+        self._coalesced = turn.now
+        entries = [coalesced.entry for coalesced in turn.now]
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
         if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
@@ -237,7 +242,8 @@ class Dispatch:
         self.flush_waiters.notify(buffer, settled.keys)
 
     def _counts_are_back(self) -> None:
-        """Counts that were to go ahead of an atomic batch are pending again."""
+        """Counts that were to go ahead of operations are pending again."""
+        self._counts_first.undone()
         exclusive = self.mailbox.next_exclusive()
         if isinstance(exclusive, AtomicBatch):
             exclusive.behind_counts = False
@@ -339,7 +345,8 @@ class Dispatch:
 
     def refused(self, error: Exception) -> None:
         """The store refuses the batch: its operations fail, lax counts stay pending."""
-        taken = self._taken()
+        behind = self._counts_first.withdraw()  # they would wait for these counts for ever
+        taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
             # The batch was counts that had to go ahead of it: it would wait for them for ever.
             taken.append(self.mailbox.take_exclusive())

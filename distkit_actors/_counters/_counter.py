@@ -43,6 +43,8 @@ from ._watching import WatchMixin
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._strict import StrictInstanceAwareCounter
+
 _Made_co = TypeVar("_Made_co", covariant=True)
 
 
@@ -58,7 +60,8 @@ class InstanceAwareCounter(
     This instance owns a *slice* of each key; the *cumulative* value is the sum of the
     slices of all live instances. Generic code can take this class and work with
     `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter` alike; both may be used with
-    one prefix at the same time, and count together.
+    one prefix at the same time, and count together. One instance can be both: see
+    `LaxInstanceAwareCounter.strict`.
 
     A counter works while its `run` does::
 
@@ -195,6 +198,34 @@ class InstanceAwareCounter(
             )
         )
 
+    @property
+    @abstractmethod
+    def strict(self) -> StrictInstanceAwareCounter:
+        """The strict face of this instance, for code that takes either kind and must be exact.
+
+        A strict counter is its own; what a lax one gives is with `LaxInstanceAwareCounter.strict`.
+        Not a checkpoint; it may be had before the counter runs.
+        """
+
+    def _share(self, whole: InstanceAwareCounter) -> None:
+        """Become a face of ``whole``: the same instance, with other operations."""
+        self._prefix, self._store = whole._prefix, whole._store
+        self._options, self._actor = whole._options, whole._actor
+
+    @property
+    def _whole(self) -> InstanceAwareCounter:
+        """The counter that this is a face of; itself if it is none."""
+        return self
+
+    def _check_new(self) -> None:
+        """Raise what a second `run` gets."""
+        life = self._actor.life
+        if life is not Life.NEW and self._actor.buffer is not None:
+            raise CounterClosedError(
+                f"a counter runs once, and this one is {life.value}: a lax counter and what its "
+                "`strict` gives are one instance, and one `run` is that of both"
+            )
+
     # ---------------------------------------------------------------------- life
 
     async def run(
@@ -233,6 +264,8 @@ class InstanceAwareCounter(
             started = True
             task_status.started(self)
 
+        self._actor.check_task()
+        self._check_new()
         await self._actor.run(start)
         if not started and task_status is not trio.TASK_STATUS_IGNORED:
             raise CounterClosedError("the counter was closed while it was starting")

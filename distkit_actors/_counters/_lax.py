@@ -26,6 +26,7 @@ from ._counter import InstanceAwareCounter
 from ._lax_handle import BoundLaxCounter
 from ._local_view import LocalViewMixin
 from ._options import OnConflict
+from ._strict import StrictInstanceAwareCounter
 
 
 @final
@@ -123,6 +124,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         buffer = self._actor.buffer
         assert buffer is not None
         self._buffer = buffer
+        self._strict: StrictInstanceAwareCounter | None = None  # made when somebody asks for it
 
     @classmethod
     def open(
@@ -166,6 +168,30 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             detached_start=detached_start,
         )
         return counter._running()
+
+    @property
+    def strict(self) -> StrictInstanceAwareCounter:
+        """The strict face of this instance: every answer comes from the store.
+
+        ::
+
+            async with LaxInstanceAwareCounter.open("my_app", url) as counter:
+                counter.inc_nowait("requests")  # cheap
+                seats = await counter.strict.inc("seats")  # exact
+
+        Both faces are one instance: they have one ``instance_id``, one slice of each key, one
+        heartbeat and one end, and a `run` or `aclose` of either is that of both. Always the same
+        object. Not a checkpoint, and it may be had before the counter runs.
+
+        What the strict face does on a key comes behind all that was counted on it here before, and
+        the local view has it when the call returns. So it sees what is pending, and sends it:
+        an operation that adds waits one round trip longer where something is. While the
+        store is away it waits, as the operations of any strict counter do, and the lax face goes
+        on. Options such as ``mailbox_size`` are those that this counter was made with.
+        """
+        if self._strict is None:
+            self._strict = StrictInstanceAwareCounter._of(self)  # pyright: ignore[reportPrivateUsage] - its other face
+        return self._strict
 
     def bind(self, key: str) -> BoundLaxCounter:
         """Return a handle with every operation on ``key``, without the key.

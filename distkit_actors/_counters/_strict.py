@@ -31,7 +31,42 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
     on the wire happens once or not at all.
 
     Options and errors are those of `InstanceAwareCounter`.
+
+    One that `LaxInstanceAwareCounter.strict` gives is a face of that counter: the same instance,
+    with one id, one heartbeat and one end for both.
     """
+
+    _face_of: InstanceAwareCounter | None = None
+
+    @property
+    def strict(self) -> StrictInstanceAwareCounter:
+        """The counter itself."""
+        return self
+
+    @classmethod
+    def _of(cls, whole: InstanceAwareCounter) -> StrictInstanceAwareCounter:
+        """Return the strict face of a lax counter."""
+        face = cls.__new__(cls)
+        face._share(whole)
+        face._face_of = whole
+        return face
+
+    @property
+    def _whole(self) -> InstanceAwareCounter:
+        return self._face_of or self
+
+    def _another(self, **changes: object) -> StrictInstanceAwareCounter:
+        if self._face_of is None:
+            return super()._another(**changes)
+        return self._face_of._another(**changes).strict
+
+    def _own_slice(self, key: str, stored: int) -> int:
+        whole = self._whole
+        return stored if whole is self else whole._own_slice(key, stored)
+
+    def _own_keys(self) -> set[str]:
+        whole = self._whole
+        return super()._own_keys() if whole is self else whole._own_keys()
 
     @trio.lowlevel.enable_ki_protection
     async def inc(self, key: str, count: int = 1) -> CounterValue:

@@ -10,7 +10,7 @@ keys are dirty, sent, staged, idle), and these are better seen on one page.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .._protocol._messages import Entry, Previous, Rejection, Result, Slice
@@ -80,6 +80,11 @@ class WriteBuffer:
         parts = (tuple(self._sent), tuple(self._staged), tuple(self._dirty.values()))
         return len({buffered for part in parts for buffered in part})
 
+    def has_pending(self, key: str) -> bool:
+        """Whether there is something to send of ``key``."""
+        buffered = self._dirty.get(key)
+        return buffered is not None and buffered.pending
+
     def unsettled(self) -> dict[BufferedKey, int]:
         """Return what is pending or in flight, and what settles it (`BufferedKey.sent`)."""
         numbers = {buffered: buffered.sent + 1 for buffered in self._dirty.values()}
@@ -121,18 +126,24 @@ class WriteBuffer:
     # ------------------------------------------------------------------- sending
 
     def send(
-        self, limit: int, now: float, own: Mapping[str, Slice], first: Iterable[str] = ()
+        self,
+        limit: int,
+        now: float,
+        own: Mapping[str, Slice],
+        first: Iterable[str] = (),
+        apart: Container[str] = (),
     ) -> tuple[list[Entry], list[str]]:
         """Put pending counts in flight, those of ``first`` in any case, ``limit`` keys in all.
 
-        ``own``: the slices that the store holds. Return their entries, and the keys whose counts
-        had cancelled each other out.
+        ``own``: the slices that the store holds. ``apart``: keys that are left out. Return their
+        entries, and the keys whose counts had cancelled each other out.
         """
         chosen = {key: self._dirty[key] for key in first if key in self._dirty}
         for key, buffered in self._dirty.items():
             if len(chosen) >= limit:
                 break
-            chosen[key] = buffered
+            if key not in apart:
+                chosen[key] = buffered
         entries: list[Entry] = []
         nothing: list[str] = []
         for key, buffered in chosen.items():
@@ -266,8 +277,12 @@ class WriteBuffer:
     # ---------------------------------------------------------- the store's word
 
     def read(self, key: str, cumulative: int, own: int, now: float) -> None:
-        """Take in what an immediate operation said of ``key``."""
-        buffered = self.find(key)
+        """Take in what an immediate operation said of ``key``.
+
+        An own slice is in the view from now on, also of a key that nobody has counted on here: what
+        was added to it is an own doing, whoever asks (I8, own reads).
+        """
+        buffered = self.buffered(key, now) if own else self.find(key)
         if buffered is not None:
             buffered.base(cumulative, own, now)
             self._rest(buffered, now)

@@ -116,6 +116,7 @@ class FleetLimiter:
     def __init__(
         self, counter: InstanceAwareCounter, key: str, total_tokens: int, *, fencing: bool = False
     ) -> None:
+        counter = counter._whole  # pyright: ignore[reportPrivateUsage] - takes holds back in memory
         self._key = checked_name(key)
         total = _checked_total(total_tokens)
         self._tokens = Tokens(counter, self._key, total, fencing=fencing)

@@ -150,7 +150,8 @@ class Member:
         """Begin a call."""
         self.calls.append(call)
         call.troubled |= self.trouble
-        method = partial(getattr(self.counter, call.wanted.method), *call.wanted.arguments)
+        face = self.counter.strict if call.name.endswith("!") else self.counter
+        method = partial(getattr(face, call.wanted.method), *call.wanted.arguments)
         if call.block is not None:
             call.block.manager = method()
             method = partial(call.block.manager.__aenter__)

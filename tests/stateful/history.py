@@ -249,7 +249,7 @@ class History:
         """
         parts = self.parts_of(call)
         lost = call.unknown_to & parts or any(self.wiped_at[part] >= call.began for part in parts)
-        return bool(lost) and call.name not in READS
+        return bool(lost) and call.name.removesuffix("!") not in READS
 
     def _may_be_refused(self, call: Call) -> bool:
         """Whether there was a lasting fault on the way to a part that the call is about."""

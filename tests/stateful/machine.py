@@ -24,6 +24,7 @@ from tests.stateful.watch_rules import WatchRules
 from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
 KIND = st.sampled_from(sorted(METHODS))
+INC = st.sampled_from(["inc", "inc!"])
 EXTREME_KIND = st.sampled_from(["inc", "dec", "put", "get"]) | KIND
 #: Longer than a flush takes, whatever trouble was planned and with all pauses before new tries.
 FLUSHED = 15 * INTERVAL
@@ -94,13 +95,31 @@ class Histories(WatchRules, RuleBasedStateMachine):
         """Operations at the same moment."""
         self.operate(*calls)
 
-    @rule(who=WHO, key=KEY, counts=st.lists(COUNT, min_size=2, max_size=3))
-    def rush(self, who: int, key: str, counts: list[int]) -> None:
+    @rule(who=WHO, kind=INC, key=KEY, counts=st.lists(COUNT, min_size=2, max_size=3))
+    def rush(self, who: int, kind: str, key: str, counts: list[int]) -> None:
         """Several callers of one counter count on one key at the same moment.
 
         P13, values before.
         """
-        self.operate(*((who, "inc", key, count) for count in counts))
+        self.operate(*((who, kind, key, count) for count in counts))
+
+    @rule(who=WHO, key=KEY, counts=st.lists(st.tuples(COUNT, COUNT), min_size=1, max_size=3))
+    def both_faces(self, who: int, key: str, counts: list[tuple[int, int]]) -> None:
+        """One instance counts in memory and in the store by turns, at the same moment.
+
+        P30, immediate operations.
+        """
+        member = self.member(who)
+        if not member.lax:
+            return
+
+        def start() -> None:
+            for here, there in counts:
+                if not self.crowded:
+                    self.count_now(member, key, here)
+                    self.begin(member, "inc!", key, there)
+
+        self.do(start)
 
     @rule(who=WHO, kind=KIND, key=KEY, count=COUNT, wire=st.sampled_from(["", "late", "held"]))
     def cancelled(self, who: int, kind: str, key: str, count: int, wire: str) -> None:
@@ -312,11 +331,11 @@ class Histories(WatchRules, RuleBasedStateMachine):
         self.operate((who, kind, key, count))
         self.wipe(INTERVAL + 0.5)
 
-    @rule(who=WHO, steps=st.integers(1, MOST_MEMBERS - 1), key=KEY, count=COUNT)
-    def lost_in_doubt(self, who: int, steps: int, key: str, count: int) -> None:
+    @rule(who=WHO, steps=st.integers(1, MOST_MEMBERS - 1), kind=INC, key=KEY, count=COUNT)
+    def lost_in_doubt(self, who: int, steps: int, kind: str, key: str, count: int) -> None:
         """The store loses a batch before its sender has heard of it, and the key moves (I6)."""
         self.do(partial(self._trouble, self.member(who), "hold_replies"))
-        self.operate((who, "inc", key, count), (who, "get", key, 0))
+        self.operate((who, kind, key, count), (who, "get", key, 0))
         self.do(self.member(who).cut)
         self.wipe(0.0)
         self.operate((who + steps, "set", key, count))

@@ -38,13 +38,15 @@ METHODS: Final = {
     "hold": "hold",
     "hold_below": "hold",
 }
-HOLDS: Final = {"hold", "hold_below"}
+HOLDS: Final = {"hold", "hold_below", "hold!", "hold_below!"}
 OF_EVERY_KEY: Final = {"clear", "remove_all"}
 #: What a lax counter answers from its memory.
 LOCAL: Final = {"inc", "dec", "get", "put", "inc_all", "get_all", "put_all", "hold"}
 READS: Final = {"get", "get_all"}
 #: What has no condition, and leaves the others' slices alone.
-COUNTS: Final = {"inc", "dec", "get", "put"}
+COUNTS: Final = {"inc", "dec", "get", "put", "inc!", "dec!", "get!", "put!"}
+#: What the strict face does in another way.
+METHODS.update({f"{name}!": METHODS[name] for name in sorted(LOCAL | {"hold_below"})})
 
 _CONDITIONS: Final = {"==": Eq, "!=": Ne, "<": Lt, "<=": Le, ">": Gt, ">=": Ge}
 
@@ -69,8 +71,9 @@ class Wanted:
     arguments: list[object] = field(default_factory=list)
 
 
-def wanted(name: str, key: str, count: int) -> Wanted:
+def wanted(asked: str, key: str, count: int) -> Wanted:
     """Say how to make a call, and what it does."""
+    name = asked.removesuffix("!")
     simple = name
     if name not in OF_EVERY_KEY:
         simple = name.removesuffix("_if").removesuffix("_all").removesuffix("_below")
@@ -86,7 +89,7 @@ def wanted(name: str, key: str, count: int) -> Wanted:
         )
         for each, number in counts.items()
     }
-    return Wanted(name, effects, METHODS[name], _arguments(name, counts, effects))
+    return Wanted(asked, effects, METHODS[name], _arguments(name, counts, effects))
 
 
 def _arguments(name: str, counts: Mapping[str, int], effects: Mapping[str, Effect]) -> list[object]:

@@ -156,6 +156,9 @@ async def embedded(nursery: trio.Nursery) -> None:
         label="web",
     ) as lax:
         assert_type(lax, LaxInstanceAwareCounter)
+        assert_type(lax.strict, StrictInstanceAwareCounter)
+        assert_type(lax.strict.strict, StrictInstanceAwareCounter)
+        assert_type(lax.strict.bind("k"), BoundCounter)
         lax.inc_nowait("k")
         assert_type(lax.get_nowait("k"), CounterValue)
         assert_type(lax.age("k"), float)
