@@ -1,4 +1,4 @@
-"""Exceptions without the groups that nurseries put around them."""
+"""Exceptions without the groups that nurseries put around them, and without what is inside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
 import trio
+
+from .._errors import DistkitError
 
 _T = TypeVar("_T")
 
@@ -19,6 +21,29 @@ def sole(error: BaseException) -> BaseException | None:
     if rest is None:
         return None
     return sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest
+
+
+def bare(error: DistkitError) -> DistkitError:
+    """Take off the way that an error has come through this package, and what has caused it.
+
+    What is printed of it then is one block, which begins where the user's own code is. Its message
+    says what the cause was; where it does not, as may be with a store of somebody else's, a note
+    does.
+    """
+    if error.__cause__ is not None and not _is_told(error.__cause__, str(error)):
+        error.add_note(f"because of {error.__cause__!r}")
+    error.__cause__ = None
+    return error.with_traceback(None)
+
+
+def _is_told(error: BaseException, message: str) -> bool:
+    """Whether a message has the words of an error, or of one that has led to it."""
+    if str(error) in message:
+        return True
+    inner = [error.__cause__] if error.__cause__ else []
+    if isinstance(error, BaseExceptionGroup):
+        inner += cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return any(_is_told(each, message) for each in inner)
 
 
 async def all_of(works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:  # noqa: ASYNC910 - internal: each is a checkpoint

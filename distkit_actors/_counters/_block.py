@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import trio
 
-from .._actor._groups import sole
+from .._actor._groups import bare, sole
 from .._actor._partitioned import AnyActor
-from .._errors import InstanceConflictError
+from .._errors import DistkitError, InstanceConflictError
 
 _C = TypeVar("_C")
 
@@ -69,6 +69,8 @@ async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` i
             raise
         body.cancel()
         if not started:
+            if isinstance(end.error, DistkitError):
+                bare(end.error)
             task_status.started()
 
 

@@ -14,11 +14,12 @@ import trio
 
 from .._actor._actor import Actor
 from .._actor._batch_loop import OnExit
+from .._actor._groups import bare
 from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
 from .._actor._partitioned import PartitionedActor
 from .._actor._statistics import CounterStatistics
-from .._errors import CounterClosedError
+from .._errors import CounterClosedError, DistkitError
 from .._instance._session import Session
 from .._protocol._liveness import LivenessConfig
 from .._protocol._messages import Kind
@@ -245,6 +246,9 @@ class InstanceAwareCounter(
         was made before the process was forked is another instance in each process. If the process
         is forked while the counter runs, the counter is closed in the child.
 
+        A `DistkitError` at start comes without what has led to it in this package; its message or
+        a note has the reason.
+
         Raises:
             StoreUnavailableError: At start, the store cannot be reached, nor could it be for
                 ``start_grace`` seconds. At the end, something could not be sent in time; how
@@ -266,7 +270,12 @@ class InstanceAwareCounter(
 
         self._actor.check_task()
         self._check_new()
-        await self._actor.run(start)
+        try:
+            await self._actor.run(start)
+        except DistkitError as error:
+            if started:
+                raise
+            raise bare(error) from None
         if not started and task_status is not trio.TASK_STATUS_IGNORED:
             raise CounterClosedError("the counter was closed while it was starting")
 
