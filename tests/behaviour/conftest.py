@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from tests.behaviour.world import MEMORY, REDIS, Backend, MemoryBackend, RedisBackend, World
+from tests.behaviour.world import MEMORY, Backend, MemoryBackend, RedisBackend, World
 
 
-@pytest.fixture(params=[MEMORY, REDIS])
+@pytest.fixture(params=[MEMORY])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Where the counters of a test live: each test runs in both."""
+    """Where the counters of a test live: in memory, unless it says where else."""
     if request.param == "memory":
         return MemoryBackend()
     return RedisBackend(request.getfixturevalue("redis_server"))

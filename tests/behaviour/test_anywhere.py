@@ -21,7 +21,7 @@ from distkit_actors import (
     MemoryStore,
     StrictInstanceAwareCounter,
 )
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours
 
 KINDS = {"strict": StrictInstanceAwareCounter, "lax": LaxInstanceAwareCounter}
 
@@ -140,7 +140,6 @@ async def _awaited(call: Callable[[], Awaitable[object]]) -> None:
 
 
 @both_flavours
-@on_memory
 @pytest.mark.parametrize(
     ("by", "match"),
     [
@@ -257,7 +256,6 @@ async def test_statistics_can_be_had_in_any_thread() -> None:
 
 
 @both_flavours
-@on_memory
 async def test_the_state_tells_where_in_its_life_a_counter_is(
     world: World, flavour: Flavour
 ) -> None:

@@ -11,7 +11,7 @@ from distkit_actors import MemoryStore, Store, StoreError
 from distkit_actors._fleet._audit import Finding, audit
 from distkit_actors._protocol._messages import QueryPage, Reply, Request
 from distkit_actors._stores._contract import Link
-from tests.behaviour.world import World, on_memory, on_redis
+from tests.behaviour.world import World, on_redis
 
 
 def of(found: list[Finding], about: str) -> list[tuple[str, str]]:
@@ -43,7 +43,6 @@ async def test_those_who_count_meanwhile_are_no_fault(world: World) -> None:
     assert levels(await audit(world.prefix, world.backend.store())) == {"ok"}
 
 
-@on_memory
 async def test_a_sum_that_is_off_is_found_by_two_looks(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await a.inc_all({"k": 5, "gone": 1})
@@ -70,7 +69,6 @@ async def test_a_sum_that_is_off_is_found_by_two_looks(world: World) -> None:
     assert len(told) == 3
 
 
-@on_memory
 async def test_the_dead_add_up_too(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 5)
@@ -87,7 +85,6 @@ async def test_the_dead_add_up_too(world: World) -> None:
     await b.aclose()
 
 
-@on_memory
 async def test_a_clock_that_jumps_is_found(world: World) -> None:
     store = world.backend.store()
     assert isinstance(store, MemoryStore)
@@ -151,7 +148,6 @@ class PeculiarLink(Link):
         return True
 
 
-@on_memory
 async def test_how_the_store_is_set_up_is_told(world: World) -> None:
     inner = world.backend.store()
     evicts = await audit(world.prefix, Peculiar(inner, ("it evicts",), restless=False))
@@ -162,7 +158,6 @@ async def test_how_the_store_is_set_up_is_told(world: World) -> None:
     assert "not to you" in text
 
 
-@on_memory
 async def test_what_never_stands_still_is_not_called_wrong(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 5)

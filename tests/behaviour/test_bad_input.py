@@ -20,7 +20,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
     open_store,
 )
-from tests.behaviour.world import MAX, MIN, Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import MAX, MIN, Flavour, World, both_flavours
 
 BAD_NAMES = [
     pytest.param("", id="empty"),
@@ -262,7 +262,6 @@ def test_strict_counters_have_no_lax_options() -> None:
     ],
     ids=str,
 )
-@on_memory
 async def test_options_at_their_limits(world: World, options: dict[str, Any]) -> None:
     """What is just allowed works."""
     async with StrictInstanceAwareCounter.open("p", MemoryStore(), **options) as counter:
@@ -331,7 +330,6 @@ def test_good_urls_make_stores_without_contacting_anybody() -> None:
         assert "hunter2" not in repr(store)
 
 
-@on_memory
 async def test_a_url_in_place_of_a_store(world: World) -> None:
     """A counter takes a URL where it takes a store; each "memory://" is a world of its own."""
     async with (

@@ -36,8 +36,9 @@ from tests.behaviour.world import (
     World,
     both_flavours,
     each,
+    everywhere,
     gather,
-    on_memory,
+    on_both,
     on_redis,
     outcome,
 )
@@ -61,7 +62,7 @@ def wholes(world: World, counter: Any) -> list[Apply]:
 # ------------------------------------------------------------------------- what they do
 
 
-@both_flavours
+@everywhere
 async def test_each_does_to_every_key_what_its_twin_does_to_one(
     world: World, flavour: Flavour
 ) -> None:
@@ -129,6 +130,7 @@ async def test_any_mapping_will_do(world: World, flavour: Flavour) -> None:
     assert {"1": (1, 1), "2": (4, 4), "3": (9, 9)} == await a.inc_all(Squares())
 
 
+@on_both
 async def test_one_step_each(world: World) -> None:
     """Up to a thousand keys are one batch, whatever else waits."""
     a = await world.strict()
@@ -282,7 +284,6 @@ async def test_ten_thousand_keys_in_one_call(world: World, flavour: Flavour) -> 
     assert {(9, 0)} == set((await b.get_all(counts)).values())
 
 
-@on_memory
 async def test_cancelled_between_two_steps_the_rest_never_happens(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     keys = [f"key-{n}" for n in range(3000)]
@@ -344,6 +345,7 @@ async def test_a_lax_batch_that_acts_at_once_comes_behind_what_is_pending(world:
     assert (3, 0) == await b.get("elsewhere")
 
 
+@on_both
 async def test_a_snapshot_is_of_one_instant(world: World) -> None:
     """Whoever moves amounts between keys all the time, a reader always finds their sum."""
     a, b = await world.strict(), await world.strict()
@@ -363,7 +365,6 @@ async def test_a_snapshot_is_of_one_instant(world: World) -> None:
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 async def test_a_lax_reader_asks_for_what_is_old_only(world: World) -> None:
     a, b = await world.lax(allowed_lag=1.0), await world.strict()
     await b.inc_all({"k": 1, "j": 2})
@@ -374,7 +375,6 @@ async def test_a_lax_reader_asks_for_what_is_old_only(world: World) -> None:
     assert {"k": (11, 0), "j": (22, 0)} == await a.get_all(["k", "j"])
 
 
-@on_memory
 async def test_a_lax_reader_does_without_a_store_that_is_away(world: World) -> None:
     a, b = await world.lax(allowed_lag=0.5), await world.strict()
     await b.inc("k", 5)

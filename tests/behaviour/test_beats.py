@@ -13,7 +13,7 @@ from distkit_actors import StoreError
 from distkit_actors._actor._operations import QueryOperation
 from distkit_actors._protocol._messages import Apply, Query, QueryKind, Request, Resume
 from tests.behaviour.test_cancellation import STEPS, ticks
-from tests.behaviour.world import MIN, Counter, World, each, on_memory, outcome, struck
+from tests.behaviour.world import MIN, Counter, World, each, outcome, struck
 
 
 async def ask_a_question(counter: Counter) -> None:
@@ -21,7 +21,6 @@ async def ask_a_question(counter: Counter) -> None:
     await counter._actor.ask(QueryOperation(Query(counter.instance_id, QueryKind.KEYS)))
 
 
-@on_memory
 async def test_i3_one_who_only_asks_questions_lives(world: World) -> None:
     """A survey changes nothing in the store, so it must not stand for a beat."""
     a, b = await world.strict(), await world.strict()
@@ -33,7 +32,6 @@ async def test_i3_one_who_only_asks_questions_lives(world: World) -> None:
         await world.intervals(0.3)
 
 
-@on_memory
 async def test_i3_a_question_does_not_take_the_place_of_a_beat(world: World) -> None:
     """Where both are due at the same moment."""
     a = await world.strict()
@@ -44,7 +42,6 @@ async def test_i3_a_question_does_not_take_the_place_of_a_beat(world: World) -> 
     assert before + 2 == len(world.requests(a))
 
 
-@on_memory
 async def test_an_answer_from_the_record_is_no_sign_of_life(world: World) -> None:
     """The request was executed when it was sent for the first time."""
     a = await world.strict(heartbeat_interval=world.threshold / 2)
@@ -59,7 +56,6 @@ async def test_an_answer_from_the_record_is_no_sign_of_life(world: World) -> Non
     assert age >= trio.current_time() - start >= 0.3 * world.interval
 
 
-@on_memory
 async def test_i12_a_busy_counter_tries_again_to_end_a_hold(world: World) -> None:
     """Though it needs no beats, and the end had no room in the cumulative at first."""
     a, b, c = await world.strict(), await world.strict(), await world.strict()
@@ -75,7 +71,6 @@ async def test_i12_a_busy_counter_tries_again_to_end_a_hold(world: World) -> Non
     assert (MIN, 0) == await a.get("k")
 
 
-@on_memory
 async def test_a_hold_that_the_store_refused_to_end_ends_when_it_answers_again(
     world: World,
 ) -> None:
@@ -92,7 +87,6 @@ async def test_a_hold_that_the_store_refused_to_end_ends_when_it_answers_again(
     assert (0, 0) == await a.get("k")
 
 
-@on_memory
 async def test_counts_whose_flush_fell_into_a_refusal_arrive_though_no_beat_is_due(
     world: World,
 ) -> None:
@@ -115,7 +109,6 @@ async def test_counts_whose_flush_fell_into_a_refusal_arrive_though_no_beat_is_d
     assert (5, 0) == await b.get("k")
 
 
-@on_memory
 @pytest.mark.parametrize("what", [Apply, Resume])
 async def test_what_the_store_refuses_and_nobody_may_give_up_is_tried_with_each_beat_only(
     world: World, what: type[Request]
@@ -146,7 +139,6 @@ def _is(kind: type[Request]) -> Callable[[Request], bool]:
     return lambda request: isinstance(request, kind)
 
 
-@on_memory
 @pytest.mark.parametrize("living", [1, 30])
 async def test_i14_those_who_live_share_the_pace_at_which_they_reap(
     world: World, living: int

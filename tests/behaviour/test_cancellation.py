@@ -25,7 +25,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors.testing import FaultyStore
-from tests.behaviour.world import Flavour, World, both_flavours, each, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours, each, everywhere, on_both
 
 #: More than the steps from a call to its answer, over a store that answers.
 STEPS = 16
@@ -103,7 +103,6 @@ async def check(world: World, a: Any, b: Any, allowed: set[object]) -> None:
     assert values[0].cumulative + 1 == (await b.get("k")).cumulative
 
 
-@on_memory
 @both_flavours
 @every_operation
 @pytest.mark.parametrize("fault", [None, "drop_request", "drop_reply", "late_copy", "away"])
@@ -128,7 +127,6 @@ async def test_cancelled_at_any_step(
         assert {True, False} == outcomes
 
 
-@on_memory
 @both_flavours
 @every_operation
 async def test_cancelled_before_it_was_sent_it_never_happens(
@@ -153,7 +151,6 @@ async def test_cancelled_before_it_was_sent_it_never_happens(
             await check(world, a, b, {after} if returned else {BEFORE})
 
 
-@on_memory
 @both_flavours
 @every_operation
 async def test_cancelled_on_the_wire_it_happens_once_or_not_at_all(
@@ -180,7 +177,7 @@ async def test_cancelled_on_the_wire_it_happens_once_or_not_at_all(
                 await check(world, a, b, {after, BEFORE})
 
 
-@both_flavours
+@everywhere
 async def test_a_cancelled_caller_disturbs_nobody(world: World, flavour: Flavour) -> None:
     """Half of many callers go while their operations are in one batch; the others get theirs."""
     a, b = await prepared(world, flavour)
@@ -211,6 +208,7 @@ async def test_a_cancelled_caller_disturbs_nobody(world: World, flavour: Flavour
     assert (39, 0) == await b.get("k")
 
 
+@on_both
 async def test_cancelled_increments_are_all_or_nothing(world: World) -> None:
     """Of many increments cancelled at any time: all that returned count, and no half ones."""
     a = await world.strict()
@@ -238,7 +236,6 @@ async def test_cancelled_increments_are_all_or_nothing(world: World) -> None:
 # --------------------------------------------------------------------------- flush and life
 
 
-@on_memory
 @pytest.mark.parametrize("fault", [None, "drop_request", "drop_reply"])
 async def test_a_flush_cancelled_at_any_step_loses_nothing(world: World, fault: str | None) -> None:
     """The counts stay pending, or have arrived; the next flush has them all in the store."""
@@ -257,7 +254,6 @@ async def test_a_flush_cancelled_at_any_step_loses_nothing(world: World, fault: 
         assert {True, False} == outcomes
 
 
-@on_memory
 @both_flavours
 async def test_a_start_cancelled_at_any_step_leaves_nothing(world: World, flavour: Flavour) -> None:
     """`nursery.start` cancelled: no counter, no slices, and the name is free for the next."""
@@ -276,7 +272,6 @@ async def test_a_start_cancelled_at_any_step_leaves_nothing(world: World, flavou
         world.forget(successor)
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("held", [False, True])
 async def test_a_run_cancelled_at_any_step_stops_in_good_order(
@@ -305,7 +300,6 @@ async def test_a_run_cancelled_at_any_step_stops_in_good_order(
             await counter.inc(key)
 
 
-@on_memory
 @both_flavours
 async def test_an_open_cancelled_at_any_step(world: World, flavour: Flavour) -> None:
     """Cancelled while it opens, works or closes, a block ends, and leaves no slice behind."""
@@ -330,7 +324,6 @@ async def test_an_open_cancelled_at_any_step(world: World, flavour: Flavour) -> 
     assert {(False, False), (True, False), (True, True)} == inside
 
 
-@on_memory
 @both_flavours
 @every_operation
 async def test_a_cancelled_block_sees_cancellation_and_no_error(
@@ -347,7 +340,6 @@ async def test_a_cancelled_block_sees_cancellation_and_no_error(
     assert scope.cancelled_caught
 
 
-@on_memory
 @both_flavours
 async def test_an_aclose_cancelled_at_any_step_goes_on(world: World, flavour: Flavour) -> None:
     """The stop takes its course without the one who asked for it."""
@@ -364,7 +356,6 @@ async def test_an_aclose_cancelled_at_any_step_goes_on(world: World, flavour: Fl
         world.forget(counter)
 
 
-@on_memory
 async def test_the_last_word_of_a_stop_without_a_store(world: World) -> None:
     """A cancelled `run` that cannot flush raises what it could not do, beside the cancellation."""
     wire = FaultyStore(MemoryStore())

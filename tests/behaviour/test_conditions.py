@@ -35,7 +35,9 @@ from tests.behaviour.world import (
     World,
     both_flavours,
     each,
+    everywhere,
     gather,
+    on_both,
     outcome,
 )
 
@@ -68,6 +70,7 @@ def change(previous: tuple[int, int], current: tuple[int, int] | None = None) ->
 # ------------------------------------------------------------------------------ meaning
 
 
+@on_both
 async def test_every_condition_is_exact_at_every_number(world: World) -> None:
     """The store compares as Python does, on the cumulative and on the own slice."""
     a = await world.strict()
@@ -192,7 +195,7 @@ async def test_set_on_instance_if_looks_at_the_own_slice(world: World, flavour: 
     assert change((7, 0), (8, 1)) == await a.set_on_instance_if("k", Eq(0), 1)
 
 
-@both_flavours
+@everywhere
 async def test_several_are_decided_each_by_itself(world: World, flavour: Flavour) -> None:
     """In one step, but one that does not apply keeps none of the others."""
     a, b = await world.make(flavour), await world.strict()
@@ -234,7 +237,7 @@ async def test_more_than_a_thousand_are_decided_in_steps(world: World) -> None:
     assert [n >= 1150 for n in range(2300)] == [one.applied for one in found.values()]
 
 
-@both_flavours
+@everywhere
 async def test_never_one_too_many(world: World, flavour: Flavour) -> None:
     """Whoever tries, and however many at a time, the limit is kept and reached."""
     counters = [await world.make(flavour) for _ in range(3)]
@@ -247,6 +250,7 @@ async def test_never_one_too_many(world: World, flavour: Flavour) -> None:
         assert 20 == (await world.value(counter, "seats")).cumulative
 
 
+@on_both
 async def test_a_compare_and_set_has_one_winner(world: World) -> None:
     counters = [await world.strict() for _ in range(4)]
     for turn in range(5):

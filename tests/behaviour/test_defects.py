@@ -13,18 +13,10 @@ import trio.lowlevel
 
 from distkit_actors import LaxInstanceAwareCounter
 from distkit_actors._protocol._messages import Applied, Apply
-from tests.behaviour.world import (
-    MAX,
-    MIN,
-    Flavour,
-    World,
-    both_flavours,
-    each,
-    gather,
-)
+from tests.behaviour.world import MAX, MIN, Flavour, World, each, everywhere, gather, on_both
 
 
-@both_flavours
+@everywhere
 async def test_h1_death_after_a_set_takes_nothing(world: World, flavour: Flavour) -> None:
     """A inc 10, B set 100, A dies: 100, not 90."""
     a = await world.make(flavour)
@@ -42,7 +34,7 @@ async def test_h1_death_after_a_set_takes_nothing(world: World, flavour: Flavour
     assert (100, 100) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_h2_death_after_a_delete_takes_nothing(world: World, flavour: Flavour) -> None:
     """A inc 10, B delete, B inc 1, A dies: 1, not -9."""
     a = await world.make(flavour)
@@ -59,7 +51,7 @@ async def test_h2_death_after_a_delete_takes_nothing(world: World, flavour: Flav
     assert (1, 1) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_h3_the_first_one_back_does_not_reap_the_rest(world: World, flavour: Flavour) -> None:
     """All are silent past the threshold: the first one back leaves the others their slices."""
     a = await world.make(flavour)
@@ -78,7 +70,7 @@ async def test_h3_the_first_one_back_does_not_reap_the_rest(world: World, flavou
     assert (100, 25) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_h4_thousands_of_keys_on_a_dead_instance(world: World, flavour: Flavour) -> None:
     """A dead instance with more keys than `unpack` can take stops nobody, and goes."""
     keys = [f"key-{n}" for n in range(8200)]
@@ -104,7 +96,7 @@ async def test_h4_thousands_of_keys_on_a_dead_instance(world: World, flavour: Fl
     assert (6, 6) == await b.inc(keys[-1])
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("start", [2**53, MAX - 10, -(2**53) - 2, MIN + 10])
 async def test_h5_values_beyond_the_floats_are_exact(
     world: World, flavour: Flavour, start: int
@@ -122,7 +114,7 @@ async def test_h5_values_beyond_the_floats_are_exact(
     assert (start + 7, 0) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_h6_negative_slices_return_too(world: World, flavour: Flavour) -> None:
     """An instance that was reaped while it lived gets its negative slices back as well."""
     a = await world.make(flavour)
@@ -139,7 +131,7 @@ async def test_h6_negative_slices_return_too(world: World, flavour: Flavour) -> 
     assert (-7, 0) == await world.value(b, "minus")
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply"])
 @pytest.mark.parametrize("move", ["set", "delete", "delete_on_instance", "clear"])
 async def test_h7_a_failed_flush_neither_loses_nor_doubles(
@@ -175,6 +167,7 @@ async def test_h7_a_failed_flush_neither_loses_nor_doubles(
     assert expected[0] + 4 == (await world.value(b, "k")).cumulative
 
 
+@on_both
 async def test_h8_reads_do_not_dip_during_a_flush(world: World) -> None:
     """While a flush is on its way, a lax read shows what was counted before."""
     a = await world.lax()
@@ -197,6 +190,7 @@ async def test_h8_reads_do_not_dip_during_a_flush(world: World) -> None:
     assert (16, 0) == await b.get("k")
 
 
+@on_both
 async def test_h8_the_last_counts_are_flushed_at_the_end(world: World) -> None:
     """A lax counter that stops has told the store everything."""
     # Lingering, so that the slices are still there to be seen.
@@ -207,7 +201,7 @@ async def test_h8_the_last_counts_are_flushed_at_the_end(world: World) -> None:
     assert (5, 0) == await b.get("k")
 
 
-@both_flavours
+@everywhere
 async def test_h9_the_dead_are_taken_away_in_small_steps(world: World, flavour: Flavour) -> None:
     """No operation does more than a bounded bit of reaping, however many dead keys wait."""
     ghosts = [await world.lax() for _ in range(4)]
@@ -237,6 +231,7 @@ async def test_h9_the_dead_are_taken_away_in_small_steps(world: World, flavour: 
         assert len([reply for _, reply in steps if reply.backlog]) >= 1000 / 50 - 1
 
 
+@on_both
 @pytest.mark.parametrize("crowd", [1, 7, 80, 3000])
 async def test_h9_a_long_batch_takes_more_of_the_dead_away(world: World, crowd: int) -> None:
     """An operation that is alone hardly feels the dead; where many wait, more can go."""
@@ -250,7 +245,7 @@ async def test_h9_a_long_batch_takes_more_of_the_dead_away(world: World, crowd: 
     assert {1: 12, 7: 12, 80: 22, 3000: 128}[crowd] == budget
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "late_copy"])
 async def test_h10_a_big_batch_repeated_counts_once(
     world: World, flavour: Flavour, fault: str
@@ -272,7 +267,7 @@ async def test_h10_a_big_batch_repeated_counts_once(
     assert {(3, 0)} == set(values)
 
 
-@both_flavours
+@everywhere
 async def test_h11_a_batch_as_first_step_back_brings_everything(
     world: World, flavour: Flavour
 ) -> None:
@@ -300,7 +295,7 @@ async def test_h11_a_batch_as_first_step_back_brings_everything(
     assert (21, 21) == await world.value(a, "both")
 
 
-@both_flavours
+@everywhere
 async def test_h12_all_keys_return_not_only_the_touched_one(world: World, flavour: Flavour) -> None:
     """After an absence one operation on one key brings all keys back."""
     a = await world.make(flavour)
@@ -315,7 +310,7 @@ async def test_h12_all_keys_return_not_only_the_touched_one(world: World, flavou
         assert (n + 1, 0) == await world.value(b, f"key-{n}")
 
 
-@both_flavours
+@everywhere
 async def test_h13_a_stale_slice_is_absent_for_its_owner(world: World, flavour: Flavour) -> None:
     """A inc 10, B set 100: A gets (100, 0), and its next inc starts from 0."""
     a = await world.make(flavour)
@@ -329,7 +324,7 @@ async def test_h13_a_stale_slice_is_absent_for_its_owner(world: World, flavour: 
     assert (101, 100) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_h14_clear_stays_cleared(world: World, flavour: Flavour) -> None:
     """The next operation of another instance does not bring back what `clear` took."""
     a = await world.make(flavour)
@@ -345,7 +340,7 @@ async def test_h14_clear_stays_cleared(world: World, flavour: Flavour) -> None:
     assert (1, 0) == await world.value(b, "j")
 
 
-@both_flavours
+@everywhere
 async def test_h15_a_stale_slice_is_not_removed_again(world: World, flavour: Flavour) -> None:
     """A inc 10, B set 100: A's clear_on_instance and delete_on_instance take nothing away."""
     a = await world.make(flavour)
@@ -360,7 +355,7 @@ async def test_h15_a_stale_slice_is_not_removed_again(world: World, flavour: Fla
     assert (100, 100) == await world.value(b, "j")
 
 
-@both_flavours
+@everywhere
 async def test_h16_an_idle_instance_with_a_short_threshold_lives(
     world: World, flavour: Flavour
 ) -> None:
@@ -375,6 +370,7 @@ async def test_h16_an_idle_instance_with_a_short_threshold_lives(
         await world.intervals(1 / 4)
 
 
+@on_both
 async def test_h17_an_idle_reader_sees_what_others_count(world: World) -> None:
     """A lax reader that counts nothing itself lags by `allowed_lag` at most."""
     a = await world.lax(allowed_lag=0.05)

@@ -28,7 +28,7 @@ from distkit_actors._protocol._messages import Forget, Query, Watch
 from distkit_actors._stores._contract import Link, StoreSilentError
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.test_bad_input import BAD_NAMES
-from tests.behaviour.world import MAX, MIN, Tap, World, on_memory, on_redis, struck
+from tests.behaviour.world import MAX, MIN, Tap, World, on_both, on_redis, struck
 
 
 class Onlooker:
@@ -69,6 +69,7 @@ async def silent(world: World, onlooker: Onlooker, *counters: StrictInstanceAwar
 # -------------------------------------------------------------------------------- looks
 
 
+@on_both
 async def test_it_sees_what_counters_see_and_is_not_seen(world: World) -> None:
     a, b = await world.strict(instance_id="a"), await world.lax(instance_id="b")
     await a.inc_all({"x": 5, "y": 1, "gone": 2})
@@ -91,6 +92,7 @@ async def test_it_sees_what_counters_see_and_is_not_seen(world: World) -> None:
         assert {Query} == {type(request) for request in onlooker.tap.requests}
 
 
+@on_both
 async def test_looking_makes_no_namespace(world: World) -> None:
     async with looking(world) as onlooker:
         fleet = onlooker.fleet
@@ -104,6 +106,7 @@ async def test_looking_makes_no_namespace(world: World) -> None:
     assert repr(fleet) == f"<Fleet {world.prefix!r}, closed>"
 
 
+@on_both
 async def test_many_keys_are_read_in_steps(world: World) -> None:
     a = await world.strict()
     keys = [f"key-{number:03}" for number in range(250)]
@@ -126,6 +129,7 @@ async def test_the_ends_of_int64(world: World) -> None:
 # --------------------------------------------------------------------------------- death
 
 
+@on_both
 async def test_the_dead_do_not_count_though_nobody_is_left_to_reap_them(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await a.inc_all({"k": 5, "own": 1})
@@ -146,7 +150,6 @@ async def test_the_dead_do_not_count_though_nobody_is_left_to_reap_them(world: W
         assert (15, 0) == await c.get("k")
 
 
-@on_memory
 async def test_the_dead_of_a_long_time_ago_are_dead(world: World) -> None:
     a = await world.strict()
     await a.inc("k")
@@ -173,7 +176,6 @@ async def test_what_cannot_go_still_counts(world: World) -> None:
         assert MAX == await onlooker.total("k")
 
 
-@on_memory
 async def test_an_outage_makes_nobody_look_dead(world: World) -> None:
     """I5, for one who looked before, and one threshold of its own time long."""
     a = await world.strict()
@@ -196,7 +198,6 @@ async def test_an_outage_makes_nobody_look_dead(world: World) -> None:
         assert 3 == await onlooker.total("k")
 
 
-@on_memory
 async def test_an_idle_connection_that_was_closed_is_no_outage(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 3)
@@ -209,7 +210,6 @@ async def test_an_idle_connection_that_was_closed_is_no_outage(world: World) -> 
         assert 0 == await onlooker.total("k")
 
 
-@on_memory
 async def test_a_server_that_loads_its_data_was_away(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 3)
@@ -221,7 +221,6 @@ async def test_a_server_that_loads_its_data_was_away(world: World) -> None:
         assert 3 == await onlooker.total("k")
 
 
-@on_memory
 async def test_a_jump_of_the_stores_clock_makes_nobody_look_dead(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 3)
@@ -243,6 +242,7 @@ async def test_a_jump_of_the_stores_clock_makes_nobody_look_dead(world: World) -
 # ------------------------------------------------------------------------------- forget
 
 
+@on_both
 async def test_forgetting_the_dead_of_a_namespace_cleans_it_up(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await a.inc_all({f"key-{number}": 1 for number in range(700)})
@@ -351,7 +351,6 @@ async def test_the_end_of_the_block_ends_watches(world: World) -> None:
             pass
 
 
-@on_memory
 async def test_a_store_that_does_not_push_is_read_again_and_again(world: World) -> None:
     class Mute(Store):
         def link(self, prefix: str):  # type: ignore[no-untyped-def]
@@ -381,7 +380,6 @@ async def test_a_store_that_is_away_or_refuses_fails_the_start(world: World) -> 
             pytest.fail("it has begun")
 
 
-@on_memory
 async def test_bad_arguments_are_refused_at_once(world: World) -> None:
     for parameter in BAD_NAMES:
         with pytest.raises(InvalidKeyError):
@@ -422,7 +420,6 @@ async def test_what_the_body_raises_comes_out_as_it_is(world: World) -> None:
         await onlooker.fleet.get("k")
 
 
-@on_memory
 async def test_a_bug_inside_comes_out_of_the_block(world: World) -> None:
     tap = Tap(world.backend.store())
 
@@ -435,7 +432,6 @@ async def test_a_bug_inside_comes_out_of_the_block(world: World) -> None:
         await meet()
 
 
-@on_memory
 async def test_waiting_ends_with_the_block(world: World) -> None:
     async with trio.open_nursery() as nursery:
         failed = trio.Event()
@@ -472,7 +468,6 @@ async def test_it_waits_for_a_store_that_is_away(
     assert 1 == sum("the store is back" in message for message in said)
 
 
-@on_memory
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "duplicate", "away"])
 async def test_a_question_is_repeated_until_it_is_answered(world: World, fault: str) -> None:
     a = await world.strict()
@@ -486,7 +481,6 @@ async def test_a_question_is_repeated_until_it_is_answered(world: World, fault: 
         assert (4, 0) == await onlooker.fleet.wait_until("k", Eq(4))
 
 
-@on_memory
 async def test_a_refusal_is_told_to_who_asked(world: World) -> None:
     async with looking(world) as onlooker:
         onlooker.wire.refuse(StoreError("no right"))
@@ -496,7 +490,6 @@ async def test_a_refusal_is_told_to_who_asked(world: World) -> None:
         assert 0 == await onlooker.total("k")
 
 
-@on_memory
 async def test_a_caller_that_is_cancelled_leaves_the_connection_alone(world: World) -> None:
     async with looking(world) as onlooker:
         connects = onlooker.wire.counts["connects"]
@@ -516,7 +509,6 @@ async def test_a_caller_that_is_cancelled_leaves_the_connection_alone(world: Wor
         assert 3 == len(onlooker.tap.requests)
 
 
-@on_memory
 async def test_a_slow_store_is_asked_again_at_the_start(world: World) -> None:
     class Slow(Store):
         tries = 0

@@ -31,8 +31,9 @@ from tests.behaviour.world import (
     World,
     both_flavours,
     each,
+    everywhere,
     gather,
-    on_memory,
+    on_both,
     on_redis,
 )
 
@@ -59,7 +60,7 @@ async def test_instances_are_listed_by_their_ids(world: World, flavour: Flavour)
     assert {"a:{}": True, "b": True} == await living(a)
 
 
-@both_flavours
+@everywhere
 async def test_instances_say_who_they_are(world: World, flavour: Flavour) -> None:
     """Label, host, process, version, and since when they are there by the store's clock."""
     a = await world.make(flavour, instance_id="a", label="checkout 1 ü")
@@ -137,7 +138,6 @@ def test_a_label_is_checked_as_a_key_is(kind: Any) -> None:
             kind("app", "memory://", label=bad)
 
 
-@on_memory
 async def test_how_long_ago_they_gave_a_sign_of_life(world: World) -> None:
     """By the store's clock; signs are written down every 64th part of a threshold at most."""
     a = await world.strict(instance_id="a", dead_instance_threshold=64.0, heartbeat_interval=16.0)
@@ -182,7 +182,6 @@ async def _dead(counter: Any, instance_id: str) -> bool:
     return (await living(counter)).get(instance_id) is False
 
 
-@on_memory
 async def test_the_dead_are_dead_before_they_are_reaped(world: World) -> None:
     """A look does not reap, and says what a step would find."""
     a = await world.strict(instance_id="a", dead_instance_threshold=600.0)
@@ -198,7 +197,6 @@ async def test_the_dead_are_dead_before_they_are_reaped(world: World) -> None:
     assert {"a": True} == await living(a)
 
 
-@on_memory
 async def test_after_a_blackout_everybody_counts_as_alive(world: World) -> None:
     a = await world.strict(instance_id="a")
     b = await world.strict(instance_id="b")
@@ -210,7 +208,7 @@ async def test_after_a_blackout_everybody_counts_as_alive(world: World) -> None:
     assert {"a": True, "b": True} == await living(a)
 
 
-@both_flavours
+@everywhere
 async def test_who_lingers_counts_as_alive(world: World, flavour: Flavour) -> None:
     a = await world.make(flavour)
     b = await world.make(flavour, on_exit="linger", instance_id="lingers")
@@ -221,7 +219,6 @@ async def test_who_lingers_counts_as_alive(world: World, flavour: Flavour) -> No
     await world.sees(a, "k", 0, 0)
 
 
-@on_memory
 async def test_hundreds_of_instances(world: World) -> None:
     names = [f"i-{n:03}" for n in range(300)]
     for name in names:
@@ -230,6 +227,7 @@ async def test_hundreds_of_instances(world: World) -> None:
     assert [*names, "last"] == [info.instance_id for info in await a.instances()]
 
 
+@on_both
 async def test_more_than_one_page_of_instances(world: World) -> None:
     """As many as need several pages, whatever the store."""
     count = 600
@@ -267,7 +265,7 @@ async def test_looking_is_no_sign_of_life_but_keeps_nobody_from_beating(world: W
 # -------------------------------------------------------------------------------- slices
 
 
-@both_flavours
+@everywhere
 async def test_slices_add_up_to_the_cumulative(world: World, flavour: Flavour) -> None:
     counters = [await world.make(flavour), await world.strict(), await world.lax()]
     for counter, count in zip(counters, (5, -12, MAX), strict=True):
@@ -356,7 +354,7 @@ async def test_a_lax_heir_counts_on_what_it_inherited(world: World) -> None:
 # ---------------------------------------------------------------------------------- keys
 
 
-@both_flavours
+@everywhere
 async def test_keys(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     assert [] == await a.keys()
@@ -391,6 +389,7 @@ async def test_keys_of_a_lax_counter(world: World) -> None:
     assert [] == await b.keys()
 
 
+@on_both
 async def test_thousands_of_keys(world: World) -> None:
     a, b = await world.strict(), await world.lax()
     keys = sorted(f"key-{n}" for n in range(3000))
@@ -456,7 +455,7 @@ async def test_forget_one_that_beats(world: World, flavour: Flavour) -> None:
     await world.sees(a, "k", 6, 0)
 
 
-@both_flavours
+@everywhere
 async def test_forget_leaves_what_counts_to_others(world: World, flavour: Flavour) -> None:
     """What a move of another had made void is not taken from the sum once more (H1)."""
     a, b = await world.make(flavour), await world.strict()
@@ -493,6 +492,7 @@ async def test_forget_with_bad_ids(world: World, flavour: Flavour) -> None:
             await a.forget("\ud800")
 
 
+@on_both
 async def test_forget_thousands_of_keys_in_steps(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await b.inc_all({f"key-{n}": n + 1 for n in range(2500)})
@@ -559,7 +559,6 @@ async def test_forget_in_doubt_with_its_record_lost(world: World) -> None:
     assert (5, 5) == await b.get("k")
 
 
-@on_memory
 async def test_forget_cancelled_in_the_midst_goes_on(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await b.inc_all({f"key-{n}": 1 for n in range(2500)})
@@ -668,7 +667,7 @@ async def test_many_look_at_the_same_time(world: World) -> None:
     assert CounterValue(5, 5) == results[5]
 
 
-@both_flavours
+@everywhere
 async def test_numbers_at_the_ends_of_int64(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", MIN)

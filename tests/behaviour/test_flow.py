@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from distkit_actors import FleetLimiter, Ge
-from tests.behaviour.world import Counter, World, on_memory
+from tests.behaviour.world import Counter, World
 
 #: What callers may do again and again, all of which travels alone or asks.
 BUSY: dict[str, Callable[[Counter], Awaitable[object]]] = {
@@ -58,7 +58,6 @@ def keep_busy(
         nursery.start_soon(again_and_again, counter, act)
 
 
-@on_memory
 @pytest.mark.parametrize("name", BUSY)
 async def test_i14_beats_go_out_in_time_whatever_callers_do(world: World, name: str) -> None:
     a = await world.strict()
@@ -75,7 +74,6 @@ async def test_i14_beats_go_out_in_time_whatever_callers_do(world: World, name: 
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 @pytest.mark.parametrize("name", BUSY)
 async def test_i14_single_operations_get_through_whatever_callers_do(
     world: World, name: str
@@ -91,7 +89,6 @@ async def test_i14_single_operations_get_through_whatever_callers_do(
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 @pytest.mark.parametrize("name", BUSY_ON_LAX)
 async def test_i14_lax_counts_go_out_whatever_callers_do(world: World, name: str) -> None:
     a: Any = await world.lax()
@@ -118,7 +115,6 @@ async def test_i14_lax_counts_go_out_whatever_callers_do(world: World, name: str
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 @pytest.mark.parametrize("name", BUSY)
 async def test_i14_ended_holds_and_returned_tokens_reach_the_store_whatever_callers_do(
     world: World, name: str
@@ -138,7 +134,6 @@ async def test_i14_ended_holds_and_returned_tokens_reach_the_store_whatever_call
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 async def test_i14_an_inquiry_that_is_never_answered_holds_up_no_beat(world: World) -> None:
     """Its answer is lost each time; the batches between arrive."""
     a, b = await world.strict(), await world.strict()

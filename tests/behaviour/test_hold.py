@@ -29,8 +29,8 @@ from tests.behaviour.world import (
     World,
     both_flavours,
     each,
+    everywhere,
     gather,
-    on_memory,
     outcome,
     struck,
 )
@@ -72,7 +72,7 @@ def adds(request: object) -> bool:
 # ------------------------------------------------------------------------- what it does
 
 
-@both_flavours
+@everywhere
 async def test_it_counts_as_long_as_the_block_lasts(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", 10)
@@ -125,7 +125,6 @@ async def test_a_cancelled_block_takes_back(world: World, flavour: Flavour) -> N
     assert (0, 0) == await world.value(a, "k")
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("limit", [None, 5])
 @pytest.mark.parametrize("fault", [None, "drop_request", "drop_reply", "late_copy", "away"])
@@ -232,7 +231,7 @@ async def test_what_the_instance_sets_itself(world: World, flavour: Flavour) -> 
 # ----------------------------------------------------------------------------- the limit
 
 
-@both_flavours
+@everywhere
 async def test_a_limit_is_kept(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", 8)
@@ -252,7 +251,7 @@ async def test_a_limit_is_kept(world: World, flavour: Flavour) -> None:
     assert (8, 0) == await world.value(a, "k")
 
 
-@both_flavours
+@everywhere
 async def test_no_more_get_in_than_may(world: World, flavour: Flavour) -> None:
     """However many try at the same time, in whatever instance."""
     counters = [await world.make(flavour) for _ in range(3)]
@@ -418,7 +417,6 @@ async def test_left_while_a_move_is_on_its_way(world: World, flavour: Flavour, h
     assert (left, left) == await world.value(a, "k")
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("how", PLAIN)
 @pytest.mark.parametrize("where", ["waiting", "sent", "executed"])
@@ -486,7 +484,7 @@ async def test_held_and_left_in_an_outage(world: World, flavour: Flavour) -> Non
     await world.sees(b, "k", 0, 0)
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("left", ["while dead", "after the return"])
 async def test_after_a_return_it_is_exact(world: World, flavour: Flavour, left: str) -> None:
     """Reaped while it holds, the slice comes back with what is held, and no more (I4)."""
@@ -509,7 +507,6 @@ async def test_after_a_return_it_is_exact(world: World, flavour: Flavour, left: 
     assert (10, 10) == await world.value(a, "k")
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("how", PLAIN)
 async def test_moved_while_it_was_dead(world: World, flavour: Flavour, how: str) -> None:
@@ -787,7 +784,6 @@ async def test_taken_over_while_it_holds(world: World, flavour: Flavour) -> None
     assert (10, 10) == await world.value(b, "k")
 
 
-@on_memory
 @both_flavours
 async def test_a_crash_takes_it_away_with_the_slice(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()

@@ -11,9 +11,7 @@ from __future__ import annotations
 import trio
 
 from tests.behaviour.test_hold import adds
-from tests.behaviour.world import MAX, Counter, Flavour, World, both_flavours, gather, on_memory
-
-pytestmark = on_memory
+from tests.behaviour.world import MAX, Counter, Flavour, World, both_flavours, gather
 
 
 async def lose_a_move(world: World, b: Counter) -> None:

@@ -24,7 +24,7 @@ from distkit_actors import (
 )
 from distkit_actors._protocol._messages import Load, Open, Peeked, Reply, Request
 from distkit_actors._stores._contract import Link
-from tests.behaviour.world import Flavour, World, both_flavours, each, on_memory, outcome
+from tests.behaviour.world import Flavour, World, both_flavours, each, everywhere, outcome
 
 KINDS = {"strict": StrictInstanceAwareCounter, "lax": LaxInstanceAwareCounter}
 
@@ -66,7 +66,7 @@ class _LinkThroughDoor(Link):
 # ------------------------------------------------------------------------- drawn at the start
 
 
-@both_flavours
+@everywhere
 async def test_i11_the_id_is_drawn_at_the_start(world: World, flavour: Flavour) -> None:
     """Before, there is none unless one was given, and `repr` shows that."""
     counter = world.build(flavour)
@@ -83,7 +83,6 @@ async def test_i11_the_id_is_drawn_at_the_start(world: World, flavour: Flavour) 
 
 
 @both_flavours
-@on_memory
 async def test_i11_copies_are_instances_of_their_own(world: World, flavour: Flavour) -> None:
     """What was made once and started twice, as after a fork, counts for two."""
     store = MemoryStore()
@@ -100,7 +99,6 @@ async def test_i11_copies_are_instances_of_their_own(world: World, flavour: Flav
             await counter.aclose()
 
 
-@on_memory
 async def test_i11_copies_with_one_id_supersede_each_other(world: World) -> None:
     """They are told apart although they were made at once: the later one has the id."""
     store = MemoryStore()
@@ -130,7 +128,7 @@ def test_an_instance_that_is_opening_keeps_its_name() -> None:
 # --------------------------------------------------------------------------------- superseded
 
 
-@both_flavours
+@everywhere
 async def test_i11_the_superseded_ends(
     world: World, flavour: Flavour, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +162,7 @@ async def test_i11_the_superseded_ends(
     assert "superseded" == old.statistics().state
 
 
-@both_flavours
+@everywhere
 async def test_i11_the_superseded_says_what_is_void(world: World, flavour: Flavour) -> None:
     """Counts that the store never had are in the message, and `aclose` raises it."""
     old = world.build(flavour, instance_id="me", exit_grace=60.0)
@@ -192,7 +190,7 @@ async def test_i11_the_superseded_says_what_is_void(world: World, flavour: Flavo
     assert any("1 counts" in str(result) for result in results) == (flavour == "lax")
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("body", ["sleeps", "asks", "raises", "raises a group"])
 async def test_i11_the_block_of_the_superseded_ends(
     world: World, flavour: Flavour, body: str
@@ -225,7 +223,7 @@ async def test_i11_the_block_of_the_superseded_ends(
     assert "superseded" == old.statistics().state
 
 
-@both_flavours
+@everywhere
 async def test_i11_a_nursery_gets_the_error_of_the_superseded(
     world: World, flavour: Flavour
 ) -> None:
@@ -237,7 +235,6 @@ async def test_i11_a_nursery_gets_the_error_of_the_superseded(
             await trio.sleep_forever()
 
 
-@on_memory
 async def test_i11_one_superseded_as_it_starts_does_not_start(world: World) -> None:
     """Taken over while it loads what it inherits: `run` raises, and nothing is ready."""
     lingerer = await world.strict(instance_id="me", on_exit="linger")
@@ -274,7 +271,7 @@ def _refusing(world: World, flavour: Flavour, store: Store) -> InstanceAwareCoun
     )
 
 
-@both_flavours
+@everywhere
 async def test_i11_who_refuses_disturbs_nobody(world: World, flavour: Flavour) -> None:
     """While the holder of the id lives, the newcomer fails to start, and that is all."""
     holder = await world.make(flavour, instance_id="me")
@@ -303,7 +300,7 @@ async def test_i11_who_refuses_disturbs_nobody(world: World, flavour: Flavour) -
     assert "running" == holder.statistics().state
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("end", ["leave", "linger", "crash"])
 async def test_i11_who_refuses_gets_the_id_of_one_who_has_ended(
     world: World, flavour: Flavour, end: str
@@ -340,7 +337,6 @@ async def test_i11_who_refuses_gets_the_id_of_one_who_has_ended(
         await newcomer.aclose()
 
 
-@on_memory
 async def test_i11_who_refuses_does_not_take_over_one_who_comes_back(world: World) -> None:
     """The holder was taken for dead when the newcomer looked, and is alive when it opens."""
     holder = await world.strict(instance_id="me")

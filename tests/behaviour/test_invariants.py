@@ -26,10 +26,10 @@ from tests.behaviour.world import (
     MIN,
     Flavour,
     World,
-    both_flavours,
     each,
+    everywhere,
     gather,
-    on_memory,
+    on_both,
     on_redis,
     outcome,
 )
@@ -37,6 +37,7 @@ from tests.behaviour.world import (
 # ------------------------------------------------------------------------------ I1 sum
 
 
+@on_both
 async def test_i1_the_cumulative_is_the_sum_of_the_slices(world: World) -> None:
     """`C[k]` is the sum of the slices; every view agrees once it is quiet."""
     counters = [
@@ -57,7 +58,7 @@ async def test_i1_the_cumulative_is_the_sum_of_the_slices(world: World) -> None:
     assert {-66} == {(await world.value(counter, "j")).cumulative for counter in counters}
 
 
-@both_flavours
+@everywhere
 async def test_i1_leaving_takes_the_own_slices(world: World, flavour: Flavour) -> None:
     """After a clean stop the sum is that of the others, at once."""
     a = await world.make(flavour)
@@ -75,7 +76,7 @@ async def test_i1_leaving_takes_the_own_slices(world: World, flavour: Flavour) -
 # ---------------------------------------------------------------------------- I2 epoch
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("moves", ["set and delete", "clear"])
 @pytest.mark.parametrize("fate", ["lives", "leaves", "dies", "returns"])
 async def test_i2_older_slices_never_count_again(
@@ -121,7 +122,7 @@ async def test_i2_older_slices_never_count_again(
 # ---------------------------------------------------------------------------- I3 death
 
 
-@both_flavours
+@everywhere
 async def test_i3_the_next_operation_is_free_of_the_dead(world: World, flavour: Flavour) -> None:
     """The first operation after the threshold reaps the keys it touches before it answers."""
     a = await world.make(flavour)
@@ -136,7 +137,7 @@ async def test_i3_the_next_operation_is_free_of_the_dead(world: World, flavour: 
     await world.sees(b, "key-77", 1, 1)
 
 
-@both_flavours
+@everywhere
 async def test_i3_the_living_are_left_alone(world: World, flavour: Flavour) -> None:
     """Instances that beat keep their slices, however long, while others die."""
     a = await world.make(flavour)
@@ -152,7 +153,6 @@ async def test_i3_the_living_are_left_alone(world: World, flavour: Flavour) -> N
     assert (1, 1) == await world.value(a, "k")
 
 
-@on_memory
 async def test_i3_silence_is_judged_by_each_ones_own_threshold(world: World) -> None:
     """Each instance is judged by the threshold it was made with."""
     short = await world.strict(dead_instance_threshold=6.0)
@@ -171,7 +171,6 @@ async def test_i3_silence_is_judged_by_each_ones_own_threshold(world: World) -> 
     assert (0, 0) == await b.get("k")
 
 
-@on_memory
 async def test_i3_a_heartbeat_reaps_as_well(world: World) -> None:
     """The dead go although nobody operates."""
     a = await world.strict()
@@ -184,7 +183,6 @@ async def test_i3_a_heartbeat_reaps_as_well(world: World) -> None:
     assert {} == registry.sums
 
 
-@on_memory
 async def test_i3_a_thousand_dead_instances(world: World) -> None:
     """A thousand instances die at once; the survivor answers and the sums come right."""
     store = world.backend.store()
@@ -209,7 +207,7 @@ async def test_i3_a_thousand_dead_instances(world: World) -> None:
 # --------------------------------------------------------------------------- I4 return
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("first", ["operation", "heartbeat"])
 async def test_i4_an_instance_that_returns_gets_everything_back(
     world: World, flavour: Flavour, first: str
@@ -244,7 +242,7 @@ async def test_i4_an_instance_that_returns_gets_everything_back(
     assert (-4, -4) == await world.value(a, "minus")
 
 
-@both_flavours
+@everywhere
 async def test_i4_thousands_of_keys_return(world: World, flavour: Flavour) -> None:
     """A return with more keys than one message holds is complete before the next operation."""
     a = await world.make(flavour)
@@ -264,7 +262,6 @@ async def test_i4_thousands_of_keys_return(world: World, flavour: Flavour) -> No
     assert max(len(resume.claims) for resume in resumes) <= MAX_ENTRIES
 
 
-@on_memory
 async def test_i4_holds_for_an_absence_of_almost_an_hour(world: World) -> None:
     """An absence up to the retention is survived, moves by others included."""
     a = await world.lax()
@@ -282,7 +279,6 @@ async def test_i4_holds_for_an_absence_of_almost_an_hour(world: World) -> None:
     assert (50, 0) == await world.value(a, "moved")
 
 
-@on_memory
 async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: World) -> None:
     """Nothing that a forgotten move has made void comes back, after however long."""
     a = await world.strict()
@@ -299,7 +295,6 @@ async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: Wor
     assert (50, 0) == await a.get("k")
 
 
-@on_memory
 async def test_i4_so_they_do_however_many_messages_it_takes(world: World) -> None:
     """By the second part of its return an instance has read what is left of the journal."""
     a, b = await world.strict(), await world.strict()
@@ -319,7 +314,7 @@ async def test_i4_so_they_do_however_many_messages_it_takes(world: World) -> Non
 # ------------------------------------------------------------------------- I5 blackout
 
 
-@both_flavours
+@everywhere
 async def test_i5_after_a_blackout_everyone_gets_a_fresh_threshold(
     world: World, flavour: Flavour
 ) -> None:
@@ -342,7 +337,6 @@ async def test_i5_after_a_blackout_everyone_gets_a_fresh_threshold(
     assert (3, 1) == await world.value(a, "k")
 
 
-@on_memory
 async def test_i5_holds_for_any_length_of_silence(world: World) -> None:
     """Whatever the silence, no instance that comes back within a threshold is reaped."""
     a = await world.strict()
@@ -359,6 +353,7 @@ async def test_i5_holds_for_any_length_of_silence(world: World) -> None:
         assert (3, 2) == await b.get("k")
 
 
+@on_both
 async def test_i5_the_ghosts_of_an_old_namespace_get_a_threshold_too(world: World) -> None:
     """A first instance that starts after long silence finds the old slices for a while."""
     a = await world.strict()
@@ -373,7 +368,7 @@ async def test_i5_the_ghosts_of_an_old_namespace_get_a_threshold_too(world: Worl
 # --------------------------------------------------------------------- I6 exactly once
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "late_copy", "duplicate", "away"])
 async def test_i6_every_operation_takes_effect_once(
     world: World, flavour: Flavour, fault: str
@@ -423,7 +418,7 @@ async def world_inc(world: World, counter: object) -> object:
     return value
 
 
-@both_flavours
+@everywhere
 async def test_i6_an_unanswered_batch_outlives_its_senders_death(
     world: World, flavour: Flavour
 ) -> None:
@@ -448,6 +443,7 @@ async def test_i6_an_unanswered_batch_outlives_its_senders_death(
     assert (110, 10) == await world.value(a, "k")
 
 
+@on_both
 async def test_i6_a_read_is_read_again_where_nobody_knows_what_became_of_its_batch(
     world: World,
 ) -> None:
@@ -471,6 +467,7 @@ async def test_i6_a_read_is_read_again_where_nobody_knows_what_became_of_its_bat
     assert {"inc": OutcomeUnknownError, "get": (100, 0)} == results
 
 
+@on_both
 @pytest.mark.parametrize("operation", ["set", "delete", "clear"])
 async def test_i6_a_move_whose_record_is_lost_is_not_repeated(world: World, operation: str) -> None:
     """If the store lost its record of an unanswered move, the caller is told that nobody knows."""
@@ -511,7 +508,7 @@ def _counts(request: object) -> bool:
     )
 
 
-@both_flavours
+@everywhere
 async def test_i6_counts_whose_record_is_lost_are_folded_into_the_return(
     world: World, flavour: Flavour
 ) -> None:
@@ -540,7 +537,7 @@ async def test_i6_counts_whose_record_is_lost_are_folded_into_the_return(
 # -------------------------------------------------------------------------- I7 healing
 
 
-@both_flavours
+@everywhere
 async def test_i7_after_a_loss_the_living_say_it_again(world: World, flavour: Flavour) -> None:
     """When the store has lost everything, one heartbeat of each brings the sums back."""
     a = await world.make(flavour)
@@ -561,7 +558,7 @@ async def test_i7_after_a_loss_the_living_say_it_again(world: World, flavour: Fl
     await world.has(b, "k", 15, 5)
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("move", ["set", "delete", "clear"])
 async def test_i7_a_loss_brings_no_invalidated_slice_back(
     world: World, flavour: Flavour, move: str
@@ -587,7 +584,7 @@ async def test_i7_a_loss_brings_no_invalidated_slice_back(
     await world.has(b, "k", expected, expected)
 
 
-@both_flavours
+@everywhere
 async def test_i7_a_rollback_is_healed(world: World, flavour: Flavour) -> None:
     """A failover that loses acknowledged writes: they come back, and removed slices do not."""
     a = await world.make(flavour)
@@ -614,7 +611,7 @@ async def test_i7_a_rollback_is_healed(world: World, flavour: Flavour) -> None:
 # ------------------------------------------------------------------------ I8 own reads
 
 
-@both_flavours
+@everywhere
 async def test_i8_an_instance_sees_its_own_writes(world: World, flavour: Flavour) -> None:
     """Whatever an instance has just written, its next read shows it."""
     a = await world.make(flavour)
@@ -631,6 +628,7 @@ async def test_i8_an_instance_sees_its_own_writes(world: World, flavour: Flavour
     assert (0, 0) == await a.get("k")
 
 
+@on_both
 async def test_i8_a_lax_read_never_dips(world: World) -> None:
     """Through flushes, refusals, lost requests and lost replies the own count only grows."""
     a = await world.lax(flush_interval=0.005, allowed_lag=0.005)
@@ -655,6 +653,7 @@ async def test_i8_a_lax_read_never_dips(world: World) -> None:
 # ----------------------------------------------------------------------------- I9 stop
 
 
+@on_both
 async def test_i9_a_clean_stop_leaves_nothing_unflushed(world: World) -> None:
     """What was counted up to the stop is in the store after it."""
     a = await world.lax(
@@ -669,6 +668,7 @@ async def test_i9_a_clean_stop_leaves_nothing_unflushed(world: World) -> None:
         assert (2, 0) == await b.get(f"key-{n}")
 
 
+@on_both
 async def test_i9_what_could_not_be_flushed_is_reported(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -693,6 +693,7 @@ async def test_i9_what_could_not_be_flushed_is_reported(
 # --------------------------------------------------------------------------- I10 bounds
 
 
+@on_both
 async def test_i10_churn_of_keys_leaves_nothing(world: World) -> None:
     """Keys that come and go leave nothing behind in the store once their slices are 0."""
     a = await world.strict()
@@ -714,7 +715,6 @@ async def test_i10_churn_of_keys_leaves_nothing(world: World) -> None:
     assert await world.backend.footprint(world.prefix) - before in (0, 1)
 
 
-@on_memory
 async def test_i10_epochs_of_deleted_keys_are_forgotten(world: World) -> None:
     """The moves of keys that are gone do not pile up, in the store or in the instances."""
     a = await world.strict()
@@ -737,7 +737,6 @@ async def test_i10_epochs_of_deleted_keys_are_forgotten(world: World) -> None:
     assert len(b._buffer.buffered_keys) <= 10
 
 
-@on_memory
 async def test_i10_departed_instances_are_forgotten(world: World) -> None:
     """Instances that left or died leave one small record, and after the retention nothing."""
     b = await world.strict()
@@ -780,7 +779,7 @@ async def test_i10_one_key_remains_of_a_departed_instance(world: World, end: str
         assert 0 < ttl <= 3600
 
 
-@both_flavours
+@everywhere
 async def test_i10_others_moves_come_back_with_the_heartbeat(
     world: World, flavour: Flavour
 ) -> None:
@@ -806,7 +805,7 @@ async def test_i10_others_moves_come_back_with_the_heartbeat(
     assert await world.backend.footprint(world.prefix) <= before + 50 + 3
 
 
-@both_flavours
+@everywhere
 async def test_i10_big_removals_go_in_bounded_steps(world: World, flavour: Flavour) -> None:
     """No message of a big clear or leave has more than a thousand entries."""
     a = await world.make(flavour)
@@ -828,7 +827,7 @@ async def test_i10_big_removals_go_in_bounded_steps(world: World, flavour: Flavo
 # ------------------------------------------------------------------------ I11 one owner
 
 
-@both_flavours
+@everywhere
 async def test_i11_the_newer_takes_over_and_starts_empty(world: World, flavour: Flavour) -> None:
     """The older gets InstanceConflictError and changes nothing more; its slices go at once."""
     old = await world.make(flavour, instance_id="me")
@@ -858,7 +857,7 @@ async def test_i11_the_newer_takes_over_and_starts_empty(world: World, flavour: 
     assert (3, 1) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_i11_with_inherit_the_newer_continues(world: World, flavour: Flavour) -> None:
     """With inherit=True the newcomer continues its predecessor's counts."""
     old = await world.make(flavour, instance_id="me", on_exit="linger")
@@ -878,6 +877,7 @@ async def test_i11_with_inherit_the_newer_continues(world: World, flavour: Flavo
     assert (0, -2) == await new.delete_on_instance("minus")
 
 
+@on_both
 async def test_i11_inherit_of_thousands_of_keys_without_the_stale(world: World) -> None:
     """What is inherited is complete, and does not contain what a move has made void."""
     old = await world.lax(instance_id="me", on_exit="linger")
@@ -893,6 +893,7 @@ async def test_i11_inherit_of_thousands_of_keys_without_the_stale(world: World) 
     assert (1000, 0) == await new.get("key-5")
 
 
+@on_both
 async def test_i11_nothing_is_inherited_once_reaping_has_begun(world: World) -> None:
     """From a predecessor that was found dead the newcomer inherits nothing."""
     old = await world.strict(instance_id="me")
@@ -905,6 +906,7 @@ async def test_i11_nothing_is_inherited_once_reaping_has_begun(world: World) -> 
     assert (1, 1) == await new.inc("k")
 
 
+@on_both
 async def test_i11_nothing_is_inherited_from_one_that_left(world: World) -> None:
     """Whoever left has taken its slices along."""
     old = await world.strict(instance_id="me")
@@ -914,7 +916,7 @@ async def test_i11_nothing_is_inherited_from_one_that_left(world: World) -> None
     assert (0, 0) == await new.get("k")
 
 
-@both_flavours
+@everywhere
 async def test_i11_the_fence_outlives_the_newer(world: World, flavour: Flavour) -> None:
     """After the newer has left again the older still may change nothing."""
     old = await world.make(flavour, instance_id="me")
@@ -931,6 +933,7 @@ async def test_i11_the_fence_outlives_the_newer(world: World, flavour: Flavour) 
     assert (0, 0) == await b.get("k")
 
 
+@on_both
 async def test_i11_a_fenced_lax_counter_loses_what_it_counted_and_says_so(world: World) -> None:
     """Counts that were pending when the newer took over are refused, and flush says so."""
     old = await world.lax(instance_id="me", flush_interval=100.0)
@@ -949,6 +952,7 @@ async def test_i11_a_fenced_lax_counter_loses_what_it_counted_and_says_so(world:
 # ------------------------------------------------------------------------- I12 overflow
 
 
+@on_both
 async def test_i12_a_death_that_would_overflow_waits(world: World) -> None:
     """A dead slice that the sum cannot do without waits until it can; statistics show it."""
     a = await world.strict()
@@ -969,6 +973,7 @@ async def test_i12_a_death_that_would_overflow_waits(world: World) -> None:
     assert 0 == b.statistics().stuck_slices
 
 
+@on_both
 async def test_i12_a_leave_that_would_overflow_waits(world: World) -> None:
     """A leaver's slice that the sum cannot do without stays behind until it can go."""
     a = await world.strict()
@@ -985,6 +990,7 @@ async def test_i12_a_leave_that_would_overflow_waits(world: World) -> None:
     await world.sees(b, "k", MAX, MAX)
 
 
+@on_both
 async def test_i12_a_return_that_would_overflow_waits(world: World) -> None:
     """A slice that does not fit when its owner returns waits with its owner."""
     a = await world.strict()
@@ -1009,6 +1015,7 @@ async def test_i12_a_return_that_would_overflow_waits(world: World) -> None:
     assert 0 == a.statistics().withheld_slices
 
 
+@on_both
 async def test_i12_healing_that_would_overflow_waits(world: World) -> None:
     """A slice that does not fit when the store has lost everything waits with its owner."""
     a = await world.strict()

@@ -25,7 +25,7 @@ from distkit_actors import (
 )
 from distkit_actors._protocol._messages import Apply, Entry, Reply, Request
 from distkit_actors._stores._contract import Link
-from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_memory
+from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_both
 
 
 def batches(world: World, counter: Counter) -> list[Apply]:
@@ -56,7 +56,6 @@ async def test_inc_nowait_works_on_a_cold_key(world: World) -> None:
     assert (103, 100) == await b.get("k")
 
 
-@on_memory
 async def test_the_age_of_a_value_is_that_of_the_stores_word(world: World) -> None:
     """It grows until the store says something again, in an outage too, whatever is counted here."""
     a = await world.lax(exit_grace=0.0)
@@ -135,7 +134,6 @@ async def test_counting_goes_on_during_an_outage(world: World) -> None:
     assert (3, 0) == await b.get("colder")
 
 
-@on_memory
 async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> None:
     """What waits for the store is one sum for each key, however much was counted."""
     a = await world.lax()
@@ -192,6 +190,7 @@ async def test_the_first_inc_of_a_key_reads_the_store(world: World) -> None:
     assert sent == len(batches(world, a))
 
 
+@on_both
 async def test_get_asks_when_the_value_is_older_than_the_lag(world: World) -> None:
     """A value may serve for `allowed_lag`, and no longer."""
     lag = 0.1 + world.slack / 5
@@ -282,7 +281,6 @@ async def test_everything_pending_goes_as_one_batch(world: World) -> None:
     assert 100 == len(new[0].entries)
 
 
-@on_memory
 async def test_a_busy_counter_flushes_once_per_interval(world: World) -> None:
     """A steady stream of counts is one exchange for each flush interval."""
     a = await world.lax(flush_interval=0.1)
@@ -293,7 +291,6 @@ async def test_a_busy_counter_flushes_once_per_interval(world: World) -> None:
     assert 45 <= len(batches(world, a)) - sent <= 51
 
 
-@on_memory
 async def test_flush_waits_for_what_was_counted_before(world: World) -> None:
     """`flush` returns when it is in the store, and does not wait for later counts."""
     a = await world.lax(flush_interval=1000.0)
@@ -384,6 +381,7 @@ async def test_flush_returns_while_others_go_on_counting(world: World) -> None:
         stop.set()
 
 
+@on_both
 async def test_counts_of_thousands_of_keys_go_in_bounded_batches(world: World) -> None:
     """More keys than a message holds go in several."""
     a = await world.lax()
@@ -419,7 +417,6 @@ async def test_a_flush_ends_when_its_batch_was_sent_again(world: World) -> None:
     assert await b.get("k") == (3, 0)
 
 
-@on_memory
 async def test_a_flush_waits_for_counts_that_take_three_entries(world: World) -> None:
     """Two values far apart differ by more than two int64."""
     a: Any = await world.lax(flush_interval=1000.0)
@@ -432,7 +429,6 @@ async def test_a_flush_waits_for_counts_that_take_three_entries(world: World) ->
     assert await b.get("k") == (MAX, 0)
 
 
-@on_memory
 async def test_a_flush_does_not_wait_for_what_comes_later(world: World) -> None:
     a: Any = await world.lax(flush_interval=1000.0)
     a.inc_nowait("k")
@@ -635,7 +631,6 @@ async def test_counts_made_while_a_set_is_on_its_way_survive(world: World) -> No
 # ----------------------------------------------------------------------------------- idle
 
 
-@on_memory
 async def test_an_idle_counter_costs_one_heartbeat_per_interval(world: World) -> None:
     """And wakes up for nothing else."""
     a = await world.lax(heartbeat_interval=3.0)
@@ -654,7 +649,6 @@ async def test_an_idle_counter_costs_one_heartbeat_per_interval(world: World) ->
     assert len(wakeups.moments) <= 103
 
 
-@on_memory
 async def test_a_strict_counter_idles_as_cheaply(world: World) -> None:
     """One heartbeat per interval, and nothing else."""
     a = await world.strict(heartbeat_interval=3.0)
@@ -664,7 +658,6 @@ async def test_a_strict_counter_idles_as_cheaply(world: World) -> None:
     assert 99 <= len(world.tap(a).seen) - first <= 101
 
 
-@on_memory
 async def test_a_busy_counter_needs_no_heartbeats(world: World) -> None:
     """Every batch is a sign of life."""
     a = await world.strict(heartbeat_interval=3.0)

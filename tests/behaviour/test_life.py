@@ -34,8 +34,8 @@ from tests.behaviour.world import (
     World,
     both_flavours,
     each,
+    everywhere,
     gather,
-    on_memory,
     outcome,
 )
 from tests.harness.logs import events
@@ -62,7 +62,7 @@ async def test_start_returns_the_counter_ready(world: World, flavour: Flavour) -
         await counter.aclose()
 
 
-@both_flavours
+@everywhere
 async def test_open_runs_a_counter_around_a_block(world: World, flavour: Flavour) -> None:
     """In the block it works, after it it is closed and has left."""
     observer = await world.strict()
@@ -271,7 +271,7 @@ async def test_operations_that_wait_are_finished_by_a_stop(world: World, flavour
         assert n == (await observer.get(f"k-{n}")).cumulative
 
 
-@both_flavours
+@everywhere
 async def test_leave_and_linger(world: World, flavour: Flavour) -> None:
     """A counter that leaves takes its slices along; one that lingers leaves them for a while."""
     observer = await world.strict()
@@ -668,7 +668,6 @@ async def test_an_outage_is_logged_once(
         assert 2 * [logging.WARNING] == [record.levelno for record in caplog.records]
 
 
-@on_memory
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply"])
 async def test_a_connection_that_ends_once_is_no_outage(
     world: World, fault: str, caplog: pytest.LogCaptureFixture
@@ -798,7 +797,6 @@ async def test_a_takeover_ends_what_waits(world: World, flavour: Flavour) -> Non
     assert (0, 0) == await world.value(new, "j")
 
 
-@on_memory
 async def test_a_fenced_counter_stays_quiet(world: World) -> None:
     """After a takeover the older sends nothing more, until it is closed."""
     old = await world.strict(instance_id="me")

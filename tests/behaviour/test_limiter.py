@@ -37,7 +37,7 @@ from tests.behaviour.limits import (
     seconds,
 )
 from tests.behaviour.test_cancellation import ticks
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours, everywhere, on_both
 
 
 @both_flavours
@@ -59,6 +59,7 @@ async def test_one_more_than_the_limit_waits(world: World, flavour: Flavour) -> 
     await in_use(world, b, 0, 0)
 
 
+@on_both
 @pytest.mark.parametrize(
     ("flavours", "total"), [(("strict", "strict"), 1), (("lax", "strict"), 3), (("lax", "lax"), 1)]
 )
@@ -97,7 +98,7 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
             await world.sees(counter, key, 0, 0)
 
 
-@both_flavours
+@everywhere
 async def test_all_tokens_can_be_had(world: World, flavour: Flavour) -> None:
     a = await world.make(flavour)
     limiter = FleetLimiter(a, KEY, 20)
@@ -108,7 +109,6 @@ async def test_all_tokens_can_be_had(world: World, flavour: Flavour) -> None:
     await in_use(world, a, 20, 20)
 
 
-@on_memory
 async def test_the_largest_limit(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 2**63 - 1)
     async with limiter:
@@ -180,7 +180,6 @@ async def test_a_token_is_handed_over_without_the_store(world: World, flavour: F
         await in_use(world, a, 1, 1)
 
 
-@on_memory
 @both_flavours
 async def test_those_who_wait_in_vain_leave_the_store_alone(world: World, flavour: Flavour) -> None:
     """However many they are: one lease in two seconds, and one or two questions in six."""
@@ -200,7 +199,6 @@ async def test_those_who_wait_in_vain_leave_the_store_alone(world: World, flavou
         assert sum(questions(world, counter) for counter in counters) - asked <= 60 / 6 + 1
 
 
-@on_memory
 @both_flavours
 async def test_what_was_released_here_is_asked_for_at_once(world: World, flavour: Flavour) -> None:
     """However long somebody here has asked in vain before."""
@@ -216,7 +214,6 @@ async def test_what_was_released_here_is_asked_for_at_once(world: World, flavour
     assert 0 == await seconds(limiter.acquire)
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("delay", [0, 0.04])
 async def test_a_busy_line_does_not_ask_more_often(
@@ -289,7 +286,6 @@ async def test_what_is_on_its_way_back_cannot_be_had(world: World, flavour: Flav
     await in_use(world, a, 0, 0)
 
 
-@on_memory
 @both_flavours
 async def test_nobody_overtakes_those_who_wait(world: World, flavour: Flavour) -> None:
     """Here the token goes back although somebody waits, as its turn is over."""
@@ -311,7 +307,6 @@ async def test_nobody_overtakes_those_who_wait(world: World, flavour: Flavour) -
 # ----------------------------------------------------------------------------------------- the rest
 
 
-@on_memory
 async def test_misuse(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 1)
     with pytest.raises(RuntimeError, match="none of"):
@@ -335,7 +330,6 @@ async def test_misuse(world: World) -> None:
         await limiter.acquire_on_behalf_of([])
 
 
-@on_memory
 @pytest.mark.parametrize(
     ("total", "error"),
     [
@@ -355,7 +349,6 @@ async def test_bad_totals(world: World, total: int, error: type[Exception]) -> N
         FleetLimiter(world.build("strict"), "", 1)
 
 
-@on_memory
 async def test_how_things_stand(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 2)
     assert 2 == limiter.total_tokens
@@ -369,7 +362,6 @@ async def test_how_things_stand(world: World) -> None:
     assert 1 == limiter.borrowed_tokens
 
 
-@on_memory
 async def test_the_example_in_the_docstring(world: World) -> None:
     text = inspect.getdoc(FleetLimiter) or ""
     lines_of_it = text.partition("::\n\n")[2].splitlines()

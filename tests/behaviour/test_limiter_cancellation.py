@@ -19,10 +19,9 @@ from tests.behaviour.limits import (
     lines,
 )
 from tests.behaviour.test_cancellation import ticks
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("free", [True, False])
 async def test_cancelled_at_every_step(world: World, flavour: Flavour, free: bool) -> None:
@@ -53,7 +52,6 @@ async def test_cancelled_at_every_step(world: World, flavour: Flavour, free: boo
     assert outcomes == ({True, False} if free else {False})
 
 
-@on_memory
 @both_flavours
 async def test_cancelled_as_a_token_is_handed_over(world: World, flavour: Flavour) -> None:
     """The one behind gets it, or the store; in whichever order the two happen."""
@@ -85,7 +83,6 @@ async def test_cancelled_as_a_token_is_handed_over(world: World, flavour: Flavou
             await in_use(world, a, 0, 0)
 
 
-@on_memory
 @both_flavours
 async def test_handed_over_as_the_store_gives_another(world: World, flavour: Flavour) -> None:
     """One of the two is for the next in line, or goes back."""
@@ -107,7 +104,6 @@ async def test_handed_over_as_the_store_gives_another(world: World, flavour: Fla
             await in_use(world, a, 0, 0)
 
 
-@on_memory
 async def test_handed_over_released_by_another_and_cancelled(world: World) -> None:
     """The token of one who was too slow is not given away twice."""
     a = await world.strict()
@@ -157,7 +153,6 @@ async def test_a_failing_body_gives_its_token_back(world: World, flavour: Flavou
     await in_use(world, a, 0, 0)
 
 
-@on_memory
 async def test_it_is_a_checkpoint_each_time(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 1)
     for _ in range(2):  # from the store, then one that was not sent back yet

@@ -30,7 +30,7 @@ from distkit_actors._protocol._messages import Previous
 from distkit_actors._stores._contract import Subscription
 from tests.behaviour.limits import KEY, idle, in_use, lines
 from tests.behaviour.test_cancellation import ticks
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours, everywhere
 
 #: Seconds between two arrivals that are told apart for certain: more than some round trips.
 APART = 0.05
@@ -51,7 +51,7 @@ async def fleet(world: World, flavour: Flavour, size: int, total: int = 1) -> li
 # -------------------------------------------------------------------------------------------- order
 
 
-@both_flavours
+@everywhere
 async def test_who_comes_first_is_served_first_wherever_it_is(
     world: World, flavour: Flavour
 ) -> None:
@@ -72,7 +72,6 @@ async def test_who_comes_first_is_served_first_wherever_it_is(
     await in_use(world, world._counters[0], 0, 0)
 
 
-@on_memory
 @both_flavours
 async def test_a_release_wakes_the_first_at_once(world: World, flavour: Flavour) -> None:
     """By a push: nothing here takes any time but what a lax counter keeps back."""
@@ -90,7 +89,6 @@ async def test_a_release_wakes_the_first_at_once(world: World, flavour: Flavour)
             await line.until("first", "second")
 
 
-@on_memory
 @pytest.mark.parametrize("seed", range(12))
 async def test_nobody_is_overtaken_by_one_who_came_much_later(world: World, seed: int) -> None:
     """At random: processes, kinds of counters, numbers of tokens, gaps, uses, and giving up."""
@@ -133,7 +131,6 @@ async def test_nobody_is_overtaken_by_one_who_came_much_later(world: World, seed
         await world.sees(world._counters[0], key, 0, 0)
 
 
-@on_memory
 @both_flavours
 async def test_newcomers_do_not_overtake_where_nobody_waits_in_their_process(
     world: World, flavour: Flavour
@@ -154,7 +151,6 @@ async def test_newcomers_do_not_overtake_where_nobody_waits_in_their_process(
         await trio.sleep(2)
 
 
-@on_memory
 @both_flavours
 async def test_nobody_overtakes_whom_its_process_has_seen_whatever_the_clocks(
     world: World, flavour: Flavour
@@ -186,7 +182,6 @@ def _ahead(order: Order, batch: AtomicBatch, asked: float, line: Previous) -> bo
     return crowded
 
 
-@on_memory
 @both_flavours
 async def test_limiters_of_one_counter_stand_in_one_line(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.make(flavour)
@@ -228,7 +223,6 @@ async def test_one_who_died_is_waited_for_no_longer_than_its_threshold(
             await line.until("next")
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("what", ["clear", "tickets", "key"])
 async def test_the_line_heals_where_it_was_wiped_out(
@@ -257,7 +251,6 @@ async def test_the_line_heals_where_it_was_wiped_out(
             await line.until("first", "second", "third")
 
 
-@on_memory
 @both_flavours
 async def test_the_order_outlives_an_outage(world: World, flavour: Flavour) -> None:
     a, b, c = await fleet(world, flavour, 3)
@@ -289,7 +282,6 @@ class _Mute(MemoryStore):
         return nullcontext()
 
 
-@on_memory
 async def test_a_store_that_does_not_push_is_asked_four_times_a_second(world: World) -> None:
     del world
     store = _Mute()
@@ -307,7 +299,6 @@ async def test_a_store_that_does_not_push_is_asked_four_times_a_second(world: Wo
             await line.until("y")
 
 
-@on_memory
 @both_flavours
 async def test_lost_word_is_made_up_for(world: World, flavour: Flavour) -> None:
     """With a look every six seconds."""
@@ -329,7 +320,6 @@ def _deaf(keys: object) -> None:
     del keys
 
 
-@on_memory
 @both_flavours
 async def test_giving_up_at_any_step_leaves_nothing_in_the_line(
     world: World, flavour: Flavour
@@ -356,7 +346,6 @@ async def test_giving_up_at_any_step_leaves_nothing_in_the_line(
 # ------------------------------------------------------------------------------------------ weights
 
 
-@on_memory
 @both_flavours
 async def test_who_wants_many_is_not_overtaken_by_those_who_want_few(
     world: World, flavour: Flavour
@@ -393,7 +382,6 @@ async def test_who_wants_many_is_not_overtaken_by_those_who_want_few(
     await in_use(world, world._counters[0], 0, 0)
 
 
-@on_memory
 @pytest.mark.parametrize(
     ("count", "error"), [(0, ValueError), (-1, ValueError), (6, ValueError), (True, TypeError)]
 )
@@ -406,7 +394,6 @@ async def test_bad_numbers(world: World, count: int, error: type[Exception]) -> 
     assert idle(limiter)
 
 
-@on_memory
 async def test_several_released_at_once_can_be_had_at_once(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 5)
     await limiter.acquire(3)
@@ -420,7 +407,6 @@ async def test_several_released_at_once_can_be_had_at_once(world: World) -> None
 # -------------------------------------------------------------------------------------------- total
 
 
-@on_memory
 @both_flavours
 async def test_more_tokens_let_in_who_waits(world: World, flavour: Flavour) -> None:
     (a,) = await fleet(world, flavour, 1)
@@ -434,7 +420,6 @@ async def test_more_tokens_let_in_who_waits(world: World, flavour: Flavour) -> N
             await line.until("y")
 
 
-@on_memory
 @both_flavours
 async def test_fewer_tokens_are_taken_from_nobody(world: World, flavour: Flavour) -> None:
     a, b = await fleet(world, flavour, 2, total=3)
@@ -455,7 +440,6 @@ async def test_fewer_tokens_are_taken_from_nobody(world: World, flavour: Flavour
             await line.until("y")
 
 
-@on_memory
 async def test_who_waits_for_more_than_there_are_any_more_is_told(world: World) -> None:
     """And does not hold up the fleet."""
     a, b = await fleet(world, "strict", 2, total=3)
@@ -471,7 +455,6 @@ async def test_who_waits_for_more_than_there_are_any_more_is_told(world: World) 
     assert idle(a)
 
 
-@on_memory
 @pytest.mark.parametrize(("total", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)])
 async def test_bad_totals_are_not_set(world: World, total: int, error: type[Exception]) -> None:
     limiter = FleetLimiter(world.build("strict"), KEY, 3)
@@ -508,7 +491,6 @@ async def test_the_fleet_knows_how_many_wait(world: World, flavour: Flavour) -> 
         await sees(2, 0, 1)
 
 
-@on_memory
 async def test_how_many_are_free_by_the_last_word(world: World) -> None:
     a, b = await fleet(world, "strict", 2, total=5)
     assert 5 == a.available_tokens
@@ -548,7 +530,6 @@ async def test_a_later_token_has_a_greater_number(world: World, flavour: Flavour
     assert sorted(set(found)) == found
 
 
-@on_memory
 async def test_numbers_rise_though_the_clock_of_the_store_jumps_back(world: World) -> None:
     limiters = [FleetLimiter(await world.strict(), KEY, 1, fencing=True) for _ in range(2)]
     await trio.sleep(100)
@@ -558,7 +539,6 @@ async def test_numbers_rise_though_the_clock_of_the_store_jumps_back(world: Worl
     assert sorted(set(found)) == found
 
 
-@on_memory
 @both_flavours
 async def test_numbers_differ_in_the_same_instant(world: World, flavour: Flavour) -> None:
     """Also where a process has tokens already, so that it has a slice: no time passes here."""
@@ -570,7 +550,6 @@ async def test_numbers_differ_in_the_same_instant(world: World, flavour: Flavour
     assert sorted(set(found)) == found
 
 
-@on_memory
 async def test_each_use_in_a_process_has_a_number_of_its_own(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 1, fencing=True)
     await limiter.acquire_on_behalf_of("x")
@@ -590,7 +569,6 @@ async def test_each_use_in_a_process_has_a_number_of_its_own(world: World) -> No
     assert sorted(set(found)) == found
 
 
-@on_memory
 async def test_no_numbers_unless_asked_for(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 1)
     with pytest.raises(RuntimeError, match="none of"):
@@ -600,7 +578,6 @@ async def test_no_numbers_unless_asked_for(world: World) -> None:
             limiter.fencing_number()
 
 
-@on_memory
 async def test_who_is_served_while_it_takes_its_place_leaves_nothing_in_the_line(
     world: World,
 ) -> None:

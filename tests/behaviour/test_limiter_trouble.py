@@ -27,7 +27,7 @@ from tests.behaviour.limits import (
     seconds,
 )
 from tests.behaviour.test_cancellation import ticks
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours, everywhere
 
 # --------------------------------------------------------------------------------- the key is moved
 
@@ -55,7 +55,6 @@ async def test_after_a_move_the_limit_starts_afresh(world: World, flavour: Flavo
     await in_use(world, a, 2, 1)
 
 
-@on_memory
 @both_flavours
 async def test_a_void_token_is_not_handed_over(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.make(flavour)
@@ -83,7 +82,6 @@ async def test_a_void_token_is_not_handed_over(world: World, flavour: Flavour) -
 # --------------------------------------------------------------------------------------------- life
 
 
-@on_memory
 @both_flavours
 async def test_the_counter_stops(world: World, flavour: Flavour) -> None:
     """Those who wait are told, those who have a token can release it."""
@@ -155,7 +153,6 @@ async def test_the_counter_stops_without_its_store(world: World, flavour: Flavou
             await a.aclose()
 
 
-@on_memory
 async def test_not_started(world: World) -> None:
     counter = world.build("strict")
     limiter = FleetLimiter(counter, KEY, 1)
@@ -254,7 +251,7 @@ async def test_tokens_are_handed_over_as_long_as_they_are_ours(
             await line.until("y", "z")
 
 
-@both_flavours
+@everywhere
 async def test_a_crash_frees_its_tokens(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.make(flavour)
     limiter, other = FleetLimiter(a, KEY, 2), FleetLimiter(b, KEY, 2)
@@ -266,7 +263,6 @@ async def test_a_crash_frees_its_tokens(world: World, flavour: Flavour) -> None:
     assert elapsed < world.threshold + world.interval + TURN + world.slack
 
 
-@on_memory
 @both_flavours
 async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: Flavour) -> None:
     """Nobody new gets in until enough tokens have been released (I4)."""

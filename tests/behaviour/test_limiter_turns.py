@@ -11,10 +11,9 @@ import trio.testing
 from distkit_actors import FleetLimiter
 from distkit_actors._limiter._token_lease import LONGEST_TURN, TURN
 from tests.behaviour.limits import KEY, in_use, lines, questions, seconds
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours
 
 
-@on_memory
 @both_flavours
 @pytest.mark.parametrize("users", [1, 3])
 @pytest.mark.parametrize("length", [0.01, 10.0])
@@ -43,7 +42,6 @@ async def test_a_busy_process_lets_others_in(
         nursery.cancel_scope.cancel()
 
 
-@on_memory
 @both_flavours
 async def test_who_has_come_before_is_not_overtaken_once_it_is_known(
     world: World, flavour: Flavour
@@ -66,7 +64,6 @@ async def test_who_has_come_before_is_not_overtaken_once_it_is_known(
         assert ["first", "second"] == line.got
 
 
-@on_memory
 @both_flavours
 async def test_a_process_alone_is_hardly_ever_without(world: World, flavour: Flavour) -> None:
     limiter = FleetLimiter(await world.make(flavour), KEY, 1)
@@ -87,7 +84,6 @@ async def test_a_process_alone_is_hardly_ever_without(world: World, flavour: Fla
     assert busy > 49
 
 
-@on_memory
 @pytest.mark.parametrize("delay", [0, 0.025, 0.3])
 async def test_a_turn_is_longer_where_the_store_is_slower(world: World, delay: float) -> None:
     a = await world.strict()
@@ -99,7 +95,6 @@ async def test_a_turn_is_longer_where_the_store_is_slower(world: World, delay: f
     assert pytest.approx(max(TURN, min(10 * took, LONGEST_TURN))) == left
 
 
-@on_memory
 @both_flavours
 async def test_a_turn_ends(world: World, flavour: Flavour) -> None:
     """The store is asked again, whoever wants the token next."""
@@ -116,7 +111,6 @@ async def test_a_turn_ends(world: World, flavour: Flavour) -> None:
     await in_use(world, a, 1, 1)
 
 
-@on_memory
 @both_flavours
 async def test_where_there_is_room_nobody_waits(world: World, flavour: Flavour) -> None:
     limiter = FleetLimiter(await world.make(flavour), KEY, 2)

@@ -12,10 +12,9 @@ import trio.testing
 
 from distkit_actors import FleetLimiter
 from tests.behaviour.limits import KEY, idle, in_use
-from tests.behaviour.world import World, on_memory
+from tests.behaviour.world import World
 
 
-@on_memory
 async def test_threads_are_limited(world: World) -> None:
     """The token is had for as long as the thread runs."""
     a, b = await world.strict(), await world.strict()
@@ -43,7 +42,6 @@ async def test_threads_are_limited(world: World) -> None:
     await in_use(world, a, 0, 0)
 
 
-@on_memory
 async def test_a_view_does_what_the_limiter_does(world: World) -> None:
     limiter = FleetLimiter(await world.strict(), KEY, 2)
     view = limiter.as_capacity_limiter()
@@ -67,7 +65,6 @@ async def test_a_view_does_what_the_limiter_does(world: World) -> None:
     assert idle(limiter)
 
 
-@on_memory
 async def test_a_view_has_all_that_trios_has(world: World) -> None:
     """With the same parameters, as type checkers believe that it is one."""
     view = type(FleetLimiter(world.build("strict"), KEY, 2).as_capacity_limiter())

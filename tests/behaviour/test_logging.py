@@ -14,7 +14,7 @@ import trio
 
 from distkit_actors import InstanceConflictError, StoreError, StoreUnavailableError
 from distkit_actors._protocol._messages import Open, Watch
-from tests.behaviour.world import MAX, Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import MAX, Flavour, World, both_flavours
 from tests.harness.logs import events, records
 
 
@@ -58,7 +58,6 @@ async def test_every_line_says_whose_it_is(
         assert record.funcName != "_say"
 
 
-@on_memory
 async def test_two_counters_of_a_prefix_are_told_apart(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,7 +66,6 @@ async def test_two_counters_of_a_prefix_are_told_apart(
     assert who == {(a.instance_id, "strict"), (b.instance_id, "lax")}
 
 
-@on_memory
 async def test_the_end_of_an_outage_tells_how_long_it_was_and_what_was_kept(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,7 +105,6 @@ async def test_the_end_of_a_refusal_is_said_as_loud_as_its_beginning(
     assert accepted.duration >= 0
 
 
-@on_memory
 async def test_an_outage_that_becomes_a_refusal_ends_once(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,7 +125,6 @@ async def test_an_outage_that_becomes_a_refusal_ends_once(
     assert events(caplog)[4:] == []
 
 
-@on_memory
 async def test_a_refusal_that_ends_as_it_stops_is_told(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,7 +179,6 @@ async def test_who_finds_the_store_set_back_says_so(
     assert records(caplog)[1].cause == "rolled_back"
 
 
-@on_memory
 async def test_slices_that_do_not_fit_are_said_once_and_when_they_do(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,7 +215,6 @@ async def test_the_superseded_says_so_and_nothing_after(
     assert events(caplog) == ["registered", "superseded"]
 
 
-@on_memory
 async def test_who_lingers_says_that_its_slices_count_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,7 +228,6 @@ async def test_who_lingers_says_that_its_slices_count_on(
     assert (registered.event, registered.slices) == ("registered", 1)
 
 
-@on_memory
 @pytest.mark.parametrize("trouble", ["away", "refused"])
 async def test_who_cannot_leave_says_so(
     world: World, trouble: str, caplog: pytest.LogCaptureFixture
@@ -253,7 +246,6 @@ async def test_who_cannot_leave_says_so(
     assert last.error == ("" if trouble == "away" else "no room")
 
 
-@on_memory
 async def test_what_a_stop_could_not_send_is_said(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,7 +261,6 @@ async def test_what_a_stop_could_not_send_is_said(
     assert records(caplog)[-1].undone == 2
 
 
-@on_memory
 async def test_a_crash_is_said_by_its_class_alone(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,7 +275,6 @@ async def test_a_crash_is_said_by_its_class_alone(
     assert "password" not in caplog.text
 
 
-@on_memory
 async def test_a_detached_start_is_told_from_being_registered(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,7 +289,6 @@ async def test_a_detached_start_is_told_from_being_registered(
     assert records(caplog)[-1].duration >= world.interval
 
 
-@on_memory
 async def test_a_start_that_fails_says_it_to_its_caller_only(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -330,7 +319,6 @@ async def _counted(said: list[str], event: str) -> bool:
     return event in said
 
 
-@on_memory
 async def test_a_watch_that_is_not_pushed_says_so_until_it_is(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

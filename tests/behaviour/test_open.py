@@ -22,7 +22,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors.testing import FaultyStore
-from tests.behaviour.world import Tap, World, on_memory
+from tests.behaviour.world import Tap, World
 
 Body = Literal["fine", "raises", "raises a group", "cancelled", "cancelled and raises", "exits"]
 BODIES = ["fine", "raises", "raises a group", "cancelled", "cancelled and raises", "exits"]
@@ -53,7 +53,6 @@ async def _do(body: Body, scope: trio.CancelScope) -> None:
             pass
 
 
-@on_memory
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("stop", ["stop is fine", "stop fails", "actor has a bug"])
 async def test_nothing_shows_the_nursery_inside(world: World, body: Body, stop: str) -> None:
@@ -95,7 +94,6 @@ async def test_nothing_shows_the_nursery_inside(world: World, body: Body, stop: 
     )
 
 
-@on_memory
 @pytest.mark.parametrize("start", ["cannot connect", "is cancelled", "has a bug"])
 async def test_a_start_that_fails_enters_no_block(world: World, start: str) -> None:
     """Its error comes out by itself, and a cancellation is caught where it was made."""

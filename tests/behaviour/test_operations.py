@@ -25,16 +25,17 @@ from tests.behaviour.world import (
     Counter,
     Flavour,
     World,
-    both_flavours,
     each,
+    everywhere,
     gather,
+    on_both,
     outcome,
 )
 
 COUNTS = [0, 1, -1, 7, MAX, MIN, MAX - 1, MIN + 1]
 
 
-@both_flavours
+@everywhere
 async def test_the_value_is_a_named_tuple(world: World, flavour: Flavour) -> None:
     """Every value has its two halves by name."""
     counter = await world.make(flavour)
@@ -52,7 +53,7 @@ async def test_the_value_is_a_named_tuple(world: World, flavour: Flavour) -> Non
         assert isinstance(other, CounterValue)
 
 
-@both_flavours
+@everywhere
 async def test_inc_and_dec_count_one_unless_told(world: World, flavour: Flavour) -> None:
     """`inc(key)` adds 1 and `dec(key)` takes 1; `inc(key, 0)` changes nothing."""
     counter = await world.make(flavour)
@@ -66,7 +67,7 @@ async def test_inc_and_dec_count_one_unless_told(world: World, flavour: Flavour)
     assert (2, 2) == await world.value(counter, "k")
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize("count", COUNTS)
 async def test_every_count_goes_in_and_comes_out(
     world: World, flavour: Flavour, count: int
@@ -85,7 +86,7 @@ async def test_every_count_goes_in_and_comes_out(
     assert (0, 0) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_negative_slices_count_like_others(world: World, flavour: Flavour) -> None:
     """A slice may be negative, and so may the sum."""
     a = await world.make(flavour)
@@ -99,7 +100,7 @@ async def test_negative_slices_count_like_others(world: World, flavour: Flavour)
     assert (3, 3) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_set_to_zero_moves_the_epoch_too(world: World, flavour: Flavour) -> None:
     """After `set(key, 0)` nobody's older slice counts."""
     a = await world.make(flavour)
@@ -111,7 +112,7 @@ async def test_set_to_zero_moves_the_epoch_too(world: World, flavour: Flavour) -
     assert (1, 1) == await a.inc("k")
 
 
-@both_flavours
+@everywhere
 async def test_set_on_instance_replaces_and_moves_nothing(world: World, flavour: Flavour) -> None:
     """`set_on_instance` is about the own slice alone, 0 included."""
     a = await world.make(flavour)
@@ -126,7 +127,7 @@ async def test_set_on_instance_replaces_and_moves_nothing(world: World, flavour:
     assert (15, 10) == await a.inc("k")
 
 
-@both_flavours
+@everywhere
 async def test_get_changes_nothing(world: World, flavour: Flavour) -> None:
     """Reading a key, missing or not, leaves it as it is."""
     a = await world.make(flavour)
@@ -139,7 +140,7 @@ async def test_get_changes_nothing(world: World, flavour: Flavour) -> None:
     assert (2, 2) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_delete_of_a_missing_key(world: World, flavour: Flavour) -> None:
     """Deleting what is not there returns zeros, here and on the own slice."""
     a = await world.make(flavour)
@@ -154,7 +155,7 @@ async def test_delete_of_a_missing_key(world: World, flavour: Flavour) -> None:
     assert (0, 0) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_clear_and_clear_on_instance_return_none(world: World, flavour: Flavour) -> None:
     """Both work on an empty namespace and on a full one, and return None."""
     a = await world.make(flavour)
@@ -172,7 +173,7 @@ async def test_clear_and_clear_on_instance_return_none(world: World, flavour: Fl
     assert [(0, 0), (0, 0)] == [await world.value(b, key) for key in ("x", "y")]
 
 
-@both_flavours
+@everywhere
 async def test_clear_on_instance_of_thousands_of_keys(world: World, flavour: Flavour) -> None:
     """It goes in bounded steps, and nothing of this instance's comes in between."""
     a = await world.make(flavour)
@@ -223,7 +224,7 @@ async def test_a_cancelled_clear_ends_though_it_was_reaped_half_way(
         assert left == []
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize(("start", "step"), [(MAX, 1), (MIN, -1), (MAX - 5, 6), (MIN + 5, -6)])
 async def test_overflow_of_the_slice_changes_nothing(
     world: World, flavour: Flavour, start: int, step: int
@@ -243,7 +244,7 @@ async def test_overflow_of_the_slice_changes_nothing(
     assert (start - step, start - step) == await a.dec("k", step)
 
 
-@both_flavours
+@everywhere
 @pytest.mark.parametrize(("theirs", "mine"), [(MAX, 1), (MIN, -1)])
 async def test_overflow_of_the_sum_changes_nothing(
     world: World, flavour: Flavour, theirs: int, mine: int
@@ -264,7 +265,7 @@ async def test_overflow_of_the_sum_changes_nothing(
     assert (theirs - mine, theirs) == await world.value(b, "k")
 
 
-@both_flavours
+@everywhere
 async def test_removal_that_would_overflow_changes_nothing(world: World, flavour: Flavour) -> None:
     """A slice that the sum cannot do without stays, and its owner is told."""
     a = await world.make(flavour)
@@ -288,7 +289,7 @@ async def test_removal_that_would_overflow_changes_nothing(world: World, flavour
     assert (MAX, MIN) == await a.delete_on_instance("k")
 
 
-@both_flavours
+@everywhere
 async def test_set_on_instance_is_judged_by_the_final_value(world: World, flavour: Flavour) -> None:
     """From one end of int64 to the other in one step, though the difference does not fit."""
     a = await world.make(flavour)
@@ -302,6 +303,7 @@ async def test_set_on_instance_is_judged_by_the_final_value(world: World, flavou
     assert (MAX, 0) == await world.value(b, "k")
 
 
+@on_both
 async def test_a_bad_operation_does_not_harm_its_neighbours(world: World) -> None:
     """Operations that travel together fail or succeed each for itself."""
     a = await world.strict()
@@ -335,6 +337,7 @@ async def test_a_bad_operation_does_not_harm_its_neighbours(world: World) -> Non
     assert (MAX, MAX) == await a.get("full")
 
 
+@on_both
 async def test_operations_on_one_key_see_each_other_in_order(world: World) -> None:
     """A thousand tasks on one key: each gets the value of its own increment."""
     a = await world.strict()
@@ -343,6 +346,7 @@ async def test_operations_on_one_key_see_each_other_in_order(world: World) -> No
     assert (1000, 1000) == await a.get("k")
 
 
+@on_both
 async def test_near_the_limit_folded_operations_are_judged_one_by_one(world: World) -> None:
     """Operations that were folded into one entry still overflow each for itself."""
     a = await world.strict()
@@ -356,7 +360,7 @@ async def test_near_the_limit_folded_operations_are_judged_one_by_one(world: Wor
 # ---------------------------------------------------------------------------- handles
 
 
-@both_flavours
+@everywhere
 async def test_a_handle_has_every_operation_of_its_key(world: World, flavour: Flavour) -> None:
     """`bind(key)` gives every per-key operation without the key."""
     counter = await world.make(flavour)
@@ -377,6 +381,7 @@ async def test_a_handle_has_every_operation_of_its_key(world: World, flavour: Fl
     assert "k" in repr(handle)
 
 
+@on_both
 async def test_a_lax_handle_counts_without_waiting(world: World) -> None:
     """A lax handle has the hot path too, across flushes, deletes and clears."""
     counter = await world.lax()
@@ -403,7 +408,7 @@ async def test_a_lax_handle_counts_without_waiting(world: World) -> None:
     assert (6, 0) == await other.get("k")
 
 
-@both_flavours
+@everywhere
 async def test_generic_code_takes_either(world: World, flavour: Flavour) -> None:
     """`InstanceAwareCounter` is the type to write against."""
     counter: InstanceAwareCounter = await world.make(flavour)
@@ -412,6 +417,7 @@ async def test_generic_code_takes_either(world: World, flavour: Flavour) -> None
     assert world.prefix == counter.prefix
 
 
+@on_both
 @pytest.mark.parametrize("prefix", ["}", "a}b", "{", "{x}", " ", "*", "naïve ☃", "a\x00b", "\n"])
 async def test_strange_names_are_names(world: World, prefix: str) -> None:
     """Whatever is no bad name works as a prefix and as a key, apart from all others."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.behaviour.world import Counter, Flavour, World, both_flavours
+from tests.behaviour.world import Counter, Flavour, World, both_flavours, on_both
 
-pytestmark = both_flavours
+pytestmark = [both_flavours, on_both]
 
 
 async def two(world: World, flavour: Flavour, a: int, b: int) -> tuple[Counter, Counter]:

@@ -23,7 +23,7 @@ from distkit_actors import (
 )
 from distkit_actors._protocol._messages import Load, Open, Peek
 from distkit_actors.testing import FaultyStore
-from tests.behaviour.world import Flavour, Tap, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, Tap, World, both_flavours
 from tests.harness.logs import events
 
 KINDS = {"strict": StrictInstanceAwareCounter, "lax": LaxInstanceAwareCounter}
@@ -56,7 +56,6 @@ async def test_a_start_with_grace_waits_for_its_store(
 
 
 @both_flavours
-@on_memory
 async def test_a_start_gives_up_when_its_grace_is_over(world: World, flavour: Flavour) -> None:
     """It has one more try at the end, and fails as a start without grace does."""
     counter = world.build(flavour, start_grace=7.0)
@@ -72,7 +71,6 @@ async def test_a_start_gives_up_when_its_grace_is_over(world: World, flavour: Fl
 
 
 @both_flavours
-@on_memory
 async def test_a_start_without_grace_fails_at_once(world: World, flavour: Flavour) -> None:
     """That is the default."""
     counter = world.build(flavour)
@@ -84,7 +82,6 @@ async def test_a_start_without_grace_fails_at_once(world: World, flavour: Flavou
 
 
 @both_flavours
-@on_memory
 async def test_tries_to_start_come_with_pauses(world: World, flavour: Flavour) -> None:
     """The pauses grow up to half a heartbeat interval, as those of a counter that runs."""
     counter = world.build(flavour, start_grace=100 * world.interval)
@@ -96,7 +93,6 @@ async def test_tries_to_start_come_with_pauses(world: World, flavour: Flavour) -
 
 
 @both_flavours
-@on_memory
 async def test_a_refusal_fails_a_start_with_grace_at_once(world: World, flavour: Flavour) -> None:
     """A wrong password does not get right by waiting."""
     counter = world.build(flavour, start_grace=inf)
@@ -286,7 +282,6 @@ async def test_a_detached_start_with_a_store_registers_unasked(world: World) -> 
     assert "running" == counter.statistics().state
 
 
-@on_memory
 async def test_a_detached_counter_beats_like_any_other(world: World) -> None:
     """Others see it alive, however late it could register."""
     observer = await world.strict()
@@ -303,7 +298,6 @@ async def test_a_detached_counter_beats_like_any_other(world: World) -> None:
         assert info.heartbeat_age < 0.5 * world.threshold
 
 
-@on_memory
 async def test_the_state_of_a_detached_start_is_that_it_starts(world: World) -> None:
     """It is "starting" until it is registered, or the store is known to be away."""
     counter = world.build("lax", detached_start=True)
@@ -358,7 +352,6 @@ async def test_a_detached_counter_begins_to_load_again_after_trouble(
     assert (1, 0) == await observer.get("k2.899")
 
 
-@on_memory
 async def test_a_store_that_refuses_a_detached_start_is_tried_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -424,7 +417,6 @@ async def test_the_block_of_a_detached_counter_ends_with_the_conflict(world: Wor
             await trio.sleep_forever()
 
 
-@on_memory
 async def test_a_detached_counter_that_never_reached_its_store_says_so_at_the_end(
     world: World,
 ) -> None:
@@ -444,7 +436,6 @@ async def test_a_detached_counter_that_never_reached_its_store_says_so_at_the_en
     assert 2 == counter.statistics().pending_keys
 
 
-@on_memory
 async def test_a_detached_counter_with_nothing_to_say_ends_at_once(world: World) -> None:
     """A store that is away need not hear of one that it never knew and that counted nothing."""
     wire = FaultyStore(world.backend.store())

@@ -25,7 +25,7 @@ from distkit_actors import (
 from distkit_actors._actor._watches import Watcher, Watches
 from distkit_actors._protocol._messages import Apply, Request, Watch
 from distkit_actors._stores._contract import Link
-from tests.behaviour.world import Flavour, World, both_flavours, on_memory
+from tests.behaviour.world import Flavour, World, both_flavours, everywhere, on_both
 
 Values = trio.abc.ReceiveChannel[CounterValue]
 
@@ -47,7 +47,7 @@ async def watching(counter: Any, key: str = "k", **options: Any) -> AsyncIterato
             yield values
 
 
-@both_flavours
+@everywhere
 async def test_the_current_value_comes_first(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", 3)
@@ -57,7 +57,7 @@ async def test_the_current_value_comes_first(world: World, flavour: Flavour) -> 
         assert await values.receive() == (0, 0)
 
 
-@both_flavours
+@everywhere
 async def test_own_and_others_changes_come(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     async with watching(a) as values:
@@ -76,6 +76,7 @@ async def test_own_and_others_changes_come(world: World, flavour: Flavour) -> No
         await until(values, (0, 0))
 
 
+@on_both
 async def test_death_and_return_come(world: World) -> None:
     """What a dead instance counted goes, and comes back with it."""
     a, b = await world.strict(), await world.strict()
@@ -90,6 +91,7 @@ async def test_death_and_return_come(world: World) -> None:
             assert await values.receive() == (3, 0)
 
 
+@on_both
 async def test_leaving_and_forgetting_come(world: World) -> None:
     a, b, c = [await world.strict() for _ in range(3)]
     await b.inc("k", 3)
@@ -102,6 +104,7 @@ async def test_leaving_and_forgetting_come(world: World) -> None:
         assert (0, 0) in await until(values, (0, 0))
 
 
+@on_both
 async def test_the_latest_wins_for_a_slow_reader(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     async with watching(a) as values:
@@ -115,6 +118,7 @@ async def test_the_latest_wins_for_a_slow_reader(world: World) -> None:
         assert await values.receive() == (21, 0)
 
 
+@on_both
 async def test_what_is_as_it_was_does_not_come(world: World) -> None:
     """A value that changed and changed back before it was received is no news."""
     a, b = await world.strict(), await world.strict()
@@ -128,6 +132,7 @@ async def test_what_is_as_it_was_does_not_come(world: World) -> None:
             pytest.fail(f"{await values.receive()} is no news")
 
 
+@on_both
 async def test_changes_close_together_are_read_once_in_a_lag(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     async with watching(a, allowed_lag=0.2) as values:
@@ -146,7 +151,6 @@ def reads(world: World, counter: Any) -> list[Request]:
     return [r for r in world.wire(counter).requests if isinstance(r, Apply) and r.entries]
 
 
-@on_memory
 @both_flavours
 async def test_word_is_enough(world: World, flavour: Flavour) -> None:
     """A change is known at once, not only with the slow poll."""
@@ -161,7 +165,6 @@ async def test_word_is_enough(world: World, flavour: Flavour) -> None:
             assert trio.current_time() - began <= 0.02
 
 
-@on_memory
 async def test_without_a_watcher_nothing_wakes_up(world: World) -> None:
     """Watching costs while it lasts, and nothing before and after."""
     a = await world.strict()
@@ -180,6 +183,7 @@ async def test_without_a_watcher_nothing_wakes_up(world: World) -> None:
     assert await requests_of_a_while() <= quiet + 1
 
 
+@on_both
 async def test_many_watch_one_counter(world: World) -> None:
     """Each gets every value it is in time for; one that goes disturbs nobody."""
     a, b = await world.strict(), await world.strict()
@@ -195,7 +199,7 @@ async def test_many_watch_one_counter(world: World) -> None:
         await until(other, (2, 0))
 
 
-@both_flavours
+@everywhere
 async def test_an_outage_is_sat_out(world: World, flavour: Flavour) -> None:
     """No values while the store is away; then the one that is."""
     a, b = await world.make(flavour), await world.strict()
@@ -211,6 +215,7 @@ async def test_an_outage_is_sat_out(world: World, flavour: Flavour) -> None:
         await until(values, (4, 0))
 
 
+@on_both
 async def test_a_wiped_store_is_read_again(world: World) -> None:
     """The store forgets that somebody watches: the slow poll tells it again."""
     a, b = await world.strict(), await world.strict()
@@ -248,7 +253,6 @@ async def test_a_store_that_cannot_push_is_polled(autojump_clock: trio.testing.M
             assert trio.current_time() - began <= 0.06
 
 
-@on_memory
 async def test_a_refusal_that_has_passed_costs_nothing_more(world: World) -> None:
     """Whoever was refused once asks for notice of changes again, and need not read all the time."""
     a, b = await world.strict(), await world.strict()
@@ -299,7 +303,6 @@ async def test_one_watchers_pace_slows_no_other(
         assert await patient.receive() == (4, 0)
 
 
-@on_memory
 async def test_a_patient_watcher_is_read_as_seldom_as_it_wants(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     async with watching(a, allowed_lag=10) as values:
@@ -312,7 +315,6 @@ async def test_a_patient_watcher_is_read_as_seldom_as_it_wants(world: World) -> 
         assert (await values.receive())[0] >= 35
 
 
-@on_memory
 async def test_a_watch_left_at_once_leaves_nothing(world: World) -> None:
     """Whoever is gone before anybody woke up for him was never there."""
     a = await world.strict()
@@ -326,7 +328,6 @@ async def test_a_watch_left_at_once_leaves_nothing(world: World) -> None:
     assert not any(isinstance(request, Watch) for request in world.wire(a).requests)
 
 
-@on_memory
 async def test_a_watch_entered_as_another_is_left_has_its_value_at_once(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     for number in range(20):
@@ -367,7 +368,6 @@ async def test_a_value_that_comes_and_goes_is_received_or_not() -> None:
     assert all(one != other for one, other in pairwise(received))
 
 
-@on_memory
 async def test_two_tasks_do_not_share_a_channel(world: World) -> None:
     """Each would miss what the other gets."""
     a, b = await world.strict(), await world.strict()
@@ -386,7 +386,7 @@ async def test_two_tasks_do_not_share_a_channel(world: World) -> None:
 # ------------------------------------------------------------------------------- ends
 
 
-@both_flavours
+@everywhere
 async def test_values_end_with_the_counter(world: World, flavour: Flavour) -> None:
     a = await world.make(flavour)
     async with trio.open_nursery() as nursery, watching(a) as values:
@@ -398,7 +398,6 @@ async def test_values_end_with_the_counter(world: World, flavour: Flavour) -> No
             pytest.fail("a closed counter is watched")
 
 
-@on_memory
 async def test_a_takeover_is_raised(world: World) -> None:
     a = await world.strict(instance_id="same")
     world.tolerate(a)
@@ -411,7 +410,6 @@ async def test_a_takeover_is_raised(world: World) -> None:
             await values.receive()
 
 
-@on_memory
 async def test_a_closed_channel_says_so(world: World) -> None:
     a = await world.strict()
     async with watching(a) as values, trio.open_nursery() as nursery:
@@ -429,7 +427,6 @@ async def test_a_closed_channel_says_so(world: World) -> None:
             await values.receive()
 
 
-@on_memory
 async def test_cancelling_a_receive_loses_nothing(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     async with watching(a) as values:
@@ -445,6 +442,7 @@ async def test_cancelling_a_receive_loses_nothing(world: World) -> None:
         assert await values.receive() == (1, 0)
 
 
+@on_both
 async def test_bad_input(world: World) -> None:
     a = await world.strict()
     with pytest.raises(InvalidKeyError):
@@ -458,7 +456,7 @@ async def test_bad_input(world: World) -> None:
 # ------------------------------------------------------------------------- wait_until
 
 
-@both_flavours
+@everywhere
 async def test_wait_until(world: World, flavour: Flavour) -> None:
     a, b = await world.make(flavour), await world.strict()
     assert await a.wait_until("k", Ge(0)) == (0, 0)
@@ -478,7 +476,6 @@ async def test_wait_until(world: World, flavour: Flavour) -> None:
     assert found == [(5, 0)]
 
 
-@on_memory
 async def test_wait_until_ends_with_the_counter(world: World) -> None:
     a = await world.strict()
 

@@ -1,10 +1,15 @@
 """A world for counters to live in: a store, a network for each, and time.
 
-Every test of this directory is written once, against `World`, and runs in two of them:
+Every test of this directory is written once, against `World`, and can run in two of them:
 
 * ``memory``: a `MemoryStore` on trio's mock clock, where thresholds are whole seconds and
   waiting takes no time;
 * ``redis``: a `RedisStore` on a private server and the real clock, with short thresholds.
+
+A test runs in memory, unless its decorator says more.  `on_both` and `everywhere` are for what is
+promised of any store: the invariants, the defects of the reference, what each operation does.
+Both halves of the store are held to each other in `tests/stores`, and what a real server and a
+real network add is in `tests/faults`.
 """
 
 from __future__ import annotations
@@ -81,10 +86,18 @@ async def _limited(test: AsyncTest, seconds: float) -> None:
 MEMORY = pytest.param("memory", id="memory", marks=pytest.mark.trio(run=run_on_mock_clock))
 REDIS = pytest.param("redis", id="redis", marks=pytest.mark.trio(run=run_on_real_clock))
 
-#: For a test whose subject is the actor alone, or hours of waiting.
-on_memory = pytest.mark.parametrize("backend", [MEMORY], indirect=True)
+on_both = pytest.mark.parametrize("backend", [MEMORY, REDIS], indirect=True)
 on_redis = pytest.mark.parametrize("backend", [REDIS], indirect=True)
 both_flavours = pytest.mark.parametrize("flavour", ["strict", "lax"])
+#: Both flavours, and both stores; the actor's half is one, so that each pair need not be seen.
+everywhere = pytest.mark.parametrize(
+    ("backend", "flavour"),
+    [
+        pytest.param(*store.values, flavour, id=f"{store.id}-{flavour}", marks=store.marks)
+        for store, flavour in ((MEMORY, "strict"), (MEMORY, "lax"), (REDIS, "lax"))
+    ],
+    indirect=["backend"],
+)
 
 
 class Tap(Store):
