@@ -6,6 +6,7 @@ is sent again, on another connection. The first kind may be wrong here too, as s
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import product
 
 import pytest
 import trio
@@ -24,6 +25,7 @@ from tests.harness.faults import is_script
 from tests.harness.proxy import FaultProxy
 from tests.harness.resp import Request
 from tests.harness.server import RedisServer
+from tests.harness.transports import BOTH
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -73,7 +75,14 @@ def of(counter: InstanceAwareCounter, script: str = "apply") -> Callable[[Reques
 
 
 @EXECUTED
-@pytest.mark.parametrize("line", [*PROVE_NOTHING[:4], *PROVE_NOTHING[7:11:3], *NOT_NOW[:3]])
+@pytest.mark.parametrize(
+    ("line", "transport"),
+    [
+        (line, BOTH[number % 2])
+        for number, line in enumerate((*PROVE_NOTHING[:4], *PROVE_NOTHING[7:11:3], *NOT_NOW[:3]))
+    ],
+    indirect=["transport"],
+)
 async def test_a_line_that_proves_nothing_changes_no_value(
     line: str, executed: bool, redis_server: RedisServer, fresh_prefix: str
 ) -> None:
@@ -224,10 +233,14 @@ async def test_any_line_while_it_opens_fails_the_start_and_the_next_one_is_exact
     Lens(redis_server, fresh_prefix).look().check()
 
 
+#: What each line means is in `tests/stores`; so each is met by one kind, in one way, of these.
+QUARTERS = [(*each, quarter) for quarter, each in enumerate(product(OPEN, BOTH))]
+
+
 @EXECUTED
-@pytest.mark.parametrize("kind", OPEN)
+@pytest.mark.parametrize(("kind", "transport", "quarter"), QUARTERS, indirect=["transport"])
 async def test_any_line_while_it_returns_asks_watches_or_leaves(
-    kind: Kind, executed: bool, redis_server: RedisServer, fresh_prefix: str
+    kind: Kind, quarter: int, executed: bool, redis_server: RedisServer, fresh_prefix: str
 ) -> None:
     """Every slice comes back, and goes in the end."""
     lens = Lens(redis_server, fresh_prefix)
@@ -236,7 +249,7 @@ async def test_any_line_while_it_returns_asks_watches_or_leaves(
         strict(redis_server.url, fresh_prefix) as other,
     ):
         await other.inc("k", 1)
-        for line in (*PROVE_NOTHING, *NOT_NOW, *REFUSE):
+        for line in (*PROVE_NOTHING, *NOT_NOW, *REFUSE)[quarter::4]:
             with trio.fail_after(3 * PATIENCE):
                 async with AsyncExitStack() as stack:
                     a = await stack.enter_async_context(OPEN[kind](proxy.url, fresh_prefix))

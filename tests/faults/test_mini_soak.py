@@ -13,7 +13,7 @@ async def test_mini_soak(topology: str) -> None:
     """Three processes, a fault every half second; nothing is lost, doubled or reaped."""
     with trio.fail_after(300):
         report = await soak(
-            seconds=5.0, seed=7, processes=3, threshold=1.0, pause=0.5, topology=topology
+            seconds=3.0, seed=7, processes=3, threshold=1.0, pause=0.5, topology=topology
         )
     print(report)
     assert report.passed, str(report)
