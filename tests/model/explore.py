@@ -8,15 +8,15 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import count
 
 from tests.model import timed
+from tests.model.freeze import digest
 from tests.model.oracle import Comparisons
 from tests.model.scope import Scope
 from tests.model.scopes import LONG, SHORT
 from tests.model.scopes_of_holds import LONG_OF_HOLDS, SHORT_OF_HOLDS
-from tests.model.world import World
+from tests.model.world import Settled, World
 
 
 @dataclass
@@ -56,34 +56,35 @@ def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
     report = Report(scope)
     start = time.process_time()
     first = World.begin(scope, report.comparisons).freeze()
-    parents: dict[bytes, tuple[bytes, str]] = {_digest(first): (b"", "")}
+    parents: dict[bytes, tuple[bytes, str]] = {digest(first): (b"", "")}
     ended: set[bytes] = set()
+    settled: tuple[Settled, Settled] = ({}, {})  # for each of the orders
     queue, turns = deque([first]), count()
     while queue and len(parents) < most_states:
         if next(turns) % 64 == 0 and time.process_time() - start > most_seconds:
             break
         key = queue.popleft()
-        digest = _digest(key)
+        current = digest(key)
         world = World.thaw(key, scope, report.comparisons)
         step = ""
         try:
-            core = _digest(world.freeze_core())
+            core = digest(world.freeze_core())
             if core not in ended:
                 ended.add(core)
-                for order in _orders(len(world.actors)):
+                for order, known in zip(_orders(len(world.actors)), settled, strict=True):
                     step = f"then all beat, in the order {order}"
-                    World.thaw(key, scope, report.comparisons).settle(order)
+                    world.copy().settle(order, known)
             step = ""
             for label, new in world.successors():
                 key = new.freeze()
-                child = _digest(key)
+                child = digest(key)
                 if child not in parents:
-                    parents[child] = (digest, label)
+                    parents[child] = (current, label)
                     queue.append(key)
         except Exception as error:  # noqa: BLE001  # a bug may show as anything
             notes = getattr(error, "__notes__", [])
             report.violation = f"{type(error).__name__}: {error}"
-            report.history = [*_history(parents, digest), *([step] if step else notes)]
+            report.history = [*_history(parents, current), *([step] if step else notes)]
             break
     else:
         report.complete = not queue
@@ -97,14 +98,10 @@ def _orders(actors: int) -> Sequence[Sequence[int]]:
     return (forth, forth[::-1])
 
 
-def _digest(key: bytes) -> bytes:
-    return blake2b(key, digest_size=16).digest()
-
-
-def _history(parents: dict[bytes, tuple[bytes, str]], digest: bytes) -> list[str]:
+def _history(parents: dict[bytes, tuple[bytes, str]], current: bytes) -> list[str]:
     labels = []
-    while digest:
-        digest, label = parents[digest]
+    while current:
+        current, label = parents[current]
         labels.append(label)
     return [label for label in reversed(labels) if label]
 

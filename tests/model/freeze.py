@@ -11,8 +11,8 @@ from __future__ import annotations
 import marshal
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy, deepcopy
-from typing import Any, Final
+from hashlib import blake2b
+from typing import Any, Final, TypeVar
 
 from distkit_actors._instance._own_copy import OwnCopy
 from distkit_actors._instance._resumption import Resumption
@@ -21,7 +21,7 @@ from distkit_actors._instance._session_state import Batch
 from distkit_actors._instance._withheld import Withheld
 from distkit_actors._namespace._epochs import Epochs
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._namespace._observed_time import Heard
+from distkit_actors._namespace._observed_time import Blackouts, Heard, Observed
 from distkit_actors._namespace._registry import Record, State
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
@@ -53,11 +53,18 @@ UNHEARD: Final = Heard(LONG_AGO, 0)
 #: So long ago that a sign of life is written down once more, and not too long to judge others.
 NOT_LATE: Final = THRESHOLD // 8
 
+T = TypeVar("T")
+
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
 _PHASES = {phase.value: phase for phase in Phase}
 _VERDICTS = {verdict.value: verdict for verdict in Rejection}
 _CONDITIONS = {kind.sign: kind for kind in (Eq, Ne, Lt, Le, Gt, Ge)}
+
+
+def digest(key: bytes) -> bytes:
+    """Return what stands for a state in the memory of an exploration."""
+    return blake2b(key, digest_size=16).digest()
 
 
 class Freeze:
@@ -407,6 +414,14 @@ def _result(frozen: str | Sequence[Any]) -> Result:  # type: ignore[explicit-any
 # ------------------------------------------------------------------------------- copies
 
 
+def _with_the_same(old: T) -> T:
+    """Return a copy that shares what it has; `copy.copy` takes three times as long."""
+    new: T = object.__new__(type(old))
+    for name in type(old).__slots__:  # type: ignore[attr-defined]  # as those have that are copied
+        setattr(new, name, getattr(old, name))
+    return new
+
+
 def copy_namespace(old: Namespace) -> Namespace:
     """Return an independent copy; messages are shared, nobody changes them."""
     new = Namespace()
@@ -414,7 +429,7 @@ def copy_namespace(old: Namespace) -> Namespace:
     a, b = old.registry, new.registry
     b.epochs = copy_epochs(a.epochs)
     b.sums, b.reap_queue, b.expiring = a.sums.copy(), a.reap_queue.copy(), a.expiring.copy()
-    b.due, b.observed = a.due, deepcopy(a.observed)
+    b.due, b.observed = a.due, copy_observed(a.observed)
     for instance, record in a.records.items():
         twin = Record(record.incarnation, record.nonce, record.periods, record.known, record.about)
         twin.inherited, twin.seq, twin.reply = record.inherited, record.seq, record.reply
@@ -432,9 +447,18 @@ def copy_epochs(old: Epochs) -> Epochs:
     return new
 
 
+def copy_observed(old: Observed) -> Observed:
+    """Return an independent copy."""
+    new = Observed()
+    new.shift, new.last = old.shift, old.last
+    for periods, times in old.by_periods.items():
+        new.by_periods[periods] = Blackouts(times.lost, times.ended, times.living)
+    return new
+
+
 def copy_own(old: OwnCopy) -> OwnCopy:
     """Return an independent copy."""
-    new = copy(old)
+    new = _with_the_same(old)
     new.slices, new.moves = old.slices.copy(), old.moves.copy()
     new.withheld = Withheld(old.withheld)
     new._unheard = old._unheard.copy()
@@ -445,7 +469,7 @@ def copy_session(old: Session) -> Session:
     """Return an independent copy."""
     new = Session.__new__(Session)
     new.__dict__.update(old.__dict__)
-    new.own, new._takeover = copy_own(old.own), copy(old._takeover)
+    new.own, new._takeover = copy_own(old.own), _with_the_same(old._takeover)
     if old._batch:
         batch = old._batch
         new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.atomic)

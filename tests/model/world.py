@@ -11,21 +11,22 @@ has expired and which moves are old are faults to be chosen like the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self, TypeAlias
 
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import State
-from distkit_actors._protocol._messages import Apply, Request
+from distkit_actors._protocol._messages import Apply, Reply, Request
 from distkit_actors._protocol._values import fits
 from tests.model.checks import check_store
 from tests.model.conceivable import conceivable
 from tests.model.desk import is_local
 from tests.model.desks import waiting_for_hold
 from tests.model.faults import Faults
-from tests.model.freeze import LONG_AGO, UNHEARD
+from tests.model.freeze import LONG_AGO, UNHEARD, digest
 from tests.model.oracle import Comparisons, Op, Oracle, Violation
 from tests.model.parts import Actor, brief, say
 from tests.model.scope import PLENTY, Scope, menu_of, parse
@@ -43,6 +44,10 @@ _MISHAPS: Final = {
 }
 
 Action: TypeAlias = tuple[str, Callable[["World"], None]]
+#: States from which all goes well at the end, and how many values are compared then.
+Settled: TypeAlias = dict[bytes, Comparisons]
+#: Who has sent what, and what it was answered.
+_Sent: TypeAlias = tuple[str, Request, Reply]
 
 
 class World(Faults):
@@ -63,7 +68,7 @@ class World(Faults):
             new._add_actor("ABC"[number], inherit=False)
         if not scope.closed:
             for number in range(scope.instances):
-                new._drive(number)
+                new._drive(number, [])
         return new
 
     # ------------------------------------------------------------------ actions
@@ -279,10 +284,13 @@ class World(Faults):
 
     # ------------------------------------------------------------------- settling
 
-    def settle(self, order: Iterable[int]) -> list[str]:
-        """End the history here: the dead are reaped, the others beat until nothing changes."""
-        log: list[str] = []
-        order = list(order)
+    def settle(self, order: Sequence[int], settled: Settled) -> None:
+        """End the history here: the dead are reaped, the others beat until nothing changes.
+
+        From what is among the ``settled`` it has been seen before how all goes on from there.
+        """
+        log: list[_Sent] = []
+        passed: list[bytes] = []
         self._own_store()
         for number in order:
             self._own(number)
@@ -299,20 +307,30 @@ class World(Faults):
                 actor = self.actors[number]
                 self.let_all_go(number)
                 if actor.session is not None and actor.session.idle:
-                    log.append(f"{actor.instance}{number} beats")
                     self._begin(number, (), leave=False, atomic=False)
                 self._drive(number, log)
-            key = self.freeze_core()
+            key = digest(self.freeze_core())
             if key == seen:
                 break
+            if key in settled:
+                done = settled[key]
+                self.comparisons.compared += done.compared
+                self.comparisons.exempt += done.exempt
+                settled.update(dict.fromkeys(passed, done))
+                return
+            passed.append(key)
             seen = key
         else:
-            raise Violation("the world does not come to rest:" + "".join(f"\n    {x}" for x in log))
+            said = (f"\n    {who}: {brief(ask)} -> {brief(reply)}" for who, ask, reply in log)
+            raise Violation(f"the world does not come to rest:{''.join(said)}")
+        before = replace(self.comparisons)
         self._check_end()
-        return log
+        compared = self.comparisons.compared - before.compared
+        done = Comparisons(compared, self.comparisons.exempt - before.exempt)
+        settled.update(dict.fromkeys(passed, done))
 
-    def _drive(self, number: int, log: list[str] | None = None) -> None:
-        """Send until there is nothing more to send."""
+    def _drive(self, number: int, log: list[_Sent]) -> None:
+        """Send until there is nothing more to send, and note it in ``log``."""
         for _ in range(12):
             actor = self.actors[number]
             if actor.session is None:
@@ -321,8 +339,7 @@ class World(Faults):
             if request is None:
                 return
             reply = self._execute(number, request, PLENTY, "ok", current=True)
-            if log is not None:
-                log.append(f"{actor.instance}{number}: {brief(request)} -> {brief(reply)}")
+            log.append((f"{actor.instance}{number}", request, reply))
             check_store(self.ns)
             self._receive(number, reply)
         raise Violation(f"{self.actors[number].instance}{number} sends for ever")
