@@ -86,6 +86,8 @@ async def _limited(test: AsyncTest, seconds: float) -> None:
 MEMORY = pytest.param("memory", id="memory", marks=pytest.mark.trio(run=run_on_mock_clock))
 REDIS = pytest.param("redis", id="redis", marks=pytest.mark.trio(run=run_on_real_clock))
 
+#: Says what holds without it: for a test that could run nowhere else.
+on_memory = pytest.mark.parametrize("backend", [MEMORY], indirect=True)
 on_both = pytest.mark.parametrize("backend", [MEMORY, REDIS], indirect=True)
 on_redis = pytest.mark.parametrize("backend", [REDIS], indirect=True)
 both_flavours = pytest.mark.parametrize("flavour", ["strict", "lax"])

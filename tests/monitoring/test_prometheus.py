@@ -219,7 +219,7 @@ async def test_a_server_in_a_thread_shows_counters_at_work() -> None:
 
         def scrape() -> None:
             try:
-                for _ in range(50):
+                for _ in range(25):
                     with urllib.request.urlopen(url) as answer:
                         scrapes.append(read(answer.read().decode()))
             finally:
@@ -230,8 +230,8 @@ async def test_a_server_in_a_thread_shows_counters_at_work() -> None:
                 nursery.start_soon(trio.to_thread.run_sync, scrape)
                 number = 0
                 while not done.is_set():
-                    for _ in range(50):
-                        counter.inc_nowait(f"k-{number % 500}")
+                    for _ in range(25):
+                        counter.inc_nowait(f"k-{number % 100}")
                         number += 1
                     await trio.lowlevel.checkpoint()
         finally:

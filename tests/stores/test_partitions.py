@@ -90,7 +90,7 @@ def test_a_cluster_finds_parts_where_we_think_they_are() -> None:
 async def test_a_crash_is_noticed_in_every_part(redis_url: str, fresh_prefix: str) -> None:
     store = RedisStore(redis_url, partitions=4)
     async with (
-        StrictInstanceAwareCounter.open(fresh_prefix, store) as a,
+        StrictInstanceAwareCounter.open(fresh_prefix, store, dead_instance_threshold=1.5) as a,
         trio.open_nursery() as nursery,
     ):
         b = StrictInstanceAwareCounter(
