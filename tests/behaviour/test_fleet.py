@@ -304,7 +304,6 @@ async def test_the_first_count_of_all_is_told_to_who_watched_before(world: World
         assert (1, 0) == await values.receive()
 
 
-@on_memory
 async def test_word_of_a_change_reaches_one_who_takes_no_part(world: World) -> None:
     """A change is known at once, not only with the slow poll; also the first one of all."""
     async with looking(world) as onlooker, onlooker.fleet.watch("k", allowed_lag=0.02) as values:
