@@ -33,7 +33,7 @@ from distkit_actors import (
 )
 from distkit_actors._protocol._messages import Apply, Kind
 from distkit_actors.testing import FaultyStore, kill, revive
-from tests.behaviour.world import MAX, MIN, World, each, gather, on_memory
+from tests.behaviour.world import MAX, MIN, World, each, gather, on_both, on_memory
 
 LONG = 60.0  # seconds, of a flush that nobody is to wait for
 
@@ -175,6 +175,7 @@ OPERATIONS: list[tuple[str, Callable[[StrictInstanceAwareCounter], Callable[[], 
 ]
 
 
+@on_both
 @pytest.mark.parametrize(("name", "call", "result"), OPERATIONS, ids=[o[0] for o in OPERATIONS])
 async def test_the_strict_face_comes_behind_what_was_counted_before(
     world: World, name: str, call: Callable[[Any], Callable[[], Any]], result: object
@@ -387,6 +388,7 @@ async def test_each_operation_sees_what_was_counted_before_it(world: World) -> N
     assert (1_111_105, 1_111_105) == await a.strict.get("k") == a.get_nowait("k")
 
 
+@on_both
 async def test_a_crowd_on_both_faces_counts_exactly(world: World) -> None:
     """Many tasks on both faces of two instances: nothing is lost, nothing is doubled."""
     a, b = await world.lax(), await world.lax()
@@ -517,6 +519,7 @@ async def test_i7_both_faces_counts_are_back_after_a_loss(world: World) -> None:
     assert (1111, 0) == await b.get("k")
 
 
+@on_both
 async def test_a_crash_takes_what_was_not_sent_and_nothing_else_early(world: World) -> None:
     """What the strict face was told is in the store with all counts before it."""
     a = await world.lax(flush_interval=LONG)
@@ -646,6 +649,7 @@ async def test_an_operation_comes_behind_counts_that_take_several_entries(
 # ------------------------------------------------------------------------- what is built on it
 
 
+@on_both
 async def test_a_watch_of_the_strict_face_shows_what_both_count(world: World) -> None:
     a = await world.lax()
     async with a.strict.watch("k") as values:
@@ -656,6 +660,7 @@ async def test_a_watch_of_the_strict_face_shows_what_both_count(world: World) ->
         assert (5, 5) == await values.receive()
 
 
+@on_both
 async def test_a_limiter_on_the_strict_face_is_that_of_the_instance(world: World) -> None:
     a = await world.lax()
     b = await world.strict()
