@@ -138,7 +138,8 @@ class Key:
                     self.worlds = {(_slices({op.who: op.count}), frozenset(), frozenset())}
             self._early = set(self.open) if here else self._early & set(self.open)
             return
-        worlds = {self._told_again(world, unsure, absent) for world in self.worlds}
+        undecided = self.worlds | set(self._decided_anew())
+        worlds = {self._told_again(world, unsure, absent) for world in undecided}
         fresh = list(worlds)
         while fresh:
             slices, held, done = fresh.pop()
@@ -168,6 +169,16 @@ class Key:
             told = {op: answers[op] for op in here}
             before = sorted({tuple(sorted(slices)) for slices, _, _ in worlds})
             raise Unexplained(f"{told} cannot be; open: {self.open}; known: {before}")
+
+    def _decided_anew(self) -> Iterator[World]:
+        """Let the store decide on a condition again, where a move has taken what came of it.
+
+        It has lost what it decided, and the move has nothing to take away any more.
+        """
+        for slices, held, done in self.worlds:
+            for op, results in done:
+                if op in self._retold and op.condition and not dict(slices).get(op.who):
+                    yield slices, held, done - {(op, results)}
 
     def _told_again(self, world: World, unsure: Collection[str], absent: Collection[str]) -> World:
         """Let those whose answers are lost be told the sum as it is now."""

@@ -355,6 +355,22 @@ def test_i6_who_waits_is_told_anew_what_the_store_has_answered_and_lost() -> Non
     play(script, False, False, False)
 
 
+@pytest.mark.parametrize("lax", [False, True])
+@pytest.mark.parametrize("seconds", [0.0, 2.5])
+def test_i6_a_condition_in_doubt_is_decided_anew_by_a_store_that_has_lost_everything(
+    lax: bool, seconds: float
+) -> None:
+    """Somebody's move has taken what came of it the first time."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.fault(who=A, fault="drop_reply", times=3)
+        histories.enter(who=A, kind="hold_below", key="a", count=1)
+        histories.call(who=B, kind="delete", key="a", count=0)
+        histories.wipe(seconds=seconds)
+
+    play(script, lax, False, False)
+
+
 def test_i6_what_is_told_anew_must_be_the_sum_of_that_time() -> None:
     key = Key()
     count = Op("i0", "inc", 1)
