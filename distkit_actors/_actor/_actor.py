@@ -8,9 +8,9 @@
                      |                    |   |
                      +------> flush task -+   heartbeat task
 
-Only the batch loop talks to the store, one batch at a time; what arrives meanwhile
-goes together in the next one. It lives in a shielded scope, the *lifeline*, because a
-request must not be cut off by the cancellation that asks for its end: the watch task gets
+Only the batch loop talks to the store, or for it a caller that is alone, one batch at a time; what
+arrives meanwhile goes together in the next one. It lives in a shielded scope, the *lifeline*,
+because a request must not be cut off by the cancellation that asks for its end: the watch task gets
 that cancellation (or `stop`), closes the mailbox, and gives the lifeline its deadline.
 
 Who may ask, where and when, is in `_admission`; the two small tasks are in `_timers`.
@@ -101,6 +101,7 @@ class Actor(Admission):
         self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
         self.send_now_or_wake = self._loop.send_now_or_wake
+        self.receive_alone = self._loop.receive_alone
         self._timers = Timers(self._loop, session, log, liveness.period, flush_interval or 0.0)
         self._start = Start(self._loop, start_grace)
         self._detached_start = detached_start
@@ -169,13 +170,16 @@ class Actor(Admission):
         """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
         if get_ident() != self.thread or not self.open:
             await self.wait_open()
+        alone = False
         try:
             self.mailbox.put(operation)
             if self.mailbox.length == 1:
-                self.send_now_or_wake()
+                alone = self.send_now_or_wake(operation)
         except RuntimeError:
             self.check_task()
             raise
+        if alone:
+            return await self.receive_alone(operation)
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
 

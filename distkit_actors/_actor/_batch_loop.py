@@ -24,13 +24,14 @@ from .._instance._pacing import Pacing
 from .._instance._session import Phase, Session
 from .._instance._session_view import Loss
 from .._protocol._liveness import LivenessConfig
-from .._protocol._messages import Entry, Kind, MustResume, Reply, Request
+from .._protocol._messages import Applied, Entry, Kind, MustResume, Reply, Request
 from .._stores._contract import Link
 from ._agenda import Agenda
 from ._availability import Availability
 from ._dispatch import Dispatch
 from ._life import Course
 from ._log import Log
+from ._operations import LoneCaller, Operation
 from ._requester import Lost, Refused, Requester
 
 #: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
@@ -81,6 +82,7 @@ class BatchLoop:
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
         self._solo_streak = 0  # batches of one operation each, in a row
         self._solo_link: Link | None = None  # on which the next operation is sent by its caller
+        self._lone: LoneCaller | None = None  # receives the answer to that
         self._sent: Request | None = None  # what a caller has sent, on the connection that is up
         self._failure: Exception | None = None  # of that, for the task to die of
 
@@ -92,14 +94,19 @@ class BatchLoop:
             task, self.sleeper = self.sleeper, None
             trio.lowlevel.reschedule(task)
 
-    def send_now_or_wake(self) -> None:
+    def send_now_or_wake(self, operation: Operation | None = None) -> bool:
         """Wake the task for an operation that has come; one that is alone is sent on the spot.
 
-        Its caller's task needs no turn of the scheduler for that, and what else is to be done is
-        done while the store works (P38, lone operation).
+        True: ``operation`` is sent, and its caller's task goes on with `receive_alone`. So a lone
+        operation takes no turn of the task (P38, lone operation).
         """
         link = self._solo_link
-        if link is not None and link.can_send_nowait and self.sleeper is not None:
+        if (
+            link is not None
+            and self._sent is None
+            and self.sleeper is not None
+            and link.can_send_nowait
+        ):
             now = trio.current_time()
             # Else it must never happen (P33, cancelled callers).
             if trio.current_effective_deadline() > now:
@@ -108,9 +115,52 @@ class BatchLoop:
                     self._sent = self._session.request()
                     if self._sent is not None:
                         link.send_nowait(self._sent)
+                        if operation is not None and not (self._agenda.backlog or self.look_due):
+                            self.requester.asked(link, now)
+                            self._lone = operation.task = LoneCaller()
+                            return True
                 except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
                     self._failure = error
         self.wake()
+        return False
+
+    async def receive_alone(self, operation: Operation) -> tuple[int, int]:
+        """Receive the answer to what `send_now_or_wake` has sent, and return what was found.
+
+        A checkpoint. Only a plain answer is taken in here. With anything else, and when it is
+        cancelled, the task goes on, as if this had never been there.
+        """
+        me, link, request = self._lone, self._solo_link, self._sent
+        assert me is not None
+        assert link is not None
+        assert request is not None
+        try:
+            waiting = link.wait_answer()
+            if waiting is not None:
+                await waiting
+        except BaseException:
+            operation(None)
+            if self._lone is me:
+                self.wake()
+            raise
+        if self._lone is me:
+            self._lone = None
+            try:
+                reply = link.receive_nowait(request)
+                if type(reply) is Applied:
+                    self._sent = None
+                    self.requester.answered(reply)
+                    self._hand_out(request, reply, self.requester.answered_at)
+                if self._sent is not None or self._agenda.backlog or self._agenda.has_work():
+                    self.wake()
+            except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
+                self._failure = error
+                self.wake()
+        if me.result is not None:
+            return me.result.unwrap()  # noqa: ASYNC910 - waiting for the answer was one
+        operation.task = trio.lowlevel.current_task()
+        values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
+        return values
 
     def beat(self) -> None:
         """Send a sign of life."""
@@ -190,8 +240,16 @@ class BatchLoop:
                 self._solo_link = link if self._solo_streak >= _SOLO_STREAK else None
                 try:
                     await self._rest()
+                except BaseException:
+                    if self._sent is not None:
+                        self._sent = None
+                        self._session.lost()
+                    raise
                 finally:
                     self._solo_link = None
+                    if self._lone is not None:
+                        self._lone = None
+                        link.interrupt()
                 if self._failure is not None:
                     raise self._failure
 

@@ -30,6 +30,7 @@ from ._log import Log
 from ._mailbox import CoalescedEntry, Mailbox
 from ._operations import (
     AtomicBatch,
+    LoneCaller,
     Operation,
     QueryOperation,
     Release,
@@ -263,7 +264,10 @@ class Dispatch:
                 task = operation.task
                 if task is not None:
                     operation.task = None
-                    reschedule(task, operation)
+                    if type(task) is LoneCaller:
+                        task.result = operation
+                    else:
+                        reschedule(task, operation)
                 value = operation.value
                 cumulative += value
                 own += value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar, final
 
 import outcome
 import trio
@@ -75,7 +75,7 @@ class Operation(outcome.Outcome[tuple[int, int]]):
         self.value = value
         self.folds = kind is Kind.ADD  # with its neighbours, unless the store asks for it alone
         self.queue: Queue | None = None  # where it waits, or has waited last
-        self.task: trio.lowlevel.Task | None = None
+        self.task: trio.lowlevel.Task | LoneCaller | None = None  # of its caller, until it has gone
 
     @property
     def writes(self) -> bool:
@@ -107,7 +107,9 @@ class Operation(outcome.Outcome[tuple[int, int]]):
     def _wake(self, result: outcome.Outcome[tuple[int, int]]) -> None:
         if self.task is not None:
             task, self.task = self.task, None
-            if self.joint is None:
+            if type(task) is LoneCaller:
+                task.result = result
+            elif self.joint is None:
                 reschedule(task, result)
             else:
                 self.joint.ended(self, result)
@@ -133,6 +135,19 @@ class Operation(outcome.Outcome[tuple[int, int]]):
         self.task = None
         self.withdraw()
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+@final
+class LoneCaller:
+    """Stands for the task of a caller who is not asleep, as it waits for the store's answer itself.
+
+    What becomes of its operation is kept here (P38, lone operation).
+    """
+
+    __slots__ = ("result",)
+
+    def __init__(self) -> None:
+        self.result: outcome.Outcome[tuple[int, int]] | None = None
 
 
 class SpecialOperation(Operation):

@@ -13,7 +13,7 @@ together is in `_shared_life`, how an operation is cut into shares for them in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import ClassVar, TypeAlias
 
 import trio
@@ -38,7 +38,8 @@ class PartitionedActor(SharedLife):
     open: ClassVar[bool] = False
     thread: ClassVar[int | None] = None
     mailbox: Mailbox
-    send_now_or_wake: Callable[[], None]
+    send_now_or_wake: Callable[[Operation], bool]
+    receive_alone: Callable[[Operation], Awaitable[tuple[int, int]]]
 
     def __init__(self, parts: Sequence[Actor], *, detached_start: bool) -> None:
         super().__init__(parts, detached_start=detached_start)

@@ -159,12 +159,7 @@ class Requester:
         It is given up when the link's patience is over. When cancelled, for that or anything
         else, nobody knows whether it was executed.
         """
-        patience = self._pacing.patience(link.patience)
-        deadline, least = self.patience.deadline, now + patience
-        if least < _NEVER and not least <= deadline < _NEVER:
-            self.patience.deadline = now + _LENIENCE * patience
-        if self.sent_at is None:
-            self.sent_at = now
+        self.asked(link, now)
         try:
             if not sent:
                 await link.send(request)
@@ -183,8 +178,22 @@ class Requester:
             self._availability.refused(error)
             self.connected = self.connected and link.connected
             return Refused(error)  # noqa: ASYNC910 - asking was one
-        sent_at, self.sent_at = self.sent_at, None
+        return self.answered(reply)
+
+    def asked(self, link: Link, now: float) -> None:
+        """Note that something is asked at ``now``: from here on patience counts."""
+        patience = self._pacing.patience(link.patience)
+        deadline, least = self.patience.deadline, now + patience
+        if least < _NEVER and not least <= deadline < _NEVER:
+            self.patience.deadline = now + _LENIENCE * patience
+        if self.sent_at is None:
+            self.sent_at = now
+
+    def answered(self, reply: Reply) -> Reply | Refused:
+        """Note that an answer has come, and return it, or the refusal that it is."""
         self.answered_at = trio.current_time()
+        sent_at, self.sent_at = self.sent_at, None
+        assert sent_at is not None  # it was asked
         self.trip = self.answered_at - sent_at
         self._pacing.answered(self.trip)
         if isinstance(reply, Applied):
@@ -194,7 +203,7 @@ class Requester:
         elif isinstance(reply, Mismatch):
             refusal = mismatch(reply.partitions)
             self._availability.refused(refusal)
-            return Refused(refusal)  # noqa: ASYNC910 - asking was one
+            return Refused(refusal)
         self.batches += 1
         if not self.connected:
             self.connected = True

@@ -94,12 +94,14 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
             actor = await actor.opened(key)  # itself, if the namespace has one part
         try:
             operation = actor.mailbox.add(key, count)
-            if actor.mailbox.length == 1:
-                actor.send_now_or_wake()
+            alone = actor.mailbox.length == 1 and actor.send_now_or_wake(operation)
         except RuntimeError:
             actor.check_task()
             raise
-        cumulative, own = await _wait_task_rescheduled(operation)
+        if alone:
+            cumulative, own = await actor.receive_alone(operation)
+        else:
+            cumulative, own = await _wait_task_rescheduled(operation)
         return _new(CounterValue, (cumulative + count, own + count))
 
     async def get(self, key: str) -> CounterValue:

@@ -10,6 +10,7 @@ this package pass, and ``docs/stores.md`` a store of somebody else's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 import trio
@@ -29,13 +30,13 @@ class StoreSilentError(StoreUnavailableError):
 class Link(ABC):
     """One counter's way to its namespace: connect, send a request, receive its answer.
 
-    Used by one task at a time, but for `send_nowait`, and for one request at a time: what was
-    sent is received before anything else is sent. The caller remembers what it has sent, and
-    names it again to `receive`; the link need not.
+    Used by one task at a time, but for `send_nowait` and what follows it, and for one request at a
+    time: what was sent is received before anything else is sent. The caller remembers what it has
+    sent, and names it again to `receive`; the link need not.
 
     A link of your own must have `connect`, `connected` and `receive`. If it has no `send`, all is
-    done in `receive`. It need not have `send_nowait` and `patience`, which save time, nor
-    `inspect`. `exchange` is made of the others.
+    done in `receive`. It need not have `send_nowait`, `wait_answer` and `patience`, which save
+    time, nor `inspect`. `exchange` is made of the others.
     """
 
     @abstractmethod
@@ -91,6 +92,26 @@ class Link(ABC):
         It raises nothing: `receive`, which is to follow, tells of the trouble that there was.
         """
         raise NotImplementedError
+
+    def wait_answer(self) -> Awaitable[None] | None:
+        """Return what waits until there is an answer to what `send_nowait` has sent, in any task.
+
+        It may end before, and does when `interrupt` is called; what it finds, `receive_nowait`
+        tells. It raises nothing, and if it is cancelled, nothing else changes. None: only
+        `receive` can do that here.
+        """
+        return None
+
+    def receive_nowait(self, request: Request) -> Reply | None:  # noqa: ARG002 - for those that can
+        """Return the answer to ``request``, after `wait_answer`, if there is one that is plain.
+
+        None if there is none yet, or something else is to be done about what has come. Then, and
+        if the answer that it has returned is not used, `receive` follows, and tells or does that.
+        """
+        return None
+
+    def interrupt(self) -> None:  # noqa: B027 - most never wait like this
+        """End what `wait_answer` has returned, if a task is in it: `receive` may follow now."""
 
     @property
     def patience(self) -> float:

@@ -10,7 +10,7 @@ requests and replies.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
@@ -286,6 +286,9 @@ class _Wire(Link):
         self._inner = inner
         self._enter = enter
         self._exit = leave
+        self._sent: Request | None = None  # by a caller, that waits for its answer …
+        self._heard: Reply | StoreError | None = None  # … which is here
+        self._waiting = trio.CancelScope()
 
     async def connect(self) -> None:
         self._enter(None)
@@ -295,6 +298,15 @@ class _Wire(Link):
             self._exit(None, None)
 
     async def receive(self, request: Request) -> Reply:
+        heard, self._heard = self._heard, None
+        if heard is not None and request is self._sent:
+            await trio.lowlevel.checkpoint()
+            if isinstance(heard, StoreError):
+                raise heard
+            return heard
+        return await self._ask(request)
+
+    async def _ask(self, request: Request) -> Reply:
         self._enter(request)
         answer: Reply | Exception | None = None
         try:
@@ -320,6 +332,26 @@ class _Wire(Link):
 
         P38, lone operation.
         """
+        self._sent, self._heard = request, None
+
+    def wait_answer(self) -> Awaitable[None]:
+        """Here it is sent, too."""
+        return self._wait()
+
+    async def _wait(self) -> None:
+        assert self._sent is not None
+        with trio.CancelScope() as self._waiting:
+            try:
+                self._heard = await self._ask(self._sent)
+            except StoreError as error:
+                self._heard = error
+
+    def receive_nowait(self, request: Request) -> Reply | None:
+        assert request is self._sent
+        return None if isinstance(self._heard, StoreError) else self._heard
+
+    def interrupt(self) -> None:
+        self._waiting.cancel()
 
 
 class _Ear(Subscription):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from distkit_actors._errors import StoreUnavailableError
 from distkit_actors._stores._contract import StoreSilentError
 from distkit_actors._stores._redis._connection import ErrorReplyError, pack
-from distkit_actors._stores._redis._pipeline import Pipeline
+from distkit_actors._stores._redis._pipeline import Call, Pipeline
 
 LOST: Final = "lost"
 
@@ -139,10 +139,15 @@ class PlainWords:
 class Task:
     """One that sends a command and waits for its answer."""
 
-    number: int
+    number: int  # of its command
+    call: Call
+    lone: bool = False  # it waits, and whoever takes over receives
+    left: bool = False  # somebody has taken over
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     outcome: str | None = None
     cancelled: bool = False
+    begun: bool = False
+    ended: bool = False
 
 
 class Scene:
@@ -154,23 +159,41 @@ class Scene:
         self.pipeline = Pipeline(self.stream, reader, PlainWords())
         self.tasks: list[Task] = []
         self.answered = 0  # commands
+        self._asked = 0
         self._nursery = nursery
         self._requests = hiredis.Reader()
         self._read = 0
         self._executed: list[bytes] = []
         self._answers = b""
 
-    def ask(self, *, replies: int = 1) -> Task:
+    def ask(self, *, replies: int = 1, lone: bool = False) -> Task:
         """Start a task."""
-        task = Task(len(self.tasks))
+        number = self._asked
+        self._asked += 1
+        command = b"".join(command_of(number, part) for part in reversed(range(replies)))
+        return self._start(Task(number, self.pipeline.post(command, replies), lone))
+
+    def take_over(self, task: Task) -> None:
+        """Start a task that receives instead of another one, which may have been cancelled."""
+        if task.lone and task.begun and not task.left and task.outcome is None:
+            task.left = True
+            self.pipeline.interrupt(task.call)
+            self._start(Task(task.number, task.call))
+
+    def _start(self, task: Task) -> Task:
         self.tasks.append(task)
-        command = b"".join(command_of(task.number, part) for part in reversed(range(replies)))
-        call = self.pipeline.post(command, replies)
 
         async def receive() -> None:
             with task.scope:
                 try:
-                    answer = await self.pipeline.receive(call)
+                    task.begun = True
+                    if task.lone:
+                        await self.pipeline.wait(task.call)
+                        if task.left:
+                            task.ended = True
+                            return
+                        assert task.call.over
+                    answer = await self.pipeline.receive(task.call)
                 except ErrorReplyError as error:
                     task.outcome = error.text
                 except StoreUnavailableError as error:
@@ -179,6 +202,7 @@ class Scene:
                     assert isinstance(answer, bytes)
                     task.outcome = answer.decode()
             task.cancelled = task.scope.cancelled_caught
+            task.ended = True
 
         self._nursery.start_soon(receive)
         return task
@@ -216,8 +240,8 @@ class Scene:
     def expect_own_answers(self, *, lost: bool = False) -> None:
         """See that each has its own answer, but for those that were cancelled."""
         for task in self.tasks:
-            if task.cancelled:
-                assert task.outcome is None
+            if task.cancelled or task.left:
+                assert task.left or task.outcome is None
                 continue
             own = f"{task.number}.0"
             good = {own, f"OOM {own}"}
@@ -230,13 +254,14 @@ def command_of(number: int, part: int) -> bytes:
 
 
 Step: TypeAlias = (
-    tuple[Literal["ask", "cancel", "take", "execute", "bring"], int]
+    tuple[Literal["ask", "ask alone", "take over", "cancel", "take", "execute", "bring"], int]
     | tuple[Literal["settle", "turn"], Literal[0]]
 )
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.integers(1, 2)),
+        st.tuples(st.sampled_from(["ask", "ask alone"]), st.integers(1, 2)),
+        st.tuples(st.just("take over"), st.integers(0, 20)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("take"), st.integers(1, 60)),
         st.tuples(st.just("execute"), st.integers(1, 3)),
@@ -257,6 +282,10 @@ async def live_through(steps: list[Step], lost_at: int | None) -> None:
                 match kind:
                     case "ask":
                         scene.ask(replies=value)
+                    case "ask alone":
+                        scene.ask(replies=value, lone=True)
+                    case "take over" if value < len(scene.tasks):
+                        scene.take_over(scene.tasks[value])
                     case "cancel" if value < len(scene.tasks):
                         scene.tasks[value].scope.cancel()
                     case "take":
@@ -269,6 +298,7 @@ async def live_through(steps: list[Step], lost_at: int | None) -> None:
                         await trio.lowlevel.checkpoint()
                     case "settle":
                         await trio.testing.wait_all_tasks_blocked()
+                        assert all(task.ended for task in scene.tasks if task.left)
                     case _:
                         pass
             await scene.settle()
@@ -311,6 +341,23 @@ async def test_who_receives_and_is_cancelled_lets_another_one_do_that(scene: Sce
     await scene.settle()
     assert first.cancelled
     scene.expect_own_answers()
+
+
+@pytest.mark.parametrize(("room", "number"), [(0, 1), (1_000, 2)])
+async def test_who_waits_alone_lets_another_one_receive(
+    room: int, number: int, scene: Scene
+) -> None:
+    """Whether it sends or receives for all, or sleeps while another one does."""
+    scene.stream.take(room)
+    alone = [scene.ask(lone=True) for _ in range(number)]
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.stream.senders == (room == 0)
+    for task in alone:
+        scene.take_over(task)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [task.ended for task in scene.tasks] == [True] * number + [False] * number
+    await scene.settle()
+    assert [task.outcome for task in scene.tasks[number:]] == ["0.0", "1.0"][:number]
 
 
 async def test_what_one_has_sent_in_part_is_sent_by_others(scene: Scene) -> None:

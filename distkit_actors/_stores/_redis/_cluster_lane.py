@@ -90,6 +90,19 @@ class ClusterLane(Lane):
             raise StoreUnavailableError(LOST)
         return await self._lane.receive()
 
+    def wait_answer(self) -> Awaitable[None] | None:
+        """See `Lane.wait_answer`."""
+        return None if self._lane is None else self._lane.wait_answer()
+
+    def receive_nowait(self) -> Answer:
+        """See `Lane.receive_nowait`."""
+        return None if self._lane is None else self._lane.receive_nowait()
+
+    def interrupt(self) -> None:
+        """See `Lane.interrupt`."""
+        if self._lane is not None:
+            self._lane.interrupt()
+
     async def call(self, *words: bytes, patience: float | None = None) -> Answer:
         """See `Lane.call`."""
         if self._lane is None:

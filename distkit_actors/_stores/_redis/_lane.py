@@ -65,6 +65,17 @@ class Lane(ABC):
         When cancelled, nobody knows that either, and there may be no connection any more.
         """
 
+    def wait_answer(self) -> Awaitable[None] | None:
+        """See `Link.wait_answer`; None if there is nothing to wait for."""
+        return None
+
+    def receive_nowait(self) -> Answer:
+        """Return the answer that has come, after `wait_answer`; None if it is none, or an error."""
+        return None
+
+    def interrupt(self) -> None:  # noqa: B027 - most have nothing to end
+        """See `Link.interrupt`."""
+
     @abstractmethod
     async def call(self, *words: bytes, patience: float | None = None) -> Answer:
         """Send a command and return its answer. A checkpoint.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 
 from ..._errors import StoreUnavailableError
@@ -104,6 +104,26 @@ class RedisLink(Link):
         if self._min_replicas and may_have_changed(request, reply):
             await self._lane.replicas.confirm(self._lane, self._min_replicas, self._patience)
         return reply
+
+    def wait_answer(self) -> Awaitable[None] | None:
+        # What has to wait for replicas is received by the one who can wait again.
+        return None if self._min_replicas else self._lane.wait_answer()
+
+    def receive_nowait(self, request: Request) -> Reply | None:  # noqa: ARG002 - any may ask
+        answer = self._lane.receive_nowait()
+        if answer is None:
+            return None
+        try:
+            reply = decode(cast("Sequence[bytes]", answer))
+        except Exception:  # noqa: BLE001 - `receive` finds and says the same
+            return None
+        self._in_a_row = 0
+        if self._lane.looks:
+            self._lane.note_time()
+        return reply
+
+    def interrupt(self) -> None:
+        self._lane.interrupt()
 
     async def _after(self, request: Request, error: ErrorReplyError) -> Answer:
         """Return an answer that can be had in spite of ``error``; raise that if there is none.

@@ -61,14 +61,15 @@ class Words(Protocol):
 class Call:
     """A command that was sent, and its answer once that is there."""
 
-    __slots__ = ("answer", "over", "pipeline", "skip", "task")
+    __slots__ = ("answer", "over", "pipeline", "skip", "task", "waiter")
 
     def __init__(self, pipeline: Pipeline, skip: int) -> None:
         self.pipeline = pipeline
         self.skip = skip  # answers that come before the one that counts
         self.over = False
         self.answer: Message | StoreUnavailableError = None
-        self.task: trio.lowlevel.Task | None = None  # that sleeps until it is over, or its turn
+        self.waiter: trio.lowlevel.Task | None = None  # that waits for it, whatever it does
+        self.task: trio.lowlevel.Task | None = None  # the same, while it sleeps
 
     def end(self, answer: Message | StoreUnavailableError) -> None:
         """Note the answer, and wake who waits for it."""
@@ -130,16 +131,33 @@ class Pipeline:
     async def receive(self, call: Call) -> Answer:
         """Return the answer to a call. A checkpoint.
 
-        When cancelled, the call is given up, and nothing else changes.
+        When cancelled, the call is given up, and nothing else changes. It may be received again,
+        also by another task, with the same answer.
 
         Raises:
             ErrorReplyError: The answer is an error.
             StoreUnavailableError: The connection is lost.
         """
+        if call.over:
+            await trio.lowlevel.checkpoint()
+        while not call.over:
+            await self.wait(call)
+        answer = call.answer
+        if isinstance(answer, Exception):
+            if isinstance(answer, ErrorReplyError):
+                self._words.withhold(answer)
+                raise answer
+            raise _copy(answer)
+        return answer  # noqa: ASYNC910 - one of the branches was one
+
+    async def wait(self, call: Call) -> None:  # noqa: ASYNC910 - a checkpoint if it has to wait
+        """Wait until a call is over, or `interrupt` is called. A checkpoint if it has to wait.
+
+        It raises nothing, and when cancelled nothing changes: any task can receive the call.
+        """
+        call.waiter = task = trio.lowlevel.current_task()
         try:
-            if call.over:
-                await trio.lowlevel.checkpoint()
-            while not call.over:
+            while not call.over and call.waiter is task:
                 if self._stream.unsent and self._sending is None:
                     await self._send(call)
                 elif self._receiving:
@@ -149,13 +167,14 @@ class Pipeline:
         finally:
             if self._calls:
                 self._pass_on()
-        answer = call.answer
-        if isinstance(answer, Exception):
-            if isinstance(answer, ErrorReplyError):
-                self._words.withhold(answer)
-                raise answer
-            raise _copy(answer)
-        return answer  # noqa: ASYNC910 - one of the branches was one
+
+    def interrupt(self, call: Call) -> None:
+        """Have `wait` return for a call, if a task is in it: another one may receive it now."""
+        call.waiter = None
+        if call.task is not None:
+            call.wake()
+        elif not call.over:
+            self._stream.interrupt()  # in case that it receives or sends for all
 
     async def _receive(self) -> None:
         """Receive once, for all."""

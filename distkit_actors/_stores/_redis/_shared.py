@@ -139,6 +139,23 @@ class SharedLane(Lane):
             raise StoreUnavailableError(LOST)
         return await call.pipeline.receive(call)
 
+    def wait_answer(self) -> Awaitable[None] | None:
+        """See `Lane.wait_answer`."""
+        call = self._call
+        return None if call is None else call.pipeline.wait(call)
+
+    def receive_nowait(self) -> Answer:
+        """See `Lane.receive_nowait`."""
+        call = self._call
+        if call is None or not call.over or isinstance(call.answer, Exception):
+            return None
+        return call.answer
+
+    def interrupt(self) -> None:
+        """See `Lane.interrupt`."""
+        if self._call is not None:
+            self._call.pipeline.interrupt(self._call)
+
     async def call(self, *words: bytes, patience: float | None = None) -> Answer:
         """See `Lane.call`."""
         seconds = self._connection.patience if patience is None else patience

@@ -1,0 +1,390 @@
+"""A caller that is alone receives its answer itself: whatever happens meanwhile, it gets its own.
+
+P38, lone operation. The store holds answers back while it is told to, so that anything can happen
+while a caller waits. Real connections are in ``tests/faults/test_lone_callers.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import (
+    CounterClosedError,
+    Eq,
+    InstanceConflictError,
+    MemoryStore,
+    OutcomeUnknownError,
+    Store,
+    StoreError,
+    StrictInstanceAwareCounter,
+)
+from distkit_actors._protocol._messages import Applied, Reply, Request
+from distkit_actors._stores._contract import Link
+
+#: After so many operations, one by one, the next is expected to be alone too.
+STREAK = 5
+PATIENCE = 2.0
+#: Seconds by the tests' clock: nothing here takes as long, but one who is left waiting.
+LONG = 300.0
+
+
+class HeldStore(Store):
+    """Executes at once what callers send, and holds the answers back if it is told to."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        self.held = False
+        self.sent: list[Request] = []  # by callers
+        self.received: list[Request] = []  # what the batch loop has received
+        self.waiting = 0  # callers that wait for their answers
+        self.trouble: Exception | None = None  # in place of an answer
+        self.backlog = 0  # that answers tell of
+        self.bug: Exception | None = None  # in looking for an answer
+        self.in_doubt: Callable[[], bool] = lambda: False
+        self.doubts: list[bool] = []  # whether what was asked again was in doubt
+        self.changed = trio.Event()
+
+    def release(self) -> None:
+        """Let the answers go."""
+        self.held = False
+        self.tell()
+
+    def tell(self) -> None:
+        """Let all look again who wait."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+        yield _HeldLink(self)
+
+
+class _HeldLink(Link):
+    connected = True
+
+    def __init__(self, store: HeldStore) -> None:
+        self._store = store
+        self._sent: Request | None = None
+        self._answer: Reply | None = None
+        self._interrupted = False
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def patience(self) -> float:
+        return PATIENCE
+
+    @property
+    def can_send_nowait(self) -> bool:
+        return True
+
+    def send_nowait(self, request: Request) -> None:
+        self._store.sent.append(request)
+        self._sent, self._answer = request, self._store.inner.execute("app", request)
+
+    def wait_answer(self) -> Awaitable[None] | None:
+        return self._wait()
+
+    async def _wait(self) -> None:
+        self._interrupted = False
+        self._store.waiting += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            while self._store.held and not self._interrupted:
+                await self._store.changed.wait()
+        finally:
+            self._store.waiting -= 1
+
+    def receive_nowait(self, request: Request) -> Reply | None:
+        assert request is self._sent
+        if self._store.bug is not None:
+            raise self._store.bug
+        if self._store.held or self._store.trouble:
+            return None
+        if isinstance(self._answer, Applied):
+            return self._answer._replace(backlog=self._store.backlog)
+        return self._answer
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._store.tell()
+
+    async def receive(self, request: Request) -> Reply:
+        if request is not self._sent:
+            if request in self._store.sent:
+                self._store.doubts.append(self._store.in_doubt())
+            await trio.lowlevel.checkpoint()
+            return self._store.inner.execute("app", request)
+        self._store.received.append(request)
+        try:
+            await trio.lowlevel.checkpoint()
+            while self._store.held:
+                await self._store.changed.wait()
+        except trio.Cancelled:
+            self._sent = None  # the answer is for nobody
+            raise
+        if self._store.trouble is not None:
+            raise self._store.trouble
+        assert self._answer is not None
+        return self._answer
+
+
+@asynccontextmanager
+async def alone(
+    store: HeldStore, *, exit_grace: float = 5.0
+) -> AsyncGenerator[StrictInstanceAwareCounter]:
+    """Return a counter that expects that whoever comes is alone, and has counted 0."""
+    with trio.fail_after(LONG):
+        async with StrictInstanceAwareCounter.open(
+            "app", store, instance_id="me", exit_grace=exit_grace
+        ) as counter:
+            for _ in range(STREAK):
+                await counter.get("k")
+            store.sent.clear()
+            yield counter
+
+
+async def waits(store: HeldStore) -> None:
+    """Wait until a caller waits for its answer."""
+    await trio.testing.wait_all_tasks_blocked()
+    assert store.waiting == 1
+
+
+async def test_it_receives_its_answer_and_the_batch_loop_sleeps(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        for number in range(1, 20):
+            assert await counter.inc("k") == (number, number)
+            assert (await counter.inc_if("k", Eq(number), 0)).applied
+        assert len(store.sent) == 2 * 19
+        assert not store.received
+        statistics = counter.statistics()
+        assert statistics.operations_done == STREAK + 2 * 19
+        assert statistics.in_flight_age is None
+        assert statistics.last_heartbeat_age == 0.0
+
+
+async def test_cancelled_it_leaves_its_operation_to_the_batch_loop(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.held = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counter.inc, "k")
+            await waits(store)
+            nursery.cancel_scope.cancel()
+        assert counter.statistics().in_flight_age is not None
+        store.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert counter.statistics().in_flight_age is None
+        assert store.received == store.sent
+        assert await counter.inc("k") == (2, 2)
+
+
+async def test_cancelled_it_never_happens_if_it_was_not_executed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The store has lost everything: what it did not execute is sent again for those who wait."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.inner = MemoryStore()
+        store.held = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counter.inc, "k")
+            await waits(store)
+            nursery.cancel_scope.cancel()
+        store.release()
+        assert await counter.get("k") == (0, 0)
+
+
+async def test_whoever_comes_meanwhile_has_the_batch_loop_take_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    seen: list[tuple[int, int]] = []
+
+    async def inc() -> None:
+        seen.append(await counter.inc("k"))
+
+    async with alone(store) as counter:
+        store.held = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inc)
+            await waits(store)
+            for _ in range(3):
+                nursery.start_soon(inc)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not store.waiting
+            assert store.received == store.sent
+            assert len(store.sent) == 1
+            store.release()
+        assert sorted(seen) == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+async def test_whoever_comes_when_the_answer_does_disturbs_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Which of the two tasks goes on first is up to the scheduler."""
+    store = HeldStore()
+    seen: list[tuple[int, int]] = []
+
+    async def inc() -> None:
+        seen.append(await counter.inc("k"))
+
+    async with alone(store) as counter:
+        for _ in range(40):
+            for _ in range(STREAK):
+                await counter.get("k")
+            store.held = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(inc)
+                await waits(store)
+                store.release()
+                await inc()
+        assert sorted(seen) == [(number, number) for number in range(1, 81)]
+
+
+async def test_a_beat_that_comes_due_has_the_batch_loop_take_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.held = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counter.inc, "k")
+            await waits(store)
+            counter._actor._loop.beat()
+            await trio.testing.wait_all_tasks_blocked()
+            assert store.received == store.sent
+            store.release()
+        assert await counter.get("k") == (1, 1)
+
+
+async def test_slices_of_the_dead_that_are_left_are_taken_away_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.backlog = 1
+        await counter.inc("k")
+        before = counter.statistics().batches_done
+        await trio.sleep(0.1)
+        assert counter.statistics().batches_done == before + 1
+
+
+async def test_a_look_at_the_store_that_is_due_has_its_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        counter._actor._loop.look_due = True
+        await counter.inc("k")
+        await trio.testing.wait_all_tasks_blocked()
+        assert counter._actor._loop.look_due is False
+
+
+async def test_without_an_answer_in_time_it_is_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What it has sent is in doubt then, so that nothing takes it for not executed."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.in_doubt = lambda: counter._actor._session.in_doubt
+        store.held = True
+        start = trio.current_time()
+        assert await counter.inc("k") == (1, 1)
+        assert store.doubts == [True]
+        assert trio.current_time() - start >= PATIENCE
+        assert await counter.get("k") == (1, 1)
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_a_stop_whose_grace_is_over_leaves_nobody_waiting(
+    taken_over: bool,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    unknown: list[Exception] = []
+
+    async def inc() -> None:
+        try:
+            await counter.inc("k")
+        except OutcomeUnknownError as error:
+            unknown.append(error)
+
+    async def stop() -> None:
+        nonlocal counter
+        async with alone(store, exit_grace=0.0) as counter:
+            store.held = True
+            nursery.start_soon(inc)
+            await waits(store)
+            if taken_over:
+                counter._actor._loop.beat()
+                await trio.testing.wait_all_tasks_blocked()
+
+    counter: StrictInstanceAwareCounter
+    with trio.fail_after(LONG):
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(StoreError, match="not acknowledged"):
+                await stop()
+    assert len(unknown) == 1
+    assert not store.waiting
+
+
+async def test_an_answer_that_ends_the_counter_is_left_to_the_batch_loop(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+
+    async def be_superseded() -> None:
+        async with (
+            alone(store) as counter,
+            StrictInstanceAwareCounter.open("app", store, instance_id="me"),
+        ):
+            with pytest.raises(InstanceConflictError):
+                await counter.inc("k")
+            await trio.sleep_forever()
+
+    with pytest.raises(InstanceConflictError):
+        await be_superseded()
+    assert len(store.received) == 1
+
+
+async def test_trouble_is_left_to_the_batch_loop(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.trouble = StoreError("no")
+        with pytest.raises(StoreError, match="no"):
+            await counter.inc("k")
+        assert len(store.received) == 1
+        store.trouble = None
+        for _ in range(STREAK):
+            await counter.get("k")
+        assert len(store.received) == 1
+
+
+async def test_a_bug_in_receiving_ends_the_counter_and_not_only_its_caller(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+
+    async def crash() -> None:
+        async with alone(store) as counter:
+            store.bug = RuntimeError("a bug")
+            with pytest.raises(CounterClosedError, match="a bug"):
+                await counter.inc("k")
+            await trio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        await crash()
