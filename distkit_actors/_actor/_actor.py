@@ -100,6 +100,7 @@ class Actor(Admission):
         self.watches = Watches(store, prefix, session.instance, self.buffer, log, self.ask)
         self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course)
         self._requester = self._loop.requester
+        self.send_alone = self._loop.send_alone
         self.send_now_or_wake = self._loop.send_now_or_wake
         self.receive_alone = self._loop.receive_alone
         self._timers = Timers(self._loop, session, log, liveness.period, flush_interval or 0.0)
@@ -170,11 +171,12 @@ class Actor(Admission):
         """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
         if get_ident() != self.thread or not self.open:
             await self.wait_open()
-        alone = False
         try:
-            self.mailbox.put(operation)
-            if self.mailbox.length == 1:
-                alone = self.send_now_or_wake(operation)
+            alone = self.send_alone(operation)
+            if not alone:
+                self.mailbox.put(operation)
+                if self.mailbox.length == 1:
+                    self.send_now_or_wake()
         except RuntimeError:
             self.check_task()
             raise

@@ -94,38 +94,62 @@ class BatchLoop:
             task, self.sleeper = self.sleeper, None
             trio.lowlevel.reschedule(task)
 
-    def send_now_or_wake(self, operation: Operation | None = None) -> bool:
+    def send_alone(self, operation: Operation) -> bool:
+        """Send an operation that waits nowhere, if it is expected to be alone; False: it has to.
+
+        True: its caller's task goes on with `receive_alone`, so that it takes no turn of the
+        scheduler more than it has to (P38, lone operation).
+        """
+        link = self._solo_link
+        # The deadline: else it must never happen (P33, cancelled callers).
+        if (
+            link is None
+            or self.sleeper is None
+            or self._sent is not None
+            or self.look_due
+            or not link.can_send_nowait
+            or trio.current_effective_deadline() <= (now := trio.current_time())
+        ):
+            return False
+        try:
+            if not self._agenda.make_up_alone(operation, now):
+                return False
+            self._sent = request = self._session.request()
+            assert request is not None
+            link.send_nowait(request)
+        except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
+            self._failure = error
+            return False
+        self.requester.asked(link, now)
+        self._lone = operation.task = LoneCaller()
+        return True
+
+    def send_now_or_wake(self) -> None:
         """Wake the task for an operation that has come; one that is alone is sent on the spot.
 
-        True: ``operation`` is sent, and its caller's task goes on with `receive_alone`. So a lone
-        operation takes no turn of the task (P38, lone operation).
+        It is one that `send_alone` has not sent, as it takes more to make a batch of it. What else
+        is to be done is done while the store works.
         """
         link = self._solo_link
         if (
             link is not None
-            and self._sent is None
             and self.sleeper is not None
+            and self._sent is None
             and link.can_send_nowait
         ):
             now = trio.current_time()
-            # Else it must never happen (P33, cancelled callers).
             if trio.current_effective_deadline() > now:
                 try:
                     self._agenda.make_up(now)
                     self._sent = self._session.request()
                     if self._sent is not None:
                         link.send_nowait(self._sent)
-                        if operation is not None and not (self._agenda.backlog or self.look_due):
-                            self.requester.asked(link, now)
-                            self._lone = operation.task = LoneCaller()
-                            return True
-                except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
+                except Exception as error:  # noqa: BLE001 - as above
                     self._failure = error
         self.wake()
-        return False
 
     async def receive_alone(self, operation: Operation) -> tuple[int, int]:
-        """Receive the answer to what `send_now_or_wake` has sent, and return what was found.
+        """Receive the answer to what `send_alone` has sent, and return what the operation found.
 
         A checkpoint. Only a plain answer is taken in here. With anything else, and when it is
         cancelled, the task goes on, as if this had never been there.
@@ -147,13 +171,9 @@ class BatchLoop:
             self._lone = None
             try:
                 reply = link.receive_nowait(request)
-                if type(reply) is Applied:
-                    self._sent = None
-                    self.requester.answered(reply)
-                    self._hand_out(request, reply, self.requester.answered_at)
-                if self._sent is not None or self._agenda.backlog or self._agenda.has_work():
+                if type(reply) is not Applied or not self._answered_alone(operation, reply):
                     self.wake()
-            except Exception as error:  # noqa: BLE001 - raised by the task, which all depend on
+            except Exception as error:  # noqa: BLE001 - as above
                 self._failure = error
                 self.wake()
         if me.result is not None:
@@ -161,6 +181,21 @@ class BatchLoop:
         operation.task = trio.lowlevel.current_task()
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
+
+    def _answered_alone(self, operation: Operation, reply: Applied) -> bool:
+        """Take in the answer to what `send_alone` has sent; False if that leaves something to do.
+
+        What `_hand_out` looks at beside this cannot be while the task sleeps.
+        """
+        self._sent = None
+        self.requester.answered(reply)
+        self._session.piece = self._pacing.piece
+        update = self._session.receive(reply)
+        self._agenda.backlog = update.backlog
+        if self._dispatch.settle_alone(operation, update):
+            return not update.backlog
+        self._dispatch.settle(update, self.requester.answered_at)
+        return False
 
     def beat(self) -> None:
         """Send a sign of life."""
@@ -346,10 +381,11 @@ class BatchLoop:
         if type(reply) is MustResume and self._loss is None and session.registered:
             self._loss = session.loss(reply), now
         update = session.receive(reply)
-        if session.phase is not _LIVE or self._loss is not None or not self._registered:
+        phase = session.phase
+        if phase is not _LIVE or self._loss is not None or not self._registered:
             self._note(now)
         self._agenda.backlog = update.backlog
-        if session.phase is _FENCED or session.phase is _REFUSED:
+        if phase is _FENCED or phase is _REFUSED:
             self._superseded = True
             return
         dispatch.settle(update, now)

@@ -11,6 +11,7 @@ operations, queries, the ends of holds, and those who wait for a flush.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from .._instance._session import Session
 from .._instance._session_state import Update
@@ -40,6 +41,8 @@ from ._operations import (
 from ._outcomes import after, copy_of, overflow, unknown
 from ._queries import Queries
 from ._releases import Releases
+
+_ADD: Final = Kind.ADD  # looked up once, not for each operation
 
 
 class Dispatch:
@@ -108,6 +111,15 @@ class Dispatch:
             # operations).
             entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
         return counts + entries
+
+    def begin_alone(self, operation: Operation, budget: int) -> bool:
+        """Make a batch of ``operation``, while nothing waits; False if it is not plain."""
+        plain = type(operation) is Operation and operation.kind is _ADD
+        if not plain or self.buffer is not None:
+            return False
+        entry = self.session.begin_addition(operation.key, operation.value, budget=budget)
+        self._coalesced = [CoalescedEntry(entry, (operation,))]
+        return True
 
     def _take(self, exclusive: Operation | None, limit: int) -> list[CoalescedEntry]:
         return [] if exclusive is not None else self.mailbox.take(limit, self.session.slices)
@@ -184,6 +196,16 @@ class Dispatch:
                 self._settle_steps(self._steps, update.results, update, now)
             else:
                 self._settle_batch(update.results, update, now)
+
+    def settle_alone(self, operation: Operation, update: Update) -> bool:
+        """Do as `settle` for what `begin_alone` has begun; False if the answer says more."""
+        results = update.results
+        if results is None or type(results[0]) is not Previous or update.moves:
+            return False
+        self._coalesced = []
+        self.operations_done += 1
+        operation.done(*results[0])
+        return True
 
     def _own(self, key: str) -> int:
         piece = self.session.slices.get(key)

@@ -38,7 +38,8 @@ class PartitionedActor(SharedLife):
     open: ClassVar[bool] = False
     thread: ClassVar[int | None] = None
     mailbox: Mailbox
-    send_now_or_wake: Callable[[Operation], bool]
+    send_alone: Callable[[Operation], bool]
+    send_now_or_wake: Callable[[], None]
     receive_alone: Callable[[Operation], Awaitable[tuple[int, int]]]
 
     def __init__(self, parts: Sequence[Actor], *, detached_start: bool) -> None:

@@ -8,11 +8,13 @@ from typing import Final, TypeAlias, cast, final
 
 import trio
 
+from .._actor._operations import Operation
 from .._protocol._messages import Kind
 from .._protocol._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
 
 # Looked up once, not for each operation.
+_ADD: Final = Kind.ADD
 _wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
 _New: TypeAlias = Callable[[type[CounterValue], tuple[int, int]], CounterValue]
 _new: Final = cast("_New", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed's
@@ -93,15 +95,18 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         if get_ident() != actor.thread or not actor.open:
             actor = await actor.opened(key)  # itself, if the namespace has one part
         try:
-            operation = actor.mailbox.add(key, count)
-            alone = actor.mailbox.length == 1 and actor.send_now_or_wake(operation)
+            if not actor.mailbox.length and actor.send_alone(
+                operation := Operation(_ADD, key, count)
+            ):
+                cumulative, own = await actor.receive_alone(operation)
+            else:
+                operation = actor.mailbox.add(key, count)
+                if actor.mailbox.length == 1:
+                    actor.send_now_or_wake()
+                cumulative, own = await _wait_task_rescheduled(operation)
         except RuntimeError:
             actor.check_task()
             raise
-        if alone:
-            cumulative, own = await actor.receive_alone(operation)
-        else:
-            cumulative, own = await _wait_task_rescheduled(operation)
         return _new(CounterValue, (cumulative + count, own + count))
 
     async def get(self, key: str) -> CounterValue:

@@ -29,6 +29,7 @@ from ._phases import ProtocolError
 from ._session_state import Update
 from ._withheld import Withheld
 
+_ADD: Final = Kind.ADD  # looked up once, see `_session`
 #: Most own moves forgotten with one answer: more than a batch can make.
 _SETTLED_AT_ONCE: Final = 2 * MAX_ENTRIES
 
@@ -75,6 +76,12 @@ class OwnCopy:
                 batch.append(entry)
         return batch
 
+    def addition(self, key: str, value: int) -> Entry:
+        """Return what `with_beliefs` makes of one entry that adds."""
+        own = self.slices.get(key)
+        after = value if own is None else own.value + value
+        return Entry(_ADD, key, value, after if fits(after) else None)
+
     def retries(self) -> list[Entry]:
         """Return entries that try again what did not fit (I12, overflow), one for each key."""
         return [self._claim(key, piece) for key, piece in self.withheld.oldest(MAX_ENTRIES)]
@@ -90,13 +97,16 @@ class OwnCopy:
 
     def replay(self, entry: Entry, before: Previous, at: int, update: Update) -> None:
         """Do to the own copy what the store did to its own (P13, values before)."""
-        key, value = entry.key, entry.value
-        if not before.slice and key in self.slices and entry.kind is not Kind.FORGET:
+        kind, key, value = entry.kind, entry.key, entry.value
+        stored = before.slice
+        if not stored and key in self.slices and kind is not Kind.FORGET:
             # A move has taken it that the journal tells of, or the next one will.
             update.dropped[key] = self.slices.pop(key).stamp
-        match entry.kind:
-            case Kind.ADD if value:
-                self._write(key, before.slice + value, at, update)
+        if kind is _ADD:  # nearly always
+            if value:
+                self._write(key, stored + value, at, update)
+            return
+        match kind:
             case Kind.PUT:
                 self.withheld.drop(key)
                 self._write(key, value, at, update)
@@ -151,20 +161,21 @@ class OwnCopy:
 
     def hear(self, reply: Applied, entries: Sequence[Entry], update: Update) -> None:
         """Take in what the answer to a batch of ``entries`` tells of others."""
-        keys = (entry.key for entry in entries)
-        if reply.journal:  # else it is the stored answer, which tells only of the batch
-            cleared = reply.journal.cleared
+        journal = reply.journal
+        if journal:  # else it is the stored answer, which tells only of the batch
+            cleared = journal.cleared
             if cleared > self.cleared:
                 if cleared >= self._told_at:
+                    keys = [entry.key for entry in entries]
                     self._learn_clear(cleared, chain(keys, self._unheard), update)
                 else:
                     self._learn_late_clear(cleared, update)
-            self._learn(reply.journal, update)
+            self._learn(journal, update)
             update.ground = self.known
             self._told(reply.at)
         else:
             update.ground = reply.at - 1
-            self._unheard.update(keys)
+            self._unheard.update(entry.key for entry in entries)
 
     def hear_late(self, journal: Journal, at: int, update: Update) -> None:
         """Take in what the answer to a part of a resume tells, of a step at the stamp ``at``."""

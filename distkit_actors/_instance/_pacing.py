@@ -41,6 +41,8 @@ class Pacing:
 
     def patience(self, first: float) -> float:
         """Return how long to wait for the next answer; ``first`` is for a store that is quick."""
+        if not self._unanswered:
+            return first
         return min(first * 2.0**self._unanswered, self.longest_patience(first))
 
     def longest_patience(self, first: float) -> float:
@@ -49,13 +51,15 @@ class Pacing:
 
     def answered(self, waited: float) -> None:
         """Take in that an answer came ``waited`` seconds after its request was first sent."""
-        self._fastest = min(waited, _FORGETTING * self._fastest)
-        queued = waited - self._fastest  # a long way to the store is no sign of too much work
+        fastest = self._fastest * _FORGETTING
+        self._fastest = fastest = min(fastest, waited)
+        queued = waited - fastest  # a long way to the store is no sign of too much work
         if queued > self._slow:
             self.piece = max(_LEAST, self.piece // 2)
         elif queued <= self._quick:
             self._unanswered = 0
-            self.piece = min(MAX_ENTRIES, 2 * self.piece)
+            if self.piece < MAX_ENTRIES:
+                self.piece = min(MAX_ENTRIES, 2 * self.piece)
 
     def unanswered(self) -> None:
         """Take in that no answer came in time: the store is slow, or away."""

@@ -44,6 +44,8 @@ __all__ = ["Phase", "ProtocolError", "Session"]
 
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
 _LIVE: Final = Phase.LIVE
+_BEGUN: Final = Event.BEGUN
+_DONE: Final = Event.DONE
 
 
 class Session(SessionView):
@@ -73,7 +75,7 @@ class Session(SessionView):
 
         ``atomic``: where one is refused none is executed; moves, never refused, cannot be undone.
         """
-        phase = after(self.phase, Event.BEGUN)
+        phase = after(self.phase, _BEGUN)
         if self._batch is not None:
             raise ProtocolError("a batch was begun before the one before it was answered")
         batch = Batch(self.own.with_beliefs(entries), budget, leave, atomic)
@@ -81,6 +83,17 @@ class Session(SessionView):
         self.phase = phase
         self._batch = batch
         self.used += 1
+
+    def begin_addition(self, key: str, value: int, *, budget: int) -> Entry:
+        """Do as `begin` with one addition, and return its entry."""
+        phase = after(self.phase, _BEGUN)
+        if self._batch is not None:
+            raise ProtocolError("a batch was begun before the one before it was answered")
+        entry = self.own.addition(key, value)
+        self.phase = phase
+        self._batch = Batch((entry,), budget, False, False)
+        self.used += 1
+        return entry
 
     def request(self) -> Request | None:
         """Return what to send now, the same until `receive` makes progress; None when idle."""
@@ -147,7 +160,7 @@ class Session(SessionView):
 
         One that does not fit what was asked raises `ProtocolError`, and changes nothing.
         """
-        if self.idle:
+        if self.phase is _LIVE and self._batch is None:  # idle
             raise self._misfit(reply)
         match reply:
             case Applied():
@@ -208,23 +221,24 @@ class Session(SessionView):
 
     def _done(self, reply: Applied) -> Update:
         batch = self._batch
-        phase = after(self.phase, Event.GONE if batch and batch.leave else Event.DONE)
+        phase = after(self.phase, Event.GONE if batch and batch.leave else _DONE)
         if batch is None or not batch.answered_by(reply):
             raise self._misfit(reply)
         self.phase = phase
-        update = Update(reply.results, reply.at)
+        at, results, own = reply.at, reply.results, self.own
+        update = Update(results, at)
         # Of a leave nothing but that it was executed may be in the record.
-        for entry, result in zip(batch.entries, reply.results, strict=not batch.leave):
+        for entry, result in zip(batch.entries, results, strict=not batch.leave):
             if isinstance(result, Previous):
-                self.own.replay(entry, result, reply.at, update)
+                own.replay(entry, result, at, update)
             elif entry.kind is Kind.CLAIM:
-                self.own.retry(entry, result, update)
+                own.retry(entry, result, update)
         self.seq = self.used
         self._batch = None
         update.backlog = reply.backlog
         if reply.journal:
             self.stuck = reply.stuck
-        self.own.hear(reply, batch.entries, update)
+        own.hear(reply, batch.entries, update)
         return update
 
     # ------------------------------------------------------------------ resuming

@@ -43,6 +43,13 @@ class Update:
         self.missed = 0
         self.backlog = 0  # there is more to be told, or to be taken from the dead: by so many
 
+    @property
+    def moves(self) -> bool:
+        """Whether somebody has moved an epoch, as far as it tells."""
+        return bool(
+            self.epochs or self.dropped or self.merged or self.gone or self.cleared or self.missed
+        )
+
 
 class Batch:
     """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""

@@ -15,15 +15,19 @@ import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
+    CounterOverflowError,
     Eq,
     InstanceConflictError,
+    LaxInstanceAwareCounter,
     MemoryStore,
     OutcomeUnknownError,
     Store,
     StoreError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Applied, Reply, Request
+from distkit_actors._actor._operations import Operation
+from distkit_actors._protocol._messages import Applied, Kind, Reply, Request, Slice
+from distkit_actors._protocol._values import INT64_MAX
 from distkit_actors._stores._contract import Link
 
 #: After so many operations, one by one, the next is expected to be alone too.
@@ -163,7 +167,7 @@ async def test_it_receives_its_answer_and_the_batch_loop_sleeps(
     async with alone(store) as counter:
         for number in range(1, 20):
             assert await counter.inc("k") == (number, number)
-            assert (await counter.inc_if("k", Eq(number), 0)).applied
+            assert await counter.get("k") == (number, number)
         assert len(store.sent) == 2 * 19
         assert not store.received
         statistics = counter.statistics()
@@ -388,3 +392,101 @@ async def test_a_bug_in_receiving_ends_the_counter_and_not_only_its_caller(
 
     with pytest.raises(RuntimeError, match="a bug"):
         await crash()
+
+
+async def test_cancelled_before_it_is_sent_it_never_happens(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        with trio.move_on_after(0) as scope:
+            await counter.inc("k")
+        assert scope.cancelled_caught
+        assert not store.sent
+        assert await counter.get("k") == (0, 0)
+
+
+async def test_what_is_no_plain_addition_takes_the_usual_way(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        assert not (await counter.inc_if("k", Eq(7))).applied
+        assert await counter.set_on_instance("k", 3) == (3, 3)
+        assert await counter.set_on_instance("k", 4) == (4, 4)
+        assert await counter.get("k") == (4, 4)
+
+
+async def test_one_that_is_refused_fails_and_the_next_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        for number in range(5):
+            assert await counter.inc(f"other{number}", INT64_MAX) == (INT64_MAX, INT64_MAX)
+            with pytest.raises(CounterOverflowError):
+                await counter.inc(f"other{number}")
+        assert await counter.inc("k") == (1, 1)
+
+
+async def test_a_lax_counter_learns_what_it_reads(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = HeldStore()
+    async with (
+        alone(store) as other,
+        LaxInstanceAwareCounter.open("app", store) as counter,
+    ):
+        for number in range(1, 10):
+            await other.inc("k")
+            await trio.sleep(1.0)
+            assert await counter.get("k") == (number, 0)
+            assert counter.age("k") < 1.0
+
+
+async def test_moves_of_others_are_heard_of(autojump_clock: trio.testing.MockClock) -> None:
+    """Of those who wait here holds have to know."""
+    store = HeldStore()
+    async with (
+        alone(store) as counter,
+        StrictInstanceAwareCounter.open("app", store) as other,
+        counter.hold("k"),
+    ):
+        for _ in range(STREAK):
+            await counter.get("k")
+        holds = counter._actor._dispatch.releases.holds
+        (hold,) = holds.outstanding()
+        await other.set("k", 5)
+        assert not hold.void
+        assert await counter.get("other") == (0, 0)
+        assert hold.void
+
+
+@pytest.mark.parametrize("due", ["what is deferred", "what was withheld", "slices of the dead"])
+async def test_it_is_left_to_the_batch_loop_if_something_else_is_due(
+    due: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        agenda, session = counter._actor._loop._agenda, counter._actor._session
+        match due:
+            case "what is deferred":
+                agenda._deferred_at = -1e9
+            case "what was withheld":
+                session.withheld.add("other", Slice(1, session.known + 1))
+            case _:
+                agenda.backlog = 1
+        assert not counter._actor.send_alone(Operation(Kind.ADD, "k", 1))
+        assert not store.sent
+        assert await counter.inc("k") == (1, 1)
+        assert len(store.received) == 1
+        session.withheld.clear()
+
+
+async def test_queries_take_turns_with_it(autojump_clock: trio.testing.MockClock) -> None:
+    store = HeldStore()
+    async with alone(store) as counter:
+        await counter.instances()
+        assert counter._actor._loop._agenda._alone
+        assert await counter.inc("k") == (1, 1)
+        assert not counter._actor._loop._agenda._alone
