@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from benchmarks.floors import bare_socket, pack
+from benchmarks.floors import Plain, bare_socket, pack
 from benchmarks.load import FOREVER, Statement, allow, drive, key_names
 from distkit_actors import LaxInstanceAwareCounter, RedisStore, StrictInstanceAwareCounter
 
@@ -245,9 +245,26 @@ async def incs(kind: str, host: str, port: str, count: str) -> None:
             await inc(key)
 
 
+async def counts(kind: str, count: str) -> None:
+    """Count so often in memory, and end: for those who count instructions.
+
+    ``kind`` is ``lax``, ``bound``, or ``plain``, which is a method that adds and nothing else.
+    """
+    (key,), times = key_names(1), range(int(count))
+    async with LaxInstanceAwareCounter.open("counts", "memory://", flush_interval=60.0) as counter:
+        inc, inc_bound, inc_plain = counter.inc_nowait, counter.bind(key).inc_nowait, Plain().inc
+        if kind == "lax":
+            for _ in times:
+                inc(key)
+        else:
+            inc_one = inc_bound if kind == "bound" else inc_plain
+            for _ in times:
+                inc_one()
+
+
 _PROGRAMS: Final[dict[str, Callable[..., Awaitable[None]]]] = {
     program.__name__: program
-    for program in (resting, doomed, members, counting, gauge, pipelining, incs)
+    for program in (resting, doomed, members, counting, gauge, pipelining, incs, counts)
 }
 
 if __name__ == "__main__":

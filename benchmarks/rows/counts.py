@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -15,12 +16,15 @@ import trio
 
 from benchmarks import server
 from benchmarks.bench import Bench
-from benchmarks.floors import BARE, bare_socket
+from benchmarks.floors import BARE, PLAIN, bare_socket
 from benchmarks.load import FOREVER, Inc, key_names
 from benchmarks.server import RedisServer, wrapped
 from distkit_actors import StrictInstanceAwareCounter
 
 _WHAT: Final = "what one strict inc takes, awaited by one task"
+_IN_MEMORY: Final = "instructions in user space, of a warm lax count"
+#: So that starting Python takes the same each time, which is more than what is counted.
+_SEED: Final = {"PYTHONHASHSEED": "0"}
 _VALGRIND: Final = (
     "valgrind",
     "--tool=cachegrind",
@@ -62,6 +66,11 @@ async def counts(bench: Bench) -> None:
         mine, other = [await instructions(side, kind) for kind in ("strict", "bare")]
         name = f"instructions in user space, in the {side}"
         bench.row(name, _WHAT, [mine], BARE, [other], unit="instructions")
+    bench.say("counting instructions of lax counts")
+    plain = await instructions_in_memory("plain")
+    for kind, what in (("lax", "inc_nowait(key)"), ("bound", "bound inc_nowait()")):
+        seen = [await instructions_in_memory(kind)]
+        bench.row(_IN_MEMORY, what, seen, PLAIN, [plain], unit="instructions")
 
 
 async def _redis_calls(bench: Bench, inc: Inc, times: int) -> float:
@@ -104,6 +113,25 @@ async def instructions(side: str, kind: str, *, few: int = 200, many: int = 1200
     return (more - less) / (many - few)
 
 
+async def instructions_in_memory(kind: str, *, few: int = 1000, many: int = 1_001_000) -> float:
+    """Return the instructions of one count in memory, as `instructions` does.
+
+    Args:
+        kind: What counts, see `benchmarks.child.counts`.
+        few: Counts in the shorter loop.
+        many: Counts in the longer loop.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        counted: list[int] = []
+        for times in (few, many):
+            words = [sys.executable, "-m", "benchmarks.child", "counts", kind, str(times)]
+            command = [*_VALGRIND, f"--log-file={log}", *words]
+            await trio.run_process(command, env=os.environ | _SEED)
+            counted.append(_counted(log))
+    return (counted[1] - counted[0]) / (many - few)
+
+
 async def _in_loop(side: str, kind: str, times: int) -> int:
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
@@ -112,9 +140,16 @@ async def _in_loop(side: str, kind: str, times: int) -> int:
         with wrapped(*counting) if counted else RedisServer() as redis:
             words = [sys.executable, "-m", "benchmarks.child", "incs", kind]
             words += [redis.host, str(redis.port), str(times)]
-            await trio.run_process(words if counted else [*counting, *words])
-        # ==123== I   refs:      1,234,567
-        found = re.search(r"I\s+refs:\s+([\d,]+)", log.read_text())
-        if found is None:
-            raise RuntimeError(f"valgrind has not counted: {log.read_text()}")
-        return int(found[1].replace(",", ""))
+            await trio.run_process(
+                words if counted else [*counting, *words], env=os.environ | _SEED
+            )
+        return _counted(log)
+
+
+def _counted(log: Path) -> int:
+    """Return what valgrind has counted."""
+    # ==123== I   refs:      1,234,567
+    found = re.search(r"I\s+refs:\s+([\d,]+)", log.read_text())
+    if found is None:
+        raise RuntimeError(f"valgrind has not counted: {log.read_text()}")
+    return int(found[1].replace(",", ""))

@@ -42,13 +42,20 @@ class _BufferedKeys:
     def __init__(self, buffers: Sequence[WriteBuffer]) -> None:
         self._buffers = buffers
 
-    def get(self, key: str) -> BufferedKey | None:
-        """Return the buffered key of ``key``, if there is one; None also for what is no key."""
+    def __getitem__(self, key: str) -> BufferedKey:
+        """Return the buffered key of ``key``; KeyError if there is none, or if it is no key."""
         try:
             number = part_of(key, len(self._buffers))
         except (AttributeError, UnicodeEncodeError):
+            raise KeyError(key) from None
+        return self._buffers[number].buffered_keys[key]
+
+    def get(self, key: str) -> BufferedKey | None:
+        """Return the buffered key of ``key``, if there is one; None also for what is no key."""
+        try:
+            return self[key]
+        except KeyError:
             return None
-        return self._buffers[number].buffered_keys.get(key)
 
     def values(self) -> Iterator[BufferedKey]:
         """Return all of them."""

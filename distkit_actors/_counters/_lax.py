@@ -224,14 +224,15 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             CounterClosedError: The counter is not running; nothing was changed.
         """
         try:
-            buffered = self._buffer.buffered_keys.get(key)
-        except TypeError:  # not hashable, so no key: `_buffered` says so
-            buffered = None
-        if buffered is not None and type(count) is int:
-            delta = buffered.delta + count
-            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - chained it is slower
-                buffered.delta = delta
-                return
+            buffered = self._buffer.buffered_keys[key]  # an eighth of a count less than `get`
+        except (KeyError, TypeError):  # `_buffered` says so, if it is no key
+            pass
+        else:
+            if type(count) is int:
+                delta = buffered.delta + count
+                if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - for speed
+                    buffered.delta = delta
+                    return
         self._add(self._buffered(key), checked_count(count))
 
     def dec_nowait(self, key: str, count: int = 1) -> None:

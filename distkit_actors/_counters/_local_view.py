@@ -30,7 +30,8 @@ class LocalViewMixin(CounterBase):
 
     def _buffered(self, key: str) -> BufferedKey:
         self._actor.admit(key)
-        return self._buffer.buffered(checked_name(key), self._actor.now())
+        buffered = self._buffer.find(checked_name(key))
+        return self._buffer.buffered(key, self._actor.now()) if buffered is None else buffered
 
     def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
         buffered = self._buffer.find(key)
