@@ -8,8 +8,12 @@ send, receive     `Requester.ask`, which returns the reply, `Lost` or `Refused`
 hand out          `Session.receive`, then `Dispatch.settle`, here
 ================  ======================================================
 
-This file is a little longer than others: a turn of the loop goes one way, and each of its steps has
-to be read with those before and after it. What a step does by itself has modules of its own.
+While operations come one by one, their callers' tasks do all of this for it, and it sleeps: see
+`BatchLoop.send_alone` (P38, lone operation).
+
+This file is longer than others: a turn of the loop goes one way, and each of its steps has to be
+read with those before and after it, and with the short way beside them. What a step does by itself
+has modules of its own.
 """
 
 from __future__ import annotations
