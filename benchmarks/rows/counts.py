@@ -22,7 +22,7 @@ from benchmarks.server import RedisServer, wrapped
 from distkit_actors import StrictInstanceAwareCounter
 
 _WHAT: Final = "what one strict inc takes, awaited by one task"
-_IN_MEMORY: Final = "instructions in user space, of a warm lax count"
+_IN_MEMORY: Final = "what one count in memory takes"
 #: So that starting Python takes the same each time, which is more than what is counted.
 _SEED: Final = {"PYTHONHASHSEED": "0"}
 _VALGRIND: Final = (
@@ -70,7 +70,8 @@ async def counts(bench: Bench) -> None:
     plain = await instructions_in_memory("plain")
     for kind, what in (("lax", "inc_nowait(key)"), ("bound", "bound inc_nowait()")):
         seen = [await instructions_in_memory(kind)]
-        bench.row(_IN_MEMORY, what, seen, PLAIN, [plain], unit="instructions")
+        name = f"instructions in user space, of {what}"
+        bench.row(name, _IN_MEMORY, seen, PLAIN, [plain], unit="instructions")
 
 
 async def _redis_calls(bench: Bench, inc: Inc, times: int) -> float:
