@@ -62,9 +62,7 @@ class Execution(Healing):
             return Conflict(record.incarnation)
         if request.seq == record.seq:
             if record.state is State.LIVE:
-                self._refresh(
-                    record, request, now
-                )  # it was sent once more, so that its instance lives
+                self._refresh(record, now)  # it was sent once more, so that its instance lives
             return record.reply
         if request.seq < record.seq:
             return Stale()
@@ -113,7 +111,7 @@ class Execution(Healing):
         record = registry.records.get(request.instance)
         if not (isinstance(request, Resume) and request.first):
             assert record is not None  # else it must resume
-            return record, *self._refresh(record, request, now)
+            return record, *self._refresh(record, now)
         registry.observed.hear(now)
         if record is None or record.incarnation != request.incarnation:
             old = record
@@ -128,12 +126,12 @@ class Execution(Healing):
         self.clock = max(self.clock, now, request.incarnation, request.known)
         return record, True, 0
 
-    def _refresh(self, record: Record, request: Apply | Resume, now: int) -> tuple[bool, int]:
+    def _refresh(self, record: Record, now: int) -> tuple[bool, int]:
         """Write a sign of life of a living instance down, unless the last one is recent."""
         observed, periods, heard = self.registry.observed, record.periods, record.heard
         steady = observed.steady(now)
         # After a jump back of the clock, nothing is recent: the jump has to be taken down first.
-        if steady >= observed.last and steady - heard.at < request.periods.threshold // RECENT_PART:
+        if steady >= observed.last and steady - heard.at < periods.threshold // RECENT_PART:
             return False, 0
         observed.hear(now, periods, heard)
         late = observed.note_lateness(periods, heard)

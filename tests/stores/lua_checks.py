@@ -39,6 +39,7 @@ from tests.stores.test_redis_agrees import (
     Crowd,
     Fuzz,
     History,
+    Solo,
     Unordered,
     Vigil,
 )
@@ -121,6 +122,21 @@ def histories(seeds: range, steps: int = 80) -> Check:
     def check(subject: Subject) -> None:
         for seed in seeds:
             some_history(subject.twin(), seed, steps)
+
+    return check
+
+
+def lone_histories(seeds: range, steps: int = 80) -> Check:
+    """Histories of nearly nothing but lone steps."""
+
+    def check(subject: Subject) -> None:
+        for seed in seeds:
+            twin = subject.twin()
+            solo = Solo(twin, seed, [0, 1000])
+            for _ in range(steps):
+                solo.step()
+            twin.compare()
+            twin.wipe()
 
     return check
 
@@ -305,6 +321,7 @@ def out_of_memory(subject: Subject) -> None:
 #: From those that find most in the least time to those that find little.
 CHECKS: list[Check] = [
     histories(range(2)),
+    lone_histories(range(2)),
     tight_histories(range(1)),
     rare_steps,
     moves_are_forgotten,
@@ -322,9 +339,11 @@ CHECKS: list[Check] = [
         ],
     ),
     histories(range(2, 8)),
+    lone_histories(range(2, 8)),
     tight_histories(range(1, 4)),
     out_of_memory,
     crowds(range(1)),
+    lone_histories(range(8, 40)),
     histories(range(8, 40)),
     tight_histories(range(4, 16)),
 ]

@@ -37,6 +37,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("entries", "if after == '' or value", "if value"),
         Mutant("entries", "> FOLD_DIGITS then", ">= FOLD_DIGITS then"),
         Mutant("fast_path", "> FOLD_DIGITS then", "> FOLD_DIGITS + 1 then"),
+        Mutant("lone", "and #total <= FOLD_DIGITS then", "then"),
+        Mutant("lone", "and #value <= FOLD_DIGITS then", "then"),
+        Mutant("lone", "  call('HDEL', ours, key)\n", "  local _ = nil\n"),
+        Mutant("lone", "elseif after == '0' then", "elseif false then"),
     ],
     "all or none": [
         Mutant("entries", "    undo(totals, slices, clock)\n", ""),
@@ -89,10 +93,11 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("journal", "  if known > record.known then", "  if known ~= record.known then"),
         Mutant("finish", "step.last or space.latest", "space.latest"),
         Mutant("finish", "step.last and 1 or step.backlog or 0", "step.backlog or 0"),
-        Mutant("fast_path", "own[5] ~= ARGV[5] or", ""),
         Mutant(
-            "fast_path", "    or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then", "    then"
+            "fast_path", "    or string.match(ARGV[1], '^%d+') + 0 < latest + 0 then", "    then"
         ),
+        Mutant("lone", "and (sums[3] or '0') < head", ""),
+        Mutant("finish", "head_of(record.known, incarnation", "head_of(known, incarnation"),
     ],
     "forgetting moves": [
         Mutant("finish", "    if stamp > known_by_all then", "    if stamp >= known_by_all then"),
@@ -109,7 +114,24 @@ MUTANTS: dict[str, list[Mutant]] = {
             "string.format('%.0f', (sums[2] or 0) + 1)",
             "string.format('%.0f', sums[2] or 0)",
         ),
-        Mutant("fast_path", "  if made then\n    call('HSET', ours, ':clock', at)\n  end\n", ""),
+        Mutant("fast_path", "  if made then", "  if false then"),
+        Mutant("fast_path", "string.sub(sums[1], INSTANT_DIGITS + 1)", "''"),
+        Mutant("lone", "call('HSET', ours, ':clock', at, ':from',", "call('HSET', ours, ':from',"),
+        Mutant(
+            "lone",
+            "':clock', at, ':from', at .. string.sub(from, INSTANT_DIGITS + 1))",
+            "':clock', at)",
+        ),
+        Mutant("lone", "at .. string.sub(from, INSTANT_DIGITS + 1))", "at)"),
+        Mutant("lone", "and from < at", ""),
+        Mutant("space", "math.max(space.clock, space.last - space.shift - 1)", "space.clock"),
+        Mutant(
+            "space",
+            "math.max(space.clock, space.last - space.shift - 1)",
+            "space.last - space.shift - 1",
+        ),
+        Mutant("space", "space.last - space.shift - 1)", "space.last - space.shift)"),
+        Mutant("space", "space.last - space.shift - 1)", "space.last - 1)"),
         Mutant("apply", "math.max(space.clock + 1, now)", "math.max(space.clock, now)"),
         Mutant("open", "space.clock = at\n", ""),
         Mutant("step", "(space.clock, now, incarnation, known)", "(space.clock, now, known)"),
@@ -121,14 +143,19 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("step", "  elseif seq == record.seq then", "  elseif seq < record.seq then"),
         Mutant("step", "or record.seq ~= FOLLOWS then", "or record.seq > FOLLOWS then"),
         Mutant("step", "record.state ~= LIVE or record.seq", "record.seq"),
-        Mutant("fast_path", "or own[2] ~= ARGV[11] then", "then"),
+        Mutant("fast_path", "if own[1] ~= ARGV[1] then", "if not own[1] then"),
         Mutant("fast_path", "  words[4] = answer\n", ""),
-        Mutant("finish", "  write_field(':seq', ARGV[4])\n", ""),
+        Mutant("lone", "    if own[1] == head then", "    if own[1] then"),
+        Mutant(
+            "lone", "key, after)", "key, after)\n              call('HSET', mine, ':reply', '')"
+        ),
+        Mutant(
+            "finish", "  write_field(':head', head_of(record.known, incarnation, ARGV[4]))\n", ""
+        ),
         Mutant("finish", "step.leaves and text(step.at) .. '|0|' or step.answer", "step.answer"),
         Mutant("resume", "tonumber(ARGV[4]) - 1", "tonumber(ARGV[4])"),
     ],
     "fence, resume, opening": [
-        Mutant("fast_path", "if own[1] ~= ARGV[3] or", "if"),
         Mutant("step", "incarnation > record.inc then", "incarnation >= record.inc then"),
         Mutant("step", "if not (restarts and answers_us()) then", "if not restarts then"),
         Mutant("step", "    if not answers_us() then", "    if false then"),
@@ -154,11 +181,20 @@ MUTANTS: dict[str, list[Mutant]] = {
     ],
     "liveness and observed time": [
         Mutant("observed", "if silent > longest", "if silent >= longest"),
-        Mutant("fast_path", "now + shift - own[4] >= recent", "now - own[4] >= recent"),
-        Mutant("fast_path", "now + shift - own[4] >= recent", "now + shift - own[4] > recent"),
+        Mutant("fast_path", "now + shift >= own[2] + 0", "now >= own[2] + 0"),
+        Mutant("fast_path", "now + shift >= own[2] + 0", "now + shift > own[2] + 0"),
         Mutant("fast_path", "now + shift < (sums[9] or 0) + 0 or", ""),
         Mutant("fast_path", "now + shift >= (sums[6] or 0) + 0", "now >= (sums[6] or 0) + 0"),
-        Mutant("fast_path", "own[3] ~= LIVE or", ""),
+        Mutant("lone", "if steady < own[2] then", "if at < own[2] then"),
+        Mutant("lone", "if steady < own[2] then", "if steady <= own[2] then"),
+        Mutant("lone", "and at < to", ""),
+        Mutant("space", "space.due - space.shift - 1", "space.due - space.shift"),
+        Mutant("space", "space.due - space.shift - 1", "space.due - 1"),
+        Mutant("registry", "':state', state, ':until', '0')", "':state', state)"),
+        Mutant("registry", "state == LIVE and recent_until", "recent_until"),
+        Mutant("resume", "':state', DEAD, ':until', '0')", "':state', DEAD)"),
+        Mutant("step", "  write_field(':until', recent_until(space.last, record.threshold))\n", ""),
+        Mutant("step", "':until', recent_until(space.last, periods.threshold),", ""),
         Mutant("step", "steady() >= space.last and steady()", "steady()"),
         Mutant("step", "write_field(':beat', text(space.last))", "write_field(':beat', text(now))"),
         Mutant("step", "    write_field(':lost', text(lost))\n", ""),
@@ -283,6 +319,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("announce", "#keys > MAX_CHANGED", "#keys >= MAX_CHANGED"),
         Mutant("fast_path", "      if not changed[key] then", "      if true then"),
         Mutant("fast_path", "if watch and now < watch + 0 then", "if watch then"),
+        Mutant("lone", "lone_change = at < watch and key", "lone_change = key"),
+        Mutant("lone", "            lone_change = nil\n", ""),
+        Mutant("apply", "  publish({lone_change})\n", ""),
+        Mutant("space", "if space.shift > 0 or now < space.watch then", "if space.shift > 0 then"),
         Mutant(
             "watch", "math.max(space.watch, now + tonumber(ARGV[3]))", "now + tonumber(ARGV[3])"
         ),

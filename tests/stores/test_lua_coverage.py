@@ -14,6 +14,7 @@ from tests.stores.lua_checks import (
     behind_anothers_move,
     crowds,
     histories,
+    lone_histories,
     rare_steps,
     store_scenario,
     tight_histories,
@@ -25,6 +26,7 @@ from tests.stores.twin import connect
 SOURCES = read_sources()
 RUNS: list[Check] = [
     histories(range(24)),
+    lone_histories(range(12)),
     tight_histories(range(6)),
     behind_anothers_move,
     crowds(range(2)),

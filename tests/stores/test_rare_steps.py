@@ -41,6 +41,8 @@ from tests.stores.test_redis_limits import PERIODS, SECOND, START, add, run, ses
 from tests.stores.twin import Twin, connect
 
 TOP, BOTTOM = 2**63 - 1, -(2**63)
+#: From here on instants are not compared as strings (`FAR` in space.lua).
+FAR = 9 * 10**15
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,31 @@ def test_a_sum_that_is_no_number_ends_the_step(twin: Twin) -> None:
             store.execute(request, twin.now)
         after = store.client.hgetall(store.base + b"n"), store.client.hgetall(store.hash_of("i"))
         assert after == before
+
+
+def test_the_clock_may_have_any_number_of_digits(twin: Twin) -> None:
+    """Instants are compared as strings only where that is like comparing them."""
+    session, mover = session_of("i"), session_of("mover")
+    for instant in (5 * SECOND, 10**15 - 1000, START, FAR - 1000, FAR + SECOND):
+        twin.now = max(twin.now, instant) if instant > START else instant
+        run(twin, session, add("old"))
+        for value in (1, 2, 0, -3, 1, 4):
+            twin.now += 300
+            run(twin, session, add("a", value))
+            run(twin, session, add("old", value))
+            twin.compare()
+        run(twin, mover, Entry(Kind.MOVE, "moved", 1))
+        run(twin, session, add("a"))
+        twin.compare()
+
+
+def test_a_lease_may_last_for_ever(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a"))
+    twin.execute(Watch("i", FAR))
+    for value in (1, 0, 1):
+        run(twin, session, add("a", value))
+        twin.compare()
 
 
 def test_who_had_its_fresh_threshold_is_seen_dead_only_if_somebody_watched(twin: Twin) -> None:

@@ -312,6 +312,34 @@ def test_reaping_ahead_of_what_is_common_is_equal(
     twin.wipe()
 
 
+class Solo(History):
+    """A history of tasks by themselves: nearly every batch is one addition, or one look."""
+
+    def __init__(self, twin: Twin, seed: int, budgets: list[int]) -> None:
+        super().__init__(twin, seed, budgets)
+        self.calm = True
+
+    def _begin(self, session: Session) -> None:
+        if self.chance(0.1):
+            super()._begin(session)
+            return
+        key, value = self.random.choice(KEYS[:3]), self.random.choice(self.values)
+        folded, guarded = abs(value) < 10**18 and self.chance(0.3), self.chance(0.3)
+        entry = Entry(Kind.ADD, key, value, folded=folded, guarded=guarded)
+        session.begin([entry], budget=self.random.choice(self.budgets))
+
+
+@histories
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
+def test_lone_steps_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
+    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    solo = Solo(twin, seed, budgets=[0, 1000])
+    for _ in range(steps):
+        solo.step()
+        twin.compare()
+    twin.wipe()
+
+
 class Fuzz:
     """Requests as no session would send them, but of a valid form."""
 
@@ -487,21 +515,25 @@ def test_moves_that_are_told_later_are_judged_equally(
 
 
 def test_all_ways_are_gone_often(own_redis: RedisServer) -> None:
-    """Lua has a quick way for what is common, and one that reaps before it: all are compared."""
+    """Lua has quick ways for what is common, and one that reaps before it: all are compared."""
     with connect(own_redis.url) as client:
-        for seed in range(30):
+        for seed in range(45):
             twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
             twin.lua.scripts = counting_paths()
-            history = (Vigil if seed % 2 else History)(twin, seed, budgets=[0, 1000])
+            kind = (History, Vigil, Solo)[seed % 3]
+            history = kind(twin, seed, budgets=[0, 1000])
             for _ in range(80):
                 history.step()
             twin.compare()
         paths = {name.decode(): int(count) for name, count in client.hgetall("paths").items()}
     assert paths.keys() == {
         way + what
-        for way in ("quick", "reaping", "slow")
+        for way in ("lone", "quick", "reaping", "slow")
         for what in ("", " with conditions", " with guards")
     }
+    assert paths.pop("lone") >= 150, paths
+    assert paths.pop("lone with guards") >= 30, paths
+    assert paths.pop("lone with conditions") == 0
     for way in ("quick", "reaping", "slow"):
         assert paths[way] >= 150, paths
         assert paths[way + " with conditions"] >= 40, paths

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._namespace._observed_time import Blackouts, Heard
+from distkit_actors._namespace._observed_time import RECENT_PART, Blackouts, Heard
 from distkit_actors._namespace._registry import State
 from distkit_actors._protocol._messages import (
     Applied,
@@ -34,7 +34,7 @@ from distkit_actors._stores._redis._scripts import (
     read_sources,
     render,
 )
-from distkit_actors._stores._redis._wire import KeyNames, decode, encode, read_key
+from distkit_actors._stores._redis._wire import KeyNames, around, decode, encode, read_key
 
 # What the scripts keep in a hash beside keys.
 SPACE_FIELDS = {
@@ -53,10 +53,11 @@ OWN_FIELDS = {
     ":inc",
     ":nonce",
     ":inherited",
-    ":seq",
+    ":head",
     ":reply",
     ":state",
     ":thr",
+    ":until",
     ":int",
     ":ret",
     ":hold",
@@ -76,17 +77,20 @@ def connect(url: str, timeout: float | None = None) -> redis.Redis:
 
 Scripts = Mapping[str, Script]
 
+#: From here on the scripts do not compare instants as strings.
+_FAR = 9 * 10**15
+
 #: More than any test has in all pages of one answer.
 MOST_ROWS = 100_000
 
 
 _COUNT = b"""
 local words = {}
-for index = 12, #ARGV, 4 do
+for index = 4, #ARGV - 1, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)
-local way = fast_reply and 'quick' or overdue and 'reaping' or 'slow'
+local way = lone_reply and 'lone' or fast_reply and 'quick' or overdue and 'reaping' or 'slow'
 redis.call('HINCRBY', 'paths', way, 1)
 redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[co]') and 1 or 0)
 redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
@@ -96,9 +100,12 @@ redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1,
 def counting_paths() -> Scripts:
     """The scripts, which count in a Redis hash "paths" how often each way was gone."""
     source = load_scripts()["apply"].source
-    before = b"local fast_reply, overdue = fast_path()"
-    assert source.count(before) == 1
-    return {**load_scripts(), "apply": _script(source.replace(before, before + _COUNT))}
+    at_once = b"if lone_reply and not lone_change then"
+    later = b"local fast_reply, overdue = fast_path()"
+    assert source.count(at_once) == source.count(later) == 1
+    alone = b"if lone_reply then\nlocal fast_reply, overdue\n" + _COUNT + b"end\n"
+    source = source.replace(at_once, alone + at_once).replace(later, later + _COUNT)
+    return {**load_scripts(), "apply": _script(source)}
 
 
 def with_short_journals(most: int) -> Scripts:
@@ -124,8 +131,8 @@ class LuaStore:
         name, arguments = encode(request)
         script = self.scripts[name]
         time = b"" if now is None else b"%d" % now
-        instance = request.instance.encode()
-        words = (7, *self.names.keys(request.instance), time, instance, *arguments)
+        before, behind = around(name, time, request.instance)
+        words = (7, *self.names.keys(request.instance), *before, *arguments, *behind)
         try:
             answer = self.client.execute_command("EVALSHA", script.sha, *words)
         except redis.exceptions.NoScriptError:
@@ -146,8 +153,8 @@ class LuaStore:
 
     def expiring(self) -> list[bytes]:
         """Which Redis keys that all instances share have a time to live."""
-        shared = self.names.keys("")[:-1]
-        return [key for key in shared if self.client.pttl(key) >= 0]
+        first, _, *others = self.names.keys("")
+        return [key for key in (first, *others) if self.client.pttl(key) >= 0]
 
     # Everything in it, in terms of the reference.
 
@@ -158,6 +165,7 @@ class LuaStore:
         sums = {read_key(key): int(sum_) for key, sum_ in found if not key.startswith(b":")}
         space[":parts"] = max(1, space[":parts"])  # there is always one
         records = {}
+        self._check_bounds(space, namespace)
         prefix = self.base + b"i:"
         for key in self.names_in_use():
             if key.startswith(prefix):
@@ -174,11 +182,33 @@ class LuaStore:
             "records": records,
         }
 
+    def _check_bounds(self, space: dict[str, int], written: dict[str, str]) -> None:
+        """What is made of the other fields of the namespace, for lone steps."""
+        if not space[":born"]:
+            assert not written.keys() & {":from", ":to"}
+            return
+        shift, watch = space[":shift"], space[":watch"]
+        since, *tail = written[":from"].split(" ")
+        assert since == f"{max(space[':clock'], space[':last'] - shift - 1):016}"
+        assert tail in ([], [f"{shift}", f"{watch:016}"])
+        assert tail or not shift
+        until, *told = written[":to"].split(" ")
+        to = min(max(0, space[":due"] - shift - 1), _FAR)
+        if max(int(since), space[":last"], space[":latest"], watch) >= _FAR:
+            to = 0
+        assert until == f"{to:016}"
+        assert told == [str(space[field]) for field in (":clear", ":floor", ":latest")]
+
     def _record(self, key: bytes) -> dict[str, Any]:
         found = self.client.hgetall(key)
         fields = {k.decode(): v.decode() for k, v in found.items() if k.startswith(b":")}
         assert fields.keys() >= OWN_FIELDS
         done = decode([b"done", fields[":reply"].encode()])
+        threshold, beat = int(fields[":thr"]), int(fields[":beat"])
+        until = f"{beat + threshold // RECENT_PART:016}" if fields[":state"] == "live" else "0"
+        assert fields[":until"] == until
+        known, incarnation, seq = fields[":head"].split(" ")
+        assert (known, incarnation) == (f"{int(fields[':hold']):016}", fields[":inc"])
         slices = {}
         for name, piece in found.items():
             if not name.startswith(b":"):
@@ -189,7 +219,7 @@ class LuaStore:
             "nonce": fields[":nonce"],
             "about": fields[":pad"].rstrip(" "),
             "inherited": fields[":inherited"] == "1",
-            "seq": int(fields[":seq"]),
+            "seq": int(seq),
             "reply": done,
             "state": fields[":state"],
             "periods": Periods(int(fields[":thr"]), int(fields[":int"]), int(fields[":ret"])),

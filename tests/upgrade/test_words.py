@@ -49,7 +49,7 @@ def old_scripts(old_package: Path) -> Scripts:
     return scripts_of(old_package)
 
 
-FIRST_ENTRY = 10  # among the words of a batch
+FIRST_ENTRY = 4  # among the words of a batch
 REPLIES = {
     Word.DONE,
     Word.RESUME,
@@ -128,8 +128,10 @@ def test_every_word_is_said(today: Record) -> None:
             for word in step.words[FIRST_ENTRY::4]:
                 kinds_said.add(word[:1])
                 behind |= set(re.findall(rb"[gco]|[=~<>][=.]", word[1:]))
-            if step.reply[0] == Word.DONE:
-                results |= set(step.reply[1].split(b"|")[2].split(b";"))
+            if isinstance(step.reply, bytes):
+                results |= _results(step.reply)
+            elif step.reply[0] == Word.DONE:
+                results |= _results(step.reply[1])
     assert kinds_said == {kind.value.encode() for kind in Kind} | {Word.FOLDED}
     signs = {kind.sign.encode() for kind in (Eq, Ne, Lt, Le, Gt, Ge)}
     assert behind == {Word.GUARDED, Word.OF_CUMULATIVE, Word.OF_OWN} | signs
@@ -139,10 +141,15 @@ def test_every_word_is_said(today: Record) -> None:
     assert {step.script for step in today.steps} == set(SCRIPTS)
     topics = {step.words[1] for step in today.steps if step.script == "query"}
     assert topics == {kind.value.encode() for kind in QueryKind}
-    assert {step.reply[0] for step in today.steps} == REPLIES
+    assert {step.reply[0] for step in today.steps if isinstance(step.reply, list)} == REPLIES
+    assert any(isinstance(step.reply, bytes) for step in today.steps)
     announced = {word for step in today.steps for word in step.announced}
     assert Word.ANY_KEY in announced
     assert any(Word.SEPARATOR in word for word in announced - {Word.ANY_KEY})
+
+
+def _results(answer: bytes) -> set[bytes]:
+    return set(answer.partition(b" ")[0].split(b"|")[2].split(b";"))
 
 
 # ---------------------------------------------------------------- old ones and new ones

@@ -19,7 +19,7 @@ import redis
 from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._redis._lua_constants import Word
 from distkit_actors._stores._redis._scripts import Script
-from distkit_actors._stores._redis._wire import KeyNames, encode
+from distkit_actors._stores._redis._wire import KeyNames, around, encode
 from tests.stores.twin import Ear
 from tests.upgrade.conversation import PREFIX, Talk, converse
 
@@ -27,6 +27,9 @@ from tests.upgrade.conversation import PREFIX, Talk, converse
 TODAY = Path(__file__).with_name("words.json")
 
 Scripts = Mapping[str, Script]
+
+#: What a script answers: one word, or some.
+Answer: TypeAlias = bytes | list[bytes]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Step:
         title: what it is about.
         script: which one runs.
         time: what the script is told, in microseconds.
-        words: its arguments behind the time, the first of which is the instance.
+        words: the instance, and what else it is told but for the time.
         reply: what it answers, in an order that does not depend on the server.
         announced: what it publishes, likewise.
     """
@@ -46,7 +49,7 @@ class Step:
     script: str
     time: int
     words: list[bytes]
-    reply: list[bytes]
+    reply: Answer
     announced: list[bytes]
 
     @property
@@ -97,8 +100,8 @@ class Record:
 
 # ---------------------------------------------------------------------- playing
 
-#: A script, the names that it declares, the time, and its words.
-Line: TypeAlias = tuple[Script, Sequence[bytes], int, Sequence[bytes]]
+#: A script, the names that it declares, and its arguments.
+Line: TypeAlias = tuple[Script, Sequence[bytes], Sequence[bytes]]
 
 #: Between what two steps announce.
 _NEXT = b"\xff\xff"
@@ -123,15 +126,14 @@ class Stage:
         self._ear.pubsub.close()
         self._wipe()
 
-    def say(self, *lines: Line) -> list[tuple[list[bytes], list[bytes]]]:
+    def say(self, *lines: Line) -> list[tuple[Answer, list[bytes]]]:
         """Run scripts, and return the reply of each and what it has announced, put in order."""
         with self._client.pipeline(transaction=False) as pipeline:
-            for script, names, time, words in lines:
+            for script, names, arguments in lines:
                 if script.sha not in self._loaded:
                     self._client.execute_command("SCRIPT LOAD", script.source)
                     self._loaded.add(script.sha)
-                arguments = (len(names), *names, b"%d" % time, *words)
-                pipeline.execute_command("EVALSHA", script.sha, *arguments)
+                pipeline.execute_command("EVALSHA", script.sha, len(names), *names, *arguments)
                 pipeline.publish(self._channel, _NEXT)
             replies = pipeline.execute()[::2]
         heard = iter(self._ear.words())
@@ -176,8 +178,16 @@ def _pairs(content: dict[bytes, bytes] | list[tuple[bytes, float]]) -> list[list
     return [[member, b"%d" % score] for member, score in content]
 
 
-def in_order(reply: list[bytes]) -> list[bytes]:
+def arguments_of(script: str, time: int, words: Sequence[bytes]) -> list[bytes]:
+    """Return the words of a step as a script is given them, with the time."""
+    before, behind = around(script, b"%d" % time, words[0].decode())
+    return [*before, *words[1:], *behind]
+
+
+def in_order(reply: Answer) -> Answer:
     """Return a reply with its slices or rows in order: the server has one of its own."""
+    if isinstance(reply, bytes):
+        return reply
     assert all(isinstance(word, bytes) for word in reply)
     first, width = {Word.LOADED: (2, 2), Word.SURVEYED: (4, 3)}.get(reply[0], (len(reply), 1))
     rows = sorted(reply[at : at + width] for at in range(first, len(reply), width))
@@ -188,7 +198,7 @@ def _sorted_keys(announced: bytes) -> bytes:
     return Word.SEPARATOR.join(sorted(announced.split(Word.SEPARATOR)))
 
 
-def record(client: redis.Redis, scripts: Scripts, decode: Callable[[list[bytes]], Reply]) -> Record:
+def record(client: redis.Redis, scripts: Scripts, decode: Callable[[Answer], Reply]) -> Record:
     """Have the conversation with scripts, and take it down."""
     names = KeyNames(PREFIX)
     told = Record({}, names.channel, [])
@@ -198,7 +208,8 @@ def record(client: redis.Redis, scripts: Scripts, decode: Callable[[list[bytes]]
             script, arguments = encode(request)
             words = [request.instance.encode(), *arguments]
             declared = told.names.setdefault(request.instance, [*names.keys(request.instance)])
-            ((reply, announced),) = stage.say((scripts[script], declared, time, words))
+            line = (scripts[script], declared, arguments_of(script, time, words))
+            ((reply, announced),) = stage.say(line)
             told.story.append(Step(title, script, time, words, reply, announced))
             return decode(reply)
 
@@ -228,8 +239,8 @@ def play(
             for was in steps:
                 if before_each is not None:
                     lines.append(before_each)
-                script = scripts_for(was)[was.script]
-                lines.append((script, told.names[was.instance], was.time, was.words))
+                arguments = arguments_of(was.script, was.time, was.words)
+                lines.append((scripts_for(was)[was.script], told.names[was.instance], arguments))
             heard = stage.say(*lines)
             if before_each is not None:
                 heard = heard[1::2]
@@ -263,9 +274,9 @@ def load(text: str) -> Record:
             }
             story.append(Mark(told["mark"], data))
         else:
-            words, reply, announced = (
-                list(map(from_text, told[part])) for part in ("words", "reply", "announced")
-            )
+            words, announced = (list(map(from_text, told[part])) for part in ("words", "announced"))
+            said = told["reply"]
+            reply: Answer = from_text(said) if isinstance(said, str) else list(map(from_text, said))
             story.append(Step(told["step"], told["script"], told["time"], words, reply, announced))
     names = {instance: list(map(from_text, keys)) for instance, keys in found["names"].items()}
     return Record(names, from_text(found["channel"]), story)
@@ -289,7 +300,11 @@ def _plain(told: Step | Mark) -> dict[str, Any]:
             "script": told.script,
             "time": told.time,
             "words": list(map(to_text, told.words)),
-            "reply": list(map(to_text, told.reply)),
+            "reply": (
+                to_text(told.reply)
+                if isinstance(told.reply, bytes)
+                else list(map(to_text, told.reply))
+            ),
             "announced": list(map(to_text, told.announced)),
         }
     data = {

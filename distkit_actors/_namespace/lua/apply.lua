@@ -1,21 +1,23 @@
 -- Executes a batch of entries of an instance; without entries it is a heartbeat.
 --
 -- KEYS  see parts/base.lua
--- ARGV  1 the time, or '' for the server's (µs)
---       2 instance, 3 incarnation, 4 seq, 5 known: journal stamp the instance knows all up to
---       6 threshold, 7 interval, 8 retention (µs)
---       9 '1' if the instance leaves, 'w' if no entry may be refused alone (P34, all or none),
---         else '0'
---      10 budget: how many slices of the dead this step may take away
---      11 before: the seq that must be the recorded one (P39, unique numbers)
---      12 … four words for each entry: kind, key, value, after
+-- ARGV  1 the :head that must be recorded: known, incarnation, before. known: journal stamp the
+--         instance knows all up to, with INSTANT_DIGITS digits; before: the seq of its last batch
+--         (P39, unique numbers). Ahead of it 'l' if the instance leaves, 'w' if no entry may be
+--         refused alone (P34, all or none)
+--       2 the one that is recorded then: known, incarnation, seq
+--       3 threshold, interval, retention (µs), budget: how many slices of the dead this step may
+--         take away
+--       4 … four words for each entry: kind, key, value, after
 --           +  add; after: own slice afterwards ('' if it leaves int64)    &  the same, folded
 --           =  replace the own slice     !  move the epoch     *  clear (key and value empty)
 --           ^  claim; value: value@stamp           -  forget the instance; value: its id
 --         + & = ^ may be followed by g: not where the epoch has moved unknown to the caller
 --         (P36, guarded release); + = ! by a condition (P35, conditions): c (cumulative) or
 --         o (own slice), two signs, a number
--- Reply {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
+--       last the time (µs), if it is not to be the server's
+-- Reply 'at|again|results _ clear floor latest'    nothing else is to be told
+--       {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
 --           backlog: not 0 if there is more to be told (1), or to be taken away from the dead (how
 --           many live, and will do so)
 --       {done, at|again|results}            it was executed before; this is what was said then,
@@ -24,8 +26,18 @@
 --       {conflict, incarnation}  {stale}    not executed
 --   results: "cumulative,slice" before the entry, with '?' behind if its condition does not
 --   hold; or a sign: ! refused, - another was, / split, ~ moved; with ';' between
+--@include lone
+if lone_reply and not lone_change then
+  return lone_reply
+end
+
 --@include numbers
 --@include announce
+if lone_reply then
+  publish({lone_change})
+  return lone_reply
+end
+
 --@include fast_path
 
 local fast_reply, overdue = fast_path()
@@ -33,6 +45,7 @@ if fast_reply then
   return fast_reply
 end
 
+--@include words
 --@include base
 --@include space
 --@include observed

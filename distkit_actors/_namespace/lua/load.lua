@@ -13,7 +13,7 @@
 --@include sums
 
 take_space()
-local held = call('HMGET', I, ':inc', ':state', ':seq')
+local held = call('HMGET', I, ':inc', ':state', ':head')
 if held[1] and tonumber(ARGV[3]) < tonumber(held[1]) then
   return {CONFLICT, held[1]}
 elseif held[1] ~= ARGV[3] or held[2] ~= LIVE then
@@ -42,7 +42,8 @@ for index, key in ipairs(keys) do
     reply[#reply + 1] = pieces[index]
   end
 end
-if last and tonumber(ARGV[4]) > tonumber(held[3]) then
-  call('HSET', I, ':seq', ARGV[4])
+local head, seq = string.match(held[3], '^(.* )(%S+)$')
+if last and tonumber(ARGV[4]) > tonumber(seq) then
+  call('HSET', I, ':head', head .. ARGV[4])
 end
 return reply

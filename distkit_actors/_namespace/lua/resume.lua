@@ -50,7 +50,7 @@ local function clear_late(cleared)
     else
       sweep(hash, cleared)
       if unlist(name, hash) then
-        call('HSET', hash, ':state', DEAD)
+        call('HSET', hash, ':state', DEAD, ':until', '0')
       end
       release(name, hash)
     end

@@ -15,7 +15,7 @@ from ._replicas import may_have_changed
 from ._reply_errors import concerns_slot, ends_connection, to_store_error
 from ._scripts import load_scripts
 from ._server_check import eviction
-from ._wire import KeyNames, decode, encode
+from ._wire import KeyNames, around, decode, encode
 
 #: How many redirections in a row are followed.
 _REDIRECTIONS: Final = 5
@@ -91,7 +91,7 @@ class RedisLink(Link):
                     await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error, moves=self._lane.redirects) from None
         try:
-            reply = decode(cast("Sequence[bytes]", answer))
+            reply = decode(cast("bytes | Sequence[bytes]", answer))
         except Exception as error:
             await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise StoreUnavailableError(
@@ -204,11 +204,10 @@ class RedisLink(Link):
     def _in_full(self, request: Request) -> bytes:
         """Return the command that asks for it and brings the script along."""
         name, arguments = encode(request)
-        keys, instance = self._keys(request), request.instance.encode()
-        time = b"" if self._now is None else b"%d" % self._now()
+        keys, (before, behind) = self._keys(request), self._around(name, request)
         verb = b"EVAL_RO" if self._reads(request) else b"EVAL"
         words = (verb, load_scripts()[name].source, b"%d" % len(keys), *keys)
-        return pack((*words, time, instance, *arguments))
+        return pack((*words, *before, *arguments, *behind))
 
     def _command(self, request: Request) -> bytes:
         """Return the command that asks for it."""
@@ -217,15 +216,21 @@ class RedisLink(Link):
         name, arguments = encode(request)
         reads = self._reads(request)
         opening = None if reads else self._openings.get((name, request.instance))
+        behind: tuple[bytes, ...] = ()
         if opening is None or self._now is not None:
-            time = b"" if self._now is None else b"%d" % self._now()  # none: the server's own
+            before, behind = self._around(name, request)
             keys = self._keys(request)
             verb = b"EVALSHA_RO" if reads else b"EVALSHA"
             words = (verb, load_scripts()[name].sha, b"%d" % len(keys), *keys)
-            opening = CommandPrefix((*words, time, request.instance.encode()))
+            opening = CommandPrefix((*words, *before))
             if not reads:
                 self._openings[name, request.instance] = opening
-        return opening.pack(tuple(arguments))
+        return opening.pack((*arguments, *behind))
+
+    def _around(self, name: str, request: Request) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Return what stands before the arguments of a script, and what behind them."""
+        time = b"" if self._now is None else b"%d" % self._now()  # none: the server's own
+        return around(name, time, request.instance)
 
     def _keys(self, request: Request) -> tuple[bytes, ...]:
         return (*self._names.keys(request.instance), *self._more_keys)

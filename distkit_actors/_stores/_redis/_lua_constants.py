@@ -28,6 +28,9 @@ from ..._protocol._messages import (
 )
 from ..._protocol._values import INT64_MAX, INT64_MIN
 
+#: How many digits an instant has that is compared as a string.
+INSTANT_DIGITS: Final = 16
+
 
 class Word:
     """What is said on the wire and has no other home in Python."""
@@ -50,7 +53,7 @@ class Word:
     GUARDED: Final = b"g"
     OF_CUMULATIVE: Final = b"c"
     OF_OWN: Final = b"o"
-    LEAVES: Final = b"1"
+    LEAVES: Final = b"l"
     ATOMIC: Final = b"w"
 
     # Behind the values of an entry whose condition does not hold.
@@ -77,6 +80,9 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     **{kind.name: kind.value for kind in Kind},
     "BYTE_OF_ADD": ord(Kind.ADD.value),
     "BYTE_OF_FOLDED": ord(Word.FOLDED),
+    "GUARDED_ADD": Kind.ADD.value + _WORDS["GUARDED"],
+    "GUARDED_FOLDED": _WORDS["FOLDED"] + _WORDS["GUARDED"],
+    "INSTANT_DIGITS": INSTANT_DIGITS,
     "REFUSED": Rejection.REFUSED.value,
     "SPLIT": Rejection.SPLIT.value,
     "MOVED": Rejection.MOVED.value,

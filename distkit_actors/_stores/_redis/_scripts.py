@@ -16,9 +16,11 @@ SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch", "
 
 #: What scripts include, in the one order that they include it in: each needs some of those before.
 PARTS: Final = (
+    "lone",
     "numbers",
     "announce",
     "fast_path",
+    "words",
     "base",
     "space",
     "observed",

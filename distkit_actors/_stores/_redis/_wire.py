@@ -46,7 +46,7 @@ from ..._protocol._messages import (
     Watched,
 )
 from ..._protocol._partitions import MAX_PARTITIONS
-from ._lua_constants import Word
+from ._lua_constants import INSTANT_DIGITS, Word
 from ._parts import hash_tag
 
 # Looked up once: before Python 3.12 a member of an enum costs as much as a call.
@@ -55,6 +55,10 @@ _FORGET: Final = Kind.FORGET
 _HELD: Final = QueryKind.HELD
 _DONE: Final = Word.DONE
 _FLAG: Final = (b"0", b"1")
+#: What a record says of the last step of its instance: known, incarnation, seq.
+_HEAD: Final = b"%%0%dd %%d %%d" % INSTANT_DIGITS
+#: What stands ahead of that in a batch that is atomic, or leaves.
+_MORE: Final = {(False, False): b"", (True, False): Word.ATOMIC, (False, True): Word.LEAVES}
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _SIGNS: Final = (Rejection.REFUSED, Rejection.UNDONE, Rejection.SPLIT, Rejection.MOVED)
 _VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
@@ -85,11 +89,12 @@ class KeyNames:
     the first have more in their hash tag, see `hash_tag`.
     """
 
-    __slots__ = ("_instance", "_shared", "channel")
+    __slots__ = ("_instance", "_shared", "_sums", "channel")
 
     def __init__(self, prefix: str, part: int = 0) -> None:
         base = f"{self.base(prefix, part)}:".encode()
-        self._shared = tuple(base + suffix for suffix in (b"n", b"m", b"l", b"a", b"h", b"d"))
+        self._sums = base + b"n"
+        self._shared = tuple(base + suffix for suffix in (b"m", b"l", b"a", b"h", b"d"))
         self._instance = base + Word.INSTANCE_SUFFIX
         # Where changes are announced (P37, notifications); not a key.
         self.channel = self.channel_of(self.base(prefix, part)).encode()
@@ -101,7 +106,7 @@ class KeyNames:
 
     def keys(self, instance: str) -> tuple[bytes, ...]:
         """Return what a script needs to declare for a request of ``instance``."""
-        return (*self._shared, self._instance + instance.encode())
+        return (self._sums, self._instance + instance.encode(), *self._shared)
 
     @staticmethod
     def base(prefix: str, part: int = 0) -> str:
@@ -141,11 +146,12 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
     """Return the script for ``request``, and its arguments behind the time and the instance."""
     match request:
         case Apply():
+            known, incarnation = request.known, request.incarnation
+            head = _HEAD % (known, incarnation, request.follows)
             return "apply", [
-                *_session(request),
-                Word.ATOMIC if request.atomic else Word.LEAVES if request.leave else _FLAG[False],
-                b"%d" % request.budget,
-                b"%d" % request.follows,
+                _MORE[request.atomic, request.leave] + head,
+                _HEAD % (known, incarnation, request.seq),
+                b"%d %d %d %d" % (*request.periods, request.budget),
                 *_entries(request.entries),
             ]
         case Peek():
@@ -191,7 +197,20 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
             return "forget", [request.target.encode()]
 
 
-def _session(request: Apply | Resume) -> tuple[bytes, ...]:
+def around(script: str, time: bytes, instance: str) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return what stands before the arguments that `encode` gives, and what behind them.
+
+    Args:
+        script: Its name.
+        time: The time that it is told, in microseconds, or nothing: then it asks the server.
+        instance: Who asks.
+    """
+    if script != "apply":
+        return (time, instance.encode()), ()
+    return (), (time,) if time else ()
+
+
+def _session(request: Resume) -> tuple[bytes, ...]:
     return (
         b"%d" % request.incarnation,
         b"%d" % request.seq,
@@ -227,9 +246,14 @@ def _entries(entries: Iterable[Entry]) -> list[bytes]:
     return words
 
 
-def decode(reply: Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
+def decode(reply: bytes | Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for each kind
     """Read the reply of a script."""
-    if reply[0] == _DONE:  # nearly always
+    if isinstance(reply, bytes):  # nearly always
+        answer, _, cleared, floor, latest = reply.split(b" ")
+        at, again, results = answer.split(b"|")
+        journal = Journal(int(cleared), int(floor), int(latest))
+        return Applied(int(at), _results(results), journal, again=again == b"1")
+    if reply[0] == _DONE:
         return _done(reply)
     match reply:
         case [Word.RESUME, recorded, born]:
@@ -271,7 +295,7 @@ def _page(
 
 
 def _done(reply: Sequence[bytes]) -> Applied:
-    at, again, results = reply[1].split(b"|")
+    at, again, results = reply[1].partition(b" ")[0].split(b"|")
     if len(reply) == 2:
         return Applied(int(at), _results(results), again=again == b"1")
     backlog, stuck = reply[2:4]
@@ -296,6 +320,7 @@ def _results(text: bytes) -> tuple[Result, ...]:
 
 def _values(text: bytes) -> Previous | ConditionFailed:
     cumulative, own = text.split(b",")
+    own = own.partition(b"@")[0]
     if own.endswith(Word.UNMET):
         return ConditionFailed(int(cumulative), int(own[:-1]))
     return Previous(int(cumulative), int(own))

@@ -8,18 +8,18 @@
 --
 -- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot:
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
---   2 m  zset  {key = stamp at which the store learned of the key's last epoch move}
---   3 l  hash  {key = epoch, where it is older than that stamp}
---   4 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
---   5 h  zset  {instance = stamp up to which it knows the moves}, the living and the reap queue
---   6 d  zset  {instance = its place in the reap queue}: dead or left, and still with slices
---   7 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
+--   2 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
+--   3 m  zset  {key = stamp at which the store learned of the key's last epoch move}
+--   4 l  hash  {key = epoch, where it is older than that stamp}
+--   5 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
+--   6 h  zset  {instance = stamp up to which it knows the moves}, the living and the reap queue
+--   7 d  zset  {instance = its place in the reap queue}: dead or left, and still with slices
 -- The hashes of those in the reap queue are named by what stands in d: they are the only undeclared
 -- names.
 --
 -- No value of a counter ever becomes a Lua number, which is a double (P2, exact integers). Only
 -- instants and stamps (microseconds, exact below 2^53), seqs and sizes do.
-local N, M, L, A, H, D, I = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local N, I, M, L, A, H, D = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local call = redis.call
 
 -- Most words in one variadic call, and in one unpack (P5, bounded pieces). Even, as some come in
@@ -28,11 +28,11 @@ local CHUNK = 500
 -- Makes Redis keep a hash as a hash table from the start: a short one it keeps as a list,
 -- which it scans from end to end for each field (P5b, hash tables).
 local PAD = string.rep('.', 65)
--- Fields of an instance: :inc :nonce :inherited :seq :reply :state :thr :int :ret :hold :beat
--- :lost :graced :swept :pad. All are always there. Later versions may add :1 to :8; any more are
--- slices. No key begins with ':' here: before one that does Python writes a byte (write_key in
+-- Fields of an instance: :inc :nonce :inherited :head :reply :state :thr :int :ret :hold :beat
+-- :until :lost :graced :swept :pad. All are always there. Later versions may add :1 to :8; any more
+-- are slices. No key begins with ':' here: before one that does Python writes a byte (write_key in
 -- _stores/_redis/_wire.py).
-local OWN_FIELDS = 15
+local OWN_FIELDS = 16
 
 -- The instance that asks, and the store's time in microseconds.
 local instance = ARGV[2]
@@ -47,6 +47,21 @@ end
 -- A number in full: tostring would give an instant as 1.79e+15.
 local function text(number)
   return string.format('%.0f', number)
+end
+
+-- An instant with INSTANT_DIGITS digits, as parts/lone.lua compares them.
+local function digits(instant)
+  return string.format('%0' .. INSTANT_DIGITS .. '.0f', instant)
+end
+
+-- The :head of an instance. `seq` is a string.
+local function head_of(known, inc, seq)
+  return digits(known) .. ' ' .. text(inc) .. ' ' .. seq
+end
+
+-- The :until of a living instance that was heard at the instant `beat`.
+local function recent_until(beat, threshold)
+  return digits(beat + math.floor(threshold / RECENT_PART))
 end
 
 -- The hash of an instance.

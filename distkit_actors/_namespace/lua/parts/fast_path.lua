@@ -10,41 +10,41 @@
 -- deadline that has passed prevents the fast path, it also returns the time: the caller reaps, and
 -- calls again with that as `seen_to`. `changed`: what that has changed, as in parts/sums.lua.
 local function fast_path(seen_to, changed)
-  local call, ours, mine, first = redis.call, KEYS[1], KEYS[7], ARGV[13]
-  if ARGV[9] ~= '0' then
+  local call, ours, mine, first = redis.call, KEYS[1], KEYS[2], ARGV[5]
+  if ARGV[1] >= 'a' then  -- it leaves, or is all or none
     return nil
   end
   -- Tables have room for one entry from the start, as making room costs more than filling it,
   -- and numbers are made of strings by arithmetic, as tonumber reads them twice.
-  local fields = {':inc', ':seq', ':state', ':beat', ':hold', first}
-  local space = {':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift',
+  local fields = {':head', ':until', first}
+  local space = {':from', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':shift',
     ':last', first}
-  local last, seen = 5, #ARGV > 15 and {} or nil
-  for index = 12, #ARGV, 4 do
+  local last, seen = 2, #ARGV > 8 and {} or nil
+  for index = 4, #ARGV - 1, 4 do
     local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
     if kind ~= BYTE_OF_ADD and kind ~= BYTE_OF_FOLDED or seen and seen[key] then
       return nil
     end
     last = last + 1
     if seen then
-      seen[key], fields[last], space[last + 4] = true, key, key
+      seen[key], fields[last], space[last + 7] = true, key, key
     end
   end
 
   local own = call('HMGET', mine, unpack(fields, 1, last))
-  if own[1] ~= ARGV[3] or own[3] ~= LIVE or own[5] ~= ARGV[5] or own[2] ~= ARGV[11] then
+  if own[1] ~= ARGV[1] then
     return nil
   end
-  local at = seen_to or ARGV[1]
-  if at == '' then
+  local at = seen_to or ARGV[4 * last - 4]
+  if not at then
     local time = call('TIME')
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
   end
-  local now, recent = at + 0, math.floor(ARGV[6] / RECENT_PART)
-  local sums = call('HMGET', ours, unpack(space, 1, last + 4))
+  local now = at + 0
+  local sums = call('HMGET', ours, unpack(space, 1, last + 7))
   local shift, latest = (sums[8] or 0) + 0, sums[5] or '0'
-  if not sums[1] or now + shift < (sums[9] or 0) + 0 or now + shift - own[4] >= recent
-    or latest ~= ARGV[5] and ARGV[5] + 0 < latest + 0 then
+  if not sums[1] or now + shift < (sums[9] or 0) + 0 or now + shift >= own[2] + 0
+    or string.match(ARGV[1], '^%d+') + 0 < latest + 0 then
     return nil
   elseif now + shift >= (sums[6] or 0) + 0 and not seen_to then
     return nil, at
@@ -53,12 +53,12 @@ local function fast_path(seen_to, changed)
     at = string.format('%.0f', (sums[2] or 0) + 1)
   end
 
-  local results, words, removed, made = {''}, {':seq', ARGV[4], ':reply', '', '', ''}, {}, false
+  local results, words, removed, made = {''}, {':head', ARGV[2], ':reply', '', '', ''}, {}, false
   local written = 4
-  for nth = 6, last do
-    local index = 4 * nth - 12
+  for nth = 3, last do
+    local index = 4 * nth - 8
     local value, after = ARGV[index + 2], ARGV[index + 3]
-    local key, total, slice, stamp = fields[nth], sums[nth + 4] or '0', '0', nil
+    local key, total, slice, stamp = fields[nth], sums[nth + 7] or '0', '0', nil
     if own[nth] then
       local cut = string.find(own[nth], '@', 1, true)
       slice, stamp = string.sub(own[nth], 1, cut - 1), string.sub(own[nth], cut)
@@ -91,16 +91,17 @@ local function fast_path(seen_to, changed)
         end
       end
     end
-    results[nth - 5] = result
+    results[nth - 2] = result
   end
-  local answer = at .. '|0|' .. table.concat(results, ';', 1, last - 5)
+  local answer = at .. '|0|' .. table.concat(results, ';', 1, last - 2)
   words[4] = answer
   call('HSET', mine, unpack(words, 1, written))
   if #removed > 0 then
     call('HDEL', mine, unpack(removed))
   end
   if made then
-    call('HSET', ours, ':clock', at)
+    call('HSET', ours, ':clock', at, ':from', string.rep('0', INSTANT_DIGITS - #at) .. at
+      .. string.sub(sums[1], INSTANT_DIGITS + 1))
   end
   local watch = sums[7]
   if watch and now < watch + 0 then
@@ -117,5 +118,8 @@ local function fast_path(seen_to, changed)
       publish(changed)
     end
   end
-  return {DONE, answer, '0', '0', sums[3] or '0', sums[4] or '0', latest}
+  if seen_to then
+    return {DONE, answer, '0', '0', sums[3] or '0', sums[4] or '0', latest}
+  end
+  return table.concat({answer, '0', sums[3] or '0', sums[4] or '0', latest}, ' ')
 end

@@ -71,7 +71,7 @@ end
 --   moves, last       as catch_up() gave them
 --   backlog, stuck    as reap() gave them, or no backlog
 local function finish(step)
-  write_field(':seq', ARGV[4])
+  write_field(':head', head_of(record.known, incarnation, ARGV[4]))
   write_field(':reply', step.leaves and text(step.at) .. '|0|' or step.answer)
   write_all(step.at)
   if step.leaves then

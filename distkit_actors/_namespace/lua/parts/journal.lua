@@ -16,8 +16,8 @@ end
 -- Removes every slice of an instance hash at once, as all are older than a clear; its own fields
 -- stay. `swept`: the stamp of that clear.
 local function sweep(hash, swept)
-  local names = {':pad', ':inc', ':nonce', ':inherited', ':seq', ':reply', ':state', ':thr', ':int',
-    ':ret', ':hold', ':beat', ':lost', ':graced'}
+  local names = {':pad', ':inc', ':nonce', ':inherited', ':head', ':reply', ':state', ':thr',
+    ':int', ':ret', ':hold', ':beat', ':until', ':lost', ':graced'}
   local words = {':swept', text(swept)}
   for index, value in ipairs(call('HMGET', hash, unpack(names))) do
     words[#words + 1] = names[index]

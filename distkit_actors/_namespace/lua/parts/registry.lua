@@ -10,7 +10,9 @@ local NO_REPLY = '0|0|'
 -- opening) is its padding, filled up with blanks.
 local function write_record(hash, inc, nonce, inherited, state, periods, known, beat, lost, swept,
   about)
-  call('HSET', hash, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited, ':seq', '0',
+  local till = state == LIVE and recent_until(beat, periods.threshold) or '0'
+  call('HSET', hash, ':inc', text(inc), ':nonce', nonce, ':inherited', inherited,
+    ':head', head_of(known, inc, '0'), ':until', till,
     ':reply', NO_REPLY, ':state', state, ':thr', text(periods.threshold),
     ':int', text(periods.interval), ':ret', text(periods.retention), ':hold', text(known),
     ':beat', text(beat), ':lost', text(lost), ':graced', '0', ':swept', text(swept),
@@ -64,7 +66,7 @@ local function mark_dead(name, state)
   guard()
   unlist(name, hash)
   if call('EXISTS', hash) == 1 then
-    call('HSET', hash, ':state', state)
+    call('HSET', hash, ':state', state, ':until', '0')
   end
   if has_slices(hash) then
     enqueue(name)

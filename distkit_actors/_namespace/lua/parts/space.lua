@@ -10,14 +10,17 @@
 --   :watch  until when changes are announced (P37, notifications)
 --   :parts  over how many parts the namespace is spread, of which this is one (P44, parts); 0 is 1
 --   :shift, :last, :paces   see parts/observed.lua (P40, observed time)
+--   :from, :to              made of the others, see parts/lone.lua
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
 local SPACE = {
   'born', 'clock', 'clear', 'floor', 'latest', 'due', 'watch', 'parts', 'shift', 'last', 'paces',
 }
 local SPACE_FIELDS = {
   ':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':parts', ':shift',
-  ':last', ':paces',
+  ':last', ':paces', ':from', ':to',
 }
+-- Instants above it are far away, and may have too many digits to be compared as strings.
+local FAR = 9000000000000000
 local space, saved = {}, {}
 
 -- `values` of the fields, if they have been read already.
@@ -32,6 +35,21 @@ local function take_space(values)
     end
     space[field], saved[field] = value, value
   end
+  saved.from, saved.to = values[#SPACE + 1], values[#SPACE + 2]
+end
+
+-- What :from and :to are to be.
+local function bounds()
+  local from = math.max(space.clock, space.last - space.shift - 1)
+  local to = math.max(0, math.min(space.due - space.shift - 1, FAR))
+  if math.max(from, space.last, space.latest, space.watch) >= FAR then
+    to = 0
+  end
+  from, to = digits(from), digits(to)
+  if space.shift > 0 or now < space.watch then
+    from = from .. ' ' .. text(space.shift) .. ' ' .. digits(space.watch)
+  end
+  return from, table.concat({to, text(space.clear), text(space.floor), text(space.latest)}, ' ')
 end
 
 -- Writes the fields that changed, or all.
@@ -46,6 +64,18 @@ local function save_space(all)
       words[#words + 1] = field == 'paces' and space.paces or text(space[field])
       saved[field] = space[field]
     end
+  end
+  if space.born > 0 then  -- else there is nobody whom they could serve
+    local from, to = bounds()
+    if all or saved.from ~= from then
+      words[#words + 1] = ':from'
+      words[#words + 1] = from
+    end
+    if all or saved.to ~= to then
+      words[#words + 1] = ':to'
+      words[#words + 1] = to
+    end
+    saved.from, saved.to = from, to
   end
   if #words > 0 then
     call('HSET', N, unpack(words))

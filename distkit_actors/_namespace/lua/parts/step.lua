@@ -17,7 +17,7 @@ local record = {}     -- what the store knew of the caller
 local latest_before   -- the largest journal stamp before this step
 
 local function read()
-  local mine = {':inc', ':seq', ':state', ':beat', ':thr', ':int', ':hold', ':lost', ':graced',
+  local mine = {':inc', ':head', ':state', ':beat', ':thr', ':int', ':hold', ':lost', ':graced',
     ':swept'}
   local ours = {unpack(SPACE_FIELDS)}
   for index = FIRST, #ARGV, 4 do
@@ -31,7 +31,8 @@ local function read()
   take_space(values)
   latest_before = space.latest
   record = {
-    inc = tonumber(pieces[1] or nil), seq = tonumber(pieces[2] or 0), state = pieces[3],
+    inc = tonumber(pieces[1] or nil), seq = tonumber(string.match(pieces[2] or '0', '%S+$')),
+    state = pieces[3],
     beat = tonumber(pieces[4] or 0), threshold = tonumber(pieces[5] or 0),
     interval = tonumber(pieces[6] or 0), known = tonumber(pieces[7] or 0), lost = pieces[8],
     graced = pieces[9], swept = tonumber(pieces[10] or space.clear),
@@ -51,13 +52,14 @@ end
 -- it did, and for how long the step was held up (P42, overload).
 local function refresh()
   -- After a jump back of the clock, nothing is recent: the jump has to be taken down first.
-  local recent = math.floor(periods.threshold / RECENT_PART)
+  local recent = math.floor(record.threshold / RECENT_PART)
   if steady() >= space.last and steady() - record.beat < recent then
     return false, 0
   end
   hear(record.threshold, record.interval, record.beat)
   call('ZADD', A, text(space.last + record.threshold), instance)
   write_field(':beat', text(space.last))
+  write_field(':until', recent_until(space.last, record.threshold))
   local lost = blackouts_of(record.threshold, record.interval).lost
   local silent = space.last - record.beat - (lost - record.lost)
   if record.lost ~= text(lost) then
@@ -122,7 +124,8 @@ local function touch()
       record.swept, ARGV[13])
   else
     call('HSET', I, ':state', LIVE, ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
-      ':beat', text(space.last), ':lost', text(lost), ':graced', '0')
+      ':beat', text(space.last), ':until', recent_until(space.last, periods.threshold),
+      ':lost', text(lost), ':graced', '0')
   end
   revive(periods.threshold, record.known)
   -- An incarnation is a stamp that is used, too, and so is what it knows all up to: none up to
