@@ -124,20 +124,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         ),
         Mutant("lone", "at .. string.sub(from, INSTANT_DIGITS + 1))", "at)"),
         Mutant("lone", "and from < at", ""),
-        Mutant("space", "math.max(space.clock, space.last - space.shift - 1)", "space.clock"),
-        Mutant(
-            "space",
-            "math.max(space.clock, space.last - space.shift - 1)",
-            "space.last - space.shift - 1",
-        ),
-        Mutant("space", "space.last - space.shift - 1)", "space.last - space.shift)"),
-        Mutant("space", "space.last - space.shift - 1)", "space.last - 1)"),
         Mutant("apply", "math.max(space.clock + 1, now)", "math.max(space.clock, now)"),
         Mutant("open", "space.clock = at\n", ""),
         Mutant("step", "(space.clock, now, incarnation, known)", "(space.clock, now, known)"),
         Mutant("step", "(space.clock, now, incarnation, known)", "(space.clock, now, incarnation)"),
         Mutant("entries", "    space.clock = math.max(space.clock, stamp)\n", ""),
-        Mutant("entries", "tonumber(kept) > stamp and text(stamp) or kept", "kept"),
+        Mutant("entries", "tonumber(kept) > stamp and digits(stamp) or kept", "kept"),
     ],
     "remembered answers, gaps, unique numbers": [
         Mutant("step", "  elseif seq == record.seq then", "  elseif seq < record.seq then"),
@@ -322,7 +314,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("lone", "lone_change = at < watch and key", "lone_change = key"),
         Mutant("lone", "            lone_change = nil\n", ""),
         Mutant("apply", "  publish({lone_change})\n", ""),
-        Mutant("space", "if space.shift > 0 or now < space.watch then", "if space.shift > 0 then"),
+        Mutant("space", "if space.shift > 0 or space.watch > from then", "if space.shift > 0 then"),
+        Mutant(
+            "space",
+            "if space.shift > 0 or space.watch > from then",
+            "if space.shift > 0 or space.watch > from + 1000 then",
+        ),
         Mutant(
             "watch", "math.max(space.watch, now + tonumber(ARGV[3]))", "now + tonumber(ARGV[3])"
         ),

@@ -27,10 +27,13 @@ class FakeNode(Fake):
         super().__init__(self.tell)
         self.rows: object = list(rows)
         self.of_keys: object = Exception("CLUSTERDOWN The cluster is down")
+        self.info = ""  # what it tells of itself, or nothing
 
     def tell(self, *words: str) -> object:
         if words[0] == "CLUSTER":
             return self.rows
+        if words[0] == "INFO" and self.info:
+            return self.info
         return self.of_keys if words[0] == "EVALSHA" else Exception("NOPERM no permissions")
 
     @property
@@ -178,3 +181,26 @@ async def test_scripts_declare_a_key_that_is_nowhere_in_a_cluster_only(
             await link.exchange(Peek("i"))
         keys = [key.decode() for key in names.keys("i")]
         assert node.runs[-1][2 : 3 + len(keys + more)] == [str(len(keys + more)), *keys, *more]
+
+
+async def test_scripts_declare_two_names_where_the_server_says_that_it_is_in_no_cluster(
+    nursery: trio.Nursery,
+) -> None:
+    """And all of them as soon as it is in one."""
+    names = KeyNames("p")
+    for mode in ("redis_mode", "server_mode"):
+        node = FakeNode()
+        node.info = f"{mode}:standalone"
+        await started(nursery, node)
+        node.of_keys = ["peeked", "0", "1", "0"]
+        async with RedisStore(f"redis://{node.node}").link("p") as link:
+            for declared in (names.main_keys("i"), names.keys("i")):
+                await link.connect()
+                await link.exchange(Peek("i"))
+                count = len(declared)
+                assert node.runs[-1][2] == str(count)
+                assert node.runs[-1][3 : 3 + count] == [key.decode() for key in declared]
+                node.of_keys, peeked = Exception("CLUSTERDOWN it is"), node.of_keys
+                with pytest.raises(StoreAwayError):
+                    await link.exchange(Peek("i"))
+                node.of_keys = peeked

@@ -18,7 +18,7 @@ GLOBALS |= {"string", "table", "tonumber", "tostring", "type", "unpack"}
 IN_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]+")
 
 #: Strings of Lua's own which Python's words happen to be, too.
-OTHER_MEANINGS = {"1": "yes, or a number", "-": "the sign of a number"}
+OTHER_MEANINGS = {"-": "the sign of a number", "l": "which of the Redis keys"}
 #: Numbers above 2 that are no place in a list of words, with what they mean.
 NUMBERS = {
     ("apply", "12"): "index of the first entry",

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from distkit_actors._instance._session import Session
-from distkit_actors._namespace._observed_time import longest_silence
+from distkit_actors._namespace._observed_time import RECENT_PART, longest_silence
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
     JUST_COME,
@@ -115,12 +115,31 @@ def test_the_clock_may_have_any_number_of_digits(twin: Twin) -> None:
         run(twin, session, add("old"))
         for value in (1, 2, 0, -3, 1, 4):
             twin.now += 300
-            run(twin, session, add("a", value))
-            run(twin, session, add("old", value))
+            run(twin, session, add("a", value), budget=20)
+            run(twin, session, add("old", value), budget=20)
             twin.compare()
         run(twin, mover, Entry(Kind.MOVE, "moved", 1))
         run(twin, session, add("a"))
         twin.compare()
+
+
+def test_a_sign_of_life_is_written_down_as_soon_as_the_last_is_not_recent(twin: Twin) -> None:
+    session, recent = session_of("i"), PERIODS.threshold // RECENT_PART
+    run(twin, session, add("a"), budget=20)
+    for jump in (0, 1000):
+        twin.now -= jump
+        run(twin, session, add("a"), budget=20)
+        registry = twin.namespace.registry
+        heard, shift = registry.records["i"].heard.at, registry.observed.shift
+        for silence in (1, recent - 1):
+            twin.now = heard - shift + silence
+            run(twin, session, add("a"), budget=20)
+            twin.compare()
+            assert registry.records["i"].heard.at == heard
+        twin.now += 1
+        run(twin, session, add("a"), budget=20)
+        twin.compare()
+        assert registry.records["i"].heard.at == heard + recent
 
 
 def test_a_lease_may_last_for_ever(twin: Twin) -> None:
@@ -128,7 +147,7 @@ def test_a_lease_may_last_for_ever(twin: Twin) -> None:
     run(twin, session, add("a"))
     twin.execute(Watch("i", FAR))
     for value in (1, 0, 1):
-        run(twin, session, add("a", value))
+        run(twin, session, add("a", value), budget=20)
         twin.compare()
 
 

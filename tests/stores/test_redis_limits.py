@@ -582,9 +582,7 @@ def out_of_memory(store: LuaStore, kind: str, *, recent: bool, informed: bool) -
     client, request = store.client, situations(store, informed=informed)[kind]
     # Reaping has something to do; or else the last sign of life is recent.
     now = START + (1000 if recent else PERIODS.threshold + 1)
-    space = store.base + b"n"
-    since = max(int(client.hget(space, ":clock") or 0), now - 2)
-    client.hset(space, mapping={":last": now - 1, ":from": f"{since:016}"})
+    client.hset(store.base + b"n", ":last", now - 1)
     before = everything(client)
     client.config_set("maxmemory", 1)
     try:

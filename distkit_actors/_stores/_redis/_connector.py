@@ -29,6 +29,7 @@ class Connector:
         self._usual_patience = patience
         self._patience = patience  # doubles while a server that is reached is silent
         self._checked = False
+        self.standalone = False  # the server has said that it belongs to no cluster
 
     async def connect(self) -> None:
         """Make a connection. A checkpoint. Raises `StoreError`, as a link does.
@@ -39,7 +40,7 @@ class Connector:
         try:
             await connection.connect(patience)
             if not self._checked:
-                await check_server(connection, patience)
+                self.standalone = await check_server(connection, patience)
                 self._checked = True
         except ErrorReplyError as error:
             await connection.drop()  # noqa: ASYNC120 - it shields itself, briefly

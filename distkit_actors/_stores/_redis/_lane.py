@@ -38,6 +38,11 @@ class Lane(ABC):
     def replicas(self) -> Replicas:
         """Who waits for replicas, for all who use the connection."""
 
+    @property
+    def standalone(self) -> bool:
+        """Whether the server has said that it belongs to no cluster."""
+        return False
+
     @abstractmethod
     async def connect(self) -> None:
         """Make sure that there is a connection. A checkpoint. Raises `StoreError`.
@@ -142,6 +147,11 @@ class OwnLane(Lane):
     def replicas(self) -> Replicas:
         """See `Lane.replicas`."""
         return self._replicas
+
+    @property
+    def standalone(self) -> bool:
+        """See `Lane.standalone`."""
+        return self._connector.standalone
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

@@ -42,6 +42,7 @@ class RedisLink(Link):
         # it does not declare may be elsewhere by then. No node runs one that declares a key that is
         # nowhere, and the channel is no key.
         self._more_keys = (names.channel,) if lane.redirects else ()
+        self._in_cluster = False  # though the server had said that it is in none
         self._patience = patience
         self._now = now
         self._min_replicas = min_replicas
@@ -84,6 +85,9 @@ class RedisLink(Link):
             if self._number != self._lane.number:
                 self._in_a_row, self._number = 0, self._lane.number
             self._in_a_row += 1
+            if concerns_slot(error):
+                self._in_cluster = True
+                self._openings.clear()
             if ends_connection(error, self._in_a_row):
                 if self._lane.redirects and concerns_slot(error):
                     self._lane.leave()
@@ -233,6 +237,9 @@ class RedisLink(Link):
         return around(name, time, request.instance)
 
     def _keys(self, request: Request) -> tuple[bytes, ...]:
+        """Return what a script is to declare: only clusters read that, and each costs it time."""
+        if self._lane.standalone and not self._in_cluster:
+            return self._names.main_keys(request.instance)
         return (*self._names.keys(request.instance), *self._more_keys)
 
     def _reads(self, request: Request) -> bool:

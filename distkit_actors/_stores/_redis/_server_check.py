@@ -17,8 +17,11 @@ class Caller(Protocol):
     async def call(self, *words: bytes, patience: float | None = None) -> Answer: ...
 
 
-async def check_server(connection: Caller, patience: float) -> None:
-    """Refuse a server that would lose counts, as far as we may ask."""
+async def check_server(connection: Caller, patience: float) -> bool:
+    """Refuse a server that would lose counts, as far as we may ask.
+
+    Returns whether it says that it belongs to no cluster.
+    """
     server = await _info(connection, b"server", patience)
     version = server.get("redis_version", "")
     if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
@@ -26,6 +29,7 @@ async def check_server(connection: Caller, patience: float) -> None:
     evicts = await eviction(connection, patience)
     if evicts is not None:
         raise StoreError(evicts)
+    return "standalone" in (server.get("redis_mode"), server.get("server_mode"))  # Valkey's name
 
 
 async def eviction(connection: Caller, patience: float) -> str | None:

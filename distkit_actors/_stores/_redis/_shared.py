@@ -67,6 +67,11 @@ class SharedConnection:
         self.preparing = Once()
         self.replicas = Replicas()
 
+    @property
+    def standalone(self) -> bool:
+        """Whether the server has said that it belongs to no cluster."""
+        return self._connector.standalone
+
     async def connect(self) -> None:
         """Make the connection, or wait for one who makes it. A checkpoint.
 
@@ -117,6 +122,11 @@ class SharedLane(Lane):
     def replicas(self) -> Replicas:
         """See `Lane.replicas`."""
         return self._connection.replicas
+
+    @property
+    def standalone(self) -> bool:
+        """See `Lane.standalone`."""
+        return self._connection.standalone
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

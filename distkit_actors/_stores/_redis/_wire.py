@@ -104,9 +104,13 @@ class KeyNames:
         """The hash slot of all the keys, in a cluster."""
         return int(key_slot(self.channel))
 
+    def main_keys(self, instance: str) -> tuple[bytes, ...]:
+        """Return what a script needs to be told for a request of ``instance``."""
+        return self._sums, self._instance + instance.encode()
+
     def keys(self, instance: str) -> tuple[bytes, ...]:
-        """Return what a script needs to declare for a request of ``instance``."""
-        return (self._sums, self._instance + instance.encode(), *self._shared)
+        """Return what a script needs to declare where it matters: those, and the others."""
+        return (*self.main_keys(instance), *self._shared)
 
     @staticmethod
     def base(prefix: str, part: int = 0) -> str:

@@ -6,7 +6,9 @@
 -- there: the loader writes their values in their places
 -- (distkit_actors/_stores/_redis/_lua_constants.py).
 --
--- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot:
+-- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot. In a cluster
+-- all are declared. Elsewhere nobody reads what is declared, and each name costs as much as two
+-- fields of a hash: there only the first two are, and the others made of the first.
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
 --   2 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
 --   3 m  zset  {key = stamp at which the store learned of the key's last epoch move}
@@ -19,7 +21,8 @@
 --
 -- No value of a counter ever becomes a Lua number, which is a double (P2, exact integers). Only
 -- instants and stamps (microseconds, exact below 2^53), seqs and sizes do.
-local N, I, M, L, A, H, D = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local N, I, front = KEYS[1], KEYS[2], string.sub(KEYS[1], 1, -2)
+local M, L, A, H, D = front .. 'm', front .. 'l', front .. 'a', front .. 'h', front .. 'd'
 local call = redis.call
 
 -- Most words in one variadic call, and in one unpack (P5, bounded pieces). Even, as some come in
@@ -49,7 +52,8 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- An instant with INSTANT_DIGITS digits, as parts/lone.lua compares them.
+-- An instant with INSTANT_DIGITS digits: parts/lone.lua compares such, and cuts stamps of slices
+-- off by their length.
 local function digits(instant)
   return string.format('%0' .. INSTANT_DIGITS .. '.0f', instant)
 end
@@ -66,7 +70,7 @@ end
 
 -- The hash of an instance.
 local function hash_of(name)
-  return string.sub(N, 1, -2) .. INSTANCE_SUFFIX .. name
+  return front .. INSTANCE_SUFFIX .. name
 end
 
 -- Calls a command with any number of words and returns its replies in one list.

@@ -18,7 +18,7 @@ local function make_own(key, value, stamp)
   if value ~= '0' then
     space.clock = math.max(space.clock, stamp)
   end
-  write_own(key, value, text(stamp))
+  write_own(key, value, digits(stamp))
 end
 
 -- Adds to the sum and to the own slice, which the caller knows the new value of (P2, exact
@@ -31,7 +31,7 @@ local function add_own(key, value, after, kept, stamp)
   if after == '' or value ~= '0' and not add(key, value) then
     return false
   elseif kept then
-    write_own(key, after, tonumber(kept) > stamp and text(stamp) or kept)
+    write_own(key, after, tonumber(kept) > stamp and digits(stamp) or kept)
   else
     make_own(key, value, stamp)
   end

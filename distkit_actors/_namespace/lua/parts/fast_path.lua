@@ -21,8 +21,14 @@ local function fast_path(seen_to, changed)
     ':last', first}
   local last, seen = 2, #ARGV > 8 and {} or nil
   for index = 4, #ARGV - 1, 4 do
-    local kind, key = string.byte(ARGV[index]), ARGV[index + 1]
-    if kind ~= BYTE_OF_ADD and kind ~= BYTE_OF_FOLDED or seen and seen[key] then
+    local kind, key = ARGV[index], ARGV[index + 1]
+    if kind ~= ADD and kind ~= FOLDED then
+      local byte = string.byte(kind)
+      if byte ~= BYTE_OF_ADD and byte ~= BYTE_OF_FOLDED then
+        return nil
+      end
+    end
+    if seen and seen[key] then
       return nil
     end
     last = last + 1
@@ -53,6 +59,7 @@ local function fast_path(seen_to, changed)
     at = string.format('%.0f', (sums[2] or 0) + 1)
   end
 
+  local padded = string.rep('0', INSTANT_DIGITS - #at) .. at
   local results, words, removed, made = {''}, {':head', ARGV[2], ':reply', '', '', ''}, {}, false
   local written = 4
   for nth = 3, last do
@@ -60,8 +67,8 @@ local function fast_path(seen_to, changed)
     local value, after = ARGV[index + 2], ARGV[index + 3]
     local key, total, slice, stamp = fields[nth], sums[nth + 7] or '0', '0', nil
     if own[nth] then
-      local cut = string.find(own[nth], '@', 1, true)
-      slice, stamp = string.sub(own[nth], 1, cut - 1), string.sub(own[nth], cut)
+      slice = string.sub(own[nth], 1, -INSTANT_DIGITS - 2)
+      stamp = string.sub(own[nth], -INSTANT_DIGITS - 1)
     else
       after = value
     end
@@ -71,7 +78,7 @@ local function fast_path(seen_to, changed)
     if rest ~= '' and not holds(string.sub(rest, 1, 1) == OF_OWN and slice or total,
         string.sub(rest, 2, 3), string.sub(rest, 4)) then
       result = result .. UNMET
-    elseif string.byte(word) == BYTE_OF_FOLDED
+    elseif word ~= ADD and string.byte(word) == BYTE_OF_FOLDED
       and #string.gsub(total, '-', '') > FOLD_DIGITS then
       result = SPLIT
     elseif value ~= '0' then
@@ -86,7 +93,7 @@ local function fast_path(seen_to, changed)
           removed[#removed + 1] = key
         else
           made = made or not stamp
-          words[written + 1], words[written + 2] = key, after .. (stamp or '@' .. at)
+          words[written + 1], words[written + 2] = key, after .. (stamp or '@' .. padded)
           written = written + 2
         end
       end
@@ -100,8 +107,7 @@ local function fast_path(seen_to, changed)
     call('HDEL', mine, unpack(removed))
   end
   if made then
-    call('HSET', ours, ':clock', at, ':from', string.rep('0', INSTANT_DIGITS - #at) .. at
-      .. string.sub(sums[1], INSTANT_DIGITS + 1))
+    call('HSET', ours, ':clock', at, ':from', padded .. string.sub(sums[1], INSTANT_DIGITS + 1))
   end
   local watch = sums[7]
   if watch and now < watch + 0 then

@@ -8,8 +8,8 @@
 -- '<instant> …' up to that very instant, and above it from the next one on. The fields:
 --   :head   known, incarnation and seq of the last step, as in ARGV 1 and 2
 --   :until  its last sign of life is recent up to this instant of steady time, exclusive
---   :from   the clock, or the last sign of life of anybody, whichever is later; then, if the clock
---           has jumped back or somebody watches, :shift and :watch. Steps are later than that
+--   :from   :clock, which no step is before; then, if the server's clock has jumped back or
+--           somebody watches, :shift and :watch
 --   :to     up to which instant nobody can be dead, clear, floor, latest: what a reply ends with.
 --           0 if instants are such that they cannot be compared so
 --
@@ -56,7 +56,7 @@ do
               call('HSET', mine, ':head', words[2], ':reply', answer)
               call('HDEL', mine, key)
             else
-              after = after .. string.match(piece, '@.*')
+              after = after .. string.sub(piece, -INSTANT_DIGITS - 1)
               call('HSET', mine, ':head', words[2], ':reply', answer, key, after)
             end
           end

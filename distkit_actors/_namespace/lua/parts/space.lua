@@ -40,16 +40,16 @@ end
 
 -- What :from and :to are to be.
 local function bounds()
-  local from = math.max(space.clock, space.last - space.shift - 1)
-  local to = math.max(0, math.min(space.due - space.shift - 1, FAR))
-  if math.max(from, space.last, space.latest, space.watch) >= FAR then
+  local from, to = space.clock, math.max(0, math.min(space.due - space.shift - 1, FAR))
+  if math.max(from, space.last, space.watch) >= FAR then
     to = 0
   end
-  from, to = digits(from), digits(to)
-  if space.shift > 0 or now < space.watch then
-    from = from .. ' ' .. text(space.shift) .. ' ' .. digits(space.watch)
+  local more = ''
+  if space.shift > 0 or space.watch > from then
+    more = ' ' .. text(space.shift) .. ' ' .. digits(space.watch)
   end
-  return from, table.concat({to, text(space.clear), text(space.floor), text(space.latest)}, ' ')
+  return digits(from) .. more,
+    table.concat({digits(to), text(space.clear), text(space.floor), text(space.latest)}, ' ')
 end
 
 -- Writes the fields that changed, or all.
