@@ -232,7 +232,7 @@ async def pipelining(host: str, port: str, depth: str) -> None:
 async def incs(kind: str, host: str, port: str, count: str) -> None:
     """Increment so often, one call after the other, and end: for those who count instructions.
 
-    ``kind`` is ``strict`` or ``bare``.
+    ``kind`` is ``strict`` or ``bare``, or ``crowd``: 100 tasks at once, each on a key of its own.
     """
     url, (key,) = f"redis://{host}:{port}", key_names(1)
     async with (
@@ -241,8 +241,17 @@ async def incs(kind: str, host: str, port: str, count: str) -> None:
         else StrictInstanceAwareCounter.open("incs", url, dead_instance_threshold=FOREVER)
     ) as opened:
         inc = opened.inc if isinstance(opened, StrictInstanceAwareCounter) else opened
-        for _ in range(int(count)):
-            await inc(key)
+
+        async def go_on(key: str) -> None:
+            for _ in range(int(count)):
+                await inc(key)
+
+        if kind != "crowd":
+            await go_on(key)
+            return
+        async with trio.open_nursery() as nursery:
+            for one in key_names(100):
+                nursery.start_soon(go_on, one)
 
 
 async def counts(kind: str, count: str) -> None:

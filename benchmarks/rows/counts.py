@@ -66,6 +66,10 @@ async def counts(bench: Bench) -> None:
         mine, other = [await instructions(side, kind) for kind in ("strict", "bare")]
         name = f"instructions in user space, in the {side}"
         bench.row(name, _WHAT, [mine], BARE, [other], unit="instructions")
+    crowd = await instructions("server", "crowd", few=20, many=120) / 100
+    name = "instructions in user space, in the server, for each of 100 entries"
+    what = "what one strict inc takes, awaited by 100 tasks on a key each"
+    bench.row(name, what, [crowd], BARE, [other], unit="instructions")
     bench.say("counting instructions of lax counts")
     plain = await instructions_in_memory("plain")
     for kind, what in (("lax", "inc_nowait(key)"), ("bound", "bound inc_nowait()")):
