@@ -24,7 +24,7 @@ LATER = [b":%d" % number for number in range(1, 9)]
 
 # Adds them to what is there: to the namespace, and to the record of each instance.
 _ADD = f"""
-local base = ARGV[2]
+local base = ARGV[1]
 for _, name in ipairs(redis.call('KEYS', base .. '*')) do
   if name == base .. 'n' or string.sub(name, 1, #base + 2) == base .. 'i:' then
     for number = 1, {len(LATER)} do
@@ -66,7 +66,7 @@ def fields_of(mark: Mark) -> list[list[bytes]]:
 def test_fields_of_a_later_version_change_nothing(client: redis.Redis, today: Record) -> None:
     """In what is kept of the namespace and of each instance; a `clear` may take them away."""
     base = f"{KeyNames.base(PREFIX)}:".encode()
-    add = (ADD, (), 0, [base])
+    add = (ADD, (), [base])
     story = words.play(client, today, lambda _: load_scripts(), before_each=add)
     assert [without_later(now) for now in story] == today.story
     there = {pair[0] for now in story if isinstance(now, Mark) for pair in fields_of(now)}
