@@ -21,7 +21,7 @@ from distkit_actors._instance._session_state import Batch
 from distkit_actors._instance._withheld import Withheld
 from distkit_actors._namespace._epochs import Epochs
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._namespace._observed_time import Blackouts, Heard, Observed
+from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record, State
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
@@ -449,10 +449,8 @@ def copy_epochs(old: Epochs) -> Epochs:
 
 def copy_observed(old: Observed) -> Observed:
     """Return an independent copy."""
-    new = Observed()
-    new.shift, new.last = old.shift, old.last
-    for periods, times in old.by_periods.items():
-        new.by_periods[periods] = Blackouts(times.lost, times.ended, times.living)
+    new = _with_the_same(old)
+    new.by_periods = {each: _with_the_same(times) for each, times in old.by_periods.items()}
     return new
 
 
