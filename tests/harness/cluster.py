@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import redis
 from redis.crc import key_slot
 
+from tests.harness.launch import Started
 from tests.harness.ports import LOOPBACK, free_cluster_port
 from tests.harness.server import RedisServer
 
@@ -83,7 +82,7 @@ class ClusterNode(RedisServer):
         ]
 
 
-class RedisCluster:
+class RedisCluster(Started):
     """Primaries with replicas, each a `RedisServer`.
 
     It serves once the `with` block is entered. Nodes may be killed, paused, resumed and
@@ -147,24 +146,6 @@ class RedisCluster:
             for number in range(count)
         ]
         self._ids: dict[str, ClusterNode] = {}
-
-    def __enter__(self) -> Self:
-        """Start the nodes, make them a cluster, and wait until it serves."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End all nodes and remove their files."""
-        self.close()
 
     @property
     def ports(self) -> list[int]:

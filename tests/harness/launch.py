@@ -1,9 +1,12 @@
-"""Files and command line of a redis-server."""
+"""Files and command line of a redis-server, and what is started for as long as a block lasts."""
 
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tests.harness.ports import LOOPBACK
 
@@ -14,6 +17,34 @@ class RedisServerError(RuntimeError):
 
 class PortTakenError(RedisServerError):
     """Another process listens on the port."""
+
+
+class Started(ABC):
+    """Servers that a block starts, and that end with it, files and all."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and wait until all is ready."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all, and remove their files; idempotent."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class ServerDirectory:

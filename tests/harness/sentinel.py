@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
+from tests.harness.launch import Started
 from tests.harness.ports import LOOPBACK
 from tests.harness.server import RedisServer
 
@@ -82,7 +82,7 @@ class Switch:
         raise SentinelError(f"no +switch-master in {_PATIENCE:g} s")
 
 
-class SentinelTrio:
+class SentinelTrio(Started):
     """One primary, replicas and sentinels; they know each other once the `with` is entered.
 
     Methods block the calling thread; in trio call them with
@@ -146,24 +146,6 @@ class SentinelTrio:
             for number in range(1 + replicas)
         ]
         self.sentinels: list[Sentinel] = []
-
-    def __enter__(self) -> Self:
-        """Start all, and wait until the sentinels know each other and the replicas."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End all and remove their files."""
-        self.close()
 
     @property
     def ports(self) -> list[int]:

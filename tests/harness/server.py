@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 import trio
@@ -17,7 +16,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.harness.binary import RedisServerMissing, find_redis_server, major_version
-from tests.harness.launch import PortTakenError, RedisServerError, ServerDirectory, arguments
+from tests.harness.launch import (
+    PortTakenError,
+    RedisServerError,
+    ServerDirectory,
+    Started,
+    arguments,
+)
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.processes import Guard, freeze, thaw
 
@@ -31,7 +36,7 @@ _PROBE_SECONDS = 0.2
 _POLL_SECONDS = 0.005
 
 
-class RedisServer:
+class RedisServer(Started):
     """One redis-server process on a loopback port and a unix socket.
 
     The port, the socket and the data directory stay the same for the life of
@@ -75,24 +80,6 @@ class RedisServer:
     def __repr__(self) -> str:
         state = "down" if self._process is None else f"pid {self._process.pid}"
         return f"<RedisServer port {self._port} {state}>"
-
-    def __enter__(self) -> Self:
-        """Start the server."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the server and remove its files."""
-        self.close()
 
     @property
     def host(self) -> str:
