@@ -27,6 +27,7 @@ live processes. See `StrictInstanceAwareCounter` and `LaxInstanceAwareCounter`.
 """
 
 import typing
+from importlib import import_module as _import_module
 
 from . import abc as abc
 from ._actor._batch_loop import OnExit as OnExit
@@ -49,10 +50,6 @@ from ._errors import LimitReachedError as LimitReachedError
 from ._errors import OutcomeUnknownError as OutcomeUnknownError
 from ._errors import StoreError as StoreError
 from ._errors import StoreUnavailableError as StoreUnavailableError
-from ._fleet._fleet import Fleet as Fleet
-from ._limiter._limiter import FleetLimiter as FleetLimiter
-from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
-from ._limiter._limiter import FleetLimiterUsage as FleetLimiterUsage
 from ._protocol._conditions import Condition as Condition
 from ._protocol._conditions import Eq as Eq
 from ._protocol._conditions import Ge as Ge
@@ -118,17 +115,27 @@ __all__ = [
 _publish(globals())
 
 if typing.TYPE_CHECKING:
+    from ._fleet._fleet import Fleet as Fleet
+    from ._limiter._limiter import FleetLimiter as FleetLimiter
+    from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
+    from ._limiter._limiter import FleetLimiterUsage as FleetLimiterUsage
     from ._stores._redis._store import RedisStore as RedisStore
 else:
+    # Imported when they are asked for: redis-py takes longer than all the rest, and most programs
+    # need no more than one of these.
+    _LATER = {
+        "Fleet": "._fleet._fleet",
+        "FleetLimiter": "._limiter._limiter",
+        "FleetLimiterStatistics": "._limiter._limiter",
+        "FleetLimiterUsage": "._limiter._limiter",
+        "RedisStore": "._stores._redis._store",
+    }
 
     def __getattr__(name: str) -> object:
-        """Import `RedisStore` when it is asked for: redis-py takes longer than all the rest."""
-        if name != "RedisStore":
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._stores._redis._store import RedisStore  # noqa: PLC0415 - as said above
-
-        globals()[name] = RedisStore
-        return RedisStore
+        value = globals()[name] = getattr(_import_module(_LATER[name], __name__), name)
+        return value
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

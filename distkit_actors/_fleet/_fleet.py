@@ -56,6 +56,8 @@ class Fleet:
     number changes later, its methods raise `StoreError`: open another `Fleet`.
     """
 
+    __module__ = "distkit_actors"  # which imports it when it is asked for
+
     def __init__(self, prefix: str) -> None:
         # Not for users: `open` makes it.
         self._prefix = prefix

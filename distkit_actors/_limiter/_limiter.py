@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class FleetLimiterStatistics:
     """A `FleetLimiter` at one moment."""
 
+    __module__ = "distkit_actors"  # which imports it when it is asked for
+
     borrowed_tokens: int
     """How many tokens are in use in this process."""
     total_tokens: int
@@ -41,6 +43,8 @@ class FleetLimiterStatistics:
 @dataclass(frozen=True, slots=True)
 class FleetLimiterUsage:
     """How a limit is used by the whole fleet; see `FleetLimiter.fleet_usage`."""
+
+    __module__ = "distkit_actors"  # which imports it when it is asked for
 
     borrowed_tokens: int
     """How many tokens are in use in the fleet."""
@@ -112,6 +116,8 @@ class FleetLimiter:
         TypeError: ``total_tokens`` is no int.
         ValueError: ``total_tokens`` is not positive, or does not fit into 64 bits.
     """
+
+    __module__ = "distkit_actors"  # which imports it when it is asked for
 
     def __init__(
         self, counter: InstanceAwareCounter, key: str, total_tokens: int, *, fencing: bool = False

@@ -5,7 +5,6 @@ The text is a JSON array, so that a later version can add to its end: label, hos
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import NamedTuple, cast
 
@@ -25,6 +24,8 @@ class About(NamedTuple):
 
 def to_text(about: About) -> str:
     """Return what a store is to keep; a host name that is no Unicode, or is too long, is cut."""
+    import json  # noqa: PLC0415 - nothing else here needs it, and programs begin sooner without
+
     host = about.host and about.host.encode(errors="replace").decode()[:MAX_NAME]
     fields = (about.label, host, about.pid, about.version)
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
@@ -32,6 +33,8 @@ def to_text(about: About) -> str:
 
 def from_text(text: str) -> About:
     """Read what a store has kept. What cannot be read has not been said: by older versions, say."""
+    import json  # noqa: PLC0415 - as above
+
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):

@@ -40,9 +40,10 @@ class Condition(ABC):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Eq(Condition):
     """Equal to ``value``."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = "=="
 
@@ -52,9 +53,10 @@ class Eq(Condition):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Ne(Condition):
     """Not equal to ``value``."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = "~="
 
@@ -64,9 +66,10 @@ class Ne(Condition):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Lt(Condition):
     """Less than ``value``."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = "<."
 
@@ -76,9 +79,10 @@ class Lt(Condition):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Le(Condition):
     """Less than ``value``, or equal."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = "<="
 
@@ -88,9 +92,10 @@ class Le(Condition):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Gt(Condition):
     """Greater than ``value``."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = ">."
 
@@ -100,9 +105,10 @@ class Gt(Condition):
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Ge(Condition):
     """Greater than ``value``, or equal."""
+
+    __slots__ = ()
 
     sign: ClassVar[str] = ">="
 

@@ -10,8 +10,8 @@ from ._memory import MemoryStore
 from ._schemes import ALL_SCHEMES, USUAL_SCHEMES, named
 
 #: A host and a port, and maybe a database, of which the beginning was forgotten.
-_ADDRESS: Final = re.compile(r"localhost|[\w.-]+:\d+(/\d+)?")
-_SCHEME: Final = re.compile(r"[a-z+]{1,12}://", re.IGNORECASE)
+_ADDRESS: Final = r"localhost|[\w.-]+:\d+(/\d+)?"
+_SCHEME: Final = r"(?i)[a-z+]{1,12}://"
 
 
 def open_store(url: str, *, partitions: int = 1) -> Store:
@@ -41,9 +41,9 @@ def open_store(url: str, *, partitions: int = 1) -> Store:
 
 def _correction(url: str) -> str:
     """Return what to say of a URL that begins wrongly; nothing that may be a secret."""
-    if _ADDRESS.fullmatch(url):
+    if re.fullmatch(_ADDRESS, url):
         return f"; did you mean redis://{url}?"
-    scheme = _SCHEME.match(url)
+    scheme = re.match(_SCHEME, url)
     return f", not {scheme[0]}" if scheme else ""
 
 
