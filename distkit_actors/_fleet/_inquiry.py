@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from threading import get_ident
 from typing import Final
 
@@ -195,7 +194,7 @@ class Inquiry:
         """Ask once, for one who is alone with the link."""
         asked = trio.current_time()
         if isinstance(request, Query):
-            request = replace(request, observed=self._observation.reached(asked))
+            request = request._replace(observed=self._observation.reached(asked))
         reply = await self._link.exchange(request)
         if isinstance(reply, QueryPage):
             self._observation.answered(asked, reply.at)

@@ -136,8 +136,7 @@ class Peek:
     instance: str
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(NamedTuple):
     """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set."""
 
     instance: str
@@ -157,8 +156,7 @@ class Open:
     """Over how many parts the instance spreads the namespace, of which this is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Give a page of the slices that count, for an instance that inherits them.
 
     The last page is recorded under ``seq``, as all is that an instance learns: a store that goes
@@ -198,8 +196,7 @@ class Apply(NamedTuple):
         return self.seq - 1 if self.before is None else self.before
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(NamedTuple):
     """One part of telling the store again what it should know of this instance."""
 
     instance: str
@@ -246,8 +243,7 @@ class QueryKind(enum.Enum):
     """What slices an instance has that count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """Give a page of what the namespace holds. Changes nothing."""
 
     instance: str
@@ -286,8 +282,7 @@ Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch | Forge
 # ---------------------------------------------------------------------------- replies
 
 
-@dataclass(frozen=True, slots=True)
-class Peeked:
+class Peeked(NamedTuple):
     """The incarnation that holds the id (0 for none), and when the namespace was born."""
 
     incarnation: int
@@ -296,8 +291,7 @@ class Peeked:
     """It counts as alive: it is not taken for dead, and was heard within its threshold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """The id is taken. ``incarnation`` is new, or the one this nonce got before."""
 
     incarnation: int
@@ -308,8 +302,7 @@ class Opened:
     """There are slices of a predecessor left, to be purged by a `Resume`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A page of slices; an empty cursor ends it."""
 
     cursor: str
@@ -377,8 +370,7 @@ class Stale:
     """Not executed: a late copy; nobody waits for this answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryPage:
+class QueryPage(NamedTuple):
     """A page of what was asked for; an empty cursor ends it. A name may come twice."""
 
     cursor: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from .._instance._session import Phase
 from .._protocol._messages import (
     MAX_ENTRIES,
@@ -79,10 +77,10 @@ async def newcomers_take_over(store: Store) -> None:
 async def _refused_opens(holder: Client, opened: Open) -> None:
     born = opened.born + 1
     for changed in (
-        replace(opened, nonce=fresh(), expected=0),
-        replace(opened, nonce=fresh(), expected=opened.expected),
-        replace(opened, nonce=fresh(), expected=holder.session.incarnation, born=born),
-        replace(opened, nonce=fresh(), instance=fresh(), expected=7),
+        opened._replace(nonce=fresh(), expected=0),
+        opened._replace(nonce=fresh(), expected=opened.expected),
+        opened._replace(nonce=fresh(), expected=holder.session.incarnation, born=born),
+        opened._replace(nonce=fresh(), instance=fresh(), expected=7),
     ):
         expect(Conflict, await holder.send(changed), f"{changed}")
 
@@ -151,7 +149,7 @@ async def resumes_reassert(store: Store) -> None:
         resume = a.session.request()
         assert isinstance(resume, Resume)
         same(await b.total("gone"), 6, "before the resume")
-        wrong = replace(resume, born=resume.born + 1)
+        wrong = resume._replace(born=resume.born + 1)
         expect(MustResume, await a.send(wrong), "a resume for another namespace")
         first = expect(Applied, await a.send(resume), "a resume")
         await b.batch(add("negative", 1))
@@ -202,8 +200,8 @@ async def strangers_resume(store: Store) -> None:
         held = {key: piece.value for key, piece in b.session.slices.items()}
         same(held, {"old": 9, "later": 1, "k": 3}, "what another holds after a stranger's move")
 
-        late_clear = replace(
-            resume, seq=8, known=done.at, cleared=stamps[2], moves=(), claims=resume.claims[2:]
+        late_clear = resume._replace(
+            seq=8, known=done.at, cleared=stamps[2], moves=(), claims=resume.claims[2:]
         )
         expect(Applied, await c.send(late_clear), "a resume with a clear")
         for client in (b, c):

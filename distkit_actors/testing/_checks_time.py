@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import trio
 
@@ -215,7 +214,7 @@ def _refusing(holder: Client) -> Open:
     opened = holder.opened_by
     assert opened is not None
     expected = holder.session.incarnation
-    return replace(opened, nonce=fresh(), expected=expected, refuse=True)
+    return opened._replace(nonce=fresh(), expected=expected, refuse=True)
 
 
 async def _peeked(client: Client, holder: Client, *, alive: bool) -> None:

@@ -8,7 +8,6 @@ import copy
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import trio
@@ -390,5 +389,5 @@ def test_a_peek_is_what_it_was_unless_somebody_refuses() -> None:
     session = StrictInstanceAwareCounter("p", MemoryStore(), instance_id="me")._actor._session
     twin = copy.deepcopy(session)
     session.receive(Peeked(7, 1))
-    twin.receive(replace(Peeked(7, 1), alive=True))
+    twin.receive(Peeked(7, 1)._replace(alive=True))
     assert session.request() == twin.request()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from random import Random
@@ -769,7 +768,7 @@ class _Saying:
 
     async def receive(self, request: Request) -> Any:
         if isinstance(request, Open):
-            request = replace(request, partitions=self._number)
+            request = request._replace(partitions=self._number)
         return await self._link.receive(request)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -425,25 +424,25 @@ class FencesNobody(Changed):
 class OpensWithoutLooking(Changed):
     def open(self, request: Open) -> Open:
         record = self.registry.records.get(request.instance)
-        return replace(request, expected=record.incarnation if record else 0, born=self.born)
+        return request._replace(expected=record.incarnation if record else 0, born=self.born)
 
 
 class OpensAgain(Changed):
     def open(self, request: Open) -> Open:
         record = self.registry.records.get(request.instance)
         if record and record.nonce == request.nonce:
-            return replace(request, nonce=request.nonce + "'", expected=record.incarnation)
+            return request._replace(nonce=request.nonce + "'", expected=record.incarnation)
         return request
 
 
 class AlwaysInherits(Changed):
     def open(self, request: Open) -> Open:
-        return replace(request, inherit=True)
+        return request._replace(inherit=True)
 
 
 class NeverInherits(Changed):
     def open(self, request: Open) -> Open:
-        return replace(request, inherit=False)
+        return request._replace(inherit=False)
 
 
 class LoadsWhatIsVoid(Namespace):
@@ -459,13 +458,13 @@ class LoadsWhatIsVoid(Namespace):
 
 class RecordsNoLoad(Namespace):
     def _load(self, request: Load, now: int) -> Any:
-        return super()._load(replace(request, seq=0), now)
+        return super()._load(request._replace(seq=0), now)
 
 
 class LoadsOnePage(Namespace):
     def _load(self, request: Load, now: int) -> Any:
         reply = super()._load(request, now)
-        return replace(reply, cursor="") if isinstance(reply, Loaded) else reply
+        return reply._replace(cursor="") if isinstance(reply, Loaded) else reply
 
 
 # ------------------------------------------------------------------------------ healing
@@ -479,7 +478,7 @@ class KeepsLeftovers(Registry):
 class TakesVoidClaims(Changed):
     def resume(self, request: Resume) -> Resume:
         claims = [claim._replace(stamp=self.clock) for claim in request.claims]
-        return replace(request, claims=claims)
+        return request._replace(claims=claims)
 
 
 class TakesPositiveClaimsOnly(Changed):
@@ -487,29 +486,29 @@ class TakesPositiveClaimsOnly(Changed):
 
     def resume(self, request: Resume) -> Resume:
         claims = [claim._replace(value=max(0, claim.value)) for claim in request.claims]
-        return replace(request, claims=claims)
+        return request._replace(claims=claims)
 
 
 class TakesNoMoves(Changed):
     def resume(self, request: Resume) -> Resume:
-        return replace(request, moves=())
+        return request._replace(moves=())
 
 
 class TakesNoClear(Changed):
     def resume(self, request: Resume) -> Resume:
-        return replace(request, cleared=0)
+        return request._replace(cleared=0)
 
 
 class TakesMovesFor(Changed):
     """A move that is known already is done once more."""
 
     def resume(self, request: Resume) -> Resume:
-        return replace(request, moves=[(key, self.clock) for key, _ in request.moves])
+        return request._replace(moves=[(key, self.clock) for key, _ in request.moves])
 
 
 class TakesResumesForOthers(Changed):
     def resume(self, request: Resume) -> Resume:
-        return replace(request, born=self.born)
+        return request._replace(born=self.born)
 
 
 # ------------------------------------------------------------------------- life and death
@@ -547,8 +546,8 @@ class HearsNoHeartbeats(Registry):
 
 class KnowsOneThreshold(Changed):
     def open(self, request: Open) -> Open:
-        return replace(
-            request, periods=request.periods._replace(threshold=500_000, interval=166_666)
+        return request._replace(
+            periods=request.periods._replace(threshold=500_000, interval=166_666)
         )
 
 
@@ -575,7 +574,7 @@ class NeverForgetsMoves(Namespace):
 
 class BelievesThoseWhoMissedMoves(Changed):
     def resume(self, request: Resume) -> Resume:
-        return replace(request, known=self.clock)
+        return request._replace(known=self.clock)
 
 
 class LetsNobodyLeave(Changed):

@@ -6,7 +6,6 @@ Each is named with the check that is there to find it, and found by that check a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._namespace import Namespace
@@ -265,7 +264,7 @@ class Surveys(Namespace):
             rows = self.rows(request, list(reply.rows))
             said = {row[0]: about for row, about in zip(reply.rows, reply.about, strict=False)}
             about = [said.get(row[0], (0, "")) for row in rows] if said else ()
-            return replace(reply, rows=rows, about=about)
+            return reply._replace(rows=rows, about=about)
         return reply
 
     def looked(self, request: Query, now: int) -> None:
@@ -372,14 +371,14 @@ class TakesVoidSlicesOff(Surveys):
 class BelievesTheClockAlways(Surveys):
     def execute(self, request: Request, now: int) -> Reply:
         if isinstance(request, Query) and request.observed is not None:
-            request = replace(request, observed=JUST_COME)
+            request = request._replace(observed=JUST_COME)
         return super().execute(request, now)
 
 
 class SparesAllSilence(Surveys):
     def execute(self, request: Request, now: int) -> Reply:
         if isinstance(request, Query) and request.observed == JUST_COME:
-            request = replace(request, observed=0)
+            request = request._replace(observed=0)
         return super().execute(request, now)
 
 
@@ -494,7 +493,7 @@ class SaysNothingOfIncarnations(Namespace):
     def execute(self, request: Request, now: int) -> Reply:
         reply = super().execute(request, now)
         if isinstance(reply, QueryPage):
-            return replace(reply, about=[(0, about) for _, about in reply.about])
+            return reply._replace(about=[(0, about) for _, about in reply.about])
         return reply
 
 
@@ -507,7 +506,7 @@ class Peeks(Namespace):
     def _peek(self, request: Peek, now: int) -> Peeked:
         peeked = super()._peek(request, now)
         record = self.registry.records.get(request.instance)
-        return replace(peeked, alive=record is not None and self.is_alive(record, peeked.alive))
+        return peeked._replace(alive=record is not None and self.is_alive(record, peeked.alive))
 
     def is_alive(self, record: Record, alive: bool) -> bool:
         return alive
@@ -535,7 +534,7 @@ class PeeksAtTheOverdueAlive(Peeks):
 
 class TakesOverAlways(Changed):
     def open(self, request: Open) -> Open:
-        return replace(request, refuse=False)
+        return request._replace(refuse=False)
 
 
 class TakesOverFromNobody(Namespace):
@@ -573,7 +572,7 @@ class LetsThemLiveOn(Registry):
 class TellsNoNumber(Surveys):
     def execute(self, request: Request, now: int) -> Reply:
         reply = super().execute(request, now)
-        return replace(reply, partitions=0) if isinstance(reply, QueryPage) else reply
+        return reply._replace(partitions=0) if isinstance(reply, QueryPage) else reply
 
 
 class AgreesWithWhoeverComesBack(Namespace):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
@@ -107,7 +107,7 @@ def _no_clear_told() -> Sequence[Patch]:
     part = Session._resume_part
 
     def changed(self: Session) -> Resume:
-        return replace(part(self), cleared=0)
+        return part(self)._replace(cleared=0)
 
     return [(Session, "_resume_part", changed)]
 
@@ -202,7 +202,7 @@ def _keep_leftovers() -> Sequence[Patch]:
     reassert = Namespace._reassert
 
     def changed(self: Namespace, request: Resume, record: Record, at: int, now: int) -> bool:
-        return reassert(self, replace(request, first=False), record, at, now)
+        return reassert(self, request._replace(first=False), record, at, now)
 
     return [(Namespace, "_reassert", changed)]
 
@@ -254,7 +254,7 @@ def _resume_anywhere() -> Sequence[Patch]:
 
     def changed(self: Namespace, request: Apply | Resume, now: int) -> Reply | None:
         if isinstance(request, Resume):
-            request = replace(request, born=self._birth(now))
+            request = request._replace(born=self._birth(now))
         return judge(self, request, now)
 
     return [(Namespace, "_judge", changed)]
@@ -264,7 +264,7 @@ def _open_anywhere() -> Sequence[Patch]:
     opening = Namespace._open
 
     def changed(self: Namespace, request: Open, now: int) -> Reply:
-        return opening(self, replace(request, born=self.born), now)
+        return opening(self, request._replace(born=self.born), now)
 
     return [(Namespace, "_open", changed)]
 
@@ -275,7 +275,7 @@ def _open_whoever_holds_it() -> Sequence[Patch]:
     def changed(self: Namespace, request: Open, now: int) -> Reply:
         holder = self.registry.records.get(request.instance)
         expected = holder.incarnation if holder else 0
-        return opening(self, replace(request, expected=expected), now)
+        return opening(self, request._replace(expected=expected), now)
 
     return [(Namespace, "_open", changed)]
 
@@ -296,7 +296,7 @@ def _loads_are_not_recorded() -> Sequence[Patch]:
     load = Namespace._load
 
     def changed(self: Namespace, request: Load, now: int) -> Reply:
-        return load(self, replace(request, seq=0), now)
+        return load(self, request._replace(seq=0), now)
 
     def loaded(self: Session, reply: Loaded) -> None:
         take(self, reply)
@@ -321,7 +321,7 @@ def _open_does_not_refuse() -> Sequence[Patch]:
 
     def changed(self: Namespace, request: Request, now: int) -> Reply:
         return execute(
-            self, replace(request, refuse=False) if isinstance(request, Open) else request, now
+            self, request._replace(refuse=False) if isinstance(request, Open) else request, now
         )
 
     return [(Namespace, "execute", changed)]
@@ -332,7 +332,7 @@ def _everybody_is_alive() -> Sequence[Patch]:
 
     def changed(self: Namespace, request: Peek, now: int) -> Peeked:
         peeked = peek(self, request, now)
-        return replace(peeked, alive=peeked.incarnation > 0)
+        return peeked._replace(alive=peeked.incarnation > 0)
 
     return [(Namespace, "_peek", changed)]
 

@@ -11,7 +11,7 @@ from distkit_actors._namespace import _observed_time
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record
-from distkit_actors._protocol._messages import Apply, Periods, Resume
+from distkit_actors._protocol._messages import Periods
 from tests.model.mutants import Patch, Rule
 from tests.model.timed import Grid, alike
 
@@ -137,13 +137,11 @@ def _time_runs_backward() -> Sequence[Patch]:
 def _recent_before_the_jump() -> Sequence[Patch]:
     refresh = Namespace._refresh
 
-    def changed(
-        self: Namespace, record: Record, request: Apply | Resume, now: int
-    ) -> tuple[bool, int]:
+    def changed(self: Namespace, record: Record, now: int) -> tuple[bool, int]:
         silent = self.registry.observed.steady(now) - record.heard.at
-        if 0 <= silent < request.periods.threshold >> 6:
+        if 0 <= silent < record.periods.threshold >> 6:
             return False, 0
-        return refresh(self, record, request, now)
+        return refresh(self, record, now)
 
     return [(Namespace, "_refresh", changed)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from unittest import mock
 
@@ -290,7 +290,7 @@ def values_in_pages(subject: Subject) -> None:
         assert first.cursor
         rows, cursor = list(first.rows), first.cursor
         while cursor:
-            page = twin.lua.execute(replace(request, cursor=cursor), twin.now)
+            page = twin.lua.execute(request._replace(cursor=cursor), twin.now)
             assert isinstance(page, QueryPage)
             rows, cursor = [*rows, *page.rows], page.cursor
             assert len(rows) < 100, "the pages do not end"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import redis
@@ -579,10 +578,10 @@ def test_the_number_of_parts_is_that_of_the_living(twin: Twin) -> None:
     # Whoever lives all the same comes back when those of the other number have gone, not before.
     first = Resume("a", a.incarnation, a.used + 1, a.known, PERIODS, twin.namespace.born, True)
     assert twin.execute(first) == Mismatch(3)
-    assert isinstance(twin.execute(replace(first, partitions=3)), Applied)
+    assert isinstance(twin.execute(first._replace(partitions=3)), Applied)
     twin.compare()
     twin.now += PERIODS.threshold + 1
-    again = replace(first, seq=first.seq + 1)
+    again = first._replace(seq=first.seq + 1)
     assert isinstance(twin.execute(again), Applied)
     assert number_told(twin) == 1
     twin.compare()
@@ -601,7 +600,7 @@ def test_a_clear_leaves_the_number_of_parts(twin: Twin) -> None:
     assert isinstance(twin.execute(opening(twin, "a", 3)), Opened)
     session = session_of("b")
     while (request := session.request()) is not None:
-        other = replace(request, partitions=3) if isinstance(request, Open) else request
+        other = request._replace(partitions=3) if isinstance(request, Open) else request
         session.receive(twin.execute(other))
     run(twin, session, Entry(Kind.CLEAR, "", 0))
     assert number_told(twin) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -300,11 +300,11 @@ def kinds(reply: Reply) -> list[type]:
 def normalised(reply: Reply) -> Reply:
     """A reply without the order that does not matter: of moves in one step, of slices and rows."""
     if isinstance(reply, Loaded):
-        return replace(reply, slices=sorted(reply.slices))
+        return reply._replace(slices=sorted(reply.slices))
     if isinstance(reply, QueryPage):
         rows = sorted(set(zip(reply.rows, reply.about or [None] * len(reply.rows), strict=True)))
         about = [said for _, said in rows if said is not None]
-        return replace(reply, rows=[row for row, _ in rows], about=about)
+        return reply._replace(rows=[row for row, _ in rows], about=about)
     if isinstance(reply, Applied) and reply.journal is not None:
         moves = tuple(sorted(reply.journal.moves))
         return reply._replace(journal=reply.journal._replace(moves=moves))
@@ -387,8 +387,8 @@ class Twin:
             assert len(rows) < MOST_ROWS, "the pages do not end"
             about += page.about
             if not page.cursor:
-                return replace(page, rows=rows, about=about)
-            page = self.lua.execute(replace(request, cursor=page.cursor), self.now)
+                return page._replace(rows=rows, about=about)
+            page = self.lua.execute(request._replace(cursor=page.cursor), self.now)
 
     def _note(self, before: dict[str, int]) -> None:
         """Take down what is announced, and see that it names all that changed."""

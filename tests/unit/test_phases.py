@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -286,7 +285,7 @@ def test_a_lost_answer_changes_no_phase_and_not_the_request(phase: Phase) -> Non
     assert session.phase is phase
     if phase is Phase.LOAD:
         assert isinstance(request, Load)
-        request = replace(request, seq=request.seq + 1)
+        request = request._replace(seq=request.seq + 1)
     assert session.request() == request
 
 
