@@ -56,8 +56,12 @@ def names(prefix: str, number: int) -> list[str]:
 def of(counter: InstanceAwareCounter) -> Callable[[Request], bool]:
     """Match the batches of a counter."""
     sha = load_scripts()["apply"].sha
-    name = counter.instance_id.encode()
-    return lambda request: is_script(request) and sha in request.args and name in request.args
+    own = b"}:i:" + counter.instance_id.encode()  # what the name of its hash ends with
+    return lambda request: (
+        is_script(request)
+        and sha in request.args
+        and any(word.endswith(own) for word in request.args)
+    )
 
 
 async def count(counter: StrictInstanceAwareCounter, times: int) -> None:
