@@ -103,7 +103,8 @@ class Namespace(Execution):
         if old and old.nonce == request.nonce:
             return self._opened(old)
         holder = old.incarnation if old else 0
-        if holder != request.expected or request.born != self.born:
+        # Whoever was told of no namespace has none to join.
+        if holder != request.expected or request.born != self.born or not self.born:
             return Conflict(holder)
         if request.refuse and old and registry.alive(old, now):
             return Conflict(holder)

@@ -15,6 +15,7 @@ from distkit_actors._protocol._messages import (
     MAX_PURGE,
     Applied,
     Apply,
+    Conflict,
     Entry,
     Forget,
     Forgotten,
@@ -230,6 +231,16 @@ def test_a_namespace_of_which_the_last_is_forgotten_gets_a_time_to_live(twin: Tw
 def test_forgetting_where_nobody_is_makes_nothing(twin: Twin) -> None:
     assert twin.execute(Forget("", "i")) == Forgotten(0, 0)
     assert twin.lua.names_in_use() == []
+
+
+def test_who_knows_of_no_namespace_opens_nothing(twin: Twin) -> None:
+    """Also where there is none: who looks for one makes it."""
+    unborn = Open("a", "nonce", 0, 0, False, PERIODS)
+    assert twin.execute(unborn) == Conflict(0)
+    twin.compare()
+    run(twin, session_of("b"), add("k"))
+    assert twin.execute(unborn) == Conflict(0)
+    twin.compare()
 
 
 def test_a_watch_keeps_a_namespace_no_shorter_than_who_is_in_it(twin: Twin) -> None:

@@ -32,7 +32,8 @@ local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', 
 local holder = old[1] or '0'
 if old[2] == ARGV[3] then
   return opened(holder, old[4], old[5])
-elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) then
+elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) or space.born == 0 then
+  -- Whoever was told of no namespace has none to join.
   return {CONFLICT, holder}
 elseif ARGV[10] == '1' and old[1] and is_alive(instance) then
   return {CONFLICT, holder}

@@ -118,7 +118,7 @@ class RedisLink(Link):
         if answer is None:
             return None
         try:
-            reply = decode(cast("Sequence[bytes]", answer))
+            reply = decode(cast("bytes | Sequence[bytes]", answer))
         except Exception:  # noqa: BLE001 - `receive` finds and says the same
             return None
         self._in_a_row = 0
