@@ -155,7 +155,8 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("load", "or held[2] ~= LIVE then", "then"),
         Mutant("open", "if old[2] == ARGV[3] then", "if false then"),
         Mutant("open", "elseif holder ~= ARGV[4] or", "elseif"),
-        Mutant("open", " or ARGV[5] ~= text(space.born) then", " then"),
+        Mutant("open", "ARGV[5] ~= text(space.born)", "false"),
+        Mutant("open", " or space.born == 0 then", " then"),
         Mutant(
             "open",
             "ARGV[10] == '1' and old[1] and is_alive(instance)",
