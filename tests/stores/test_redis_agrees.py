@@ -47,11 +47,13 @@ from .twin import (
 )
 
 SECOND = 1_000_000
-# Redis' own clock must not reach the retention while a history runs.
-PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=60 * SECOND)
-#: Of some instances: one is dead when others have hardly begun to wait.
-OTHER_PACES = [Periods(SECOND, SECOND // 2, 60 * SECOND), Periods(9 * SECOND, SECOND, 60 * SECOND)]
 HOUR = 3600 * SECOND
+# Redis' own clock must not reach the retention while a history runs, even if the machine is
+# stopped for some minutes meanwhile: what expires there is still known here.
+RETENTION = 24 * HOUR
+PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=RETENTION)
+#: Of some instances: one is dead when others have hardly begun to wait.
+OTHER_PACES = [Periods(SECOND, SECOND // 2, RETENTION), Periods(9 * SECOND, SECOND, RETENTION)]
 KEYS = ["a", ":born", "}:{x", "🦆 @,;|\n\x00*", ":inc"]
 INSTANCES = ["i0", "i1", "и:2{}", "i3"]
 #: Ids that look like something else.
@@ -199,7 +201,7 @@ class History:
         if self.chance(0.01):
             self.twin.now += PERIODS.retention + 1
         if self.chance(0.02):  # the clock is put back, or forward
-            jumps = [-5, -SECOND // 100, -SECOND, -HOUR, SECOND, 2 * SECOND, HOUR]
+            jumps = [-5, -SECOND // 100, -SECOND, -HOUR, SECOND, 2 * SECOND, HOUR, RETENTION]
             self.twin.now += self.random.choice(jumps)
         if self.chance(0.02):  # or to just after a sign of life, when nothing is written down
             registry = self.twin.namespace.registry
@@ -417,8 +419,8 @@ class Fuzz:
         born = namespace.born + rnd.choice([0] * 8 + [1])
         by_periods = [
             PERIODS,
-            Periods(SECOND, SECOND // 3, 40 * SECOND),
-            Periods(SECOND, SECOND // 2, 40 * SECOND),
+            Periods(SECOND, SECOND // 3, RETENTION // 2),
+            Periods(SECOND, SECOND // 2, RETENTION // 2),
             *([record.periods] * 6 if record else []),
         ]
         periods = rnd.choice(by_periods)
