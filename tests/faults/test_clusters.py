@@ -156,6 +156,7 @@ async def test_a_primary_dies_while_all_count(cluster: RedisCluster) -> None:
     """Back again it is a replica, and nobody has it do anything."""
     with trio.fail_after(PATIENCE):
         prefixes = prefixes_of(cluster)
+        await trio.to_thread.run_sync(cluster.wait_until_ok)
         async with counting(url_of(cluster, 0, 1), prefixes) as loads:
             dead = node_of(cluster, prefixes[0])
             dead.kill()

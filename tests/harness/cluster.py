@@ -43,11 +43,13 @@ class _View:
             primary is its own.
         slots: owners' ids by (first, last) slot.
         failing: ids of the nodes that do not answer it.
+        epochs: the epoch of each primary that has slots, by its id.
     """
 
     primaries: dict[str, str]
     slots: dict[tuple[int, int], str]
     failing: frozenset[str]
+    epochs: dict[str, int]
 
 
 class ClusterNode(RedisServer):
@@ -299,6 +301,9 @@ class RedisCluster(Started):
     def wait_until_ok(self) -> None:
         """Wait until all running nodes agree, all slots are served and all replicas in sync.
 
+        They agree about epochs, too, and no two primaries have the same. Where a primary dies that
+        has just given itself a new epoch, its heir may have an older one, and is never heard.
+
         Raises:
             ClusterError: it took too long.
         """
@@ -312,6 +317,8 @@ class RedisCluster(Started):
         return all(
             view.slots == first.slots
             and view.primaries == first.primaries
+            and view.epochs == first.epochs
+            and len(set(view.epochs.values())) == len(view.epochs)
             and names <= view.primaries.keys()
             and not view.failing & names
             for view in views
@@ -464,8 +471,9 @@ def _parse(nodes: str) -> _View:
     primaries: dict[str, str] = {}
     slots: dict[tuple[int, int], str] = {}
     failing = set()
+    epochs: dict[str, int] = {}
     for line in nodes.splitlines():
-        name, _, flags, primary, *_, _, _, _ = line.split()[:8]
+        name, _, flags, primary, _, _, epoch, _ = line.split()[:8]
         primaries[name] = name if primary == "-" else primary
         if {"fail", "fail?"} & set(flags.split(",")):
             failing.add(name)
@@ -473,4 +481,5 @@ def _parse(nodes: str) -> _View:
             if not word.startswith("["):  # one that moves
                 first, _, last = word.partition("-")
                 slots[int(first), int(last or first)] = name
-    return _View(primaries, slots, frozenset(failing))
+                epochs[name] = int(epoch)
+    return _View(primaries, slots, frozenset(failing), epochs)
