@@ -315,7 +315,9 @@ class History:
                 continue
             for name, key in self.model.items():
                 view = member.view(name)
-                if view and not key.vague and self.moved[name] <= member.taps.of(name).heard:
+                if view is None or key.vague or key.untold(member.name):
+                    continue
+                if self.moved[name] <= member.taps.of(name).heard:
                     own = key.own(member.name)
                     assert view.instance_count in own, f"{member} sees {view} of {name}, not {own}"
 

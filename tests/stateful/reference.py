@@ -206,6 +206,14 @@ class Key:
             views.add(seen.get(who, 0))
         return views
 
+    def untold(self, who: str) -> bool:
+        """Whether ``who`` may not know of something that has changed its own slice.
+
+        It is done, as what others were told shows, and its own answer is not there.
+        """
+        mine = {op for op in self.open if op.who == who and not op.pending_count}
+        return any(op in mine for _, _, done in self.worlds for op, _ in done)
+
     def shares(self, who: str, unsure: Collection[str], absent: Collection[str]) -> set[Slices]:
         """Return whose slices ``who`` may see, while nothing is open."""
         views = set()

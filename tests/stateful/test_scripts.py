@@ -58,6 +58,16 @@ def play_in_parts(script: Callable[[PartedMemoryHistories], None], *lax: bool) -
         histories.teardown()
 
 
+def test_what_a_counter_is_not_told_of_is_not_in_its_view() -> None:
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=A, kind="get", key="a", count=0)
+        histories.lasting_fault(who=A, fault="hold_replies")
+        histories.call(who=A, kind="inc!", key="a", count=1)
+        histories.call(who=B, kind="inc", key="a", count=1)  # which tells that A's is done
+
+    play(script, True, False, False)
+
+
 def lose_a_move(histories: MemoryHistories) -> None:
     histories.late_move(who=B, kind="delete", key="a", count=0)
 
