@@ -256,6 +256,12 @@ class Member:
             for part in range(self.taps.partitions):
                 await self.network.part(part).deliver_late_copies()
 
+    def lose_late_copies(self) -> None:
+        """Have what was lost for now be lost for ever."""
+        parts = self.taps.partitions
+        for network in (self.network, *(map(self.network.part, range(parts)) if parts > 1 else ())):
+            network._network.late.clear()
+
     async def close(self) -> None:
         """Stop in good order, as far as that is possible."""
         await self.counter.aclose()

@@ -157,6 +157,10 @@ class History:
                 self.moved[name] = math.inf
             elif moved or math.isinf(self.moved[name]):
                 self.moved[name] = self.meters.of(name).steps
+            if key.stale:
+                meter = self.meters.of(name)
+                gone = {each for each in self.names if meter.status(each) == ABSENT} - alive
+                key.catch_up((meter.lost & alive) | (key.stale - alive - gone))
             if not self._is_untold(name) and key.suspects.isdisjoint(self._unheard(name)):
                 key.clear_up()
             for dead in absent - alive:

@@ -12,7 +12,7 @@ from tests.stateful.fleet import GRACE, Member
 from tests.stateful.history import History
 from tests.stateful.operations import EXTREME, KEYS
 from tests.stateful.reference import APPLIED, MAYBE, Op
-from tests.stateful.wires import ABSENT, PRESENT
+from tests.stateful.wires import ABSENT, PRESENT, Heard
 
 
 class Lives(History):
@@ -136,7 +136,7 @@ class Lives(History):
         """Nobody is left to end its holds, or to tell the store of moves that it has lost (L2)."""
         for each, key in self.model.items():
             untold = self.untold.get(each) == name and name in self.meters.of(each).lost
-            if untold or (inherited and name in key.suspects):
+            if untold or (inherited and name in {*key.suspects, *key.stale}):
                 key.loosen()
             key.let_go(name)
 
@@ -149,10 +149,26 @@ class Lives(History):
         """
         for part in parts:
             self.wipe_store(part)
+            alive = {member.name for member in self.members}
+            self.meters.parts[part].wiped(alive, cleared=self.cleared)
+        await self._lost(parts, calm=calm)
+
+    async def go_back(self, part: int, heard: Heard) -> None:
+        """Note that a part of the store has again what it had when its meter had heard that."""
+        meter = self.meters.parts[part]
+        meter.went_back(heard, {member.name for member in self.members}, cleared=self.cleared)
+        for name, key in self.model.items():
+            if self.part_of(name) == part and name == EXTREME:
+                key.loosen()  # what fits depends on what the others have
+            elif self.part_of(name) == part:
+                key.go_back(heard.present | meter.lost)
+        await self._lost([part], calm=False)
+
+    async def _lost(self, parts: Collection[int], *, calm: bool) -> None:
+        for part in parts:
             self.wiped_at[part] = trio.current_time()
-            meter = self.meters.parts[part]
-            meter.wiped({member.name for member in self.members}, cleared=self.cleared)
-            meter.lenient |= self.cleared and all(self.part_of(key) != part for key in KEYS)
+            keyless = all(self.part_of(key) != part for key in KEYS)
+            self.meters.parts[part].lenient |= self.cleared and keyless
         calm = calm and not any(key.open for key in self.model.values())
         told = {
             member.name

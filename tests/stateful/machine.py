@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from distkit_actors import InstanceConflictError, StoreError
+from tests.stateful.copy_rules import CopyRules
 from tests.stateful.fleet import Call, Member
 from tests.stateful.history import TICK
 from tests.stateful.hold_rules import COUNT, KEY, MOST_MEMBERS, WHO
 from tests.stateful.operations import COUNTS, EXTREME, KEYS, LOCAL, METHODS
 from tests.stateful.reference import APPLIED, HIGH, LOW, NEVER
-from tests.stateful.watch_rules import WatchRules
 from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
 KIND = st.sampled_from(sorted(METHODS))
@@ -31,12 +31,12 @@ FLUSHED = 15 * INTERVAL
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
-class Histories(WatchRules, RuleBasedStateMachine):
+class Histories(CopyRules, RuleBasedStateMachine):
     """Three to five counters, strict and lax, and everything that may go wrong."""
 
     def __init__(self) -> None:
         RuleBasedStateMachine.__init__(self)
-        WatchRules.__init__(self)
+        CopyRules.__init__(self)
 
     # ------------------------------------------------------------------------- rules
 
@@ -399,6 +399,7 @@ class Histories(WatchRules, RuleBasedStateMachine):
     def _compare(self, name: str) -> None:
         """Every view of one key, the store and the model say the same."""
         key = self.model[name]
+        assert not key.stale, f"of {key.stale} the store may have what it had long ago"
         assert not key.suspects, f"{key.suspects} have not heard of the last move of {name}"
         if not key.loose:
             assert not key.open, f"{key.open} is still open"

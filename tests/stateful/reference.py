@@ -83,18 +83,20 @@ class Key:
         self.open: list[Op] = []  # operations that may still take effect
         self.loose = False  # a documented limit was passed: anything goes until the next move
         self.suspects: set[str] = set()  # who may count on a void slice (L1); values mean nothing
+        self.stale: set[str] = set()  # of whom the store may have an old slice; values mean nothing
         self._early: set[Op] = set()  # loose: open ones that others may have come after
         self._retold: set[Op] = set()  # open ones of which the store has lost what it answered
 
     @property
     def vague(self) -> bool:
         """Whether nobody can tell what it holds, or what anybody is told of it."""
-        return self.loose or bool(self.suspects)
+        return self.loose or bool(self.suspects or self.stale)
 
     def loosen(self) -> None:
         """A documented limit was passed."""
         self.loose = True
         self.suspects.clear()
+        self.stale.clear()
         self._early.update(self.open)
 
     def lose_answers(self) -> None:
@@ -117,6 +119,19 @@ class Key:
             op.doomed = op.doomed or op.who in suspects
         for who in suspects:
             self.drop(who, surely=False, holds=True)
+
+    def go_back(self, known: Collection[str]) -> None:
+        """The store has of these what it had at an earlier time.
+
+        Until all have told it what they have, or are taken for dead, its sum means nothing.
+        """
+        if not self.loose:
+            self.stale.update(known)
+
+    def catch_up(self, stale: Collection[str]) -> None:
+        """Only of these the store may still have what it had; an open answer may be as old."""
+        if self.stale.isdisjoint(stale) and not self.open:
+            self.stale.clear()
 
     def clear_up(self) -> None:
         """All suspects have heard of the move: what is left of their counts stays."""
@@ -147,7 +162,7 @@ class Key:
             for op in ready:
                 if not op.sees_pending and any(first in ready for first in op.after):
                     continue
-                if self.suspects:
+                if self.suspects or self.stale:
                     outcomes = _vague_outcomes(op, dict(slices), held)
                 else:
                     outcomes = _outcomes_seen(op, dict(slices), held, ready, unsure, absent)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import ClassVar
 
 from distkit_actors import MemoryStore, Store
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import State
 from distkit_actors._stores._memory import _name
 from tests.stateful.machine import Histories
@@ -28,6 +30,15 @@ class MemoryHistories(Histories):
         self.store._namespaces.pop(name, None)
         for listener in self.store._subscriptions.get(name, ()):
             listener.tell(None)
+
+    def copy_of_store(self, part: int) -> object:
+        return deepcopy(self.store._namespaces.get(_name(self.prefix, part)))
+
+    def restore_store(self, part: int, content: object) -> None:
+        self.wipe_store(part)
+        if content is not None:
+            assert isinstance(content, Namespace)
+            self.store._namespaces[_name(self.prefix, part)] = deepcopy(content)
 
     def contents(self) -> Mapping[str, Mapping[str, int]]:
         held: dict[str, Mapping[str, int]] = {}

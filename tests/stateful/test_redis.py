@@ -17,6 +17,7 @@ from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
 from tests.stateful.part_rules import PARTS, PartedHistories
 from tests.stateful.profile import run_histories
+from tests.stores.twin import connect
 
 #: The instant of the server's clock when a history begins: one of today. With the instants of 1970
 #: no operation would go the way of lone ones, as those have fewer digits.
@@ -41,6 +42,18 @@ class RedisHistories(Histories):
         names = self.server.command("KEYS", self._named(part, "*"))
         if names:
             self.server.command("DEL", *names)
+
+    def copy_of_store(self, part: int) -> object:
+        with connect(self.server.url) as client:
+            names = client.keys(self._named(part, "*"))
+            return {name: (client.dump(name), max(0, client.pttl(name))) for name in names}
+
+    def restore_store(self, part: int, content: object) -> None:
+        assert isinstance(content, dict)
+        self.wipe_store(part)
+        with connect(self.server.url) as client:
+            for name, (value, left) in content.items():
+                client.restore(name, left, value)
 
     def contents(self) -> Mapping[str, Mapping[str, int]]:
         held: dict[str, Mapping[str, int]] = {}

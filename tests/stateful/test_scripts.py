@@ -22,6 +22,7 @@ from distkit_actors._instance._holds import Hold
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._protocol._messages import Periods
+from tests.model.mutants import MUTANTS
 from tests.model.mutants_of_holds import MUTANTS_OF_HOLDS
 from tests.stateful import history
 from tests.stateful.reference import Key, Op, Unexplained
@@ -66,6 +67,62 @@ def test_what_a_counter_is_not_told_of_is_not_in_its_view() -> None:
         histories.call(who=B, kind="inc", key="a", count=1)  # which tells that A's is done
 
     play(script, True, False, False)
+
+
+def counts_that_a_copy_lacks(histories: MemoryHistories) -> None:
+    histories.copy(part=0)
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.restore(part=0, age=0, away=[], seconds=0.0)
+
+
+def a_slice_that_a_copy_has_and_its_owner_has_not(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.copy(part=0)
+    histories.call(who=A, kind="dec", key="a", count=5)
+    histories.restore(part=0, age=0, away=[B], seconds=0.0)
+
+
+def a_move_that_a_copy_lacks(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.copy(part=0)
+    histories.call(who=B, kind="set", key="a", count=2)
+    histories.wait(seconds=2.5)
+    histories.restore(part=0, age=0, away=[], seconds=0.0)
+
+
+def one_that_left_after_the_copy(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=5)
+    histories.copy(part=0)
+    histories.leave(who=A)
+    histories.restore(part=0, age=0, away=[], seconds=0.0)
+
+
+COPIES = (
+    counts_that_a_copy_lacks,
+    a_slice_that_a_copy_has_and_its_owner_has_not,
+    a_move_that_a_copy_lacks,
+    one_that_left_after_the_copy,
+)
+
+
+@pytest.mark.parametrize("script", COPIES)
+def test_what_a_copy_lacks_is_told_again(script: Script) -> None:
+    for lax in (False, True):
+        play(script, lax, lax, lax)
+
+
+# What is left out, and where that must be found.
+MUTANTS_OF_COPIES = {
+    "gaps are not noticed": counts_that_a_copy_lacks,
+    "leftovers stay": a_slice_that_a_copy_has_and_its_owner_has_not,
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS_OF_COPIES)
+def test_what_is_not_told_again_after_a_copy_was_put_back_is_found(name: str) -> None:
+    (mutant,) = (each for each in MUTANTS if each.name == name)
+    with mutant.active(), pytest.raises(AssertionError):
+        play(MUTANTS_OF_COPIES[name], False, False, False)
 
 
 def lose_a_move(histories: MemoryHistories) -> None:

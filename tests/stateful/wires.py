@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -40,6 +40,16 @@ THRESHOLD, INTERVAL = 6.0, 2.0
 SLACK = THRESHOLD / 50
 
 PRESENT, UNSURE, ABSENT = "present", "unsure", "absent"
+
+
+class Heard(NamedTuple):
+    """What a meter had heard at some time."""
+
+    present: frozenset[str]  # who may have been counted
+    at: float  # anybody, at last
+    last: dict[str, float]
+    unobserved: float
+    unobserved_by: dict[str, float]
 
 
 class Meter(Store):
@@ -124,6 +134,23 @@ class Meter(Store):
         self._absent.update(self._last)
         self._sure_until = dict.fromkeys(self._sure_until, -math.inf)
         self._heard = self._grace = -math.inf
+
+    def heard(self) -> Heard:
+        """Return what it has heard up to now, as the store has it too."""
+        present = frozenset(self._last.keys() - self._absent)
+        return Heard(
+            present, self._heard, dict(self._last), self._unobserved, dict(self._unobserved_by)
+        )
+
+    def went_back(self, heard: Heard, alive: Collection[str], *, cleared: bool) -> None:
+        """The store has again what it had then: nobody knows who is counted, and with what."""
+        self.wiped(alive, cleared=cleared)
+        self._absent -= heard.present
+        self._last.update(heard.last)
+        self._late_steps.update(dict.fromkeys(self._late_steps, 0))
+        self._heard, self._grace = heard.at, trio.current_time()
+        self._unobserved = heard.unobserved
+        self._unobserved_by.update(heard.unobserved_by)
 
     def _enter(self, request: Request | None = None) -> None:
         self.traffic.begin()
