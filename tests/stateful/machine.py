@@ -25,6 +25,7 @@ from tests.stateful.wires import INTERVAL, PRESENT, THRESHOLD
 
 KIND = st.sampled_from(sorted(METHODS))
 INC = st.sampled_from(["inc", "inc!"])
+IMMEDIATE = st.sampled_from(sorted({*METHODS} - LOCAL))
 EXTREME_KIND = st.sampled_from(["inc", "dec", "put", "get"]) | KIND
 #: Longer than a flush takes, whatever trouble was planned and with all pauses before new tries.
 FLUSHED = 15 * INTERVAL
@@ -103,23 +104,44 @@ class Histories(CopyRules, RuleBasedStateMachine):
         """
         self.operate(*((who, kind, key, count) for count in counts))
 
-    @rule(who=WHO, key=KEY, counts=st.lists(st.tuples(COUNT, COUNT), min_size=1, max_size=3))
-    def both_faces(self, who: int, key: str, counts: list[tuple[int, int]]) -> None:
-        """One instance counts in memory and in the store by turns, at the same moment.
+    @rule(
+        who=WHO,
+        key=KEY,
+        turns=st.lists(
+            st.tuples(COUNT, st.just("inc!") | IMMEDIATE, COUNT), min_size=1, max_size=3
+        ),
+        flushes=st.booleans(),
+    )
+    def both_faces(
+        self, who: int, key: str, turns: list[tuple[int, str, int]], flushes: bool
+    ) -> None:
+        """One instance counts in memory and acts in the store by turns, at the same moment.
 
-        P30, immediate operations.
+        Perhaps somebody waits for a flush meanwhile, and goes away (P30, immediate operations).
         """
         member = self.member(who)
         if not member.lax:
             return
 
-        def start() -> None:
-            for here, there in counts:
+        async def run() -> None:
+            waiting = trio.CancelScope()
+
+            async def flush() -> None:
+                with waiting, suppress(StoreError):
+                    await member.flush()
+
+            if flushes:
+                self.host.nursery.start_soon(flush)
+            for here, kind, there in turns:
                 if not self.crowded:
                     self.count_now(member, key, here)
-                    self.begin(member, "inc!", key, there)
+                    self.begin(member, kind, key, there)
+            if flushes:
+                await trio.lowlevel.checkpoint()
+                waiting.cancel()
+            await self.judge()
 
-        self.do(start)
+        self.run(run)
 
     @rule(who=WHO, kind=KIND, key=KEY, count=COUNT, wire=st.sampled_from(["", "late", "held"]))
     def cancelled(self, who: int, kind: str, key: str, count: int, wire: str) -> None:
@@ -174,7 +196,7 @@ class Histories(CopyRules, RuleBasedStateMachine):
         assert owns == sorted(owns), f"{member} saw {owns} of {key}"
         member.views.clear()
 
-    @rule(who=WHO, key=KEY, count=COUNT, kind=st.sampled_from(sorted({*METHODS} - LOCAL)))
+    @rule(who=WHO, key=KEY, count=COUNT, kind=IMMEDIATE)
     def count_and_call(self, who: int, key: str, count: int, kind: str) -> None:
         """A lax counter counts, and acts at once: the count goes first.
 
