@@ -320,12 +320,13 @@ class Solo(History):
     def __init__(self, twin: Twin, seed: int, budgets: list[int]) -> None:
         super().__init__(twin, seed, budgets)
         self.calm = True
+        self.keys = self.random.sample(KEYS, 3)
 
     def _begin(self, session: Session) -> None:
         if self.chance(0.1):
             super()._begin(session)
             return
-        key, value = self.random.choice(KEYS[:3]), self.random.choice(self.values)
+        key, value = self.random.choice(self.keys), self.random.choice(self.values)
         folded, guarded = abs(value) < 10**18 and self.chance(0.3), self.chance(0.3)
         entry = Entry(Kind.ADD, key, value, folded=folded, guarded=guarded)
         session.begin([entry], budget=self.random.choice(self.budgets))
