@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from typing import TextIO
 
 import click
 import trio
@@ -94,10 +96,25 @@ def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
 def clear(url: str, prefix: str, yes: bool) -> None:
     """Delete all keys of a prefix, for all instances."""
     if not yes:
-        click.confirm(f"Delete all keys of {printable(prefix)}, for all instances?", abort=True)
+        _ask(f"Delete all keys of {printable(prefix)}, for all instances?")
 
     async def do() -> None:
         async with taking_part(url, prefix) as counter:
             await counter.clear()
 
     run(do)
+
+
+def _ask(question: str) -> None:
+    """Go on if the answer is yes; end the command if it is no, or if nobody is there to answer."""
+    nobody = click.UsageError("nobody is there to answer: with --yes it is done without asking")
+    stdin: TextIO | None = sys.stdin  # None if it was closed before Python began
+    if stdin is None:
+        raise nobody
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError) and not stdin.isatty():
+            click.echo(err=True)  # ends the line of the question
+            raise nobody from None
+        raise

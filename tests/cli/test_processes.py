@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -52,8 +53,10 @@ def test_a_terminal_gets_a_live_table(redis_url: str, fresh_prefix: str, columns
     assert ("instance-7" in plain) == (columns == 100)
 
 
-def on_terminal(columns: int, awaited: str, *words: str) -> tuple[str, int]:
-    """Run a command on a terminal until it has shown something twice; then press Ctrl-C."""
+def on_terminal(
+    columns: int, awaited: str, *words: str, times: int = 2, ctrl: str = "C"
+) -> tuple[str, int]:
+    """Run a command on a terminal until it has shown something so often; press Ctrl-C or Ctrl-D."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm"}
@@ -62,12 +65,15 @@ def on_terminal(columns: int, awaited: str, *words: str) -> tuple[str, int]:
     )
     os.close(theirs)
     shown = b""
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        while shown.count(awaited.encode()) < 2:
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        while shown.count(awaited.encode()) < times:
             some = terminal.read(4096)
             assert some, shown
             shown += some
-        process.send_signal(signal.SIGINT)
+        if ctrl == "C":
+            process.send_signal(signal.SIGINT)
+        else:
+            terminal.write(b"\x04")
         while True:
             try:
                 some = terminal.read(4096)
@@ -145,6 +151,32 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert main(["check", "memory://", "p"]) == 0
     assert main(["check", "memory://", "p", "--strict"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert main(["clear", "memory://", "p"]) == 130
-    assert capsys.readouterr().err.endswith("aborted\n")
+    for stdin in (io.StringIO("n\n"), Interrupted()):
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert main(["clear", "memory://", "p"]) == 130
+        assert capsys.readouterr().err.endswith("aborted\n")
+
+
+class Interrupted(io.StringIO):
+    """Where Ctrl-C is pressed while something is awaited."""
+
+    def readline(self, _: object = None, /) -> str:  # type: ignore[override]  # typeshed's
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stdin", ["</dev/null", "<&-"])
+def test_clear_says_what_to_do_where_nobody_can_answer(stdin: str) -> None:
+    """As in a script, in a job of cron, or behind a pipe that has ended."""
+    words = shlex.join([*COMMAND, "clear", "memory://", "p"])
+    done = subprocess.run(
+        ["sh", "-c", f"{words} {stdin}"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 2
+    said = "Error: nobody is there to answer: with --yes it is done without asking\n"
+    assert done.stderr.endswith(said)
+
+
+def test_clear_is_called_off_on_a_terminal_that_ends() -> None:
+    shown, code = on_terminal(100, "[y/N]", "clear", "memory://", "p", times=1, ctrl="D")
+    assert code == 130
+    assert shown.endswith("aborted\r\n")
