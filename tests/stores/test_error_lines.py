@@ -5,6 +5,7 @@ import pytest
 from distkit_actors._errors import StoreError, StoreUnavailableError
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis._connection import ErrorReplyError
+from distkit_actors._stores._redis._error_lines import OWN_CODES
 from distkit_actors._stores._redis._reply_errors import ends_connection, to_store_error
 
 SHA = "8a0fb08db314c4790d614aa9142ad772cd1fccdc"
@@ -81,7 +82,7 @@ def test_what_is_known_to_be_refused_raises_what_to_do(line: str) -> None:
     error = to_store_error(reply)
     assert not isinstance(error, StoreUnavailableError)
     assert str(error).startswith("the store refuses: ")
-    assert str(error).endswith(f"({reply.code}: {line})")
+    assert str(error).endswith(f"{line})")
 
 
 @pytest.mark.parametrize("line", AWAY)
@@ -90,7 +91,8 @@ def test_what_is_known_to_come_from_one_who_cannot_serve_now_is_away(line: str) 
     assert reply.code == AWAY[line]
     error = to_store_error(reply)
     assert isinstance(error, StoreAwayError)
-    assert line in str(error)
+    assert str(error).startswith("the store cannot serve now")
+    assert str(error).endswith(f" ({line})")
 
 
 @pytest.mark.parametrize("line", UNKNOWN)
@@ -118,6 +120,23 @@ def test_one_who_has_the_wrong_role_is_left_at_once_and_one_who_is_busy_after_a_
                     *("NOREPLICAS", "READONLY", "WRONGPASS", "no more clients"),
                 }
             )
+
+
+@pytest.mark.parametrize("line", [*REFUSED, *AWAY])
+def test_a_code_of_the_server_is_named_once_and_one_of_our_own_is_not(line: str) -> None:
+    reply = ErrorReplyError.read(line)
+    assert reply.code is not None
+    error = str(to_store_error(reply))
+    if reply.code in OWN_CODES:
+        assert error.endswith(f" ({line})")
+    else:
+        assert error.count(reply.code) == 1
+
+
+def test_a_code_is_named_where_the_words_of_the_server_are_withheld() -> None:
+    reply = ErrorReplyError.read("WRONGPASS what is s3cret?")
+    reply.withhold(("s3cret",))
+    assert "(WRONGPASS: its words are not repeated" in str(to_store_error(reply))
 
 
 def test_advice_may_be_special() -> None:

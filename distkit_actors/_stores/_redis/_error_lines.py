@@ -21,6 +21,9 @@ NO_PASSWORD: Final = "no password"
 #: A script has failed for none of the reasons that have a code.
 IN_SCRIPT: Final = "failed script"
 
+#: All of these, which no server names.
+OWN_CODES: Final = frozenset({NO_COMMAND, NO_CLIENT, NO_DATABASE, NO_PASSWORD, IN_SCRIPT})
+
 #: What begins a line, if that says all.
 _CODES: Final = frozenset(
     {

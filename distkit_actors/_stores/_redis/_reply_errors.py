@@ -7,6 +7,7 @@ server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreAwayError
 from ._connection import ErrorReplyError
-from ._error_lines import IN_SCRIPT, NO_CLIENT, NO_COMMAND, NO_DATABASE, NO_PASSWORD
+from ._error_lines import IN_SCRIPT, NO_CLIENT, NO_COMMAND, NO_DATABASE, NO_PASSWORD, OWN_CODES
 
 #: Error replies that mean: not now. Nothing was executed, and it may go well later.
 _AWAY: Final = frozenset(
@@ -102,14 +103,24 @@ def to_store_error(
     code = error.code
     if code in _AWAY or (moves and code in _MOVING):
         advice = f": {_AWAY_ADVICE[code]}" if code in _AWAY_ADVICE else ""
-        return StoreAwayError(f"the store cannot serve now{advice} ({code}): {error.text}")
+        return StoreAwayError(f"the store cannot serve now{advice} ({_said(code, error.text)})")
     if code is None or code not in _ADVICE:
         return StoreUnavailableError(
             "the store, or something in front of it, answered with an error that leaves open "
             f"whether the request was executed: {error.text}"
         )
     advice = special.get(code) or _ADVICE[code]
-    return StoreError(f"the store refuses: {advice} ({code}: {error.text})")
+    return StoreError(f"the store refuses: {advice} ({_said(code, error.text)})")
+
+
+def _said(code: str, text: str) -> str:
+    """Return the server's words, with the code if they do not name it.
+
+    redis-py takes it off some of them, some lines have none, and words may be withheld. A code of
+    our own is left out: the advice says the same.
+    """
+    named = code in OWN_CODES or re.search(rf"\b{code}\b", text)
+    return text if named else f"{code}: {text}"
 
 
 def ends_connection(error: ErrorReplyError, in_a_row: int) -> bool:
