@@ -62,6 +62,7 @@ def setup(app: Sphinx) -> None:
     """Be called by Sphinx."""
     app.connect("builder-inited", tell_where_attributes_are_documented)
     app.connect("autodoc-process-docstring", keep_attributes_as_written, priority=400)
+    app.connect("autodoc-process-docstring", leave_lists_of_fields_out, priority=400)
 
 
 def tell_where_attributes_are_documented(_: Sphinx) -> None:
@@ -97,6 +98,13 @@ def keep_attributes_as_written(_: Sphinx, what: str, *event: Any) -> None:
     """Come before Napoleon, which takes what is before a colon in the first line for a type."""
     lines: list[str] = event[-1]
     if what in {"attribute", "data", "property"}:
-        if lines[:1] and lines[0].startswith("Alias for field number"):
-            lines.clear()  # a field that needs no more than its name and type
         lines[:0] = ["..", ""]  # an empty comment
+
+
+def leave_lists_of_fields_out(_: Sphinx, what: str, *event: Any) -> None:
+    """Leave out what a class says of its fields for `help`: each has a text of its own below."""
+    lines: list[str] = event[-1]
+    if what == "class" and "Attributes:" in lines:
+        start = lines.index("Attributes:")
+        after = (n for n in range(start + 1, len(lines)) if lines[n] and lines[n][0] != " ")
+        del lines[start : next(after, len(lines))]

@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,7 @@ import distkit_actors.abc
 import distkit_actors.opentelemetry
 import distkit_actors.prometheus
 import distkit_actors.testing
+from distkit_actors import Condition
 from distkit_actors._protocol import _messages
 
 PACKAGE = distkit_actors.__name__
@@ -146,6 +148,56 @@ def test_docstrings_need_no_other_text() -> None:
     assert [where for where, text in found if re.search(r"\ASee |: The same\.", text)] == []
     leads_away = r"See `\w+\.\w+`\.\s*\Z"  # to another class, for all that matters
     assert [where for where, text in found if re.search(leads_away, text)] == []
+
+
+def fields() -> Iterator[tuple[str, bool]]:
+    """Every public field of a public class, and whether it has a docstring, which a hover shows."""
+    names = {name for _, name in CLASSES}
+    for path in sorted(Path(distkit_actors.__file__).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name in names:
+                for field, after in pairwise([*node.body, ast.Pass()]):
+                    match field, after:
+                        case ast.AnnAssign(target=ast.Name(id=name)), _ if name[0] == "_":
+                            pass
+                        case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str())):
+                            yield f"{node.name}.{name}", True
+                        case ast.AnnAssign(target=ast.Name(id=name)), _:
+                            yield f"{node.name}.{name}", False
+                        case _:
+                            pass
+
+
+def test_each_field_has_a_docstring() -> None:
+    found = dict(fields())
+    assert len(found) > 100
+    assert [name for name, documented in found.items() if not documented] == []
+
+
+@each_class
+def test_help_explains_each_field_of_what_users_are_given(module: ModuleType, name: str) -> None:
+    """It does not show the docstrings of fields, so that of the class lists them."""
+    cls = getattr(module, name)
+    if module is not distkit_actors or issubclass(cls, Condition):
+        return
+    names = getattr(cls, "_fields", ()) or tuple(getattr(cls, "__dataclass_fields__", ()))
+    lists = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    assert tuple(re.findall(r"^    (\w+): \S", lists, re.MULTILINE)) == names
+
+
+@each_name
+def test_what_is_async_says_whether_it_is_a_checkpoint(module: ModuleType, name: str) -> None:
+    """And what is left of it when it is cancelled, as a hover shows one docstring alone."""
+    value = getattr(module, name)
+    members = public_members(value) if inspect.isclass(value) else [(name, value)]
+    docs = {
+        member: inspect.getdoc(function) or ""
+        for member, function in members
+        if inspect.iscoroutinefunction(inspect.unwrap(function))  # type: ignore[arg-type]
+    }
+    silent = [m for m, doc in docs.items() if not re.search("checkpoint", doc, re.IGNORECASE)]
+    assert silent == []
+    assert [m for m, doc in docs.items() if not re.search("cancel", doc, re.IGNORECASE)] == []
 
 
 # ------------------------------------------------------------------------------- complete

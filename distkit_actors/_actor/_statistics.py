@@ -16,6 +16,25 @@ class CounterStatistics:
 
     Where the store spreads the prefix over several parts, each field is of all of them together:
     mostly the sum, else it says how.
+
+    Attributes:
+        state: Where in its life it is: ``"new"``, ``"starting"``, ``"running"``, ``"away"``,
+            ``"superseded"``, ``"stopping"`` or ``"closed"``.
+        mailbox_length: Operations that wait to be sent.
+        mailbox_peak: The most that ever waited at once.
+        operations_done: Operations the store has answered; lax counts are not operations.
+        batches_done: Exchanges with the store that were acknowledged, heartbeats included.
+        in_flight_age: Seconds that the batch on its way has been without an answer, or None.
+        pending_keys: Lax: keys with counts that the store has not acknowledged.
+        refused_keys: Lax: keys of which the store had to refuse counts, which are lost.
+        withheld_slices: Own slices that wait until the cumulative has room for them.
+        stuck_slices: Slices of dead instances that the cumulative cannot do without yet.
+        connected: Whether a connection to the store is up, as far as is known.
+        reconnects: How often the connection was lost and made again.
+        warnings: What is wrong with how the store is set up, so that counts may be lost.
+        last_heartbeat_age: Seconds since the last acknowledged batch was sent, or None.
+        outages: How often the store went away, or began to refuse, since the start.
+        outage_age: Seconds for which the store has been away or has refused, or None.
     """
 
     state: CounterState
@@ -39,8 +58,8 @@ class CounterStatistics:
     batches_done: int
     """Exchanges with the store that were acknowledged, heartbeats included."""
     in_flight_age: float | None
-    """How long the batch on its way has been without an answer; None if there is none. Of several
-    parts: the longest."""
+    """Seconds that the batch on its way has been without an answer; None if there is none. Of
+    several parts: the longest."""
     pending_keys: int
     """Lax: keys with counts that the store has not acknowledged."""
     refused_keys: int
@@ -63,13 +82,13 @@ class CounterStatistics:
     that takes any key. What several parts say is said once.
     """
     last_heartbeat_age: float | None
-    """How long ago the last acknowledged batch was sent; None before the first. Of several parts:
+    """Seconds since the last acknowledged batch was sent; None before the first. Of several parts:
     the longest, and None before the first in each."""
     outages: int
     """How often the store went away, or began to refuse, since the start."""
     outage_age: float | None
-    """How long the store has been away, or has refused; None if it does neither. Of several parts:
-    the longest."""
+    """Seconds for which the store has been away, or has refused; None if it does neither. Of
+    several parts: the longest."""
 
 
 def combined(parts: Sequence[CounterStatistics], state: CounterState) -> CounterStatistics:

@@ -42,14 +42,15 @@ class BatchMixin(CounterBase):
     async def set_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Move the epochs of several keys, as `InstanceAwareCounter.set` does.
 
-        Steps, parts, cancellation and errors are those of `inc_all`; none overflows.
+        Returns ``(count, count)`` for each. A checkpoint. Steps, parts, cancellation and errors
+        are those of `inc_all`; none overflows.
         """
         return await self._write_all(Kind.MOVE, counts)
 
     async def set_all_on_instance(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Replace this instance's slices of several keys; return the values after.
 
-        Steps, parts, cancellation and errors are those of `inc_all`.
+        A checkpoint. Steps, parts, cancellation and errors are those of `inc_all`.
         """
         return await self._write_all(Kind.PUT, counts)
 
@@ -65,7 +66,10 @@ class BatchMixin(CounterBase):
         return values_after(entries, await self._in_steps(entries))
 
     async def get_all_on_instance(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return this instance's slices of several keys; 0 where it has none. See `get_all`."""
+        """Return this instance's slices of several keys; 0 where it has none.
+
+        A checkpoint; cancelling it leaves nothing behind. Reads in steps and raises as `get_all`.
+        """
         values = await self.get_all(keys)
         return {key: value.instance_count for key, value in values.items()}
 

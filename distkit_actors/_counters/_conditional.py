@@ -32,34 +32,44 @@ class ConditionalMixin(CounterBase):
     async def set_if(self, key: str, condition: Condition, count: int) -> Change:
         """Do as `InstanceAwareCounter.set` if the cumulative satisfies ``condition``.
 
-        Where it does not, the epoch stays. Cancelled and failing as `InstanceAwareCounter.set`.
+        Where it does not, the epoch stays. A checkpoint; cancelled on its way, it happens once or
+        not at all. Raises what `InstanceAwareCounter.set` raises, and `TypeError` for what is no
+        condition.
         """
         return await self._decide(Kind.MOVE, key, condition, count)
 
     async def set_on_instance_if(self, key: str, condition: Condition, count: int) -> Change:
         """Make this instance's slice ``count`` if the slice satisfies ``condition``.
 
-        Cancelled and failing as `inc_if`.
+        A checkpoint; cancelled on its way, it happens once or not at all. Raises what `inc_if`
+        raises.
         """
         return await self._decide(Kind.PUT, key, condition, count)
 
     async def inc_all_if(self, counts: Mapping[str, tuple[Condition, int]]) -> dict[str, Change]:
         """Do as `inc_if` for several keys, ``{key: (condition, count)}``, each by itself.
 
-        Up to 1000 keys are decided in one atomic step; steps, parts, cancellation and errors are
-        those of `InstanceAwareCounter.inc_all`. A condition that does not hold keeps no other key
-        from being changed; an overflow does.
+        Up to 1000 keys are decided in one atomic step. A condition that does not hold keeps no
+        other key from being changed; an overflow does. A checkpoint; steps, parts, cancellation and
+        errors are those of `InstanceAwareCounter.inc_all`.
         """
         return await self._decide_all(Kind.ADD, counts)
 
     async def set_all_if(self, counts: Mapping[str, tuple[Condition, int]]) -> dict[str, Change]:
-        """Do as `set_if` for several keys, each by itself. See `inc_all_if`."""
+        """Do as `set_if` for several keys, ``{key: (condition, count)}``, each by itself.
+
+        A checkpoint; steps, parts, cancellation and errors are those of `inc_all_if`.
+        """
         return await self._decide_all(Kind.MOVE, counts)
 
     async def set_all_on_instance_if(
         self, counts: Mapping[str, tuple[Condition, int]]
     ) -> dict[str, Change]:
-        """Do as `set_on_instance_if` for several keys, each by itself. See `inc_all_if`."""
+        """Do as `set_on_instance_if` for several keys, ``{key: (condition, count)}``.
+
+        Each is decided by itself. A checkpoint; steps, parts, cancellation and errors are those of
+        `inc_all_if`.
+        """
         return await self._decide_all(Kind.PUT, counts)
 
     async def _decide(self, kind: Kind, key: str, condition: Condition, count: int) -> Change:

@@ -370,7 +370,7 @@ class InstanceAwareCounter(
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the counter."""
+        """Do as `aclose`: a checkpoint; when cancelled, the stop goes on in `run`."""
         await self.aclose()
 
     # --------------------------------------------------------------------- looks
@@ -430,7 +430,8 @@ class InstanceAwareCounter(
     async def inc(self, key: str, count: int = 1) -> CounterValue:
         """Add ``count`` to this instance's slice; return the value after.
 
-        A checkpoint.
+        A checkpoint. Cancelled, it has counted once or not at all; not at all if it was not sent
+        yet, or on a lax counter.
 
         Raises:
             InvalidKeyError: Not a key; nothing was changed. So for every operation.
@@ -438,7 +439,7 @@ class InstanceAwareCounter(
             CounterOverflowError: The slice or the cumulative would leave int64; nothing was
                 changed.
             StoreError: The store refuses; nothing was changed. So for every operation.
-            OutcomeUnknownError: See there; so for every operation.
+            OutcomeUnknownError: Nobody can know whether it took effect; so for every operation.
             InstanceConflictError: Another counter has taken over; so for every operation.
             CounterClosedError: The counter is not running; so for every operation.
         """
@@ -447,20 +448,22 @@ class InstanceAwareCounter(
     async def get(self, key: str) -> CounterValue:
         """Return the current value; ``(0, 0)`` for a key that nobody counts.
 
-        A checkpoint; cancelling it leaves nothing behind.
+        On a lax counter it may be ``allowed_lag`` seconds old, and older while the store is away.
+        A checkpoint; cancelling it leaves nothing behind. Raises what `inc` raises.
         """
 
     @abstractmethod
     async def set_on_instance(self, key: str, count: int) -> CounterValue:
         """Make this instance's slice ``count`` and leave the others'; return the value after.
 
-        A checkpoint. The epoch does not move. Raises what `inc` raises.
+        The epoch does not move. A checkpoint; cancelled and failing as `inc`.
         """
 
     async def dec(self, key: str, count: int = 1) -> CounterValue:
         """Take ``count`` from this instance's slice; return the value after.
 
-        The same as `inc` of ``-count``, so that −2**63 overflows by itself.
+        The same as `inc` of ``-count``, so that −2**63 overflows by itself. A checkpoint; cancelled
+        and failing as `inc`.
         """
         return await self.inc(key, -checked_count(count))
 
@@ -489,7 +492,8 @@ class InstanceAwareCounter(
     async def delete_on_instance(self, key: str) -> CounterValue:
         """Remove this instance's slice; return the cumulative after and the slice removed.
 
-        A checkpoint. A slice from an older epoch counts as 0. Raises what `inc` raises.
+        A slice from an older epoch counts as 0. A checkpoint; cancelled on its way, it happens once
+        or not at all. Raises what `inc` raises.
         """
         cumulative, removed = await self._ask(Kind.PUT, checked_name(key))
         return CounterValue(cumulative - removed, removed)

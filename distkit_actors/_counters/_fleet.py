@@ -33,7 +33,8 @@ class FleetMixin(CounterBase):
         """Return who contributes what to a key's cumulative, ``{instance_id: slice}``.
 
         The slices of the dead are among them until they have been taken away. Of several parts it
-        asks the one that the key is in. See `instances` for the rest.
+        asks the one that the key is in. Read in steps, as `instances`. A checkpoint; cancelling it
+        leaves nothing behind. Raises what `InstanceAwareCounter.get` raises.
         """
         checked_name(key)
         await self._actor.of(key).ask(_catching_up())
@@ -48,7 +49,8 @@ class FleetMixin(CounterBase):
 
         Sorted. A key whose slices, none of them this instance's, cancel each other out is not
         among them. All parts are asked at the same time, and each tells of an instant of its own.
-        See `instances` for the rest.
+        Read in steps, as `instances`. A checkpoint; cancelling it leaves nothing behind. Raises
+        what `InstanceAwareCounter.get` raises.
         """
         await self._actor.ask(_catching_up())
         rows = await self._query(QueryKind.KEYS)
@@ -60,9 +62,8 @@ class FleetMixin(CounterBase):
         For one that hangs but still beats, or whose threshold is long. If it lives, it comes
         back with its slices when it next reaches the store; stop it for good by stopping
         its process. An id that nobody has is no error. In steps of a thousand keys, in all parts
-        at the same time. A
-        checkpoint; cancelled in the midst, it goes on to its end unheard. Raises what
-        `InstanceAwareCounter.get` raises.
+        at the same time. A checkpoint; cancelled in the midst, it goes on to its end unheard.
+        Raises what `InstanceAwareCounter.get` raises.
 
         Raises:
             ValueError: It is this counter's own id: use `InstanceAwareCounter.aclose`, or

@@ -46,7 +46,7 @@ class BoundCounter:
     async def dec(self, count: int = 1) -> CounterValue:
         """Take ``count`` from this instance's slice; return the value after.
 
-        A checkpoint; the same as `inc` of ``-count``.
+        A checkpoint; the same as `inc` of ``-count``, cancelled and failing as that.
         """
         return await self._counter.dec(self.key, count)
 
@@ -54,7 +54,7 @@ class BoundCounter:
         """Return the current value; ``(0, 0)`` if nobody counts.
 
         On a lax counter it may be ``allowed_lag`` seconds old, and older while the store is away.
-        A checkpoint; cancelling it leaves nothing behind.
+        A checkpoint; cancelling it leaves nothing behind. Raises what `inc` raises.
         """
         return await self._counter.get(self.key)
 

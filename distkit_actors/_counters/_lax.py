@@ -146,9 +146,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         allowed_lag: float = 0.02,
         detached_start: bool = False,
     ) -> AbstractAsyncContextManager[Self]:
-        """Return a block that runs a new counter; see `InstanceAwareCounter.open`.
+        """Return a block that runs a new counter; it takes what the constructor takes.
 
-        Leaving it flushes.
+        Entering it registers the counter, leaving it flushes and stops the counter; both are
+        checkpoints. What comes out of it, and what a cancellation does, is with
+        `InstanceAwareCounter.open`. Raises what the constructor and `run` raise.
         """
         counter = cls(
             prefix,
@@ -236,7 +238,10 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         self._add(self._buffered(key), checked_count(count))
 
     def dec_nowait(self, key: str, count: int = 1) -> None:
-        """Take ``count`` from this instance's slice, in memory; see `inc_nowait`."""
+        """Take ``count`` from this instance's slice, in memory. Not a checkpoint.
+
+        The same as `inc_nowait` of ``-count``; raises what that raises.
+        """
         self.inc_nowait(key, -checked_count(count))
 
     def get_nowait(self, key: str) -> CounterValue:

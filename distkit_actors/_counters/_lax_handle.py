@@ -53,7 +53,7 @@ class BoundLaxCounter(BoundCounter):
     def dec_nowait(self, count: int = 1) -> None:
         """Take ``count`` from this instance's slice, in memory. Not a checkpoint.
 
-        The same as `inc_nowait` of ``-count``.
+        The same as `inc_nowait` of ``-count``; raises what that raises.
         """
         self.inc_nowait(-checked_count(count))
 

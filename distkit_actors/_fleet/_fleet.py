@@ -168,7 +168,8 @@ class Fleet:
     async def slices(self, key: str) -> dict[str, int]:
         """Return which living instances contribute what, ``{instance_id: slice}``.
 
-        See `instances` for the rest.
+        Read in steps, as `instances`. A checkpoint; cancelling it leaves nothing behind. Raises
+        what `get` raises.
         """
         return await self._of(checked_name(key)).slices(key)
 
@@ -191,7 +192,8 @@ class Fleet:
         """Return the keys whose cumulative is not 0. Sorted.
 
         A key whose slices cancel each other out is not among them, those of the dead included until
-        they have been taken away. See `instances` for the rest.
+        they have been taken away. Read in steps, as `instances`. A checkpoint; cancelling it leaves
+        nothing behind. Raises what `get` raises.
         """
         return sorted(chain.from_iterable(await self._of_each(FleetPart.keys)))
 
@@ -215,8 +217,9 @@ class Fleet:
         """Return the values of several keys; ``(0, 0)`` for one that nobody counts.
 
         The values of up to 100 keys in one part are those of one instant; more are read in steps,
-        and those in several parts at the same time. See `get` for the rest. Raises `TypeError` for
-        a single string.
+        and those in several parts at the same time. What the dead do to them is with `get`. A
+        checkpoint; cancelling it leaves nothing behind. Raises what `get` raises, and `TypeError`
+        for a single string.
         """
         wanted = checked_names(keys)
         shares: dict[FleetPart, list[str]] = {}

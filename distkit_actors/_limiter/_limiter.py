@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FleetLimiterStatistics:
-    """A `FleetLimiter` at one moment."""
+    """A `FleetLimiter` at one moment.
+
+    Attributes:
+        borrowed_tokens: How many tokens are in use in this process.
+        total_tokens: How many there are for the whole fleet.
+        borrowers: Who uses them in this process: tasks, or what was named on their behalf.
+        tasks_waiting: How many tasks of this process wait for tokens.
+        available_tokens: How many are free in the fleet, by what the store said last.
+    """
 
     __module__ = "distkit_actors"  # which imports it when it is asked for
 
@@ -33,16 +41,24 @@ class FleetLimiterStatistics:
     total_tokens: int
     """How many there are for the whole fleet."""
     borrowers: tuple[object, ...]
-    """Who uses them: tasks, or what `FleetLimiter.acquire_on_behalf_of` was given."""
+    """Who uses them in this process: tasks, or what `FleetLimiter.acquire_on_behalf_of` was
+    given."""
     tasks_waiting: int
     """How many tasks of this process wait for tokens."""
     available_tokens: int
-    """As `FleetLimiter.available_tokens`."""
+    """How many are free in the fleet, by what the store said last, as
+    `FleetLimiter.available_tokens` tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetLimiterUsage:
-    """How a limit is used by the whole fleet; see `FleetLimiter.fleet_usage`."""
+    """How a limit is used by the whole fleet; see `FleetLimiter.fleet_usage`.
+
+    Attributes:
+        borrowed_tokens: How many tokens are in use in the fleet.
+        available_tokens: How many are free; 0 if more are in use than there are.
+        tasks_waiting: How many tasks of the fleet wait for tokens.
+    """
 
     __module__ = "distkit_actors"  # which imports it when it is asked for
 
@@ -153,7 +169,9 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     async def acquire_on_behalf_of(self, borrower: object, count: int = 1) -> None:
-        """Get ``count`` tokens for ``borrower``, anything hashable; see `acquire`.
+        """Get ``count`` tokens for ``borrower``, anything hashable, as `acquire` does.
+
+        A checkpoint; cancelling it leaves nothing behind. Raises what `acquire` raises.
 
         Raises:
             RuntimeError: It has some already, or another task waits for some on its behalf.
@@ -186,7 +204,9 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     def acquire_on_behalf_of_nowait(self, borrower: object, count: int = 1) -> None:
-        """Get ``count`` tokens for ``borrower`` as `acquire_nowait` does.
+        """Get ``count`` tokens for ``borrower``, anything hashable, as `acquire_nowait` does.
+
+        Not a checkpoint. Raises what `acquire_nowait` raises.
 
         Raises:
             RuntimeError: It has some already, or a task waits for some on its behalf.
@@ -219,7 +239,7 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     def release_on_behalf_of(self, borrower: object) -> None:
-        """Give the tokens of ``borrower`` away as `release` does.
+        """Give the tokens of ``borrower`` away as `release` does. Not a checkpoint.
 
         Raises:
             RuntimeError: It has none.
@@ -231,7 +251,7 @@ class FleetLimiter:
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> None:
-        """Do as `acquire`."""
+        """Do as `acquire` for one token: a checkpoint; cancelling it leaves nothing behind."""
         await self.acquire()
 
     @trio.lowlevel.enable_ki_protection
@@ -241,7 +261,7 @@ class FleetLimiter:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Do as `release`. Not a checkpoint."""
+        """Do as `release`. Not a checkpoint, and it never waits for the store."""
         self.release()
 
     # -------------------------------------------------------------------- looks
@@ -293,7 +313,10 @@ class FleetLimiter:
         return FleetLimiterUsage(borrowed, self.available_tokens, waiting)
 
     def fencing_number(self) -> int:
-        """Return the number of the current task's tokens; see `fencing_number_of`."""
+        """Return the number of the current task's tokens. Not a checkpoint.
+
+        What it is good for is with `fencing_number_of`, and so are its errors.
+        """
         return self.fencing_number_of(trio.lowlevel.current_task())
 
     def fencing_number_of(self, borrower: object) -> int:

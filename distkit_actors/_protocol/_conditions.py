@@ -22,6 +22,7 @@ class Condition(ABC):
     """
 
     value: int
+    """What the current value is compared with; fits into 64 bits."""
 
     sign: ClassVar[str] = ""
     """Its name on the wire."""
@@ -46,6 +47,7 @@ class Eq(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = "=="
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
@@ -59,6 +61,7 @@ class Ne(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = "~="
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
@@ -72,6 +75,7 @@ class Lt(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = "<."
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
@@ -85,6 +89,7 @@ class Le(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = "<="
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
@@ -98,6 +103,7 @@ class Gt(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = ">."
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""
@@ -111,6 +117,7 @@ class Ge(Condition):
     __slots__ = ()
 
     sign: ClassVar[str] = ">="
+    """Its name on the wire."""
 
     def holds(self, current: int) -> bool:
         """Tell whether ``current`` is as it should be."""

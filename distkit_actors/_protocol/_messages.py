@@ -53,9 +53,11 @@ class Entry(NamedTuple):
     """One operation, or several folded into one, of a batch."""
 
     kind: Kind
+    """What it does."""
     key: str
     """Empty for CLEAR; the instance for FORGET."""
     value: int
+    """ADD: how much to add. PUT, MOVE, CLAIM: what the own slice is to be. CLEAR, FORGET: 0."""
     after: int | None = None
     """ADD and CLAIM: own slice afterwards if the store holds what the instance believes;
     None where that would leave int64, so that it must be refused."""
@@ -77,14 +79,18 @@ class Previous(NamedTuple):
     """Values before the entry ran; the instance replays its operations on them."""
 
     cumulative: int
+    """Sum over the slices that count."""
     slice: int
+    """The instance's own."""
 
 
 class ConditionFailed(NamedTuple):
     """The condition does not hold for these values; nothing changed."""
 
     cumulative: int
+    """Sum over the slices that count."""
     slice: int
+    """The instance's own."""
 
 
 class Rejection(enum.Enum):
@@ -112,7 +118,9 @@ class Slice(NamedTuple):
     """An instance's contribution to a key: a non-zero value and the stamp of its creation."""
 
     value: int
+    """How much it contributes; not 0."""
     stamp: int
+    """When it was created."""
 
 
 class Periods(NamedTuple):
@@ -134,20 +142,24 @@ class Peek:
     """Which incarnation holds this id, in which namespace?"""
 
     instance: str
+    """The id."""
 
 
 class Open(NamedTuple):
     """Take the id over from incarnation ``expected`` (0: nobody), as a compare-and-set."""
 
     instance: str
+    """The id that is to be taken over."""
     nonce: str
     """Drawn by the instance, so that a repeat is known from another one's request."""
     expected: int
+    """The incarnation that has the id, as `Peeked` has told; 0 for none."""
     born: int
     """When the namespace was made, as `Peeked` has told."""
     inherit: bool
     """Continue the slices that are there; else they are a predecessor's, and go."""
     periods: Periods
+    """The times that the instance lives by."""
     refuse: bool = False
     """Only if nobody who holds the id is alive: else nothing is changed."""
     about: str = ""
@@ -164,15 +176,20 @@ class Load(NamedTuple):
     """
 
     instance: str
+    """The id of the instance that sends it."""
     incarnation: int
+    """What `Opened` has given."""
     seq: int
+    """Counts the requests of an incarnation; a repeat has the same."""
     cursor: str
+    """Where to go on, as the page before has told; empty for the first page."""
 
 
 class Apply(NamedTuple):
     """A batch. With no entries it is a heartbeat."""
 
     instance: str
+    """The id of the instance that sends it."""
     incarnation: int
     """What `Opened` has given: the one with the highest number has the id."""
     seq: int
@@ -180,8 +197,11 @@ class Apply(NamedTuple):
     known: int
     """Journal stamp up to which the instance knows others' moves."""
     periods: Periods
+    """The times that the instance lives by."""
     entries: Sequence[Entry] = ()
+    """What to do, in this order; at most `MAX_ENTRIES`."""
     leave: bool = False
+    """The instance leaves: after the entries it counts as dead, and the answer has no results."""
     budget: int = 0
     """How many slices of the dead this step may take away."""
     atomic: bool = False
@@ -200,10 +220,15 @@ class Resume(NamedTuple):
     """One part of telling the store again what it should know of this instance."""
 
     instance: str
+    """The id of the instance that sends it."""
     incarnation: int
+    """What `Opened` has given."""
     seq: int
+    """Counts the requests of an incarnation; a repeat has the same."""
     known: int
+    """Journal stamp up to which the instance knows others' moves."""
     periods: Periods
+    """The times that the instance lives by."""
     born: int
     """The namespace it answers to: a late copy means nothing to a successor."""
     first: bool
@@ -213,6 +238,7 @@ class Resume(NamedTuple):
     moves: Sequence[tuple[str, int]] = ()
     """Own epoch moves: key, epoch."""
     claims: Sequence[Entry] = ()
+    """Own slices that the store may have lost, as entries of kind CLAIM."""
     about: str = ""
     """In a first part: what the instance says of itself."""
     partitions: int = 1
@@ -247,10 +273,13 @@ class Query(NamedTuple):
     """Give a page of what the namespace holds. Changes nothing."""
 
     instance: str
+    """The id of the instance that asks; empty for one who takes no part."""
     kind: QueryKind
+    """What is asked for."""
     key: str = ""
     """SLICES: which key. HELD: which instance."""
     cursor: str = ""
+    """Where to go on, as the page before has told; empty for the first page."""
     keys: Sequence[str] = ()
     """VALUES: which keys."""
     observed: int | None = None
@@ -266,6 +295,7 @@ class Forget:
     instance: str
     """Who asks: nobody, so it is empty."""
     target: str
+    """The id of the instance that is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +303,9 @@ class Watch:
     """Announce changes from now on, until ``lease`` microseconds from now."""
 
     instance: str
+    """The id of the instance that asks; empty for one who takes no part."""
     lease: int
+    """Microseconds from now for which changes are announced."""
 
 
 #: What a counter, or one who takes no part, may ask of a store.
@@ -286,7 +318,9 @@ class Peeked(NamedTuple):
     """The incarnation that holds the id (0 for none), and when the namespace was born."""
 
     incarnation: int
+    """Which one holds the id; 0 for none."""
     born: int
+    """When the namespace was made; a successor of it has another."""
     alive: bool = False
     """It counts as alive: it is not taken for dead, and was heard within its threshold."""
 
@@ -295,7 +329,9 @@ class Opened(NamedTuple):
     """The id is taken. ``incarnation`` is new, or the one this nonce got before."""
 
     incarnation: int
+    """The number under which the instance has the id."""
     known: int
+    """Journal stamp up to which there is nothing that the instance has to be told."""
     inherited: bool
     """There may be slices to `Load`."""
     leftovers: bool
@@ -306,6 +342,7 @@ class Loaded(NamedTuple):
     """A page of slices; an empty cursor ends it."""
 
     cursor: str
+    """Where the next page begins; empty if there is none."""
     slices: Sequence[tuple[str, int, int]]
     """Key, value, stamp."""
 
@@ -331,6 +368,7 @@ class Applied(NamedTuple):
     results: Sequence[Result]
     """What became of the entries, or of the claims, in their order."""
     journal: Journal | None = None
+    """What happened to epochs; None where the request was executed by an earlier copy."""
     backlog: int = 0
     """Not 0: ask again soon, as slices of the dead are left, and this step took some away, or there
     are more moves to be told of. How many will do so: of moves 1, of the dead as many as live."""
@@ -355,6 +393,7 @@ class Conflict:
     """Not executed: another incarnation holds the id now, or one that is alive and stays."""
 
     incarnation: int
+    """Which one has the id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +413,7 @@ class QueryPage(NamedTuple):
     """A page of what was asked for; an empty cursor ends it. A name may come twice."""
 
     cursor: str
+    """Where the next page begins; empty if there is none."""
     rows: Sequence[tuple[str, int, bool]]
     """INSTANCES: id, microseconds since its last sign of life, whether it counts as alive.
     SLICES: id, value, whether the instance counts as alive. KEYS: key, cumulative, True.
@@ -393,7 +433,9 @@ class Forgotten:
     """What has become of the slices of an instance that is taken for dead."""
 
     left: int
+    """How many are left: ask again."""
     gone: int
+    """How many this step has taken away."""
 
 
 @dataclass(frozen=True, slots=True)

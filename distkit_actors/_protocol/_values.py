@@ -16,8 +16,9 @@ MAX_NAME: Final = 255
 class CounterValue(NamedTuple):
     """What an operation on a key returns: ``cumulative`` and ``instance_count``, a pair of ints.
 
-    ``cumulative`` is the sum over the slices of all live instances, ``instance_count`` this
-    instance's own slice.
+    Attributes:
+        cumulative: Sum over the slices of all live instances.
+        instance_count: This instance's own slice.
     """
 
     cumulative: int
@@ -27,7 +28,13 @@ class CounterValue(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a conditional operation returns."""
+    """What a conditional operation returns.
+
+    Attributes:
+        previous: The value that the condition was decided on.
+        current: The value after.
+        applied: Whether the condition held, so that the operation took effect.
+    """
 
     previous: CounterValue
     """The value that the condition was decided on."""
@@ -41,9 +48,20 @@ class InstanceInfo(NamedTuple):
     """One instance of a namespace, as `InstanceAwareCounter.instances` sees it.
 
     What it has not said of itself is None, as with one of an older version of this package.
+
+    Attributes:
+        instance_id: Its name.
+        heartbeat_age: Seconds since its last sign of life, by the store's clock.
+        alive: Whether it counts as alive.
+        label: What it was given as ``label``.
+        host: The name of the machine it runs on.
+        pid: The number of the process it runs in.
+        version: The version of this package that it runs.
+        started_at: When it was registered: Unix time in seconds, by the store's clock.
     """
 
     instance_id: str
+    """Its name, which no other instance of the prefix has at the same time."""
     heartbeat_age: float
     """Seconds since its last sign of life, by the store's clock. Signs are written down at most
     every 64th part of its threshold, so an age up to that says nothing. Of several parts of a

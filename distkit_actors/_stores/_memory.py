@@ -92,7 +92,10 @@ class MemoryStore(Store):
         return reply
 
     async def prefixes(self) -> list[str]:
-        """Return the prefixes that are in use; see `Store.prefixes`."""
+        """Return the prefixes that are in use, as `Store.prefixes` does. Sorted.
+
+        A checkpoint; cancelling it leaves nothing behind.
+        """
         await trio.lowlevel.checkpoint()
         return sorted(
             {

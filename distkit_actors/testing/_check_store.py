@@ -105,7 +105,8 @@ async def check_store(  # noqa: ASYNC910 - the checks have checkpoints
     when things go wrong: repeated, late, after a gap, for an id that was taken over. It
     works on any clock that moves, and waits for some seconds of it in all, because some
     checks are about who is dead. Every check uses prefixes that nobody has used before,
-    and leaves in the store what instances leave that die.
+    and leaves in the store what instances leave that die. A checkpoint; when cancelled, it
+    leaves that of the checks it has begun.
 
     Args:
         make_store: Called once for each check; returns the store to be checked, or an

@@ -118,7 +118,10 @@ class FaultyStore(Store):
             yield FaultySubscription(self._network, subscription) if subscription else None
 
     async def prefixes(self) -> list[str]:  # noqa: ASYNC910 - the store's is a checkpoint
-        """Return the prefixes that are in use, as `Store.prefixes` does; only `cut` strikes it."""
+        """Return the prefixes that are in use, as `Store.prefixes` does; only `cut` strikes it.
+
+        A checkpoint; cancelling it leaves nothing behind. Raises what `Store.prefixes` raises.
+        """
         with self._network.journey():
             return await self._inner.prefixes()
         raise AssertionError("a journey that is cut off raises")

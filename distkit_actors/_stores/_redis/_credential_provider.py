@@ -12,7 +12,12 @@ class CredentialProvider(Protocol):
     """
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Return a password, or a user name and a password. May block."""
+        """Return a password, or a user name and a password. May block: it is called in a thread.
+
+        Whatever it raises becomes a `StoreUnavailableError`, which names the kind of the error but
+        not its text, as that may have a secret in it. If the counter has to end meanwhile, the
+        thread is abandoned.
+        """
         ...
 
 
@@ -20,5 +25,9 @@ class AsyncCredentialProvider(Protocol):
     """Says who we are to a server, as `CredentialProvider` does, but is awaited, by trio."""
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Return a password, or a user name and a password."""
+        """Return a password, or a user name and a password.
+
+        It is to be a checkpoint, and may be cancelled. Errors are taken as those of
+        `CredentialProvider.get_credentials`.
+        """
         ...

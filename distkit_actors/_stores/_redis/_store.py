@@ -236,10 +236,11 @@ class RedisStore(Store):
                 yield subscription
 
     async def prefixes(self) -> list[str]:
-        """Return the prefixes that are in use; see `Store.prefixes`.
+        """Return the prefixes that are in use, as `Store.prefixes` does. Sorted.
 
         It looks at the names of all keys of the database (``SCAN``), a thousand in a step, so that
-        the server can do other things in between.
+        the server can do other things in between. A checkpoint; cancelling it leaves nothing
+        behind. Raises what `Store.prefixes` raises.
         """
         found: set[str | None] = set()
         try:
