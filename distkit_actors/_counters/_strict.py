@@ -90,7 +90,9 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
             CounterClosedError: The counter is not running.
         """
         key, count = checked_name(key), checked_count(count)
-        # This is `Actor.ask`: on the hottest of all paths, a frame less is a few percent.
+        # This is `Actor.ask`: on the hottest of all paths, a frame less is a few percent. It waits
+        # inside the `try`, as to keep what it waits for until after it takes 20 to 50 instructions
+        # more. A RuntimeError that comes while it waits passes `check_task`, and goes on as it is.
         actor = self._actor
         if get_ident() != actor.thread or not actor.open:
             actor = await actor.opened(key)  # itself, if the namespace has one part

@@ -154,8 +154,12 @@ async def alone(
             yield counter
 
 
-async def waits(store: HeldStore) -> None:
-    """Wait until a caller waits for its answer."""
+async def one_waits(
+    store: HeldStore, nursery: trio.Nursery, inc: Callable[..., Awaitable[object]], *key: str
+) -> None:
+    """Have one caller wait for its answer, which the store holds back from now on."""
+    store.held = True
+    nursery.start_soon(inc, *key)
     await trio.testing.wait_all_tasks_blocked()
     assert store.waiting == 1
 
@@ -181,10 +185,8 @@ async def test_cancelled_it_leaves_its_operation_to_the_batch_loop(
 ) -> None:
     store = HeldStore()
     async with alone(store) as counter:
-        store.held = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(counter.inc, "k")
-            await waits(store)
+            await one_waits(store, nursery, counter.inc, "k")
             nursery.cancel_scope.cancel()
         assert counter.statistics().in_flight_age is not None
         store.release()
@@ -201,10 +203,8 @@ async def test_cancelled_it_never_happens_if_it_was_not_executed(
     store = HeldStore()
     async with alone(store) as counter:
         store.inner = MemoryStore()
-        store.held = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(counter.inc, "k")
-            await waits(store)
+            await one_waits(store, nursery, counter.inc, "k")
             nursery.cancel_scope.cancel()
         store.release()
         assert await counter.get("k") == (0, 0)
@@ -220,10 +220,8 @@ async def test_whoever_comes_meanwhile_has_the_batch_loop_take_over(
         seen.append(await counter.inc("k"))
 
     async with alone(store) as counter:
-        store.held = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(inc)
-            await waits(store)
+            await one_waits(store, nursery, inc)
             for _ in range(3):
                 nursery.start_soon(inc)
             await trio.testing.wait_all_tasks_blocked()
@@ -248,10 +246,8 @@ async def test_whoever_comes_when_the_answer_does_disturbs_nothing(
         for _ in range(40):
             for _ in range(STREAK):
                 await counter.get("k")
-            store.held = True
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(inc)
-                await waits(store)
+                await one_waits(store, nursery, inc)
                 store.release()
                 await inc()
         assert sorted(seen) == [(number, number) for number in range(1, 81)]
@@ -262,10 +258,8 @@ async def test_a_beat_that_comes_due_has_the_batch_loop_take_over(
 ) -> None:
     store = HeldStore()
     async with alone(store) as counter:
-        store.held = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(counter.inc, "k")
-            await waits(store)
+            await one_waits(store, nursery, counter.inc, "k")
             counter._actor._loop.beat()
             await trio.testing.wait_all_tasks_blocked()
             assert store.received == store.sent
@@ -328,9 +322,7 @@ async def test_a_stop_whose_grace_is_over_leaves_nobody_waiting(
     async def stop() -> None:
         nonlocal counter
         async with alone(store, exit_grace=0.0) as counter:
-            store.held = True
-            nursery.start_soon(inc)
-            await waits(store)
+            await one_waits(store, nursery, inc)
             if taken_over:
                 counter._actor._loop.beat()
                 await trio.testing.wait_all_tasks_blocked()
