@@ -149,8 +149,9 @@ def _elsewhere() -> str:
     """Return what is wrong where a counter's own trio does not run."""
     if _asyncio_runs():
         return (
-            "called under asyncio: counters work in trio tasks only; from a thread that runs "
-            "asyncio use trio.from_thread.run_sync, or trio.from_thread.run, with a trio_token"
+            "called under asyncio: counters work in trio tasks only, so the program has to run on "
+            "trio, as with hypercorn -k trio; from a thread beside trio that runs asyncio use "
+            "trio.from_thread.run_sync, or trio.from_thread.run, with a trio_token"
         )
     return (
         "called outside the counter's own trio thread: from another thread use "

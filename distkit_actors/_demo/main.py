@@ -39,15 +39,15 @@ def main(arguments: Sequence[str] | None = None, *, clock: trio.abc.Clock | None
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m distkit_actors",
+        prog="distkit-actors",
         description="Instance-aware distributed counters for trio applications, on Redis.",
     )
     parser.add_argument("--version", action="version", version=f"distkit_actors {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
-        help="watch a fleet of counters live through a crash, a cut cable and a new epoch",
-        description="Watch a fleet of counters live through a crash, a cut cable and a new epoch. "
+        help="watch a fleet of counters live through a crash, a cut cable and a reset",
+        description="Watch a fleet of counters live through a crash, a cut cable and a reset. "
         "Exit code 0: the totals are right; 1: they are not; 2: the store cannot be used.",
     )
     demo.add_argument(
