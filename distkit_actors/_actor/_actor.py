@@ -8,10 +8,11 @@
                      |                    |   |
                      +------> flush task -+   heartbeat task
 
-Only the batch loop talks to the store, or for it a caller that is alone, one batch at a time; what
-arrives meanwhile goes together in the next one. It lives in a shielded scope, the *lifeline*,
-because a request must not be cut off by the cancellation that asks for its end: the watch task gets
-that cancellation (or `stop`), closes the mailbox, and gives the lifeline its deadline.
+Only the batch loop talks to the store, one batch at a time; what arrives meanwhile goes together in
+the next one. A caller that is alone sends and receives in place of the loop. The loop lives in a
+shielded scope, the *lifeline*, as the cancellation that stops a counter must not cut a request off.
+The watch task gets that cancellation (or `stop`), closes the mailbox, and gives the lifeline its
+deadline.
 
 Who may ask, where and when, is in `_admission`; the two small tasks are in `_timers`.
 
@@ -59,10 +60,12 @@ from ._statistics import CounterStatistics
 from ._timers import Timers
 from ._watches import Watches
 
-#: Share of the threshold for which a sign of life holds. The rest is for what the store writes
-#: down late (a 64th of the threshold), and for clocks that do not go alike.
+#: Share of the threshold for which a sign of life proves that nobody takes us for dead. The rest
+#: allows for signs that the store writes down late (by a 64th of the threshold), and for clocks
+#: that run at different speeds.
 _LEASE_SHARE: Final = 0.75
-#: A read waits for an answer on its way, for one whose turn is before its own, and for its own.
+#: Round trips that a read may take: the one on its way when it comes, one that goes before it, and
+#: its own.
 _TRIPS: Final = 3
 
 
@@ -113,13 +116,13 @@ class Actor(Admission):
         self._closed = trio.Event()
         self._refused_keys = 0  # reported by `flush` already
         self.undone = 0  # counts and operations that a stop could not finish
-        self._killed = False  # it is to end as a process does that is killed, for tests
+        self._killed = False  # for tests: it ends as if its process had been killed
 
     # --------------------------------------------------------------------- parts
 
     @property
     def parts(self) -> Sequence[Actor]:
-        """The actors of all parts of the namespace: it has one (P44, parts)."""
+        """The actors of all parts of the namespace: this one, as there is one part (P44, parts)."""
         return (self,)
 
     def of(self, key: str) -> Actor:  # noqa: ARG002 - as of `PartitionedActor`
@@ -132,7 +135,7 @@ class Actor(Admission):
         return self
 
     def admit(self, key: str) -> None:  # noqa: ARG002 - as of `PartitionedActor`
-        """Raise what an operation on ``key`` gets that comes too early or too late."""
+        """Raise an error unless an operation on ``key`` may start now; see `check_open`."""
         self.check_open()
 
     def steps(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
@@ -145,18 +148,19 @@ class Actor(Admission):
         return [keys]
 
     def call(self, name: str) -> None:
-        """Give it the id that was drawn for all parts; before it runs."""
+        """Give this actor the id that was drawn for all parts; only before it runs."""
         self._session.name(name, "")
 
     def dismiss(self) -> None:
-        """End it before it has run."""
+        """End an actor that was never run."""
         self._course.happens(Event.ENDED)
         self._closed.set()
 
     def supersede(self) -> None:
-        """End as if somebody had the id, who has it in another part: tell the store nothing more.
+        """End, because another counter has taken the id over in another part of the namespace.
 
-        Not even good-bye: what is there goes to whoever takes it over, or after the threshold.
+        The store is told nothing more. The slices in this part go to whoever takes the id over
+        here, or count no more after the threshold.
         """
         if self.life in (Life.RUNNING, Life.AWAY):
             self._end_superseded()
@@ -168,7 +172,10 @@ class Actor(Admission):
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, operation: Operation) -> tuple[int, int]:
-        """Have ``operation`` done; return the values it found. A checkpoint; see `Mailbox.put`."""
+        """Have ``operation`` executed; return the values that it found.
+
+        A checkpoint. What a cancellation leaves behind is with `Mailbox.put`.
+        """
         if get_ident() != self.thread or not self.open:
             await self.wait_open()
         try:
@@ -186,11 +193,11 @@ class Actor(Admission):
         return values
 
     def reading(self, least: float, *, known: bool, steps: int = 1) -> AbstractContextManager[None]:
-        """Return a block for a read that can be done without, which is cancelled in time.
+        """Return a block for a read whose caller has an answer of its own if the store is slow.
 
-        After ``least`` seconds, unless the store is there and its answers take longer: what is
-        ``known`` is not waited for longer than they have taken lately; what is not, until the
-        store is known to be away.
+        The block is cancelled after ``least`` seconds, or later if the store answers and needs
+        longer. If a value of the key is ``known`` here, it lasts as long as answers have taken
+        lately; if not, until the store counts as away.
         """
         requester = self._requester
         trip = min(requester.overdue, requester.trip) if known else requester.overdue
@@ -260,7 +267,7 @@ class Actor(Admission):
             self._start.call_off(self._stop_by)
 
     async def kill(self) -> None:
-        """End as a process does that is killed, for tests: nothing more is sent or said."""
+        """End as if the process had been killed, for tests: nothing more is sent or logged."""
         self.check_task()
         if not self._closed.is_set():
             self._killed, self.open = True, False
@@ -360,7 +367,11 @@ class Actor(Admission):
             started()
 
     def _begin(self) -> None:
-        """Become somebody: in each process that has a copy of what was made, another one (I11)."""
+        """Become an instance, with an id and a nonce.
+
+        They are drawn here and not in the constructor: after a fork, each process that starts its
+        copy of the counter becomes another instance (I11).
+        """
         self._course.happens(Event.BEGUN)
         self._enter_run()
         about = About(self._label, socket.gethostname(), os.getpid(), __version__)
@@ -396,12 +407,12 @@ class Actor(Admission):
 
     @property
     def _never_there(self) -> bool:
-        """Whether the store knows nothing of it, is away, and has nothing to be told."""
+        """Whether the store is away, never heard of this counter, and would be told nothing."""
         tells = self._dispatch.waiting or (self.buffer is not None and self.buffer.pending)
         return self.life is Life.AWAY and not self._session.registered and not tells
 
     def _close(self, crash: BaseException | None) -> Exception | None:
-        """Leave nobody waiting; return what has to be said about things left undone."""
+        """Fail all who still wait; return the error about what was left undone, if any was."""
         stopping = self.life is Life.STOPPING
         self._course.happens(Event.ENDED)
         superseded = self.life is Life.SUPERSEDED
@@ -444,13 +455,13 @@ class Actor(Admission):
             self._log.stopped(left=left)
 
     def conflict(self, void: int) -> InstanceConflictError:
-        """Return what is said of somebody else who has the id, and of what is ``void`` for that."""
+        """Return the error for a counter whose id was taken over, with how many counts are void."""
         return self._conflict(
             f" ({void} counts that were not acknowledged are void)" if void else ""
         )
 
     def unfinished(self, count: int) -> Exception:
-        """Return what is said of what a stop could not finish."""
+        """Return the error for a stop that left ``count`` counts and operations undone."""
         error = StoreUnavailableError(
             f"stopped with {count} counts or operations that the store has not acknowledged; "
             f"tried for {self._exit_grace} s"
@@ -471,7 +482,7 @@ class Actor(Admission):
         nursery.cancel()
 
     def _end_superseded(self) -> None:
-        """Somebody else has the id: nothing more is sent, and all hear of it (I11)."""
+        """Send nothing more, and fail all who wait: another counter has taken the id over (I11)."""
         self._supersede()
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)

@@ -22,7 +22,7 @@ from ._statistics import CounterState
 
 
 def closed_text(state: str) -> str:
-    """Return what an operation is told that comes too early or too late."""
+    """Return the message for an operation that comes before the start or after the end."""
     return (
         f"the counter is {state}: operations work inside the block of `open`, or after "
         "`await nursery.start(counter.run)` and until that has ended"
@@ -30,7 +30,7 @@ def closed_text(state: str) -> str:
 
 
 class Admission:
-    """The door of one actor: whether it takes operations, and what is said to those it does not."""
+    """Whether one actor takes operations, and the errors of those that it does not take."""
 
     def __init__(self, session: Session) -> None:
         self.open = False  # to operations: it runs, and is not superseded
@@ -68,7 +68,11 @@ class Admission:
         self.check_open()
 
     def check_open(self) -> None:
-        """Raise what an operation gets that comes too early, too late, or to the wrong one."""
+        """Raise the error for an operation that cannot start.
+
+        It comes before the start or after the end, from another thread, in a forked process, or
+        after another counter has taken the id over.
+        """
         self.check_thread()
         if self.forked:
             raise CounterClosedError(
@@ -84,7 +88,7 @@ class Admission:
 
     @property
     def _taken_over(self) -> bool:
-        """Whether somebody else has the id, though the tasks may not have ended for it yet."""
+        """Whether another counter has the id now; the tasks of this one may not have ended yet."""
         return self._course.now is Life.SUPERSEDED or self._session.phase is Phase.FENCED
 
     def check_thread(self) -> None:
@@ -124,7 +128,10 @@ class Admission:
         _running.discard(self)
 
     def part(self) -> None:
-        """Be closed in a process that was forked: the counter goes on where it was started."""
+        """Close this copy of the counter, in a process that was forked.
+
+        The counter itself goes on in the process that started it.
+        """
         self._course.happens(Event.PARTED)
         self.open, self.thread = False, None
         self.forked = True
@@ -146,7 +153,7 @@ if hasattr(os, "register_at_fork"):  # not everywhere
 
 
 def _elsewhere() -> str:
-    """Return what is wrong where a counter's own trio does not run."""
+    """Return the message for a call from where the counter's own trio run is not."""
     if _asyncio_runs():
         return (
             "called under asyncio: counters work in trio tasks only, so the program has to run on "

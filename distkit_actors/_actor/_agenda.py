@@ -10,14 +10,14 @@ from ._availability import Availability
 from ._dispatch import Dispatch
 from ._operations import Operation
 
-#: Slices of the dead that one batch takes away: enough to get on, too few to be felt
-#: (P23, reaper) …
+#: Slices of the dead that a batch of operations takes away: enough to get on, too few to be felt
+#: (P23, reaper).
 _REAPING_BUDGET: Final = 12
-#: … and one more for each so many operations that wait, which take their time in any case …
+#: It takes one more for each so many operations that wait: a large batch takes long in any case.
 _OPERATIONS_PER_SLICE: Final = 8
-#: … up to so many in all.
+#: It never takes more than this.
 _REAPING_BUDGET_OF_A_CROWD: Final = 128
-#: The same for a batch that nobody waits for.
+#: What a batch takes away that nobody waits for.
 _IDLE_REAPING_BUDGET: Final = 48
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
@@ -37,7 +37,7 @@ class Agenda:
     ) -> None:
         self.stopping = False  # what waits is still sent, then the instance leaves
         self.beat_due = False
-        self.backlog = 0  # the dead have slices that can be taken away, and so many live to do it
+        self.backlog = 0  # not 0: the dead have slices left, and so many who live take them away
         self._session = session
         self._dispatch = dispatch
         self._availability = availability
@@ -46,7 +46,7 @@ class Agenda:
         self._flush_quota = 0  # keys that the flush that is due has still to send
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
-        self._deferred_at = float("-inf")  # when postponed releases were, if no beat did it
+        self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
 
     def has_work(self) -> bool:
         """Tell whether there is something to send now."""
@@ -71,21 +71,21 @@ class Agenda:
             self.beat_due = True
 
     def refused(self) -> None:
-        """Try again with the next beat: one that came due meanwhile stands behind what is kept."""
+        """Note a refusal: what is kept is tried with the next beat, not with one that is due."""
         self._flush_quota, self.backlog, self.beat_due = 0, 0, False
 
     def recovered(self) -> None:
-        """Make up for what a refusal called off: whoever is busy has no beat to do it."""
+        """Go on with what a refusal called off: a busy instance may have no beat to do it."""
         self._dispatch.releases.retry_deferred()
         self._flush_quota = self._dispatch.pending
 
     # ------------------------------------------------------------------- batches
 
     def make_up_alone(self, operation: Operation, now: float) -> bool:
-        """Make up a batch of ``operation``, which waits nowhere; False if that takes more.
+        """Make a batch of ``operation``, which is in no queue; False if `make_up` has to do it.
 
-        It is the batch that `make_up` would make of it while there is no work (`has_work`). The
-        long way takes a fifth more of a lone operation, counted in instructions.
+        It is the batch that `make_up` would make if there were no other work (`has_work`). By way
+        of `make_up`, a lone operation would take a fifth more instructions.
         """
         if self.backlog or now - self._deferred_at >= self._period or self._session.withheld:
             return False
@@ -109,7 +109,7 @@ class Agenda:
             self._begin(now, shared=shared)
 
     def _begin(self, now: float, *, shared: bool) -> None:
-        """Make up a batch of what waits, which is the beat that is due."""
+        """Make a batch of what waits; it serves as the beat, if one is due."""
         dispatch = self._dispatch
         pending, crowd = dispatch.pending, dispatch.mailbox.length
         beat = self.beat_due
@@ -132,14 +132,14 @@ class Agenda:
         self._session.begin(entries, budget=budget, atomic=dispatch.atomic)
 
     def _deferred_due(self, now: float) -> bool:
-        """Whether to try again though no beat is due, as one who is busy needs none."""
+        """Whether to try put off releases though no beat is due: a busy instance needs no beats."""
         due = now - self._deferred_at >= self._period
         if due:
             self._deferred_at = now
         return due
 
     def _retry_due(self, now: float) -> bool:
-        """Whether what did not fit may be tried again: once in a period, however busy we are."""
+        """Whether withheld slices may be tried again: once in a period, however busy we are."""
         due = now - self._retried_at >= self._period
         if due:
             self._retried_at = now

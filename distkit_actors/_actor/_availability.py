@@ -1,4 +1,4 @@
-"""What is wrong between an actor and its store: said once, and tried again with pauses."""
+"""Whether an actor's store is away or refuses: that is logged once, and tried again with pauses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_PAUSE: Final = 0.02
 
 
 class Availability:
-    """The time since the store has last answered as it should, if it does not now."""
+    """Whether the store answers as it should; if not, since when."""
 
     def __init__(
         self,
@@ -30,21 +30,22 @@ class Availability:
         self.refusal: StoreError | None = None  # the store's last, while it refuses
         self.warnings: tuple[str, ...] = ()  # what is wrong with how the store is set up
         self.outages = 0  # that have begun
-        self.since: float | None = None  # when the one that there is was noticed
+        self.since: float | None = None  # when the present outage was noticed, if there is one
         self._log = log
         self._kept = kept  # how many keys have counts to send, and how many operations wait
-        self._said: Literal["away", "refused"] | None = None  # of it
+        self._said: Literal["away", "refused"] | None = None  # what was logged of that outage
         self._wrong_since = 0.0  # when the first of `warnings` was noticed
         self._course = course
         self._longest_pause = longest_pause
-        self._away = False  # and the course knows
+        self._away = False  # the store is away, which the course has been told
         self._attempts = 0  # failed ones since the last answer
-        self._readers: dict[trio.CancelScope, float] = {}  # and until when they wait at least
+        self._readers: dict[trio.CancelScope, float] = {}  # {block of `waiting`: its least end}
 
     def lost(self, error: StoreUnavailableError) -> None:
-        """A connection has ended. Servers end those that are idle: that alone is no outage.
+        """Note that a connection has ended.
 
-        The next try comes at once; if that fails too, the store is away.
+        That alone is no outage, as servers end idle connections. The next try comes at once; if it
+        fails too, the store is away.
         """
         if self._attempts:
             self.away(error)
@@ -52,7 +53,7 @@ class Availability:
             self._log.reconnecting(error)
 
     def away(self, error: StoreUnavailableError) -> None:
-        """The store cannot be reached, or does not answer."""
+        """Note that the store cannot be reached, or does not answer."""
         self._tell_readers()
         if not self._away:
             self._away = True
@@ -61,7 +62,7 @@ class Availability:
                 self._log.away(error)
 
     def found(self, warnings: tuple[str, ...]) -> None:
-        """The store has been looked at; each thing that is wrong is said once."""
+        """Take in what a look at the store's settings has found; log each new warning once."""
         for warning in warnings:
             if warning not in self.warnings:
                 self._log.misconfigured(warning)
@@ -72,14 +73,14 @@ class Availability:
         self.warnings = warnings
 
     def refused(self, error: StoreError) -> None:
-        """The store refuses."""
+        """Note that the store refuses."""
         self._tell_readers()
         if self._begins("refused"):
             self._log.refused(error)
         self.refusal = error
 
     def _begins(self, what: Literal["away", "refused"]) -> bool:
-        """Note what an outage is, or has become; False if that has been said."""
+        """Note that an outage begins, or becomes a refusal; False if that has been logged."""
         if self.since is None:
             self.since = trio.current_time()
             self.outages += 1
@@ -89,7 +90,7 @@ class Availability:
         return True
 
     def over(self) -> bool:
-        """The store has answered; True if it had refused before."""
+        """Note that the store has answered; return whether it had refused before."""
         had_refused = self.refusal is not None
         if self.since is not None:
             duration, self.since = trio.current_time() - self.since, None
@@ -126,9 +127,9 @@ class Availability:
                 scope.deadline = min(scope.deadline, max(now, least))
 
     async def pause(self) -> None:
-        """Wait before trying again: longer each time, never as long as a fresh threshold.
+        """Wait before trying again: longer each time, up to the longest pause.
 
-        The first try comes at once, for a connection that just was cut.
+        The first try comes at once, as the connection may only have been cut.
         """
         longest = min(self._longest_pause, _FIRST_PAUSE * 2 ** min(self._attempts, 20))
         await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)

@@ -8,8 +8,8 @@ send, receive     `Requester.ask`, which returns the reply, `Lost` or `Refused`
 hand out          `Session.receive`, then `Dispatch.settle`, here
 ================  ======================================================
 
-While operations come one by one, their callers' tasks do all of this for it, and it sleeps: see
-`BatchLoop.send_alone` (P38, lone operation).
+While operations come one by one, their callers' tasks do all of this in place of the task, which
+sleeps: see `BatchLoop.send_alone` (P38, lone operation).
 
 This file is longer than others: a turn of the loop goes one way, and each of its steps has to be
 read with those before and after it, and with the short way beside them. What a step does by itself
@@ -41,11 +41,11 @@ from ._requester import Lost, Refused, Requester
 #: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
 OnExit: TypeAlias = Literal["leave", "linger"]
 
-#: Seconds without an operation after which a batch is sent for nobody, while there are slices of
-#: the dead. A caller who does one operation after the other must not find one on the way each time.
+#: Seconds without an operation after which a batch is sent that only takes slices of the dead away.
+#: A caller who does one operation after the other must not find such a batch on its way each time.
 _REAPING_PAUSE: Final = 0.0005
-#: … and so many more for each other one who lives: they all do so at the same time, and hundreds of
-#: them would leave the server no time for anything else.
+#: Seconds that are added for each other living instance. All of them do this at the same time, and
+#: hundreds would leave the server no time for anything else.
 _REAPING_TURN: Final = 0.004
 #: After so many operations that came one by one, the next is expected to be alone too.
 _SOLO_STREAK: Final = 4
@@ -69,7 +69,7 @@ class BatchLoop:
         course: Course,
     ) -> None:
         self.accepts_releases = True  # the end of a hold is told to the store
-        self.look_due = False  # at how the store is set up
+        self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
         self._pacing = Pacing(liveness.threshold)
         self.requester = Requester(self.availability, self._pacing)
@@ -77,18 +77,17 @@ class BatchLoop:
         self._log = log
         self._session = session
         self._dispatch = dispatch
-        self._loss: tuple[Loss, float] | None = (
-            None  # of the store, which is being told; since when
-        )
-        self._registered = False  # it has been said
+        # What the store has lost, while it is told again; and since when.
+        self._loss: tuple[Loss, float] | None = None
+        self._registered = False  # that it is registered has been logged
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
-        self._superseded = False  # an answer has said so
+        self._superseded = False  # an answer has said that another counter has the id
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
         self._solo_streak = 0  # batches of one operation each, in a row
         self._solo_link: Link | None = None  # on which the next operation is sent by its caller
-        self._lone: LoneCaller | None = None  # receives the answer to that
+        self._lone: LoneCaller | None = None  # the caller that receives the answer itself
         self._sent: Request | None = None  # what a caller has sent, on the connection that is up
-        self._failure: Exception | None = None  # of that, for the task to die of
+        self._failure: Exception | None = None  # what a caller's task ran into; this task raises it
 
     # -------------------------------------------------------------------- orders
 
@@ -99,13 +98,15 @@ class BatchLoop:
             trio.lowlevel.reschedule(task)
 
     def send_alone(self, operation: Operation) -> bool:
-        """Send an operation that waits nowhere, if it is expected to be alone; False: it has to.
+        """Send an operation at once, from its caller's task, if it is expected to be alone.
 
-        True: its caller's task goes on with `receive_alone`, so that it takes no turn of the
-        scheduler more than it has to (P38, lone operation).
+        Returns whether it was sent. If so, the caller goes on with `receive_alone`, and the
+        operation takes no more turns of the scheduler than it must (P38, lone operation). If not,
+        it has to wait in the mailbox.
         """
         link = self._solo_link
-        # The deadline: else it must never happen (P33, cancelled callers).
+        # Its deadline must not be over: what is cancelled before it is sent must never happen
+        # (P33, cancelled callers).
         if (
             link is None
             or self.sleeper is None
@@ -129,10 +130,10 @@ class BatchLoop:
         return True
 
     def send_now_or_wake(self) -> None:
-        """Wake the task for an operation that has come; one that is alone is sent on the spot.
+        """Wake the task for an operation that has come to the mailbox.
 
-        It is one that `send_alone` has not sent, as it takes more to make a batch of it. What else
-        is to be done is done while the store works.
+        If it is expected to be alone, its batch is sent first, from the caller's task: `send_alone`
+        sends plain additions only. The task does the rest while the store works.
         """
         link = self._solo_link
         if (
@@ -155,8 +156,8 @@ class BatchLoop:
     async def receive_alone(self, operation: Operation) -> tuple[int, int]:
         """Receive the answer to what `send_alone` has sent, and return what the operation found.
 
-        A checkpoint. Only a plain answer is taken in here. With anything else, and when it is
-        cancelled, the task goes on, as if this had never been there.
+        A checkpoint. Only a plain answer is taken in here. Any other answer is left to the task;
+        so is the rest of the work when this is cancelled.
         """
         me, link, request = self._lone, self._solo_link, self._sent
         assert me is not None
@@ -187,9 +188,9 @@ class BatchLoop:
         return values
 
     def _answered_alone(self, operation: Operation, reply: Applied) -> bool:
-        """Take in the answer to what `send_alone` has sent; False if that leaves something to do.
+        """Take in the answer to what `send_alone` has sent; False if the task has to do the rest.
 
-        What `_hand_out` looks at beside this cannot be while the task sleeps.
+        `_hand_out` looks at more, but none of that can happen while the task sleeps.
         """
         self._sent = None
         self.requester.answered(reply)
@@ -224,7 +225,7 @@ class BatchLoop:
     # ---------------------------------------------------------------------- task
 
     async def start(self, link: Link) -> None:
-        """Take the id; any trouble fails the start, but a store that is merely slow."""
+        """Take the id over. Any trouble fails the start, unless the store is merely slow."""
         await self.requester.start(link)
         session = self._session
         while (request := session.request()) is not None:
@@ -240,7 +241,7 @@ class BatchLoop:
         self.requester.heard_at = trio.current_time()
 
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Work until stopped, then take leave of the store; True if somebody else has the id."""
+        """Work until stopped, then leave; return whether another counter has taken the id over."""
         agenda, requester = self._agenda, self.requester
         while not self._superseded:
             if agenda.has_work():
@@ -258,8 +259,8 @@ class BatchLoop:
     async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Send batches while there is something to send.
 
-        After operations there soon may be more, so that it pays to wait for them here, until
-        patience is over; after a heartbeat it does not.
+        After operations there may soon be more. So it waits for them here, until patience is over,
+        which is cheaper than to come here anew. After a heartbeat it does not wait.
         """
         agenda, dispatch = self._agenda, self._dispatch
         while agenda.has_work():
@@ -271,8 +272,9 @@ class BatchLoop:
             if answered:
                 self._solo_streak = self._solo_streak + 1 if answered == 1 else 0
             if sent_by_caller and dispatch.waiting:
-                # It was not alone. Whoever has its answer joins those who wait, if it goes on: else
-                # they would take turns for ever.
+                # That caller was not alone. It gets its answer, and time to ask again, before the
+                # next batch: then its operation travels with those that wait. Else it and they
+                # would take turns for ever.
                 for _ in range(2):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             elif answered and not (agenda.stopping or agenda.has_work()):
@@ -293,7 +295,7 @@ class BatchLoop:
                     raise self._failure
 
     async def _rest(self) -> None:
-        """Sleep until there is work; while the dead have slices that is soon."""
+        """Sleep until there is work, or for a moment if the dead have slices to be taken away."""
         living = self._agenda.backlog
         if not living:
             await self._sleep()
@@ -317,7 +319,7 @@ class BatchLoop:
         # A batch is made up only once it can be sent: until then callers may withdraw (P33,
         # cancelled callers).
         if not (link.connected or await self._connect(link)):
-            self._agenda.beat_due = False  # with the next one it is tried again
+            self._agenda.beat_due = False  # connecting is tried again with the next beat
             return  # noqa: ASYNC910 - connecting failed
         now = trio.current_time()
         self._agenda.make_up(now)
@@ -334,15 +336,15 @@ class BatchLoop:
         while request is not None:
             sent, self._sent = self._sent is not None, None
             if not sent and now >= requester.patience.deadline:
-                await trio.sleep_forever()  # it is over already, so nothing must be asked
+                await trio.sleep_forever()  # patience is over, so nothing must be sent any more
             try:
                 outcome = await requester.ask(link, request, now, sent=sent)
             except BaseException:
                 session.lost()
                 raise
             if isinstance(outcome, Lost):
-                # What is loaded is loaded from the start again: the next answer may be that of
-                # another server, which reads a cursor differently.
+                # Loading begins anew: the next answer may come from another server, to which the
+                # cursor means something else.
                 if outcome.in_doubt or session.phase is Phase.LOAD:
                     session.lost()
                 await requester.pause()
@@ -361,7 +363,7 @@ class BatchLoop:
         requester.sent_at = None
 
     async def _connect(self, link: Link) -> bool:
-        """Make sure that there is a connection; False if the store refuses us."""
+        """Make a connection, however long it takes; False if the store refuses us."""
         if self._sent is not None:  # on a connection that is lost
             self._sent = None
             self._session.lost()
@@ -373,7 +375,7 @@ class BatchLoop:
         return False
 
     def _hand_out(self, request: Request, reply: Reply, now: float) -> None:
-        """Tell everybody what an answer says."""
+        """Take an answer in, and tell all whom it concerns."""
         session, dispatch = self._session, self._dispatch
         session.piece = self._pacing.piece
         if self.availability.over():
@@ -397,10 +399,10 @@ class BatchLoop:
             dispatch.buffer.forget_idle(now, self._idle_patience)
 
     def _note(self, now: float) -> None:
-        """Say what has become of the session, if something has."""
+        """Log what has become of the session, if something has."""
         session = self._session
         if session.phase is _FENCED or session.phase is _REFUSED:
-            return  # the actor says it
+            return  # the actor logs it
         if session.registered and not self._registered:
             self.note_registered()
         if session.phase is _LIVE and self._loss is not None:
@@ -409,12 +411,12 @@ class BatchLoop:
             self._log.returned(loss, now - since, len(session.slices), len(session.withheld))
 
     def note_registered(self) -> None:
-        """Say that the store has taken the instance in."""
+        """Log that the store has registered the instance."""
         self._registered = True
         self._log.registered(len(self._session.slices))
 
     def _refused(self, refused: Refused) -> None:
-        """The store refuses what was sent: fail what can be failed, keep what is in doubt."""
+        """Take in a refusal: operations fail, unless the batch may have run before and is kept."""
         self._agenda.refused()
         if self._session.phase is Phase.LIVE and not self._session.in_doubt:
             self.requester.sent_at = None
@@ -432,14 +434,14 @@ class BatchLoop:
         ends = (Phase.LEFT, Phase.FENCED, Phase.REFUSED)
         while session.phase not in ends and self.availability.refusal is None:
             if session.idle:
-                left = left or deque(session.slices)  # once more, after a return to the store
+                left = left or deque(session.slices)  # all again, if it had to resume meanwhile
                 some = [left.popleft() for _ in range(min(session.piece, len(left)))]
                 session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
             if link.connected or await self._connect(link):
                 await self._complete(link, trio.current_time())
 
     async def _end_holds(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """End the holds: the slices stay, and nobody will come back to take these off.
+        """Take the counts of all holds back, as nobody will do it later; the slices stay.
 
         P36, holds.
         """

@@ -1,4 +1,4 @@
-"""Between those who count and the session: what goes into a batch, and who hears of it.
+"""Between callers and the session: what goes into a batch, and who is told what became of it.
 
 No I/O and no waiting: the actor calls `collect` when it is about to send, and `settle`
 when it knows what became of it.
@@ -66,11 +66,11 @@ class Dispatch:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something for the store that is no lax count."""
+        """Whether operations wait, or an exclusive operation or a query is under way."""
         return self.mailbox.length > 0 or self._steps is not None or self.queries.taken is not None
 
     def kept(self) -> tuple[int, int]:
-        """Return how many keys have counts without an answer, and how many operations have none."""
+        """Return how many keys have unacknowledged counts, and how many operations no answer."""
         operations = self.mailbox.length + sum(len(c.operations) for c in self._coalesced)
         operations += (self._steps is not None) + (self.queries.taken is not None)
         return self.buffer.pending if self.buffer else 0, operations
@@ -83,11 +83,11 @@ class Dispatch:
     # ------------------------------------------------------------------- sending
 
     def collect(self, now: float, *, flush: bool, shared: bool = False) -> list[Entry] | None:
-        """Return the entries of the next batch: at most `Session.piece`, as far as they can wait.
+        """Return the entries of the next batch, or None if a query is next.
 
-        A *shared* batch carries single operations and lax counts. All else travels alone: the
-        steps of an exclusive operation, and a query, for which this returns None. ``shared``:
-        leave those for the next round trip.
+        A *shared* batch carries single operations and lax counts, `Session.piece` at most of those
+        that can wait. The steps of an exclusive operation and queries travel alone; with
+        ``shared`` they are left for the next round trip.
         """
         exclusive, most = self.mailbox.next_exclusive(), self.session.piece
         if self._steps is not None or (exclusive is not None and not shared):
@@ -113,7 +113,7 @@ class Dispatch:
         return counts + entries
 
     def begin_alone(self, operation: Operation, budget: int) -> bool:
-        """Make a batch of ``operation``, while nothing waits; False if it is not plain."""
+        """Make a batch of ``operation``, while nothing waits; False if it is no plain addition."""
         plain = type(operation) is Operation and operation.kind is _ADD
         if not plain or self.buffer is not None:
             return False
@@ -176,8 +176,8 @@ class Dispatch:
     # ------------------------------------------------------------------ settling
 
     def settle(self, update: Update, now: float) -> None:
-        """Hand out what an answer says."""
-        # Moves before the results: these are as young or younger.
+        """Tell holds, the write buffer and callers what an answer says."""
+        # Moves come before the results: no result is older than the moves that came with it.
         if update.cleared:
             self.releases.cleared(self.session.cleared)
         if update.missed:
@@ -230,7 +230,7 @@ class Dispatch:
             elif result is Rejection.REFUSED:
                 self._refuse(coalesced.operations)
             elif result is Rejection.UNKNOWN:
-                # What only reads has done nothing that anybody must know of: it reads again.
+                # A read has changed nothing, so it can be done again.
                 again += [op for op in coalesced.operations if not op.writes]
                 self._leave_unknown([op for op in coalesced.operations if op.writes], update)
             else:
@@ -241,7 +241,7 @@ class Dispatch:
                     else:
                         again.append(operation)
         self.mailbox.give_back(again)
-        # What the results have told may be void by now, in keys that have moved since.
+        # In keys whose epoch has moved since, what the results have told is void.
         if update.gone:
             self.releases.moved({}, update.gone)
         if self.buffer is not None:
@@ -265,7 +265,7 @@ class Dispatch:
         self.flush_waiters.notify(buffer, settled.keys)
 
     def _counts_are_back(self) -> None:
-        """Counts that were to go ahead of operations are pending again."""
+        """Note that counts which were to go ahead of operations are pending again."""
         self._counts_first.undone()
         exclusive = self.mailbox.next_exclusive()
         if isinstance(exclusive, AtomicBatch):
@@ -311,7 +311,7 @@ class Dispatch:
             self.buffer.read(coalesced.entry.key, *found, now)
 
     def _refuse(self, operations: Sequence[Operation]) -> None:
-        # For these the cumulative has no room now: with a later beat it may (I12, overflow).
+        # The cumulative has no room for them now; releases are tried again later (I12, overflow).
         self.releases.defer(operations)
         for operation in operations:
             if not operation.required:
@@ -370,7 +370,7 @@ class Dispatch:
     # ------------------------------------------------------------------ failures
 
     def refused(self, error: Exception) -> None:
-        """The store refuses the batch: its operations fail, lax counts stay pending."""
+        """Take in that the store refuses the batch: operations fail, lax counts stay pending."""
         behind = self._counts_first.withdraw()  # they would wait for these counts for ever
         taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
@@ -381,21 +381,24 @@ class Dispatch:
         self.flush_waiters.fail(error)
 
     def fail_waiting(self, error: Exception) -> None:
-        """Give everybody who waits and was not taken along an error."""
+        """Give an error to all whose operations wait and are in no batch yet."""
         waiting = self.mailbox.drain()
         self._fail([op for op in waiting if not op.required], lambda: copy_of(error))
         self.releases.defer(waiting)
         self.flush_waiters.fail(error)
 
     def abandon(self, waiting: Exception, taken: Exception) -> int:
-        """Nothing will be sent any more; return how many writes were taken along in vain."""
+        """Fail all operations, as nothing more is sent; return how many writes were in the batch.
+
+        ``waiting`` is the error of those that still wait, ``taken`` of those in the batch.
+        """
         operations = self._taken()
         self._fail(operations, lambda: copy_of(taken))
         self.fail_waiting(waiting)
         return sum(operation.writes for operation in operations)
 
     def _taken(self) -> list[Operation]:
-        """Take apart what was to be the batch; its counts are pending again."""
+        """Take the batch apart, return its operations, and make its counts pending again."""
         operations = [
             operation for coalesced in self._coalesced for operation in coalesced.operations
         ]

@@ -1,9 +1,9 @@
 """Holds (P36): additions that somebody will take back, while there is something to take.
 
 A hold's addition is void once the epoch of its key has moved: then its end takes nothing
-back. Which moves are later is judged by the slice that it was added to (P8, stale slices), so a
-hold goes by the stamp of that, and shares its fate. The store knows of a move first; until this
-instance has heard of it, a *guarded* entry keeps a release from being executed after it.
+back. It shares the fate of the slice that it was added to, so whether a move made it void is judged
+by the stamp of that slice (P8, stale slices). The store knows of a move before this instance does.
+So a release is a *guarded* entry, which the store does not execute after such a move.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Holds:
         self._by_key: dict[str, dict[Hold, None]] = {}
 
     def committed(self, hold: Hold, at: int) -> None:
-        """The addition has been made, to a slice with the stamp ``at``."""
+        """Note that the addition has been made, to a slice with the stamp ``at``."""
         hold.at = at
         self._by_key.setdefault(hold.key, {})[hold] = None
 
     def released(self, hold: Hold) -> None:
-        """It has been taken back."""
+        """Note that the addition has been taken back."""
         holds = self._by_key.get(hold.key)
         if holds is not None and holds.pop(hold, self) is None and not holds:
             del self._by_key[hold.key]
@@ -46,7 +46,7 @@ class Holds:
         return [hold for holds in self._by_key.values() for hold in holds]
 
     def merged(self, key: str, younger: int, older: int) -> None:
-        """Slices with these stamps have become one, which is as old as the older one."""
+        """Note that slices with these stamps have become one, which has the older stamp."""
         for hold in self._by_key.get(key, ()):
             if hold.at == younger:
                 hold.at = older

@@ -55,7 +55,7 @@ class OwnCopy:
     # ------------------------------------------------------------ what is believed
 
     def with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Tell the store what each own slice becomes if it is what we believe.
+        """Return entries that say what each own slice becomes, if the store has what we believe.
 
         P2, exact integers.
         """
@@ -83,7 +83,7 @@ class OwnCopy:
         return Entry(_ADD, key, value, after if fits(after) else None)
 
     def retries(self) -> list[Entry]:
-        """Return entries that try again what did not fit (I12, overflow), one for each key."""
+        """Return entries that try withheld slices again (I12, overflow), one for each key."""
         return [self._claim(key, piece) for key, piece in self.withheld.oldest(MAX_ENTRIES)]
 
     def _claim(self, key: str, piece: Slice) -> Entry:
@@ -100,7 +100,8 @@ class OwnCopy:
         kind, key, value = entry.kind, entry.key, entry.value
         stored = before.slice
         if not stored and key in self.slices and kind is not Kind.FORGET:
-            # A move has taken it that the journal tells of, or the next one will.
+            # A move of another instance has taken it. The journal of this answer tells of that
+            # move, or the next one will.
             update.dropped[key] = self.slices.pop(key).stamp
         if kind is _ADD:  # nearly always
             if value:
@@ -129,12 +130,12 @@ class OwnCopy:
                 pass  # it only read
 
     def retry(self, claim: Entry, result: Result, update: Update) -> None:
-        """Something that did not fit was tried once more, or a hold has ended (P36, holds)."""
+        """Take in the result of a claim: of a withheld slice, or of a hold's end (P36, holds)."""
         if result is Rejection.REFUSED:
             self.withheld.put_off(claim.key)
             return
         if not claim.guarded:
-            # It may be gone: a move or a clear was quicker.
+            # A move or a clear may have dropped it already.
             self.withheld.remove(claim.key, Slice(claim.value, claim.stamp))
         if isinstance(result, Previous):
             self._merge(claim.key, claim.stamp, update)
@@ -150,7 +151,7 @@ class OwnCopy:
             update.stamps.setdefault(key, own.stamp)
 
     def _merge(self, key: str, stamp: int, update: Update) -> None:
-        """What has this stamp is to become one with the own slice: as old as the older one."""
+        """Give the own slice the older stamp, as one with ``stamp`` is to be added to it."""
         own = self.slices.get(key)
         if own is not None and own.stamp != stamp:
             older, younger = sorted((own.stamp, stamp))
@@ -162,7 +163,7 @@ class OwnCopy:
     def hear(self, reply: Applied, entries: Sequence[Entry], update: Update) -> None:
         """Take in what the answer to a batch of ``entries`` tells of others."""
         journal = reply.journal
-        if journal:  # else it is the stored answer, which tells only of the batch
+        if journal:  # else it is a repeated answer, which tells only of the batch
             cleared = journal.cleared
             if cleared > self.cleared:
                 if cleared >= self._told_at:
@@ -190,7 +191,7 @@ class OwnCopy:
             self._unheard.clear()
 
     def _learn(self, journal: Journal, update: Update) -> None:
-        """Drop what others' moves made void, and own moves nobody needs any more.
+        """Drop slices that others' moves made void, and own moves that nobody needs any more.
 
         P10, learning moves; P11, forgetting moves.
         """
@@ -208,11 +209,11 @@ class OwnCopy:
                 del self.moves[key]
 
     def _learn_clear(self, cleared: int, keys: Iterable[str], update: Update) -> None:
-        """Drop what a clear made void, but for what ``keys`` have got since.
+        """Drop all slices that are older than a clear; only ``keys`` can have younger ones.
 
-        An answer that tells of moves tells of each clear before it, so that what is younger is in
-        the keys of the batch, or of one whose answer told of nothing. The others are not looked
-        at: there may be very many.
+        An answer that tells of moves tells of each clear before it. So whatever is younger was
+        written by this batch, or by one whose answer had no journal. No other keys are looked at,
+        as there may be very many.
         """
         self.cleared, update.cleared = cleared, True
         slices, younger = self.slices, dict[str, Slice]()
@@ -223,9 +224,10 @@ class OwnCopy:
         self._withhold_younger(cleared)
 
     def _learn_late_clear(self, cleared: int, update: Update) -> None:
-        """Drop what a clear made void that we may have missed for long, or the store lost.
+        """Drop all slices that are older than a clear of which this instance hears late.
 
-        P22, late moves.
+        The store may have lost it, or this instance has missed it for long (P22, late moves). So
+        any key may have a younger slice.
         """
         self.cleared, update.cleared = cleared, True
         self.slices = {key: piece for key, piece in self.slices.items() if piece[1] >= cleared}
@@ -244,7 +246,7 @@ class OwnCopy:
         update.epochs |= epochs
 
     def _miss(self, floor: int, update: Update) -> None:
-        """Moves have been forgotten that this instance never heard of (P21, too old)."""
+        """Drop slices that moves may have made void which were forgotten unheard (P21, too old)."""
         for key in [key for key, piece in self.slices.items() if piece.stamp < floor]:
             update.dropped[key] = self.slices.pop(key).stamp
         self._withhold_younger(floor)

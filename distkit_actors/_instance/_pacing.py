@@ -1,8 +1,8 @@
 """How long to wait for an answer, and how much to ask at once: less of a server that is slow.
 
-A server that has too much to do answers late. Who then sends everything again, or asks for a
-lot at once, adds to what it has to do. So patience grows with each answer that does not come,
-and bulk is cut into smaller pieces while answers are slow (P42, overload).
+A server that has too much to do answers late. An instance that then sends everything again, or asks
+for a lot at once, adds to that work. So patience grows with each answer that does not come, and
+large messages are cut into smaller pieces while answers are slow (P42, overload).
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Final
 
 from .._protocol._messages import MAX_ENTRIES
 
-#: Longest patience, as a share of the threshold: what went astray in an outage is asked again
+#: Longest patience, as a share of the threshold: a request that got lost in an outage is sent again
 #: in good time after it.
 _MOST_PATIENCE: Final = 1 / 3
-#: By how much the fastest answer is forgotten with each one, as the way may have become longer.
+#: Factor by which the time of the fastest answer grows with each answer: the way to the server may
+#: have become longer since.
 _FORGETTING: Final = 1.01
-#: Fewest entries in one piece of bulk.
+#: Fewest entries in one piece of a large message.
 _LEAST: Final = 16
-#: Answers are slow from this share of the threshold on: then pieces are halved …
+#: An answer is slow above this share of the threshold: then pieces are halved.
 _SLOW: Final = 1 / 16
-#: … and quick up to this share: then they double.
+#: An answer is quick up to this share of the threshold: then pieces double.
 _QUICK: Final = 1 / 64
 
 

@@ -29,12 +29,12 @@ from .._protocol._values import fits
 from ._own_copy import OwnCopy
 from ._session_state import Batch, Update
 
-#: Most slices that are looked at for one part, most of which a clear may have taken.
+#: Most keys that are looked at for one part: a clear may have taken the slices of most of them.
 _SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
 
 
 class _Reach(NamedTuple):
-    """How much of what is left the part that was sent covers."""
+    """How many of the moves, keys and withheld slices that are left the sent part deals with."""
 
     moves: int = 0
     claims: int = 0
@@ -59,18 +59,19 @@ class Resumption:
 
     def __init__(self) -> None:
         self.first = True
-        # Of which keys: what there is to tell of them is looked up when its turn has come.
-        self.moves: deque[str] = deque()
-        self.claims: deque[str] = deque()  # own slices
+        # Keys only: what there is to tell of each is looked up when its turn has come.
+        self.moves: deque[str] = deque()  # keys whose epoch this instance has moved
+        self.claims: deque[str] = deque()  # keys of own slices
         self.retries: list[Entry] = []  # what is withheld
         self.sent: Resume | None = None
         self.reach = _Reach()
-        self.results: list[Result] | None = None  # of the folded batch, where known
+        self.results: list[Result] | None = None  # of the folded batch, as far as known; see `fold`
         # {key: [(index, slice before, whether it stands for many)]}
         self.folds: dict[str, list[tuple[int, int, bool]]] = {}
         self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
-        # Moves that are learned of while it lasts may concern what an earlier part has settled.
-        self.gone: set[str] = set()  # keys of folds whose slices are void
+        # Keys of folds whose slices are void. A later part may bring news of a move that made void
+        # what an earlier part has settled.
+        self.gone: set[str] = set()
 
     @property
     def done(self) -> bool:
@@ -80,9 +81,11 @@ class Resumption:
     # ------------------------------------------------------------------ beginning
 
     def fold(self, batch: Batch, own: OwnCopy) -> None:
-        """Make operations on the own slice part of what is re-asserted; give moves up.
+        """Add what a doubtful batch did to own slices to what is re-asserted.
 
-        P20, doubtful batch.
+        So those operations take effect once, whether or not the batch was executed. Moves of epochs
+        cannot be folded: their outcome stays unknown. What only the store can decide is tried again
+        (P20, doubtful batch).
         """
         results: list[Result] = []
         for index, entry in enumerate(batch.entries):
@@ -96,7 +99,8 @@ class Resumption:
                     results.append(Rejection.RETRY)
                     continue
                 case Kind.ADD | Kind.PUT if entry.condition is not None or batch.atomic:
-                    # Only the store can decide it; what it did on the own slice is replaced.
+                    # Only the store can decide it. If it was executed, the claim replaces what it
+                    # did to the own slice.
                     results.append(Rejection.RETRY)
                     continue
                 case Kind.ADD:
@@ -110,7 +114,7 @@ class Resumption:
             if not fits(after):
                 results.append(Rejection.REFUSED)
                 continue
-            # A 0 is kept until it is asserted, so that its claim can tell the caller the sum.
+            # Even a slice of 0 is claimed, as the answer to its claim has the sum for the caller.
             stamp = piece.stamp if piece else own.known
             own.slices[entry.key] = Slice(after, stamp)
             self.stamps[entry.key] = stamp
@@ -119,7 +123,7 @@ class Resumption:
         self.results = results
 
     def begin(self, own: OwnCopy, old: Resumption | None = None) -> None:
-        """Tell everything, from the first part on; ``old``: what had been begun before."""
+        """Begin with the first part; ``old`` is an attempt that did not come to its end."""
         if old is not None:
             self.results, self.folds = old.results, old.folds
             self.stamps, self.gone = old.stamps, old.gone
@@ -188,7 +192,7 @@ class Resumption:
         self.gone.update(k for k in keys if k in self.folds and k not in claimed)
 
     def _asserted(self, claim: Entry, result: Result, own: OwnCopy) -> None:
-        """One own slice is back in the store, or is void, or does not fit for now."""
+        """Take in what became of one claim: the slice is back, or is void, or does not fit now."""
         key = claim.key
         if key in self.folds and result is Rejection.MOVED:
             self.gone.add(key)
@@ -198,7 +202,8 @@ class Resumption:
             if self.results is not None:
                 for index, before, many in self.folds.get(key, ()):
                     if many and abs(result.cumulative) >= FOLD_LIMIT:
-                        # It took effect; not every operation in it would have (P13, values before).
+                        # The sum of several operations took effect. It is not known whether each of
+                        # them would have fitted by itself (P13, values before).
                         continue
                     self.results[index] = Previous(result.cumulative + before, before)
         elif result is Rejection.MOVED:

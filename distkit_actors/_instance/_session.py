@@ -2,9 +2,10 @@
 
 A `Session` holds what the instance knows for certain: its own slices and epoch moves, as
 acknowledged (``_own_copy``), and the one batch that is not acknowledged yet (P12, one request). It
-is driven from outside: `request` says what to send, `lost` and `receive` say what came of it.
-Nothing is forgotten before the answer that allows it. Its life is a table in ``_phases``; how it
-begins is in ``_takeover``, and how it returns to a store that lost it in ``_resumption``.
+does no I/O. Its user asks `request` what to send, and reports with `lost` or `receive` what became
+of it. Nothing is forgotten before the answer that allows it. The phases of a session are a table in
+``_phases``; how it begins is in ``_takeover``, and how it returns to a store that lost it in
+``_resumption``.
 
 The rules P12 … P27 are explained in ``docs/protocol.md``.
 
@@ -52,9 +53,9 @@ class Session(SessionView):
     """One incarnation of an instance, as the instance sees it."""
 
     def name(self, instance: str, nonce: str, about: str = "") -> None:
-        """Give it the identity that was drawn for it; before the first request only.
+        """Give the session the id and the nonce that were drawn for it; before the first request.
 
-        An actor draws it as it starts: one that was made before its process was forked is then
+        An actor draws them when it starts. So one that was made before its process was forked is
         another instance in each process.
         """
         if self._takeover.attempt or self.phase is not Phase.PEEK:
@@ -73,7 +74,8 @@ class Session(SessionView):
     ) -> None:
         """Make a batch of ``entries`` the outstanding one.
 
-        ``atomic``: where one is refused none is executed; moves, never refused, cannot be undone.
+        With ``atomic``, none is executed if one is refused. Such a batch has either only moves of
+        epochs, which are never refused, or none of them.
         """
         phase = after(self.phase, _BEGUN)
         if self._batch is not None:
@@ -96,7 +98,7 @@ class Session(SessionView):
         return entry
 
     def request(self) -> Request | None:
-        """Return what to send now, the same until `receive` makes progress; None when idle."""
+        """Return what to send now; the same until `receive` gets its answer; None when idle."""
         if self.phase is _LIVE:
             return self._apply(self._batch) if self._batch else None
         match self.phase:
@@ -130,19 +132,19 @@ class Session(SessionView):
         if self._batch:
             self._batch.doubt = True
         elif self.phase is Phase.LOAD:
-            # The store may not be as it was: what has been loaded may be more than it has, or less.
+            # The store may have changed: it may have more or fewer slices than have been loaded.
             self._load()
 
     def _load(self) -> None:
-        """Begin to load, under a number of its own (P25, opening)."""
+        """Begin to load the inherited slices, with a new sequence number (P25, opening)."""
         self.own.slices.clear()
         self._takeover.cursor = ""
         self.used += 1
 
     def withdraw(self) -> None:
-        """Give the outstanding batch up; only where no transmission can have run (P16, repeat).
+        """Give the outstanding batch up, which must certainly not have been executed (P16, repeat).
 
-        If one has run after all, the store finds out with the next request (P39, unique numbers).
+        If it was executed after all, the store notices with the next request (P39, unique numbers).
         """
         if self.in_doubt:
             raise ProtocolError("a batch that may have run was withdrawn")
@@ -150,15 +152,15 @@ class Session(SessionView):
         self._batch = None
 
     def abandon(self) -> None:
-        """Send nothing any more: this is a copy, of an instance that goes on elsewhere."""
+        """Send nothing any more: this copy is in a forked process, and the instance is not."""
         self.phase = after(self.phase, Event.ABANDONED)
 
     # ----------------------------------------------------------------- receiving
 
     def receive(self, reply: Reply) -> Update:
-        """Take the answer to `request` in.
+        """Take the answer to `request` in, and return what it has changed.
 
-        One that does not fit what was asked raises `ProtocolError`, and changes nothing.
+        An answer that does not fit the request raises `ProtocolError`, and changes nothing.
         """
         if self.phase is _LIVE and self._batch is None:  # idle
             raise self._misfit(reply)
@@ -227,7 +229,7 @@ class Session(SessionView):
         self.phase = phase
         at, results, own = reply.at, reply.results, self.own
         update = Update(results, at)
-        # Of a leave nothing but that it was executed may be in the record.
+        # The store keeps no results of a batch that leaves, so a repeat brings none.
         for entry, result in zip(batch.entries, results, strict=not batch.leave):
             if isinstance(result, Previous):
                 own.replay(entry, result, at, update)
@@ -244,13 +246,14 @@ class Session(SessionView):
     # ------------------------------------------------------------------ resuming
 
     def _unknown(self, reply: MustResume) -> Update:
-        """The store knows us no more, or knows too little."""
+        """Take in that the store does not know this instance any more, or not all of it."""
         batch, gone = self._batch, False
         if batch is not None:
             gone = batch.leave and batch.doubt and reply.recorded is None
         before, self.phase = self.phase, after(self.phase, Event.GONE if gone else Event.UNKNOWN)
         if before is Phase.LOAD:
-            # Reaped while it loaded: reaping has begun, so there is nothing to inherit (I11).
+            # It was taken for dead while it loaded. Its slices are being taken away, so there is
+            # nothing to inherit (I11).
             self.own.slices.clear()
             self._takeover.cursor = ""
             return Update()
@@ -261,9 +264,9 @@ class Session(SessionView):
         return self._must_resume(reply.recorded, batch)
 
     def _must_resume(self, recorded: int | None, batch: Batch) -> Update:
-        """What became of the batch? See P20, doubtful batch."""
-        # More than was acknowledged is what was withdrawn, and had run all the same (P39, unique
-        # numbers).
+        """Find out what became of the batch, and begin to resume (P20, doubtful batch)."""
+        # If the store has recorded more than was acknowledged, it has executed a batch that was
+        # withdrawn (P39, unique numbers).
         applied_unknown = batch.doubt and (recorded is None or recorded < self.seq)
         self._batch = None
         if batch.leave:

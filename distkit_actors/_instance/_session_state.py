@@ -1,4 +1,4 @@
-"""What a session has under way: its batch; and what an answer to it changed."""
+"""The batch that a session has under way, and what an answer to it has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from ._phases import ProtocolError
 
 
 class Update:
-    """What an answer changed for the layer above."""
+    """What an answer has changed, for the layer above.
+
+    ``ground`` is a stamp: what the results tell of keys without a slice is no older than that.
+    """
 
     __slots__ = (
         "at",
@@ -36,23 +39,23 @@ class Update:
         # any more; where there never was one: the stamp of the last move before it.
         self.stamps: dict[str, int] = {}
         self.ground = at
-        # The same, of those whose own slice has gone with a move since (P20, doubtful batch).
+        # As `stamps`, for keys whose own slice a move has taken since (P20, doubtful batch).
         self.gone: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
         # Moves up to this stamp were forgotten before they were heard of (P21, too old).
         self.missed = 0
-        self.backlog = 0  # there is more to be told, or to be taken from the dead: by so many
+        self.backlog = 0  # not 0: more moves to hear of, or slices of the dead, for so many to take
 
     @property
     def moves(self) -> bool:
-        """Whether somebody has moved an epoch, as far as it tells."""
+        """Whether it tells of an epoch that somebody has moved, or of slices that went for that."""
         return bool(
             self.epochs or self.dropped or self.merged or self.gone or self.cleared or self.missed
         )
 
 
 class Batch:
-    """The unacknowledged batch; ``doubt`` says that an earlier transmission may have run."""
+    """The unacknowledged batch; in ``doubt`` if it may have been executed, unheard."""
 
     __slots__ = ("atomic", "budget", "doubt", "entries", "leave")
 
@@ -78,5 +81,5 @@ class Batch:
         """Tell whether ``reply`` can be the answer to it."""
         if reply.again:
             return False
-        # Of a leave nothing but that it was executed is in the record, and nobody needs more.
+        # The store keeps no results of a batch that leaves, and nobody needs them.
         return len(reply.results) == len(self.entries) or (self.leave and not reply.results)

@@ -55,7 +55,7 @@ class SessionView:
         return self.phase not in _OPENING
 
     def loss(self, reply: MustResume) -> Loss:
-        """Tell what has happened, by an answer that is not received yet."""
+        """Return what has happened to the store, by an answer that `receive` has not seen yet."""
         if reply.born != self._takeover.born:
             return "wiped"
         recorded = reply.recorded
@@ -102,8 +102,8 @@ class SessionView:
         return self._batch is not None and self._batch.doubt
 
     def retries(self) -> list[Entry]:
-        """Return entries that try again what did not fit (I12, overflow), one for each key.
+        """Return entries that try withheld slices again (I12, overflow), one for each key.
 
-        They make a batch of their own: what other entries find depends on their fate.
+        They need a batch of their own: what other entries find depends on whether these fit.
         """
         return self.own.retries()

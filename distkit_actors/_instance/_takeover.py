@@ -1,8 +1,8 @@
 """How an instance takes its id over from whoever holds it (P25, opening; P26, fencing).
 
 `Peek` says who holds the id. `Open` takes it over from that one, as a compare-and-set, and `Load`
-gives the slices that are inherited, page by page. Where somebody was quicker, or the newcomer was
-reaped while it loaded, it all begins again, as another attempt.
+gives the slices that are inherited, page by page. If another instance was quicker, or the newcomer
+was taken for dead while it loaded, it all begins again, as another attempt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Takeover:
         self.base_nonce = nonce
         self.partitions = partitions
         self.inherit = inherit
-        self.refuse = refuse  # to take the id over from one who is alive
+        self.refuse = refuse  # the id is not to be taken over from one who is alive
         self.attempt = 0
         self.expected = 0  # the incarnation that holds the id
         self.born = 0  # of the namespace that last answered
@@ -36,7 +36,7 @@ class Takeover:
 
     @property
     def nonce(self) -> str:
-        """Name of this attempt at opening; it gets one incarnation, however often it asks."""
+        """The name of this attempt: the store gives it one incarnation, however often it asks."""
         return f"{self.base_nonce}.{self.attempt}"
 
     def refuses(self, reply: Peeked) -> bool:

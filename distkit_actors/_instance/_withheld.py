@@ -12,7 +12,7 @@ from .._protocol._messages import Slice
 class Withheld:
     """The withheld slices of one instance.
 
-    A key has several if counts that were made meanwhile did not fit either; the oldest goes first.
+    A key has several if counts that were made later did not fit either; the oldest is tried first.
     """
 
     __slots__ = ("_count", "_pieces")
@@ -60,12 +60,12 @@ class Withheld:
                 del self._pieces[key]
 
     def drop(self, key: str) -> None:
-        """Forget all of a key: they have been replaced."""
+        """Forget all slices of a key, as another value has replaced them."""
         if key in self._pieces:
             self._count -= len(self._pieces.pop(key))
 
     def drop_older(self, epochs: Mapping[str, int]) -> None:
-        """Forget what moves to these epochs made void."""
+        """Forget the slices that are older than the epoch of their key."""
         for key in epochs.keys() & self._pieces.keys():
             young = [piece for piece in self._pieces[key] if piece.stamp >= epochs[key]]
             self._count -= len(self._pieces[key]) - len(young)
