@@ -3,8 +3,8 @@
 A counter that counts in memory may be asked for exact answers, too, by its strict face. An
 operation there acts behind what is pending on its key. One that reads or replaces travels with
 those counts, behind them in the same batch. One that adds cannot, as a batch adds to a key once
-(P13, values before): so the counts go, it waits, and it goes with the next batch, whatever has been
-counted since. An operation so waits for one round trip at most, however much is counted.
+(P13, values before). So the counts go first, and the operation goes with the next batch, whatever
+has been counted since. It waits for one round trip at most, however much is counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CountsFirst:
         self._ready: set[Operation] = set()  # what was counted before them has been sent
 
     def sort(self, taken: Sequence[CoalescedEntry], buffer: WriteBuffer) -> Turn:
-        """Say which of ``taken`` go now, and with which counts."""
+        """Decide which of ``taken`` go now, and which counts go along."""
         turn = Turn([], [], set(), [])
         ready = self._ready
         for coalesced in taken:
@@ -74,7 +74,7 @@ class CountsFirst:
         return [*(op for each in behind for op in each.operations), *turn.later]
 
     def undone(self) -> None:
-        """The counts that were sent are pending again: they go first once more."""
+        """Note that the counts which were sent are pending again, so that they have to go first."""
         self._ready.clear()
 
     def withdraw(self) -> list[Operation]:

@@ -34,7 +34,7 @@ class KeyQueue(dict[Operation, None]):
 
     __slots__ = ("mailbox", "queues")
 
-    # Where it is. Not told to an `__init__`, which would take as long as all the rest.
+    # Where this queue is. They are set from outside: an `__init__` would double its cost.
     queues: KeyQueues
     mailbox: Mailbox
 
@@ -68,9 +68,10 @@ class CoalescedEntry:
 
 
 class Mailbox:
-    """Operations that wait, up to ``size`` of them; more wait in line before it.
+    """Operations that wait, up to ``size`` of them; more of them stand in line for a place.
 
-    Whoever puts one in wakes the batch loop if it is the only one: ``length`` is 1 then.
+    A caller that puts an operation in wakes the batch loop if that is the only one, so that
+    ``length`` is 1.
     """
 
     def __init__(self, size: int) -> None:
@@ -78,13 +79,14 @@ class Mailbox:
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
         self.length = 0
-        self._peak = 0  # when something last left
-        # Queues and exclusive operations in turn. Queues are there only while something is in
-        # them, but for the last, which take in what comes: what is given up leaves nothing behind.
+        self._peak = 0  # the greatest length up to when something last left
+        # Queues and exclusive operations in turn. Queues that become empty are removed, so that
+        # operations that are cancelled leave nothing behind; only the last ones stay, which take in
+        # what comes.
         self._queues = KeyQueues()
         self._sections: OrderedDict[KeyQueues | Operation, None] = OrderedDict({self._queues: None})
-        # Operations for which there is no room yet. Both are ordered dicts because the first of a
-        # plain one is found behind the places of all that have left.
+        # Operations for which there is no room yet. Both are ordered dicts: to find the first item
+        # of a plain dict, one has to pass the places of all that were removed.
         self._line: OrderedDict[Operation, None] = OrderedDict()
 
     @property
@@ -96,11 +98,11 @@ class Mailbox:
 
     @trio.lowlevel.enable_ki_protection
     def put(self, operation: Operation) -> None:
-        """Put ``operation`` in for the current task, which waits for its answer.
+        """Put ``operation`` in for the current task, which then waits for its answer.
 
-        It does so with ``wait_task_rescheduled(operation)``. When cancelled, an
-        operation that still waits never happens; one that was taken along happens once or not
-        at all, and nobody hears of it.
+        It waits by ``wait_task_rescheduled(operation)``. When that is cancelled, an operation that
+        is still in the mailbox never happens. One that is in a batch happens once or not at all,
+        and nobody is told.
         """
         operation.task = _current_task()
         if self.length >= self.size or self._line:
@@ -111,10 +113,10 @@ class Mailbox:
 
     @trio.lowlevel.enable_ki_protection
     def add(self, key: str, value: int) -> Operation:
-        """Put a new operation in that adds ``value``, and return it; see `put`.
+        """Put a new operation in that adds ``value``, as `put` does, and return it.
 
-        All is written out here: the calls that this saves are a fifth of what an operation
-        costs when there are many.
+        The code of `put` and of the constructor stands here once more: the calls that this saves
+        are a fifth of what an operation costs when there are many.
         """
         operation = _new(Operation)
         operation.kind = _ADD
@@ -135,7 +137,7 @@ class Mailbox:
         return operation
 
     def enqueue_required(self, operation: Operation) -> None:
-        """Put in what must happen and nobody waits for; there is always room."""
+        """Put in an operation that must happen and that nobody waits for; there is always room."""
         self._enter(operation)
 
     def _enter(self, operation: Operation) -> None:
@@ -174,7 +176,7 @@ class Mailbox:
             self.left(1)
 
     def _remove(self, exclusive: Operation) -> None:
-        """Take an exclusive operation out, and the last queues if they need not be others now."""
+        """Take an exclusive operation out; drop the last queues if those before can be the last."""
         del self._sections[exclusive]
         if not self._queues:
             del self._sections[self._queues]
@@ -183,12 +185,12 @@ class Mailbox:
             self._sections[self._queues] = None
 
     def emptied(self, queues: KeyQueues) -> None:
-        """Nothing is left in ``queues``: nobody needs them any more, unless they are the last."""
+        """Remove ``queues``, which are empty, unless they are the last."""
         if queues is not self._queues:
             del self._sections[queues]
 
     def left(self, count: int) -> None:
-        """``count`` operations are gone: let as many in from the line."""
+        """Note that ``count`` operations have left, and let as many in from the line."""
         self._peak = max(self._peak, self.length)
         self.length -= count
         while self._line and self.length < self.size:
@@ -203,7 +205,7 @@ class Mailbox:
         return first if isinstance(first, Operation) else None
 
     def take_exclusive(self) -> Operation:
-        """Take the exclusive operation that `exclusive` returned along."""
+        """Take out the exclusive operation that `next_exclusive` returns, and return it."""
         operation = next(iter(self._sections))
         assert isinstance(operation, Operation)
         operation.queue = None
@@ -212,7 +214,10 @@ class Mailbox:
         return operation
 
     def take(self, limit: int, own: Mapping[str, Slice]) -> list[CoalescedEntry]:
-        """Take what may travel now, ``limit`` keys at most; nothing exclusive is before it."""
+        """Take out the operations that may travel now, of ``limit`` keys at most.
+
+        No exclusive operation may be before them.
+        """
         queues = next(iter(self._sections))
         assert isinstance(queues, KeyQueues)
         coalesced_entries: list[CoalescedEntry] = []
@@ -258,7 +263,7 @@ class Mailbox:
         return CoalescedEntry(entry, taken)
 
     def give_back(self, operations: list[Operation]) -> None:
-        """Let operations wait again, before all others, unless their callers have gone."""
+        """Put operations back, before all others, unless their callers were cancelled."""
         if not operations:
             return
         waiting = [op for op in operations if op.task is not None or op.required]
@@ -288,7 +293,7 @@ class Mailbox:
         self._sections.move_to_end(item, last=False)
 
     def drain(self) -> list[Operation]:
-        """Take everything out, whatever it is."""
+        """Take out and return all operations, those in line included."""
         drained: list[Operation] = []
         for item in self._sections:
             if isinstance(item, Operation):

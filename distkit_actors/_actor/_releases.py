@@ -1,7 +1,7 @@
 """The ends of holds (P36): those that wait, are on their way, or did not fit and are tried again.
 
-A release is an operation that nobody waits for. A lax counter has its ends in the write buffer
-instead, as far as the store has not refused them.
+A strict counter ends a hold by a release, an operation that nobody waits for. A lax counter keeps
+the ends of its holds in the write buffer; a release is made of one only if the store refuses it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Releases:
 
     def __init__(self, mailbox: Mailbox, buffer: WriteBuffer | None) -> None:
         self.holds = Holds()
-        self.outstanding: dict[Hold, Release] = {}  # that wait, or are on their way
-        self.deferred: list[Release] = []  # that the store had to refuse
+        self.outstanding: dict[Hold, Release] = {}  # all releases that have not been executed
+        self.deferred: list[Release] = []  # those of them that the store had to refuse
         self._mailbox = mailbox
         self._buffer = buffer
 
@@ -60,7 +60,7 @@ class Releases:
     # ----------------------------------------------------------- the store's word
 
     def begin(self, hold: Hold, at: int, operation: Operation) -> None:
-        """An addition has been made; if its caller has gone, nobody else takes it back."""
+        """Note that a hold's addition was made; take it back if its caller was cancelled."""
         self.holds.committed(hold, at)
         if operation.task is None:
             self.release(hold)
@@ -73,7 +73,7 @@ class Releases:
             self.end(operation)
 
     def end(self, release: Operation) -> None:
-        """It has been executed, or there is nothing to take back."""
+        """Note that a release was executed, or that there is nothing to take back."""
         assert isinstance(release, Release)
         self.outstanding.pop(release.ends, None)
         self.holds.released(release.ends)
@@ -84,14 +84,15 @@ class Releases:
             self.holds.committed(hold, stamp(hold.key))
         for hold in settled.released:
             if hold.at > (older := stamp(hold.key)):
-                self.holds.merged(hold.key, hold.at, older)  # it was taken from another slice
+                # It was taken from another slice, which has become one with the own one.
+                self.holds.merged(hold.key, hold.at, older)
             self.holds.released(hold)
         for hold in settled.deferred:
             release = self.outstanding[hold] = Release(hold)
             self.deferred.append(release)
 
     def defer(self, operations: Iterable[Operation]) -> None:
-        """Try those again later that end holds: the store refuses them now (I12, overflow)."""
+        """Try releases among ``operations`` again later: the store refuses them (I12, overflow)."""
         self.deferred += [op for op in operations if isinstance(op, Release)]
 
     def retry_deferred(self) -> None:
@@ -113,7 +114,7 @@ class Releases:
         self._forget(self.holds.cleared(stamp))
 
     def _forget(self, void: Iterable[Hold]) -> None:
-        """There is nothing to take back any more."""
+        """Forget the ends of holds whose additions are void."""
         for hold in void:
             if self._buffer is not None:
                 self._buffer.void(hold)

@@ -1,7 +1,7 @@
-"""One request to the store, and what came of it: an answer, nothing, or a refusal.
+"""One request to the store, and what came of it: an answer, none, or a refusal.
 
-Here is what goes on *between* actor and store: connections that are made again, and how long
-an answer may take. The batch loop decides what is asked, and what an answer means.
+Here are the dealings of an actor with its connection: it is made again, and an answer may take only
+so long. The batch loop decides what is asked, and what an answer means.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Refused(NamedTuple):
 
 
 def mismatch(partitions: int) -> StoreError:
-    """Return what is said of one who spreads a namespace otherwise than the living (P44, parts)."""
+    """Return the error for a number of parts that differs from the living ones' (P44, parts)."""
     how = "is in one part" if partitions == 1 else f"is spread over {partitions} parts"
     return StoreError(
         f"this prefix {how}, by those who live: give the store partitions={partitions}, as theirs "
@@ -54,17 +54,17 @@ class Requester:
     """Asks the store for one counter, and notes how it answers."""
 
     def __init__(self, availability: Availability, pacing: Pacing) -> None:
-        self.sent_at: float | None = None  # when what has no answer yet was asked first
-        self.heard_at: float | None = None  # when what was the last sign of life was asked
+        self.sent_at: float | None = None  # when the request without an answer was first sent
+        self.heard_at: float | None = None  # when the last acknowledged sign of life was sent
         self.answered_at = 0.0  # when the last answer came
         self.trip = 0.0  # seconds that the last answer took
-        self.overdue = 0.0  # seconds after which an answer is known to be late; 0: nobody knows
+        self.overdue = 0.0  # seconds after which an answer counts as late; 0: not known yet
         self.connected = False
         self.connections = 0
         self.batches = 0
         self._availability = availability
         self._pacing = pacing
-        self.patience = trio.CancelScope()  # around all that is asked; over when an answer is late
+        self.patience = trio.CancelScope()  # around all requests; its deadline ends a late answer
         self._start_patience = _NEVER  # that a start needs for an answer
         self._start_tries = 0  # how often a request of the start had no answer
         self._made_by_others = False  # the connection that a start uses
@@ -72,7 +72,7 @@ class Requester:
     # --------------------------------------------------------------------- start
 
     async def start(self, link: Link) -> None:
-        """Connect for the first time; any trouble fails the start, but a store that is slow."""
+        """Connect for the first time. Any trouble fails the start, unless the store is slow."""
         await self._connect_to_start(link)
         self.note_patience(link)
         self.connections = 1
@@ -80,16 +80,16 @@ class Requester:
         self._start_patience, self._start_tries = link.patience, 0
 
     def note_patience(self, link: Link) -> None:
-        """Note from when on an answer is late."""
+        """Note after how many seconds an answer is late on this link."""
         self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
 
     async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
-        """Ask once; a store that is reached and does not answer has more time the next try.
+        """Ask once. A store that is reached and does not answer has twice the time next time.
 
-        A connection that others have made may have been closed long ago, and nobody has noticed.
-        So if one of these is lost, that says nothing of the store.
+        A connection that others have made may have been closed long ago without anybody noticing.
+        So the loss of such a connection says nothing about the store.
 
-        Raises `StoreUnavailableError` if the store can not be reached, or was asked often enough.
+        Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
         """
         try:
             with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
@@ -123,7 +123,7 @@ class Requester:
         self._made_by_others = link.connected
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
             try:
-                await link.connect()  # which gets more patient by itself
+                await link.connect()  # the link waits longer each time by itself
             except StoreSilentError:
                 if tries == _STARTS:
                     raise
@@ -133,10 +133,10 @@ class Requester:
     # ------------------------------------------------------------------ patience
 
     async def while_answered(self, work: Callable[[Link], Awaitable[None]], link: Link) -> bool:
-        """Do ``work`` with the store as long as it answers in time; False if it has not.
+        """Do ``work`` while the store answers in time; False if an answer was late.
 
-        Deadlines cost more than a batch, so one serves all that is asked within a while: without
-        that, a lone operation takes a tenth longer.
+        To set a deadline costs more than a batch. So one deadline serves all requests of a while:
+        without that, a lone operation takes a tenth longer.
         """
         with trio.CancelScope() as self.patience:
             await work(link)
@@ -156,8 +156,8 @@ class Requester:
     async def ask(self, link: Link, request: Request, now: float, *, sent: bool) -> Outcome:
         """Send ``request``, if its caller has not, and return what came of it.
 
-        It is given up when the link's patience is over. When cancelled, for that or anything
-        else, nobody knows whether it was executed.
+        It is cancelled when the patience is over. Whenever it is cancelled, nobody knows whether
+        the request was executed.
         """
         self.asked(link, now)
         try:
@@ -169,7 +169,7 @@ class Requester:
             self.connected = self.connected and link.connected
             return Lost(in_doubt=False)  # noqa: ASYNC910 - asking was one
         except StoreUnavailableError as error:
-            if isinstance(error, StoreSilentError):  # as somebody else has found
+            if isinstance(error, StoreSilentError):  # another user of the connection has noticed
                 self._pacing.unanswered()
             self._availability.lost(error)
             self.connected = False
@@ -181,7 +181,7 @@ class Requester:
         return self.answered(reply)
 
     def asked(self, link: Link, now: float) -> None:
-        """Note that something is asked at ``now``: from here on patience counts."""
+        """Note that a request is sent at ``now``, and set the deadline of its answer if need be."""
         patience = self._pacing.patience(link.patience)
         deadline, least = self.patience.deadline, now + patience
         if least < _NEVER and not least <= deadline < _NEVER:
@@ -190,15 +190,15 @@ class Requester:
             self.sent_at = now
 
     def answered(self, reply: Reply) -> Reply | Refused:
-        """Note that an answer has come, and return it, or the refusal that it is."""
+        """Note that an answer has come; return it, or a refusal if it is one."""
         self.answered_at = trio.current_time()
         sent_at, self.sent_at = self.sent_at, None
         assert sent_at is not None  # it was asked
         self.trip = self.answered_at - sent_at
         self._pacing.answered(self.trip)
         if isinstance(reply, Applied):
-            # A repeat may have been answered from the record (P16, repeat), and is then no sign of
-            # life itself. Other answers tell of none.
+            # The time of the first sending: a repeat may have been answered from the record (P16,
+            # repeat), and then it was no sign of life. Other kinds of requests are none either.
             self.heard_at = sent_at
         elif isinstance(reply, Mismatch):
             refusal = mismatch(reply.partitions)
@@ -211,20 +211,20 @@ class Requester:
         return reply
 
     async def inspect(self, link: Link) -> Lost | None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Look at how the store is set up, between two requests."""
+        """Look at the store's settings, between two requests; `Lost` if the connection was."""
         if not link.connected:
             return None  # noqa: ASYNC910 - asking was one
         self.patience.deadline = _NEVER
         try:
             warnings = await link.inspect()
         except StoreAwayError:
-            pass  # it does not tell us now
+            pass  # the store cannot tell now
         except StoreUnavailableError as error:
             self._availability.lost(error)
             self.connected = False
             return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one
         except StoreError:
-            pass  # it does not tell us
+            pass  # the store does not let us look
         else:
             self._availability.found(warnings)
         return None  # noqa: ASYNC910 - asking was one

@@ -1,4 +1,4 @@
-"""What every group of public operations stands on: the actor, and how to ask it."""
+"""The base of every group of public operations: the actor, and how to ask it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CounterBase(ABC):
         return await self._actor.ask(Operation(kind, key, value))
 
     async def _in_steps(self, entries: Sequence[Entry]) -> list[Previous | ConditionFailed]:
-        """Have entries executed, up to a thousand in one step of a part (P34, all or none)."""
+        """Have entries executed in steps of up to a thousand in one part (P34, all or none)."""
         found: list[Previous | ConditionFailed] = []
         if not entries:
             await self._actor.wait_open()

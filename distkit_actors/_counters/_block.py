@@ -17,9 +17,9 @@ _C = TypeVar("_C")
 
 @asynccontextmanager
 async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
-    """Run ``actor`` for as long as a block lasts, which gets ``counter``, whose actor it is.
+    """Return a block that runs ``actor``, which is the actor of ``counter``, and gives ``counter``.
 
-    One error comes out of it: that of the body, or of the counter, by the table in
+    One error comes out of it: that of the body or that of the counter, by the table in
     ``docs/semantics.md``.
     """
     actor.check_task()
@@ -42,7 +42,7 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
         hidden = error
     if raised is None or sole(raised) is None:
-        # The end of the counter is told in place of a cancellation.
+        # The body was only cancelled: the error that has ended the counter says more.
         raised = (hidden and sole(hidden)) or end.error or raised or hidden
     elif not end.known_to(raised):
         raised.add_note(f"the counter has ended with an error, too: {end.error}")
@@ -53,7 +53,7 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
 async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` is a checkpoint
     actor: AnyActor, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Do as `run`; an error ends the body, which hears of it from `running`."""
+    """Run the actor. An error of it cancels the body, and is raised by `running`."""
     started = False
 
     def start() -> None:
@@ -75,12 +75,12 @@ async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` i
 
 
 class _End:
-    """How a counter's `run` has ended, where somebody else raises it."""
+    """The error that has ended a counter's `run`, which `running` raises."""
 
     error: BaseException | None = None
 
     def known_to(self, raised: BaseException) -> bool:
-        """Whether what the body raised says it."""
+        """Whether the error of the body says the same, so that it needs no note."""
         conflict = isinstance(self.error, InstanceConflictError)
         return (
             self.error is None

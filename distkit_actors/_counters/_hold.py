@@ -63,7 +63,7 @@ class HoldMixin(CounterBase):
         """
         if limit is not None:
             checked_count(limit)
-        # The way back must fit, too.
+        # Its negative must fit into 64 bits, too: the end of the hold adds that.
         hold = Hold(checked_name(key), -checked_count(-checked_count(count)))
         return _HoldBlock(self._actor, self._enter_hold, hold, limit)
 
@@ -107,7 +107,7 @@ class _HoldBlock(AbstractAsyncContextManager[CounterValue]):
         hold, limit = self._hold, self._limit
         value: CounterValue | None = None
         if limit is None or limit - hold.count > INT64_MAX:
-            value = await self._enter(hold, None)  # there is no cumulative that is too much
+            value = await self._enter(hold, None)  # no cumulative can exceed the limit
         elif limit - hold.count >= INT64_MIN:
             value = await self._enter(hold, Le(limit - hold.count))
         else:

@@ -23,7 +23,7 @@ _PATIENCE: Final = 10
 
 
 class LocalViewMixin(CounterBase):
-    """Has a buffer with a local view of each key, and reads into it what the store says."""
+    """Has a buffer with a local view of each key, and reads the store's values into it."""
 
     _buffer: WriteBuffer | PartitionedBuffer
     _allowed_lag: float
@@ -40,7 +40,7 @@ class LocalViewMixin(CounterBase):
         return buffered.value
 
     async def _know(self, keys: Iterable[str]) -> None:
-        """Read keys that nobody has asked the store for. A checkpoint."""
+        """Read those of the keys that were never read from the store. A checkpoint."""
         await self._actor.wait_open()
         new = [self._buffered(key) for key in keys]
         new = [buffered for buffered in new if not (buffered.known or buffered.asked)]
@@ -50,7 +50,7 @@ class LocalViewMixin(CounterBase):
         await self._actor.wait_open()
 
     async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:
-        """Ask the store for its word on keys, and go without it after a while. A checkpoint."""
+        """Read keys from the store; give up if it takes too long. A checkpoint."""
         shares = [partial(self._read_share, share) for share in self._actor.shares(keys)]
         values: dict[str, CounterValue] = {}
         for found in await all_of(shares):
@@ -58,7 +58,7 @@ class LocalViewMixin(CounterBase):
         return values
 
     async def _read_share(self, keys: Sequence[str]) -> dict[str, CounterValue]:
-        """Do so for keys in one part: that another one is away does not matter."""
+        """Do as `_read` for keys in one part; it does not matter whether another one is away."""
         entries = [Entry(Kind.ADD, key, 0) for key in keys]
         found: Sequence[Previous | ConditionFailed] = ()
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
@@ -67,7 +67,7 @@ class LocalViewMixin(CounterBase):
         return values_after(entries, found) if found else {}  # noqa: ASYNC910 - `_in_steps` is one
 
     async def _refresh(self, buffered: BufferedKey) -> tuple[int, int] | None:
-        """Ask the store for its word on a key, and go without it after a while."""
+        """Read a key from the store; give up, and return None, if it takes too long."""
         found: tuple[int, int] | None = None
         # What the store refuses is logged by the actor, who goes on trying: the local view serves.
         with self._reading([buffered.key]), suppress(StoreError):

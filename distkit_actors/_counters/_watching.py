@@ -28,14 +28,14 @@ class WatchMixin(CounterBase):
                 async for value in values:
                     ...
 
-        The current value comes first, then each other one, whoever made it: own doing or
-        others', death and return included. The latest wins: a reader that is slow misses what
-        was in between. `RedisStore` and `MemoryStore` push notice of changes, which are then
-        read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
-        of their own. A store that cannot push is read that
-        often; and whatever word got lost, the key is read every two seconds. While the
-        store is away no values come. On a lax counter the values are those that
-        `InstanceAwareCounter.get` would give; reading them takes what is pending on the key along.
+        The current value comes first, then each new one, whoever has changed it: this instance,
+        another one, or the death or return of one. A reader that is slow gets the latest value, and
+        misses those in between. `RedisStore` and `MemoryStore` push notice of changes. The key is
+        then read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
+        of their own. From a store that cannot push, it is read every ``allowed_lag`` seconds. In
+        any case it is read every two seconds, as a notice may get lost. While the store is away no
+        values come. On a lax counter the values are those that `InstanceAwareCounter.get` would
+        give; reading them takes what is pending on the key along.
 
         All watches of one counter share one more connection to the store, or to each part of it
         whose keys are watched; a part that is away holds up its own keys only. Entering and leaving

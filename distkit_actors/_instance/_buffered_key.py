@@ -57,28 +57,28 @@ class BufferedKey:
         self.key = key
         self.cumulative = 0  # the store's last word
         self.own = 0
-        self.asked = False  # somebody has waited for the store's word once
-        self.known = False  # the store has said something of this key
-        self.read_at = NEVER  # since when it has said nothing else, as far as we know
+        self.asked = False  # a caller has waited for the store's value before
+        self.known = False  # the store has told its value of this key
+        self.read_at = NEVER  # when it told that; `NEVER` also if an epoch has moved since
         self.in_flight = False
         self.flight_assign: int | None = None
         self.flight_delta = 0
         self.assign: int | None = None
         self.delta = 0
-        # Everything pending that is put in flight gets a number (0: only a part of it was), so
-        # that one who waits knows when all that was pending once has been acknowledged.
+        # When all that is pending is put in flight, that flight gets a number; 0 if only a part of
+        # it is. So who waits for a flush knows when all that was pending then is acknowledged.
         self.sent = 0
         self.flight_number = 0
         self.acknowledged = 0
-        # ``delta`` has them in it: additions of holds that are not sent yet, and those on
-        # their way; additions in the store that are to be taken back, and those being so.
+        # Their counts are in ``delta`` and ``flight_delta``: of holds whose additions are not sent
+        # yet, and on their way; of holds that are to be taken back, and on their way.
         self.unsent_holds: tuple[Hold, ...] = ()
         self.flight_holds: tuple[Hold, ...] = ()
         self.unsent_releases: tuple[Hold, ...] = ()
         self.flight_releases: tuple[Hold, ...] = ()
         self.used = False  # somebody has looked at it since it became idle
         self.dirty = False  # something is pending, and the write buffer knows it
-        self.low, self.high = 1, 0  # the least and the most ``delta`` may be, see `rebound`
+        self.low, self.high = 1, 0  # the least and the most ``delta`` may be; see `update_bounds`
 
     @property
     def value(self) -> CounterValue:
@@ -129,7 +129,7 @@ class BufferedKey:
         self.low, self.high = 1, 0
 
     def base(self, cumulative: int, own: int, read_at: float) -> None:
-        """Take the store's word; until then the base is 0, and others know that it says nothing."""
+        """Make the store's value the base; ``read_at`` is `NEVER` if it is not to be relied on."""
         self.known = self.known or read_at != NEVER
         self.cumulative = cumulative
         self.own = own
@@ -144,9 +144,10 @@ class BufferedKey:
         )
 
     def send(self, own: Slice | None) -> Entry | None:
-        """Put what is pending in flight; None if that is nothing. ``own``: the slice in the store.
+        """Put what is pending in flight, and return its entry; None if nothing is pending.
 
-        What is taken back from another slice makes the own one a part of that (P36, holds).
+        ``own`` is the slice in the store. If a hold is taken back from another slice than that, the
+        entry is a claim, which makes the two one slice (P36, holds).
         """
         if not self.pending:
             self.sent += 1
@@ -155,7 +156,7 @@ class BufferedKey:
         other = self._of_another(own) if self.unsent_releases else ()
         later = 0
         if other and self.assign is not None:
-            # It is taken from what is put, and not in the same step.
+            # It is taken back from the value that is put, in a later step.
             later = -sum(hold.count for hold in other)
         # Two layers together may exceed what one entry can carry: the rest waits.
         amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)

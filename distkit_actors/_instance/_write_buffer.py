@@ -22,18 +22,18 @@ class Settled(NamedTuple):
     """What became of counts that were sent."""
 
     keys: list[str]
-    """That need one acknowledgement less."""
+    """Keys whose counts are settled: whoever waits for a flush waits for one less."""
     dropped: list[str]
-    """That the store had to refuse counts of."""
+    """Keys of which the store had to refuse counts."""
     committed: list[Hold]
-    """Whose additions are in the store, or share the fate of the own slice.
+    """Holds whose additions are in the store, or share the fate of the own slice.
 
     P20, doubtful batch.
     """
     released: list[Hold]
-    """Whose additions have been taken back."""
+    """Holds whose additions have been taken back."""
     deferred: list[Hold]
-    """Whose additions the store has no room to take back now."""
+    """Holds whose additions the store has no room to take back now."""
 
 
 class _Clear(NamedTuple):
@@ -53,16 +53,17 @@ class WriteBuffer:
     """The buffered keys of one lax counter, and which of them have something to send."""
 
     def __init__(self, on_dirty: Callable[[str], None]) -> None:
-        # Keys get something to send in many places, counts on the caller's way among them, where
-        # nobody can wait for a task. So this goes up: once for each key and flush.
+        # ``on_dirty`` is called when a key gets something to send, once for each key and flush.
+        # That happens in many places, also in `inc_nowait`, where nobody can wait for a task.
         self.buffered_keys: dict[str, BufferedKey] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
         self._on_dirty = on_dirty
-        # Ordered dicts, as the first of a plain one is found behind the places of all that left.
+        # Ordered dicts: to find the first item of a plain one, one has to pass the places of all
+        # that were removed.
         self._dirty: OrderedDict[str, BufferedKey] = OrderedDict()  # as they were first touched
         self._sent: list[BufferedKey] = []  # in the order of their entries
         self._staged: list[BufferedKey] = []  # void if the clear on its way succeeds
-        self._replaced: list[Hold] = []  # additions that went with all the rest
+        self._replaced: list[Hold] = []  # holds whose additions a new value has replaced
         # Buffered keys with nothing to send that nobody has looked at since the last clear.
         self._before: dict[str, BufferedKey] = {}
         self._clear = _Clear(_nothing, by_us=True, at=0.0)
@@ -117,7 +118,7 @@ class WriteBuffer:
         self._on_dirty(buffered.key)
 
     def replace(self, buffered: BufferedKey, value: int) -> None:
-        """Make the own slice of a key ``value``, whatever it was, and was to become."""
+        """Make the own slice of a key ``value``, whatever it was and whatever is pending."""
         self._replaced += buffered.unsent_releases
         buffered.replace(value)
         if not buffered.dirty:
@@ -133,10 +134,10 @@ class WriteBuffer:
         first: Iterable[str] = (),
         apart: Container[str] = (),
     ) -> tuple[list[Entry], list[str]]:
-        """Put pending counts in flight, those of ``first`` in any case, ``limit`` keys in all.
+        """Put pending counts in flight: those of the keys ``first``, and of others up to ``limit``.
 
-        ``own``: the slices that the store holds. ``apart``: keys that are left out. Return their
-        entries, and the keys whose counts had cancelled each other out.
+        ``own`` has the slices in the store; keys in ``apart`` are left out. Returns the entries,
+        and the keys whose counts had cancelled each other out.
         """
         chosen = {key: self._dirty[key] for key in first if key in self._dirty}
         for key, buffered in self._dirty.items():
@@ -211,7 +212,7 @@ class WriteBuffer:
         return settled
 
     def _refuse(self, buffered: BufferedKey, settled: Settled) -> None:
-        """Counts are dropped (P32, refused counts); what somebody has still to take back is not."""
+        """Drop refused counts (P32, refused counts), but try releases again."""
         settled.deferred.extend(buffered.flight_releases)
         amount = buffered.flight_delta + (buffered.flight_assign or 0)
         amount += sum(hold.count for hold in buffered.flight_releases)
@@ -270,17 +271,17 @@ class WriteBuffer:
         return True
 
     def void(self, hold: Hold) -> None:
-        """There is nothing to take back any more."""
+        """Note that a hold has nothing to take back any more."""
         if hold.key in self.buffered_keys:
             self.buffered_keys[hold.key].void(hold)
 
     # ---------------------------------------------------------- the store's word
 
     def read(self, key: str, cumulative: int, own: int, now: float) -> None:
-        """Take in what an immediate operation said of ``key``.
+        """Take in the values that an operation in the store has found for ``key``.
 
-        An own slice is in the view from now on, also of a key that nobody has counted on here: what
-        was added to it is an own doing, whoever asks (I8, own reads).
+        If there is an own slice, the key has a view from now on, though no lax count was made on
+        it: reads of this instance contain whatever it has counted (I8, own reads).
         """
         buffered = self.buffered(key, now) if own else self.find(key)
         if buffered is not None:
@@ -288,7 +289,7 @@ class WriteBuffer:
             self._rest(buffered, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
-        """Somebody moved the epoch of ``key``: the store's last word, if any, is void.
+        """Note that somebody moved the epoch of ``key``, so that the store's last value is void.
 
         P31, void words.
         """
@@ -300,8 +301,8 @@ class WriteBuffer:
     def cleared(self, own: Callable[[str], int], *, by_us: bool, now: float) -> None:
         """Somebody moved the epoch of every key.
 
-        There may be very many, so those with nothing to send learn of it when somebody looks at
-        them (`find`). Whom nobody has looked at since the clear before is forgotten.
+        There may be very many. So those with nothing to send are changed only when somebody looks
+        at them (`find`). Those that nobody has looked at since the last clear are forgotten.
         """
         self._clear = _Clear(own, by_us, now)
         self._before, self.buffered_keys = self.buffered_keys, {}
