@@ -12,7 +12,7 @@ from ._outcomes import copy_of
 
 
 class FlushWaiter:
-    """One who waits."""
+    """One call of `flush` that waits, and for which keys."""
 
     def __init__(self, unsettled: dict[BufferedKey, int]) -> None:
         self.unsettled = unsettled
@@ -20,7 +20,7 @@ class FlushWaiter:
         self.error: Exception | None = None
 
     def settled(self, keys: Iterable[BufferedKey]) -> bool:
-        """Look whether these have been acknowledged; True when nothing is missing at all."""
+        """Note which of ``keys`` are acknowledged; return whether no key is left to wait for."""
         for buffered in keys:
             if buffered.acknowledged >= self.unsettled.get(buffered, buffered.acknowledged + 1):
                 del self.unsettled[buffered]
@@ -28,24 +28,24 @@ class FlushWaiter:
 
 
 class FlushWaiters:
-    """All who wait on one counter."""
+    """All calls of `flush` that wait on one counter."""
 
     def __init__(self) -> None:
         self._waiters: list[FlushWaiter] = []
 
     def add(self, unsettled: dict[BufferedKey, int]) -> FlushWaiter:
-        """Return one more, who waits until ``unsettled`` is settled."""
+        """Return a new waiter, which waits until ``unsettled`` is settled."""
         waiter = FlushWaiter(unsettled)
         self._waiters.append(waiter)
         return waiter
 
     def remove(self, waiter: FlushWaiter) -> None:
-        """Forget one who has gone, if it is still here."""
+        """Forget a waiter, if it is still here."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
     def notify(self, buffer: WriteBuffer, settled: Sequence[str]) -> None:
-        """Wake those who waited for nothing but these keys."""
+        """Note that keys are settled, and wake the waiters that wait for no others."""
         if settled and self._waiters:
             keys = [buffer.buffered_keys[key] for key in settled]
             for waiter in [waiter for waiter in self._waiters if waiter.settled(keys)]:
@@ -53,7 +53,7 @@ class FlushWaiters:
                 waiter.event.set()
 
     def fail(self, error: Exception) -> None:
-        """Give all of them an error."""
+        """Raise an error in all of them."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.error = copy_of(error)

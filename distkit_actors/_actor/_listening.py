@@ -1,7 +1,7 @@
-"""Who is told that keys may have changed, and reads in a way of its own.
+"""Listeners, which are told that keys may have changed, and read in a way of their own.
 
-Word is a hint, and may be lost (P37, notifications): so all are told everything again whenever the
-subscription has been made anew, and now and then in any case.
+A notice is a hint, and may get lost (P37, notifications). So all are told to look again whenever
+the subscription has been made anew, and now and then in any case.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import trio
 
 
 class Listener:
-    """Hears that any of some keys may have changed."""
+    """Is told when any of some keys may have changed."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.hints = dict.fromkeys(keys, 0)  # how often each key may have changed
-        self.polls = 0  # how often it was time to look, word or no word
+        self.polls = 0  # how often it was time to look in any case
         self.resting = False  # nobody waits for it
-        self.ended = False  # there will be no more word
+        self.ended = False  # there will be no more notices
         self.rests = 0  # polls since nobody waits
         self._news = trio.Event()
 
@@ -40,12 +40,12 @@ class Listener:
         self._wake()
 
     def end(self) -> None:
-        """There will be no more word."""
+        """Note that there will be no more notices."""
         self.ended = True
         self._wake()
 
     async def wait(self) -> None:
-        """Wait until there is word of anything, or there never will be. A checkpoint."""
+        """Wait for the next hint or poll, or for the end. A checkpoint."""
         if self.ended:
             await trio.lowlevel.checkpoint()
         else:
@@ -67,11 +67,11 @@ class Listeners:
         return bool(self._listeners)
 
     def add(self, listener: Listener) -> None:
-        """Tell ``listener`` from now on."""
+        """Tell ``listener`` of changes from now on."""
         self._listeners[listener] = None
 
     def tell(self, keys: Iterable[str] | None) -> None:
-        """Tell who listens to any of ``keys``; None: anything may have changed."""
+        """Tell the listeners to any of ``keys``; None means that anything may have changed."""
         for listener in self._listeners:
             if keys is None:
                 listener.hint_all()
@@ -85,7 +85,7 @@ class Listeners:
             listener.poll()
 
     def end(self) -> None:
-        """There will be no more word."""
+        """Note that there will be no more notices."""
         for listener in self._listeners:
             listener.end()
 

@@ -34,7 +34,8 @@ from ._statistics import CounterStatistics, combined
 class PartitionedActor(SharedLife):
     """Owns the actors of all parts, and gives each operation to those that it is about."""
 
-    #: So that whoever is in a hurry asks `of` before it uses these, and then has an actor.
+    # These are those of an actor of one part. Code that is written out for speed looks at ``open``
+    # and ``thread``, and calls `opened` if they are not as they should be: then it has an actor.
     open: ClassVar[bool] = False
     thread: ClassVar[int | None] = None
     mailbox: Mailbox
@@ -57,12 +58,12 @@ class PartitionedActor(SharedLife):
         """Return the actor of the part that ``key`` is in, if it takes operations."""
         await self.wait_open()
         part = self.of(key)
-        if not part.open:  # the others may not have heard yet that all ends
+        if not part.open:  # the part has ended, and the others have not noticed yet
             await part.wait_open()
         return part
 
     def admit(self, key: str) -> None:
-        """Raise what an operation on ``key`` gets that comes too early or too late."""
+        """Raise an error unless an operation on ``key`` may start now; see `check_open`."""
         self.check_open()
         self.of(checked_name(key)).check_open()
 
@@ -78,10 +79,11 @@ class PartitionedActor(SharedLife):
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, operation: Operation) -> tuple[int, int]:
-        """Have ``operation`` done, in one part or in all; return the values it found.
+        """Have ``operation`` executed, in one part or in all; return the values that it found.
 
-        A checkpoint. One that is about several parts is given to all of them at once, and ended
-        when each has answered. When cancelled, where it was not sent yet it never happens.
+        A checkpoint. If it is about several parts, each gets its share at the same time, and it
+        ends when all have answered. When cancelled, it never happens in parts to which its share
+        was not sent yet.
         """
         await self.wait_open()
         if isinstance(operation.kind, Kind):

@@ -1,4 +1,4 @@
-"""The query that was taken along, which is asked when it is its turn (P41, turns)."""
+"""The query that was taken from the mailbox, which is asked when it has its turn (P41, turns)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from ._operations import QueryOperation
 
 
 class Queries:
-    """At most one query that somebody waits for, and whether it is its turn."""
+    """At most one query, and whether it has its turn now."""
 
     def __init__(self) -> None:
         self.taken: QueryOperation | None = None
         self.asking = False  # it is its turn
 
     def take(self, query: QueryOperation) -> None:
-        """Take ``query`` along, whose turn it is now."""
+        """Take ``query``, which has its turn now."""
         self.taken, self.asking = query, True
 
     def request(self) -> Request | None:
-        """Return what somebody wants to know of the store, while it is the turn of that."""
+        """Return the request of the query, while it has its turn."""
         return self.taken.request if self.asking and self.taken is not None else None
 
     def ask(self) -> bool:
-        """Make it the turn of the query that was taken; False if nobody waits for one."""
+        """Give the query its turn; False if there is none, or if its caller was cancelled."""
         if self.taken is not None and self.taken.task is None:
             self.taken = None
         self.asking = self.taken is not None

@@ -1,8 +1,8 @@
 """An operation on several parts: cut into one for each, given to all at once, put together again.
 
 The shares of an operation are put into the mailboxes in one go, so that the order of calls holds
-in each part (P44, parts). What becomes of one share changes nothing for the others: who asked hears
-of all that went wrong, and of how far it came.
+in each part (P44, parts). A share that fails does not stop the others. The caller is told of all
+that failed, and of what has taken effect.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def ask_all(parts: Sequence[Actor], operation: Operation) -> None:
 
 
 async def ask_batch(parts: Sequence[Actor], batch: AtomicBatch) -> None:
-    """Have each part execute what is its own: all or none there, and by itself. A checkpoint."""
+    """Have each part execute the entries on its keys: in each part all or none. A checkpoint."""
     places: dict[int, list[int]] = {}
     for place, entry in enumerate(batch.entries):
         places.setdefault(part_of(entry.key, len(parts)), []).append(place)

@@ -10,7 +10,7 @@ from ._batch_loop import BatchLoop
 
 
 class Start:
-    """The registering of one counter, which others may call off."""
+    """The start of one counter, which `call_off` may end."""
 
     def __init__(self, loop: BatchLoop, grace: float) -> None:
         self._loop = loop
@@ -22,8 +22,8 @@ class Start:
     async def register(self, link: Link) -> bool:
         """Take the id; try again for ``grace`` seconds while the store is away.
 
-        Whoever waits for a store has one more try when the time is over. False if it was called
-        off before it was done.
+        When the time is over there is one more try. Returns False if the start was called off
+        before it was done.
         """
         deadline = trio.current_time() + self._grace
         with self._scope:
@@ -50,7 +50,7 @@ class Start:
         return True
 
     def call_off(self, deadline: float) -> None:
-        """Wait no more: finish what is under way until ``deadline``, or give it up."""
+        """End the start: a try under way may last until ``deadline``, and there is no other."""
         self._called_off = True
         self._scope.deadline = deadline
         self._pause.cancel()

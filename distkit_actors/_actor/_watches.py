@@ -1,8 +1,8 @@
-"""Who wants to hear of which keys, and the tasks that find out for them.
+"""The watchers of keys, and the tasks that read the keys for them.
 
-A store that can pushes notice of changes; word is a hint to read, and may be lost (P37,
-notifications). So a key is read when somebody begins to watch it, when word of it comes, whenever
-the subscription has been made again, and every `_POLL` seconds in any case.
+Some stores push notices of changes. A notice is only a hint to read, and may get lost (P37,
+notifications). So a key is read when somebody begins to watch it, when a notice of it comes,
+whenever the subscription has been made again, and every `_POLL` seconds in any case.
 
 This file is a little longer than others, as the three tasks share what is to be read, and when.
 """
@@ -27,9 +27,9 @@ from ._log import Log
 from ._operations import AtomicBatch, Operation, QueryOperation
 from ._outcomes import copy_of
 
-#: Seconds between two reads of everything that is watched, word or no word.
+#: Seconds between two reads of everything that is watched, whatever notices come.
 _POLL: Final = 2.0
-#: Listeners, who have less to lose, are told to look with every third of these.
+#: Listeners are told to look with every third of these: a lost notice costs them less.
 _POLLS_OF_LISTENERS: Final = 3
 #: Seconds between two looks of listeners where the store does not push.
 _PACE_OF_LISTENERS: Final = 0.25
@@ -56,13 +56,13 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
         self._error: Exception | None = None
 
     def tell(self, value: CounterValue) -> None:
-        """Take in what the value is."""
+        """Give the reader a value, unless it is the one that it got last."""
         self._next = None if value == self._last else value
         if self._next is not None:
             self._wake()
 
     def end(self, error: Exception | None) -> None:
-        """There will be no more values."""
+        """End the channel: there will be no more values."""
         self._ended = True
         self._error = error
         self._wake()
@@ -84,7 +84,7 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
             raise trio.BusyResourceError("another task receives from this channel")
         self._busy = True
         try:
-            # First the turns, then the look, so that nothing happens between it and its use.
+            # The checkpoint comes first, so that no other task runs between a look and its use.
             await trio.lowlevel.checkpoint()
             while (value := self._take()) is None:
                 await self._news.wait()
@@ -180,7 +180,7 @@ class Watches:
         self._end_if_unwanted()
 
     def listen(self, listener: Listener) -> None:
-        """Tell ``listener`` of changes, until nobody has waited for it for some polls."""
+        """Tell ``listener`` of changes, until it has not been used for some polls."""
         listener.resting = False
         if self._over:
             listener.end()
@@ -189,7 +189,7 @@ class Watches:
             self._wanted.set()
 
     def stop_listening(self) -> None:
-        """Let all who listen go: the counter stops."""
+        """End all listeners, as the counter stops."""
         self._listeners.end()
 
     def _end_if_unwanted(self) -> None:
@@ -213,8 +213,8 @@ class Watches:
         while not self._over:
             await self._wanted.wait()
             if not (self._watchers or self._listeners):
-                continue  # whoever woke us has gone before it was our turn
-            # Whoever came while others were ending has been asked for in vain, perhaps.
+                continue  # the one that woke this task left before it could run
+            # A watcher that came while the tasks were ending may not have had its key read.
             self._new = dict.fromkeys(self._watchers)
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
@@ -237,7 +237,7 @@ class Watches:
                 await self._follow(subscription)
 
     async def _go_without(self) -> None:
-        """Have all read again and again, as often as each may be."""
+        """Have each key read again and again, as often as its lag allows."""
         self._restless = True
         try:
             self.changed(self._watchers)
@@ -252,7 +252,7 @@ class Watches:
         while True:  # noqa: ASYNC913 - connecting is a checkpoint
             try:
                 await subscription.connect()
-                # In this order, so that no change falls between a read and the first word.
+                # In this order, so that no change falls between a read and the first notice.
                 await self._lease()
                 self._tell_of(None)
                 pause = _FIRST_BACKOFF
@@ -269,11 +269,11 @@ class Watches:
                 if since is None:
                     since = trio.current_time()
                     self._log.not_pushed(error)
-                with trio.move_on_after(_POLL):  # a right may be granted, and memory be found
+                with trio.move_on_after(_POLL):  # then again: the refusal may have had its reason
                     await self._go_without()
 
     def _tell_of(self, changed: frozenset[str] | None) -> None:
-        """Take in word of changes; None: anything may have changed."""
+        """Take in a notice of changes; None means that anything may have changed."""
         self.changed(self._watchers if changed is None else changed)
         self._listeners.tell(changed)
 
@@ -313,7 +313,7 @@ class Watches:
                     await self._work.wait()
 
     def _due(self, now: float) -> tuple[list[str], list[float]]:
-        """Take out the keys that are to be read now, and say which lags begin anew."""
+        """Take out and return the keys to be read now, and the lags that begin anew with that."""
         keys, self._new = self._new, {}
         lags = [lag for lag in self._unread if self._rested.get(lag, now) <= now]
         for lag in lags:
@@ -323,7 +323,7 @@ class Watches:
     async def _tell(self, keys: Sequence[str]) -> None:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
         """Read keys in one step, and tell who watches them."""
         batch = AtomicBatch([Entry(Kind.ADD, key, 0) for key in keys])
-        # What the store refuses is logged by the actor, who goes on trying; the next poll does.
+        # The actor logs a refusal. The next poll tries again.
         with suppress(StoreError):
             await self._ask(batch)
         for key, found in zip(keys, batch.results, strict=False):
@@ -332,12 +332,12 @@ class Watches:
                     watcher.tell(self._view(key, found))
 
     def _view(self, key: str, found: Previous) -> CounterValue:
-        """Return a value as own reads show it (I8, own reads)."""
+        """Return the value as this instance's own reads show it (I8, own reads)."""
         buffered = self._buffer.find(key) if self._buffer is not None else None
         return CounterValue(*found) if buffered is None or not buffered.known else buffered.value
 
     def changed(self, keys: Iterable[str]) -> None:
-        """Have keys read soon, as far as anybody watches them."""
+        """Have those of the keys read soon that are watched."""
         for key in keys:
             lag = self._lags.get(key)
             if lag is None:

@@ -266,11 +266,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         return buffered.value
 
     def age(self, key: str) -> float:
-        """Return how old the store's word on ``key`` is, in seconds. Not a checkpoint.
+        """Return how old the store's value is in the local view, in seconds. Not a checkpoint.
 
-        That is the time since the answer came on which the local view stands; what was counted
-        here since is in the view, what others have counted since is not. ``inf`` if the store has
-        said nothing of the key yet, or if somebody has moved its epoch since. It asks nobody; an
+        That is the time since the store's last answer about ``key`` came. What was counted here
+        since is in the view, what others have counted since is not. ``inf`` if the store has not
+        told a value of the key yet, or if somebody has moved its epoch since. It asks nobody. An
         age of more than ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store
         is away or slow.
 

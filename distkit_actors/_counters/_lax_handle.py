@@ -70,9 +70,9 @@ class BoundLaxCounter(BoundCounter):
         return self._lax.get_nowait(self.key)
 
     def age(self) -> float:
-        """Return the age of the store's word on the key, in seconds; ``inf`` if there is none.
+        """Return the time since the store's last answer about the key, in seconds.
 
-        ``inf`` also if somebody has moved the epoch since. Not a checkpoint.
+        ``inf`` if there was none, or if somebody has moved the epoch since. Not a checkpoint.
 
         Raises:
             RuntimeError: Called in another thread.

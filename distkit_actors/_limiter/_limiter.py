@@ -96,9 +96,9 @@ class FleetLimiter:
     task first. So of two tasks that come within a few round trips, either may be first. One more
     exception makes up for that: in the first 0.1 seconds after the store has given tokens out, a
     process that has not heard of others who came before may hand them on to its own tasks.
-    Only the first in the fleet asks the store; all others sleep until the store pushes word of a
-    change. A first one that dies is waited for until its slice is reaped. If word gets lost, it is
-    looked every six seconds anyway.
+    Only the first in the fleet asks the store; all others sleep until the store pushes notice of a
+    change. If the first one dies, the others wait until its slice is reaped. As a notice may get
+    lost, they look every six seconds in any case.
 
     **While the store is away** `acquire` waits, and those who have a token keep it. In what is left
     of the 0.1 seconds, tokens are handed on in this process all the same.
@@ -362,9 +362,9 @@ class FleetLimiter:
             await trio.to_thread.run_sync(work, limiter=limiter.as_capacity_limiter())
 
         It has every attribute of a `trio.CapacityLimiter`, and each does what it does here; its
-        ``statistics()`` are trio's. At run time trio asks for no more than that, and the limiter
-        itself would do for it. Its class is final, though, so that nothing else can be declared
-        to be one: the view is declared to be what it is not, and `isinstance` says so.
+        ``statistics()`` are trio's. At run time trio needs no more than that, so the limiter itself
+        would do. But trio's class is final, so no other class can be declared to be one. The view
+        is only annotated as one: `isinstance` is false for it. Not a checkpoint.
         """
         return as_capacity_limiter(self)
 
@@ -392,7 +392,7 @@ class FleetLimiter:
             raise
 
     async def _stand(self, waiter: _Waiter) -> None:
-        """Wait to be the first here, or for a token."""
+        """Wait until this waiter is the first in this process, or has been given a token."""
         waiter.asleep = True
         with waiter.until_woken():
             await self._order.count(waiter.place)
@@ -412,7 +412,7 @@ class FleetLimiter:
             self._pass_on(token)
 
     def _grant(self, waiter: _Waiter, token: Token) -> None:
-        """Let somebody in line have a token; it leaves the line."""
+        """Give a token to a waiter, which leaves the line with that."""
         self._leave(waiter)
         self._loans[waiter.borrower] = waiter.loan = _Loan(token)
         waiter.wake()
@@ -446,7 +446,7 @@ class FleetLimiter:
         self._tokens.give_back(token)
 
     def _call_first(self) -> None:
-        """Have the first in line ask the store, if it does not know yet that it is the first."""
+        """Wake the first in line, if it does not know yet that it is first and has to ask."""
         for waiter in self._line.values():
             if waiter.asleep:
                 waiter.wake()

@@ -1,13 +1,13 @@
-"""Who is next of all who wait for a limit's tokens: Lamport's bakery, over live slices.
+"""Which of all waiters gets a limit's tokens next: Lamport's bakery, over live slices.
 
-Who waits has a *ticket*: when it came, in milliseconds of the store's clock, as far as this process
-knows that. Each process in which somebody waits shows the ticket of its first on a key beside the
-limit's, as its slice there; so it goes when the process dies. The process with the smallest one
-asks for tokens; equal ones are in the order of the instances' ids. All others sleep until the store
-pushes word of a change there.
+Each waiter has a *ticket*: the time of its arrival, in milliseconds of the store's clock, as far as
+this process knows that clock. Each process with waiters shows the ticket of its first one: it is
+the slice of the process on a key beside the limit's, so that it goes when the process dies. The
+process with the smallest ticket asks for tokens; equal tickets are in the order of the instances'
+ids. All other processes sleep until the store pushes notice of a change on that key.
 
-Two kinds of mistakes are possible, and neither lets in too many, as the store decides that. A
-ticket is as exact as what is known of the store's clock; and one that is not shown yet is not seen.
+Two kinds of mistakes are possible; neither lets in too many, as the store decides that. A ticket is
+only as exact as what is known of the store's clock, and a ticket that is not shown yet is not seen.
 So the order of arrivals that are less than a few round trips apart is a matter of chance.
 """
 
@@ -27,32 +27,32 @@ from .._instance._holds import Hold
 from .._protocol._messages import Entry, Kind, Previous, Query, QueryKind, QueryPage
 from ._names import TICKETS, WAITING, companion
 
-#: Seconds for which it is believed that somebody waits elsewhere, or that nobody does.
+#: Seconds for which a process relies on it that some other process has waiters.
 _MEMORY: Final = 1.0
-#: Seconds between two looks at the line, for each process that is before us: it takes at least
-#: so long until it is our turn, and a look costs the store something for each instance.
+#: Seconds between two looks at the line, for each process that is before this one: its turn cannot
+#: come sooner, and a look costs the store something for each instance.
 _LOOK_PAUSE: Final = 0.005
 _LONGEST_LOOK_PAUSE: Final = 1.0
-#: Seconds after which somebody is counted among those who wait.
+#: Seconds after which a waiter is counted in `FleetLimiterUsage.tasks_waiting`.
 _COUNTED_AFTER: Final = 0.1
 #: An answer that took longer, in seconds, says nothing about the store's clock.
 _LONGEST_TRIP: Final = 1.0
-#: Seconds for which to wait for others, after somebody has wiped out the line.
+#: Seconds to let other processes show their tickets again, after somebody has wiped the line out.
 _RECOVERY: Final = 0.1
 #: How often to look once more, because the own ticket was not there.
 _LOOKS: Final = 2
 
 
 class Place:
-    """Where somebody stands in line."""
+    """The place of one waiter in the line."""
 
     __slots__ = ("arrived", "counted", "least", "ticket")
 
     def __init__(self, arrived: float, least: int) -> None:
         self.arrived = arrived  # by the clock of this process
-        self.least = least  # its ticket must be at least this, as all before it have smaller ones
+        self.least = least  # its ticket must be at least this: greater than those before it
         self.ticket: int | None = None  # once it is drawn
-        self.counted: Hold | None = None  # that the fleet knows that somebody waits
+        self.counted: Hold | None = None  # counts it in `FleetLimiterUsage.tasks_waiting`
 
 
 class Order:
@@ -83,13 +83,13 @@ class Order:
     # ------------------------------------------------------------------ own line
 
     def join(self) -> Place:
-        """Come last."""
+        """Take a place at the end of the line, and return it."""
         place = Place(trio.current_time(), self._largest + 1)
         self._places[place] = None
         return place
 
     def leave(self, place: Place) -> None:
-        """Wait no longer. Not a checkpoint, and never fails."""
+        """Give a place up. Not a checkpoint, and never fails."""
         del self._places[place]
         self._first.pop(place, None)
         if place.counted is not None:
@@ -104,7 +104,7 @@ class Order:
             self._listener.hint(self.tickets)
 
     async def count(self, place: Place) -> None:
-        """Let the fleet know that somebody waits, if it does so for long.
+        """Count a waiter in `FleetLimiterUsage.tasks_waiting`, if it waits for long.
 
         A checkpoint; what the store refuses is lost.
         """
@@ -112,7 +112,7 @@ class Order:
         if place.counted is not None and not place.counted.void:
             return
         hold = Hold(self.waiting, 1)
-        with suppress(StoreError):  # it is a number for people
+        with suppress(StoreError):  # the number is for people only
             await self._enter_hold(hold, None)
             if place in self._places:
                 place.counted = hold
@@ -166,7 +166,7 @@ class Order:
         return not self._rank(place)
 
     async def wait(self, place: Place) -> None:
-        """Wait for word of a change that concerns ``place``. A checkpoint."""
+        """Wait for notice of a change that concerns ``place``. A checkpoint."""
         rank = self._rank(place)
         with trio.move_on_at(place.arrived + _COUNTED_AFTER) as early:
             await self._word(rank)
@@ -178,7 +178,7 @@ class Order:
     # --------------------------------------------------------------------- parts
 
     async def _word(self, rank: int) -> None:
-        """Wait for word since the last look of what concerns the one with this rank."""
+        """Wait for notice, since the last look, of what concerns a waiter with this rank."""
         concern = (self.tickets,) if rank else (self._key, self.tickets)
         listener = self._listener
         await trio.lowlevel.checkpoint()
@@ -198,7 +198,7 @@ class Order:
         return place.ticket
 
     def _rank(self, place: Place) -> int:
-        """Return how many processes are known to be before ``place``, and limiters in this one."""
+        """Return how many others are known to be before ``place``: processes, and limiters here."""
         mine = (self._ticket(place), self._part.instance_id or "")
         before = sum((number, who) < mine for who, number in self._rivals.items())
         return before + sum(
@@ -245,7 +245,7 @@ class Order:
             await self._show(place)
 
     async def _changed(self) -> bool:
-        """Tell whether the line is another one than at the last look; have the dead reaped."""
+        """Tell whether the line has changed since the last look; have the dead reaped, too."""
         line = await self._read()
         return line.cumulative - line.slice != sum(self._rivals.values())
 
