@@ -19,7 +19,8 @@ from .._protocol._messages import JUST_COME, Periods
 
 #: A sign of life is not written down if the last one is younger than this part of the threshold.
 RECENT_PART: Final = 64
-#: Tenths of what may pass unnoticed: no period of beats is longer (`LivenessConfig.period`).
+#: No period of beats is longer than so many tenths of the time that may pass unnoticed
+#: (`LivenessConfig.period`).
 PERIOD_TENTHS: Final = 9
 
 
@@ -72,13 +73,13 @@ class Observed:
         return now + self.shift
 
     def seen_by(self, observed: int | None, now: int) -> int:
-        """Return the steady time by which one who takes no part judges who is silent.
+        """Return the steady time by which an onlooker, who takes no part, judges who is silent.
 
         P43, looking.
 
-        It has ``observed`` the namespace up to an instant itself. What came later proves nothing
-        to it, unless somebody was heard since. For one who has just come the clock counts. Where
-        that has jumped back, it says nothing before somebody is heard.
+        The onlooker has ``observed`` the namespace itself up to that instant. Later time proves
+        nothing to it, unless some instance was heard in it. If it has just come, it believes the
+        clock; but if the clock has jumped back, only once an instance has been heard.
         """
         steady = self.steady(now)
         if observed is None or (observed == JUST_COME and steady >= self.last):
@@ -96,22 +97,22 @@ class Observed:
         self.by_periods.setdefault(periods[:2], Blackouts()).living += 1
 
     def part(self, periods: Periods) -> None:
-        """Count one living instance less; what nobody needs any more is forgotten."""
+        """Count one living instance less; forget its periods if no other one has them."""
         blackouts = self.by_periods[periods[:2]]
         blackouts.living -= 1
         if not blackouts.living:
             del self.by_periods[periods[:2]]
 
     def hear(self, now: int, periods: Periods | None = None, heard: Heard | None = None) -> None:
-        """Take down a sign of life: of one that has lived since ``heard``, or of a newcomer."""
+        """Take a sign of life down, of an instance that was ``heard`` before, or of a new one."""
         gap = self.steady(now) - self.last
         if gap < 0:
             self.shift -= gap
             return
         self.last += gap
-        # Who has beaten at its usual pace has been here all the time. So what is a usual gap for
-        # it was observed: else it would put off the death of all who beat faster, again and again.
-        # They get their fresh threshold, as nobody could be heard perhaps.
+        # An instance that beats at its usual pace was here all the time. So a gap that is usual for
+        # it was observed by it: else it would put off the death of all that beat faster, again and
+        # again. Those get a fresh threshold all the same, as perhaps nobody could be heard.
         watched = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
         for (threshold, interval), blackouts in self.by_periods.items():
             if gap > longest_silence(threshold, interval):
@@ -120,19 +121,19 @@ class Observed:
                     blackouts.lost += gap - min(gap, interval)
 
     def sign(self, periods: Periods) -> Heard:
-        """Return what to remember of one who has just been heard."""
+        """Return what to remember of an instance that has just been heard."""
         return Heard(self.last, self.by_periods[periods[:2]].lost)
 
     def note_lateness(self, periods: Periods, heard: Heard) -> int:
-        """Return for how long one was held up that was last heard so, and is heard just now.
+        """Return for how long an instance was held up that was last ``heard`` so and is heard now.
 
         An instance sends a sign of life once in each period of its beats. If it is heard later
         than that by far, its request stood in a queue, or it slept.
 
         Others may have been held up, too, and nobody knows for how long: a server reads long
         requests in pieces, so that short ones overtake them. So it is like the end of a blackout,
-        of which nothing is taken from observed time: who has been silent for too long by now gets
-        one fresh threshold. That is for all periods by which such a silence is too long.
+        of which nothing is taken from observed time: an instance that has been silent for too long
+        by now gets one fresh threshold. It is so for all periods by which this silence is too long.
         """
         silence = self.last - heard.at - (self.by_periods[periods[:2]].lost - heard.lost)
         late = silence - longest_silence(*periods[:2])
@@ -146,9 +147,9 @@ class Observed:
     def judge(self, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
         """Return how long a living instance may still be silent; if it is 0 or less, it is dead.
 
-        Who has been silent for too long gets one fresh threshold if there was a blackout in it,
-        and no other before it is heard again (I5). That changes what is remembered of it, which
-        is returned, too.
+        An instance that was silent for too long gets one fresh threshold if there was a blackout
+        in that time, and no other before it is heard again (I5). That changes what is remembered of
+        it, which is returned, too.
         """
         blackouts = self.by_periods[periods[:2]]
         start = heard.graced or heard.at

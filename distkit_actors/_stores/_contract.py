@@ -24,15 +24,16 @@ class StoreAwayError(StoreUnavailableError):
 
 
 class StoreSilentError(StoreUnavailableError):
-    """The store was reached, but did not answer in time: it has much to do, or stands still."""
+    """The store was reached, but did not answer in time: it is overloaded, or has stopped."""
 
 
 class Link(ABC):
     """One counter's way to its namespace: connect, send a request, receive its answer.
 
-    Used by one task at a time, but for `send_nowait` and what follows it, and for one request at a
-    time: what was sent is received before anything else is sent. The caller remembers what it has
-    sent, and names it again to `receive`; the link need not.
+    It carries one request at a time: what was sent is received before anything else is sent. It is
+    used by one task at a time, except that `send_nowait`, `wait_answer` and `receive_nowait` may be
+    called in another task while the usual one sleeps. The caller gives the request to `receive`
+    again, so the link need not remember it.
 
     A link of your own must have `connect`, `connected` and `receive`. If it has no `send`, all is
     done in `receive`. It need not have `send_nowait`, `wait_answer` and `patience`, which save
@@ -54,9 +55,10 @@ class Link(ABC):
         """Whether a connection is up, as far as is known."""
 
     async def send(self, request: Request) -> None:  # noqa: B027 - some do all in `receive`
-        """Send as much of ``request`` as goes before `receive`, which follows and sends the rest.
+        """Send ``request``, or as much of it as can be sent at once; `receive` sends the rest.
 
-        No checkpoint if it need not wait. Raises and is cancelled as `receive`.
+        `receive` always follows. A checkpoint only if it has to wait. Raises and is cancelled as
+        `receive`.
         """
 
     @abstractmethod
@@ -70,15 +72,15 @@ class Link(ABC):
                 was executed or will be.
             StoreError: the store refuses this request; not executed.
 
-        When cancelled, the outcome is unknown. A connection that others use goes on; the answer
-        that may still come on it is for nobody. One of our own is dropped.
+        When cancelled, the outcome is unknown. A connection that other links share stays; if the
+        answer still comes on it, it is thrown away. A connection of this link's own is closed.
         """
 
     def unanswered(self, patience: float) -> None:  # noqa: B027 - most have nothing to do
         """Note that `receive` was cancelled as there was no answer for ``patience`` seconds.
 
-        A link that shares its connection then sees if that is dead. One that drops it when it is
-        cancelled has nothing to do.
+        Not a checkpoint. A link that shares its connection then looks whether that is dead. A link
+        that closes its connection when it is cancelled has nothing to do.
         """
 
     @property
@@ -89,36 +91,41 @@ class Link(ABC):
     def send_nowait(self, request: Request) -> None:
         """Do as `send` without waiting, in any task; only while `can_send_nowait`.
 
-        It raises nothing: `receive`, which is to follow, tells of the trouble that there was.
+        Not a checkpoint. It raises nothing: an error is raised by `receive`, which has to follow.
         """
         raise NotImplementedError
 
     def wait_answer(self) -> Awaitable[None] | None:
-        """Return what waits until there is an answer to what `send_nowait` has sent, in any task.
+        """Return an awaitable that waits for the answer to what `send_nowait` has sent.
 
-        It may end before, and does when `interrupt` is called; what it finds, `receive_nowait`
-        tells. It raises nothing, and if it is cancelled, nothing else changes. None: only
-        `receive` can do that here.
+        Any task may await it. It may end before the answer has come, and does when `interrupt` is
+        called; then `receive_nowait` tells whether there is an answer. It raises nothing, and
+        cancelling it changes nothing else. None if this link can wait in `receive` only.
         """
         return None
 
     def receive_nowait(self, request: Request) -> Reply | None:  # noqa: ARG002 - for those that can
-        """Return the answer to ``request``, after `wait_answer`, if there is one that is plain.
+        """Return the answer to ``request``, after `wait_answer`.
 
-        None if there is none yet, or something else is to be done about what has come. Then, and
-        if the answer that it has returned is not used, `receive` follows, and tells or does that.
+        None if it has not come yet, or if what has come is no plain answer, such as an error. Not a
+        checkpoint, and it raises nothing. After None `receive` has to follow: it waits for the
+        answer, or raises the error. If the answer that was returned is not used, `receive` follows,
+        too, and returns it again.
         """
         return None
 
     def interrupt(self) -> None:  # noqa: B027 - most never wait like this
-        """End what `wait_answer` has returned, if a task is in it: `receive` may follow now."""
+        """End the awaitable of `wait_answer`, if a task awaits it, so that `receive` may follow.
+
+        Not a checkpoint.
+        """
 
     @property
     def patience(self) -> float:
         """Seconds after which a request without an answer is lost: then cancel `receive`.
 
-        One who asks again and again can have a single deadline for it; one for each request is
-        a tenth of what a lone request costs.
+        To set a deadline for each request is a tenth of what a lone request costs; so a caller that
+        asks again and again may have one deadline for all.
         """
         return float("inf")
 
@@ -136,10 +143,10 @@ class Link(ABC):
         )
 
     async def inspect(self) -> tuple[str, ...]:
-        """Look whether the store has been set up since so that it may lose counts. A checkpoint.
+        """Return what in the store's settings may make it lose counts. A checkpoint.
 
-        Returns what is wrong with it, in words that say what to do; nothing if it does not say.
-        It is asked for about once a minute, between two requests. Raises and is cancelled as
+        Each text says what to do; empty if nothing is wrong, or if the store does not tell. A
+        counter calls it about once a minute, between two requests. Raises and is cancelled as
         `receive`.
         """
         await trio.lowlevel.checkpoint()
@@ -147,11 +154,11 @@ class Link(ABC):
 
 
 class Subscription(ABC):
-    """Word of changes in a namespace, as its store pushes it. Used by one task at a time.
+    """Notices of changes in a namespace, as its store pushes them. Used by one task at a time.
 
-    It comes only while a `Watch` is in force, which a link asks for, and it is a hint
-    to read, not a value: of what changed before `connect` has returned, or while the
-    subscription was lost, nothing is said. So connect, watch, read everything, then wait.
+    They come only while a `Watch` is in force, which is sent on a link. A notice is a hint to read,
+    and has no value. There is none of what changed before `connect` has returned, or while the
+    subscription was lost. So connect, watch, read everything, then wait.
     """
 
     @abstractmethod
@@ -164,11 +171,11 @@ class Subscription(ABC):
 
     @abstractmethod
     async def wait(self) -> frozenset[str] | None:
-        """Wait for changes: the keys whose values may have changed, or None: any may have.
+        """Wait for a notice; return the keys that may have changed, or None if any key may have.
 
         A checkpoint. Raises `StoreUnavailableError` if there is no subscription, or if it is
         lost: connect again, and read everything. Raises `StoreError` if the store refuses
-        it. When cancelled, nothing is lost in silence: either the subscription goes on, or
+        it. When cancelled, no notice is lost unnoticed: either the subscription goes on, or
         there is none any more.
         """
 
@@ -183,9 +190,9 @@ class Store(ABC):
 
     @property
     def partitions(self) -> int:
-        """Over how many parts each namespace of it is spread; 1 unless it says otherwise.
+        """Over how many parts each namespace of it is spread; 1 by default.
 
-        All who share a prefix must agree on that, see `RedisStore`.
+        All counters that share a prefix must have the same number; see `RedisStore`.
         """
         return 1
 
@@ -193,8 +200,9 @@ class Store(ABC):
         """Return the store of a part of each namespace, from 0 to 255.
 
         A part is a namespace by itself, with keys, instances and epochs of its own; its ``link``
-        and ``subscribe`` take the prefix as ever. Part 0 is what a namespace is that has one part
-        only, so that those meet there who disagree. It is the same store for the same number.
+        and ``subscribe`` take the same prefix. A namespace that is not spread is the same as part 0
+        of one that is: so counters with different numbers of parts meet there, and are told. The
+        same number always gives the same store.
 
         Raises:
             StoreError: It has no such part.
