@@ -27,9 +27,9 @@ class CounterInstruments:
     and one that has ended is not shown any more. It asks nobody, so that reading takes no longer
     while the store is away, and any thread may read.
 
-    The instruments and their attributes are in ``docs/observability.md``. There are no
-    cumulatives: every worker sees the whole of one, so their sum would be too much as many times
-    as there are workers. The slices of all instances, ``distkit_actors.slice``, add up to it.
+    The instruments, their attributes and units are in ``docs/observability.md``. There are no
+    cumulatives: each of ten workers would show the whole, and the sum of that is ten times too
+    large. The slices of all instances, ``distkit_actors.slice``, add up to the cumulative.
 
     Args:
         counters: Those to begin with.
@@ -63,7 +63,10 @@ class CounterInstruments:
             make[measure.kind](name, [self._callback(measure)], unit, measure.text)
 
     def add(self, counter: InstanceAwareCounter) -> None:
-        """Show ``counter``, too, from its start to its end. Not a checkpoint; any thread may."""
+        """Show ``counter``, too, from its start to its end.
+
+        Not a checkpoint; any thread may call it. Raises `TypeError` for what is no counter.
+        """
         self._watched.add(counter)
 
     def _callback(self, measure: Measure) -> Callable[[CallbackOptions], Iterator[Observation]]:

@@ -32,10 +32,9 @@ class CounterCollector(Collector):
     come. They are not kept alive, and one that has ended is not shown any more. It asks nobody, so
     a scrape takes no longer while the store is away, and any thread may scrape.
 
-    The metrics and their labels are in ``docs/observability.md``. There are no cumulatives:
-    every worker sees the whole of one, so their sum would be too much as many times as there are
-    workers. The slices of all instances add up to it: ``sum by (prefix, key)
-    (distkit_actors_slice)``.
+    The metrics, their labels and units are in ``docs/observability.md``. There are no cumulatives:
+    each of ten workers would show the whole, and the sum of that is ten times too large. The slices
+    of all instances add up to the cumulative: ``sum by (prefix, key) (distkit_actors_slice)``.
 
     Args:
         counters: Those to begin with.
@@ -57,7 +56,10 @@ class CounterCollector(Collector):
         self._watched = Watched(counters, keys, max_keys)
 
     def add(self, counter: InstanceAwareCounter) -> None:
-        """Show ``counter``, too, from its start to its end. Not a checkpoint; any thread may."""
+        """Show ``counter``, too, from its start to its end.
+
+        Not a checkpoint; any thread may call it. Raises `TypeError` for what is no counter.
+        """
         self._watched.add(counter)
 
     def collect(self) -> Iterator[Metric]:

@@ -80,7 +80,7 @@ class MemoryStore(Store):
             listeners.remove(subscription)
 
     def execute(self, prefix: str, request: Request) -> Reply:
-        """Run one request at the current trio time."""
+        """Run one request at the current trio time, and return its answer. Not a checkpoint."""
         namespace = self._namespaces.get(prefix) or Namespace()
         reply = namespace.execute(request, int(self._clock.current_time() * _MICROSECONDS))
         if namespace.born or namespace.watched:  # whoever only looks makes none
@@ -106,7 +106,7 @@ class MemoryStore(Store):
         )
 
     def wipe(self) -> None:
-        """Lose everything, as a server does that restarts without persistence."""
+        """Lose everything, as a server does that restarts without persistence. Not a checkpoint."""
         self._namespaces.clear()
         for listeners in self._subscriptions.values():
             for subscription in listeners:
