@@ -8,4 +8,5 @@
 * `server` starts a server and reads what it tells of itself.
 * `processes` starts the programs of `child`, and talks with them.
 * `report` writes down what was found.
+* `glance` makes of the written `tables` what is read first: five lines, and a `picture`.
 """

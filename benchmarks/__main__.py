@@ -13,6 +13,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import glance
 from benchmarks.bench import Bench, Row
 from benchmarks.report import Report, facts, line, show, write
 from benchmarks.rows import GROUPS
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     write(report, table, values)
     print(f"wrote {table.name} and {values.name}")
+    if not (options.quick or options.only):
+        print("wrote", *glance.renew(table.parent))
     return 0
 
 
@@ -87,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure distkit_actors on Redis servers that are started for it, each "
-        f"figure beside that of a peer. A whole run writes {_TABLE.relative_to(_ROOT)}, and "
-        f"every value into {_VALUES.relative_to(_ROOT)}, for `python -m pyperf compare_to`. "
+        f"figure beside that of a peer. A whole run writes {_TABLE.relative_to(_ROOT)}, what "
+        f"`python -m benchmarks.glance` makes of it, and every value into "
+        f"{_VALUES.relative_to(_ROOT)}, for `python -m pyperf compare_to`. "
         "It takes some minutes, on a machine that does nothing else.",
         epilog="groups of rows: " + ", ".join(GROUPS),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from rich.console import Console
 if sys.version_info >= (3, 14):
     pytest.skip("a peer needs trio-asyncio, which 3.14 cannot import", allow_module_level=True)
 
-from benchmarks import peers
+from benchmarks import floors, glance, peers
 from benchmarks.__main__ import main, run
-from benchmarks.report import as_markdown, as_pyperf
+from benchmarks.picture import panels
+from benchmarks.report import Report, as_markdown, as_pyperf
 from benchmarks.rows import GROUPS
 from benchmarks.rows.counts import instructions
+from benchmarks.tables import TABLE, Row, Tables
 
 #: Both versions of the reference.
 _REFERENCES = {peers.NEWEST, peers.FIRST}
@@ -98,6 +101,41 @@ def test_a_run_writes_the_table_and_every_value(
     ours, theirs = suite.get_benchmarks()
     assert len(ours.get_values()) == len(theirs.get_values()) == 2
     assert theirs.get_metadata()["ratio"]
+
+
+def test_a_whole_run_renews_what_is_made_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(_report: object, table: Path, _values: Path) -> None:
+        shutil.copy(glance.DOCS / table.name, table)
+
+    report = Report({}, {}, False, 1, {}, [])  # of a run that has measured nothing
+    monkeypatch.setattr("benchmarks.__main__.run", lambda *_: report)
+    monkeypatch.setattr("benchmarks.__main__.write", written)
+
+    assert main(["--only", "lax", "--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {TABLE}
+
+    assert main(["--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {TABLE, glance.LINES, glance.PICTURE}
+
+
+def test_the_picture_knows_peers_by_the_names_that_they_have() -> None:
+    names = {name for name in vars(peers).values() if isinstance(name, str)}
+    names |= {name for name in vars(floors).values() if isinstance(name, str)}
+    asked: list[str] = []
+
+    class Asked(Tables):
+        def beside(self, group: str, name: str, peer: str) -> Row | None:
+            asked.append(peer)
+            return super().beside(group, name, peer)
+
+    panels(Asked((glance.DOCS / TABLE).read_text("utf-8")))
+    assert len(asked) > 10
+    unknown = {
+        peer for peer in asked if not any(f"{name} ".startswith(f"{peer} ") for name in names)
+    }
+    assert not unknown
 
 
 #: Answers as the program of the reference does, which counts a thousand times in a second.
