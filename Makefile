@@ -20,6 +20,10 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 # doubles their time.
 UNTRACED := tests/model tests/faults tests/stores/test_redis_agrees.py tests/behaviour/test_hold_fuzz.py
 
+# What touches the modules that are compiled, see hatch_build.py. It runs where no source is.
+COMPILED := tests/compiled/build.py tests/unit/test_write_buffer.py tests/unit/test_holds.py \
+  $(patsubst %,tests/behaviour/test_%.py,bad_input batches bounds compiled faces handle hold lax parts)
+
 # Coroutine functions with a task_status, for ASYNC113 and ASYNC114: a,b,c.
 STARTABLE := run
 
@@ -27,7 +31,7 @@ STARTABLE := run
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help test test-browser test-floor demo online lint format types docs examples ci soak test-clock test-servers modelcheck bench clean
+.PHONY: help test test-browser test-compiled test-floor demo online lint format types docs examples ci soak test-clock test-servers modelcheck bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +46,12 @@ test: $(VENV)/.test  ## run the tests; fails below 95 % branch coverage
 test-floor:  ## run the tests with the oldest dependencies that are promised to work
 	$(MAKE) VENV=.venv-floor .venv-floor/.floor
 	.venv-floor/bin/python -m pytest
+
+test-compiled:  ## compile what counts in memory, and test it; needs a C compiler
+	$(MAKE) VENV=.venv-compiled .venv-compiled/.compiled
+	rm -rf build/compiled/tests
+	cp -r tests pyproject.toml build/compiled
+	cd build/compiled && ../../.venv-compiled/bin/python -m pytest -n $(JOBS) --dist worksteal $(COMPILED)
 
 test-browser: $(VENV)/.browser docs  ## look at the example and at the documentation in a Chromium
 	$(PY) -m tests.apps.chromium --cache $(VENV)/chromium
@@ -94,7 +104,7 @@ bench: $(VENV)/.bench  ## measure beside peers; writes docs/performance_table.md
 	$(PY) -m benchmarks $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .venv-floor $(VENV) docs/_build build dist htmlcov
+	rm -rf .venv .venv-compiled .venv-floor $(VENV) docs/_build build dist htmlcov
 	rm -rf .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -113,4 +123,11 @@ $(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.
 $(VENV)/.floor: $(VENV)/.test
 	$(PY) -c 'import tomllib; print(*(d.replace(">=", "==") + ".*" for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $@.txt
 	$(PIP) install -r $@.txt
+	@touch $@
+
+# It takes the place of the editable one.
+$(VENV)/.compiled: $(VENV)/.test hatch_build.py $(shell find distkit_actors -name '*.py' -o -name '*.lua')
+	rm -rf build/compiled
+	HATCH_BUILD_HOOKS_ENABLE=true $(PIP) wheel --no-deps --wheel-dir build/compiled .
+	$(PIP) install --no-deps --force-reinstall build/compiled/*.whl
 	@touch $@

@@ -22,6 +22,7 @@ from .._protocol._conditions import Condition
 from .._protocol._values import CounterValue, checked_count, checked_name, checked_number, fits
 from .._stores._contract import Store
 from ._batches import checked_counts, checked_names
+from ._compiled import COMPILED, CompiledCounts
 from ._counter import InstanceAwareCounter
 from ._lax_handle import BoundLaxCounter
 from ._local_view import LocalViewMixin
@@ -124,6 +125,8 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         buffer = self._actor.buffer
         assert buffer is not None
         self._buffer = buffer
+        if COMPILED and type(self) is LaxInstanceAwareCounter:
+            vars(self)["inc_nowait"] = CompiledCounts(buffer, self.inc_nowait).inc_nowait
         self._strict: StrictInstanceAwareCounter | None = None  # made when somebody asks for it
 
     @classmethod

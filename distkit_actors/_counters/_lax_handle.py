@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from .._instance._buffered_key import BufferedKey
 from .._protocol._values import CounterValue, checked_count
+from ._compiled import COMPILED, CompiledHandle
 from ._handle import BoundCounter
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class BoundLaxCounter(BoundCounter):
     """Every operation of a lax counter on one key, without the key. Made by ``counter.bind``."""
 
-    __slots__ = ("_buffer", "_buffered", "_lax")
+    # A compiled build puts an `inc_nowait` of its own into the dict.
+    __slots__ = ("_buffer", "_buffered", "_lax", *(["__dict__"] if COMPILED else []))
 
     def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
         super().__init__(counter, key)
@@ -24,6 +26,10 @@ class BoundLaxCounter(BoundCounter):
         self._buffer = counter._buffer  # pyright: ignore[reportPrivateUsage] - for speed
         self._buffered = BufferedKey(key)
         self._buffered.invalidate()
+        if COMPILED and type(self) is BoundLaxCounter:
+            find = counter._buffered  # pyright: ignore[reportPrivateUsage] - ditto
+            quick = CompiledHandle(self._buffered, counter.inc_nowait, find)
+            vars(self)["inc_nowait"] = quick.inc_nowait
 
     def inc_nowait(self, count: int = 1) -> None:
         """Add ``count`` to this instance's slice, in memory. Not a checkpoint.

@@ -1,0 +1,1 @@
+"""What holds of a compiled build only."""
