@@ -49,8 +49,9 @@ test-floor:  ## run the tests with the oldest dependencies that are promised to 
 
 test-compiled:  ## compile what counts in memory, and test it; needs a C compiler
 	$(MAKE) VENV=.venv-compiled .venv-compiled/.compiled
-	rm -rf build/compiled/tests
-	cp -r tests pyproject.toml build/compiled
+	rm -rf build/compiled/tests build/compiled/benchmarks
+	mkdir -p build/compiled
+	cp -r tests benchmarks pyproject.toml build/compiled
 	cd build/compiled && ../../.venv-compiled/bin/python -m pytest -n $(JOBS) --dist worksteal $(COMPILED)
 
 test-browser: $(VENV)/.browser docs  ## look at the example and at the documentation in a Chromium
