@@ -23,6 +23,8 @@ from distkit_actors import LaxInstanceAwareCounter, RedisStore, StrictInstanceAw
 #: So many start at once: the server has a queue, and its answers are waited for only so long.
 _RESTING_AT_ONCE: Final = 20
 _DOOMED_AT_ONCE: Final = 8
+#: Seconds between two heartbeats that are counted; a server under valgrind must not be late.
+_BEAT: Final = 0.1
 #: Seconds for which a fleet that starts at once may wait for its server.
 _PATIENCE: Final = 600.0
 
@@ -232,9 +234,16 @@ async def pipelining(host: str, port: str, depth: str) -> None:
 async def incs(kind: str, host: str, port: str, count: str) -> None:
     """Increment so often, one call after the other, and end: for those who count instructions.
 
-    ``kind`` is ``strict`` or ``bare``, or ``crowd``: 100 tasks at once, each on a key of its own.
+    ``kind`` is ``strict`` or ``bare``, or ``crowd``: 100 tasks at once, each on a key of its own;
+    or ``beats``, which is as many heartbeats and nothing else.
     """
     url, (key,) = f"redis://{host}:{port}", key_names(1)
+    if kind == "beats":
+        async with StrictInstanceAwareCounter.open(
+            "incs", url, dead_instance_threshold=3 * _BEAT, heartbeat_interval=_BEAT
+        ):
+            await trio.sleep(_BEAT * int(count))
+        return
     async with (
         bare_socket(host, int(port))
         if kind == "bare"

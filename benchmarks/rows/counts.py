@@ -70,6 +70,9 @@ async def counts(bench: Bench) -> None:
     name = "instructions in user space, in the server, for each of 100 entries"
     what = "what one strict inc takes, awaited by 100 tasks on a key each"
     bench.row(name, what, [crowd], BARE, [other], unit="instructions")
+    beat = await instructions("server", "beats", few=30, many=330)
+    name, what = "instructions in user space, in the server", "what one heartbeat takes"
+    bench.row(name, what, [beat], BARE, [other], unit="instructions")
     bench.say("counting instructions of lax counts")
     plain = await instructions_in_memory("plain")
     for kind, what in (("lax", "inc_nowait(key)"), ("bound", "bound inc_nowait()")):

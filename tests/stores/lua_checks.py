@@ -39,6 +39,7 @@ from tests.stores.test_redis_agrees import (
     Crowd,
     Fuzz,
     History,
+    Idle,
     Solo,
     Unordered,
     Vigil,
@@ -126,15 +127,17 @@ def histories(seeds: range, steps: int = 80) -> Check:
     return check
 
 
-def lone_histories(seeds: range, steps: int = 80) -> Check:
-    """Histories of nearly nothing but lone steps."""
+def histories_of(kind: type[History], seeds: range, steps: int = 80) -> Check:
+    """Histories of nearly nothing but lone steps (`Solo`), or but heartbeats (`Idle`)."""
 
     def check(subject: Subject) -> None:
         for seed in seeds:
             twin = subject.twin()
-            solo = Solo(twin, seed, [0, 1000])
-            for _ in range(steps):
-                solo.step()
+            history = kind(twin, seed, [0, 1000])
+            for number in range(steps):
+                history.step()
+                if number % 10 == 0:
+                    twin.compare()
             twin.compare()
             twin.wipe()
 
@@ -321,7 +324,8 @@ def out_of_memory(subject: Subject) -> None:
 #: From those that find most in the least time to those that find little.
 CHECKS: list[Check] = [
     histories(range(2)),
-    lone_histories(range(2)),
+    histories_of(Solo, range(2)),
+    histories_of(Idle, range(2)),
     tight_histories(range(1)),
     rare_steps,
     moves_are_forgotten,
@@ -339,11 +343,11 @@ CHECKS: list[Check] = [
         ],
     ),
     histories(range(2, 8)),
-    lone_histories(range(2, 8)),
+    histories_of(Solo, range(2, 8)),
     tight_histories(range(1, 4)),
     out_of_memory,
     crowds(range(1)),
-    lone_histories(range(8, 40)),
+    histories_of(Solo, range(8, 40)),
     histories(range(8, 40)),
     tight_histories(range(4, 16)),
 ]

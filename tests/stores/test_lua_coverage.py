@@ -14,19 +14,21 @@ from tests.stores.lua_checks import (
     behind_anothers_move,
     crowds,
     histories,
-    lone_histories,
+    histories_of,
     rare_steps,
     store_scenario,
     tight_histories,
     twin_scenario,
 )
 from tests.stores.lua_source import statements
+from tests.stores.test_redis_agrees import Idle, Solo
 from tests.stores.twin import connect
 
 SOURCES = read_sources()
 RUNS: list[Check] = [
     histories(range(24)),
-    lone_histories(range(12)),
+    histories_of(Solo, range(12)),
+    histories_of(Idle, range(6)),
     tight_histories(range(6)),
     behind_anothers_move,
     crowds(range(2)),
@@ -36,6 +38,7 @@ RUNS: list[Check] = [
     rare_steps,
     twin_scenario("test_a_returning_instance_with_8500_slices_replaces_them_all"),
     store_scenario("test_hashes_are_hash_tables_from_the_start"),
+    store_scenario("test_a_heartbeat_goes_by_the_clock_of_the_server"),
 ]
 
 # Goes ahead of each script: notes each line once for each run. In one line, as is the rest.

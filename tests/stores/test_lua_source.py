@@ -27,6 +27,7 @@ NUMBERS = {
     ("base", "500"): "CHUNK: Python makes no variadic calls",
     ("base", "65"): "PAD: MemoryStore has no hashes of Redis",
     ("base", "16"): "OWN_FIELDS",
+    ("beat", "10"): "tenths",
     ("entries", "3"): "where the sign of a condition ends",
     ("entries", "4"): "words of an entry; where the number of a condition begins",
     ("fast_path", "3"): "where the sign of a condition ends",

@@ -634,3 +634,47 @@ def test_who_has_heard_of_later_times_is_told_of_what_is_moved_after_a_loss(twin
     assert twin.namespace.registry.total("k") == 6
     twin.check_sums()
     twin.compare()
+
+
+def beat(twin: Twin, session: Session) -> Applied:
+    reply = run(twin, session, budget=1000)
+    twin.compare()
+    return reply
+
+
+def test_a_heartbeat_forgets_moves_that_are_old(twin: Twin) -> None:
+    """By the clock, which gives no stamp twice after it was put back."""
+    periods = Periods(3 * SECOND, SECOND, 10 * SECOND)
+    mover = session_of("mover", periods)
+    beat(twin, mover)
+    twin.now -= 20 * SECOND
+    beat(twin, mover)
+    moved = run(twin, mover, Entry(Kind.MOVE, "k", 1)).at
+    for _ in range(35):
+        twin.now += SECOND
+        beat(twin, mover)
+        assert bool(twin.namespace.registry.epochs.moved) == (twin.now - moved < 10 * SECOND)
+
+
+def find_dead_at_its_deadline(twin: Twin, *, back: int) -> None:
+    one, other = session_of("one"), session_of("other")
+    beat(twin, one)
+    twin.now -= back
+    beat(twin, one)
+    run(twin, other, add("k"))
+    beat(twin, one)
+    registry = twin.namespace.registry
+    deadline = registry.records["other"].deadline - registry.observed.shift
+    while twin.now < deadline:
+        assert registry.total("k") == 1
+        twin.now = min(twin.now + SECOND, deadline)
+        beat(twin, one)
+    assert registry.total("k") == 0
+
+
+def test_a_heartbeat_at_the_very_deadline_of_another_finds_it_dead(twin: Twin) -> None:
+    find_dead_at_its_deadline(twin, back=0)
+
+
+def test_a_heartbeat_finds_the_dead_after_the_clock_was_put_back(twin: Twin) -> None:
+    find_dead_at_its_deadline(twin, back=2 * SECOND)

@@ -343,6 +343,43 @@ def test_lone_steps_are_equal(client: redis.Redis, seed: int, steps: int) -> Non
     twin.wipe()
 
 
+class Idle(History):
+    """A history of instances that do little more than live: most batches are heartbeats."""
+
+    def __init__(self, twin: Twin, seed: int, budgets: list[int]) -> None:
+        super().__init__(twin, seed, budgets)
+        self.calm = True
+        self.busy = self.random.choice([0.0, 0.1, 0.3])
+        # About as long as nobody wonders at, for the one or the other.
+        self.pauses = [0, 1, PERIODS.threshold // 64, SECOND // 3, SECOND // 2, SECOND, 2 * SECOND]
+
+    def _pass_time(self) -> None:
+        if self.chance(0.1):
+            super()._pass_time()
+            return
+        self.latest = max(self.latest, self.twin.now)
+        self.twin.now += self.random.choice(self.pauses)
+        if self.chance(0.03):
+            self.twin.now -= HOUR
+
+    def _begin(self, session: Session) -> None:
+        if self.chance(self.busy):
+            super()._begin(session)
+        else:
+            session.begin([], budget=self.random.choice(self.budgets))
+
+
+@histories
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
+def test_heartbeats_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
+    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    idle = Idle(twin, seed, budgets=[0, 1000, 1000])
+    for _ in range(steps):
+        idle.step()
+        twin.compare()
+    twin.wipe()
+
+
 class Fuzz:
     """Requests as no session would send them, but of a valid form."""
 
@@ -520,15 +557,18 @@ def test_moves_that_are_told_later_are_judged_equally(
 def test_all_ways_are_gone_often(own_redis: RedisServer) -> None:
     """Lua has quick ways for what is common, and one that reaps before it: all are compared."""
     with connect(own_redis.url) as client:
-        for seed in range(45):
+        for seed in range(60):
             twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
             twin.lua.scripts = counting_paths()
-            kind = (History, Vigil, Solo)[seed % 3]
+            kind = (History, Vigil, Solo, Idle)[seed % 4]
             history = kind(twin, seed, budgets=[0, 1000])
             for _ in range(80):
                 history.step()
             twin.compare()
         paths = {name.decode(): int(count) for name, count in client.hgetall("paths").items()}
+    assert paths.pop("beat") >= 150, paths
+    assert paths.pop("beat past a deadline") >= 5, paths
+    assert paths.pop("beat soon after another") >= 20, paths
     assert paths.keys() == {
         way + what
         for way in ("lone", "quick", "reaping", "slow")

@@ -11,6 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._observed_time import RECENT_PART
 from distkit_actors._protocol._messages import (
     MAX_PURGE,
     Applied,
@@ -443,6 +444,41 @@ def test_a_lone_inc_costs_five_calls(own_client: redis.Redis) -> None:
     used = {name: after[name] - before.get(name, 0) for name in after}
     used = {name: count for name, count in used.items() if count and name != "info"}
     assert used == {"evalsha": 1, "time": 1, "hmget": 2, "hincrby": 1, "hset": 1}
+
+
+def now_of(client: redis.Redis) -> int:
+    seconds, microseconds = client.time()
+    return int(seconds) * SECOND + int(microseconds)
+
+
+def beat_when_due(store: LuaStore, session: Session) -> Applied:
+    """Send a heartbeat once the last sign of life is no longer recent."""
+    recent = PERIODS.threshold // RECENT_PART
+    until = now_of(store.client) + recent
+    while now_of(store.client) <= until:
+        time.sleep(recent / SECOND / 10)
+    return run(store, session, budget=20)
+
+
+def test_a_heartbeat_costs_six_calls(own_client: redis.Redis) -> None:
+    store = LuaStore(own_client, unique_prefix())
+    session = session_of("i")
+    run(store, session, budget=20)
+    before = calls(own_client)
+    beat_when_due(store, session)
+    after = calls(own_client)
+    used = {name: after[name] - before.get(name, 0) for name in after}
+    used = {name: count for name, count in used.items() if count and name not in ("info", "time")}
+    assert used == {"evalsha": 1, "hmget": 2, "hset": 2, "zadd": 1}  # and TIME, as the test asks
+
+
+def test_a_heartbeat_goes_by_the_clock_of_the_server(store: LuaStore) -> None:
+    session = session_of("i")
+    run(store, session, budget=20)
+    before = now_of(store.client)
+    beat_when_due(store, session)
+    heard = store.client.hget(store.hash_of("i"), ":beat")
+    assert before < int(heard) < now_of(store.client)
 
 
 def test_hashes_are_hash_tables_from_the_start(store: LuaStore) -> None:

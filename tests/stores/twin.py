@@ -96,6 +96,12 @@ redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[c
 redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
 """
 
+_COUNT_BEATS = {
+    b"    if usual then\n": b"redis.call('HINCRBY', 'paths', 'beat', 1)\n",
+    b"      if noted then\n": b"redis.call('HINCRBY', 'paths', 'beat soon after another', 1)\n",
+    b"      if overdue then\n": b"redis.call('HINCRBY', 'paths', 'beat past a deadline', 1)\n",
+}
+
 
 def counting_paths() -> Scripts:
     """The scripts, which count in a Redis hash "paths" how often each way was gone."""
@@ -105,6 +111,9 @@ def counting_paths() -> Scripts:
     assert source.count(at_once) == source.count(later) == 1
     alone = b"if lone_reply then\nlocal fast_reply, overdue\n" + _COUNT + b"end\n"
     source = source.replace(at_once, alone + at_once).replace(later, later + _COUNT)
+    for begin, count in _COUNT_BEATS.items():
+        assert source.count(begin) == 1
+        source = source.replace(begin, begin + count)
     return {**load_scripts(), "apply": _script(source)}
 
 

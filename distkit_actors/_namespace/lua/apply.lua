@@ -31,6 +31,11 @@ if lone_reply and not lone_change then
   return lone_reply
 end
 
+--@include beat
+if beat_reply then
+  return beat_reply
+end
+
 --@include numbers
 --@include announce
 if lone_reply then

@@ -17,6 +17,7 @@ SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch", "
 #: What scripts include, in the one order that they include it in: each needs some of those before.
 PARTS: Final = (
     "lone",
+    "beat",
     "numbers",
     "announce",
     "fast_path",
