@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from trio.testing import MockClock
 
 from distkit_actors import BoundLaxCounter, LaxInstanceAwareCounter, MemoryStore
 from distkit_actors._counters._compiled import CompiledCounts, CompiledHandle
@@ -41,7 +42,9 @@ def lax(partitions: int) -> LaxInstanceAwareCounter:
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-async def test_what_counts_on_keys_does_as_the_method(partitions: int) -> None:
+async def test_what_counts_on_keys_does_as_the_method(
+    partitions: int, autojump_clock: MockClock
+) -> None:
     async with lax(partitions)._running() as theirs, lax(partitions)._running() as ours:
         method = partial(LaxInstanceAwareCounter.inc_nowait, theirs)
         inc_nowait = partial(LaxInstanceAwareCounter.inc_nowait, ours)
@@ -62,7 +65,9 @@ async def test_what_counts_on_keys_does_as_the_method(partitions: int) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-async def test_what_counts_on_one_key_does_as_the_method(partitions: int) -> None:
+async def test_what_counts_on_one_key_does_as_the_method(
+    partitions: int, autojump_clock: MockClock
+) -> None:
     async with lax(partitions)._running() as theirs, lax(partitions)._running() as ours:
         method = partial(BoundLaxCounter.inc_nowait, theirs.bind("k"))
         fresh = BufferedKey("k")
