@@ -343,6 +343,29 @@ def test_a_memory_store_outlives_a_run() -> None:
     assert [1, 1, 0] == trio.run(look, clock=mock())
 
 
+@pytest.mark.parametrize("begins", [0.0, 5000.0], ids=["earlier", "later"])
+def test_no_time_passes_in_a_memory_store_between_two_runs(begins: float) -> None:
+    """Whatever time it is by the clock of the next one."""
+    store = MemoryStore()
+
+    async def linger() -> None:
+        async with StrictInstanceAwareCounter.open(
+            "p", store, instance_id="a", on_exit="linger"
+        ) as counter:
+            await trio.sleep(1000.0)
+            await counter.inc("k")
+
+    async def look() -> dict[str, float]:
+        async with StrictInstanceAwareCounter.open("p", store) as counter:
+            await trio.sleep(2.0)
+            return {info.instance_id: info.heartbeat_age for info in await counter.instances()}
+
+    trio.run(linger, clock=trio.testing.MockClock(autojump_threshold=0))
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    clock.jump(begins)
+    assert 2.0 == pytest.approx(trio.run(look, clock=clock)["a"])
+
+
 async def test_a_memory_store_is_for_one_run_at_a_time() -> None:
     """Another one, in another thread, is told so."""
     store = MemoryStore()
