@@ -74,9 +74,11 @@ class History:
         self.fenced: list[Member] = []  # superseded, and perhaps not aware of it
         self.stopped: list[Member] = []  # with copies of requests that may still arrive
         self.names: list[str] = []
-        # For each part: statuses when the last rule ended, and when it was wiped last.
+        # For each part: statuses when the last rule ended, and when and by which step it lost
+        # something last.
         self.before: list[dict[str, str]] = [{} for _ in self.meters.parts]
         self.wiped_at = [-math.inf] * len(self.before)
+        self.lost_at = [-1] * len(self.before)
         self.cleared = False  # at some time
         self.failed = False
         self.chance = 0
@@ -268,9 +270,24 @@ class History:
         """A lax counter has counted something, which the store will hear of."""
         after = member.all_counts()
         for key, effect in call.wanted.effects.items():
-            op = self._op(member, key, effect, call.block, pending_count=True, after=after)
+            doubt = self._may_be_voided(member, key)
+            op = self._op(
+                member, key, effect, call.block, pending_count=True, after=after, voidable=doubt
+            )
             self.model[key].open.append(op)
             member.counts.setdefault(key, []).append(op)
+
+    def _may_be_voided(self, member: Member, key: str) -> bool:
+        """Whether a count that begins now may be voided by a move that came before it (L4).
+
+        Its counter does not know that the store lost everything, and that the key has moved since.
+        If the first request with the count gets lost on the way, nobody can tell whether it was
+        executed before the loss, and there is no caller to be told so.
+        """
+        part = self.part_of(key)
+        unaware = member.name in self.meters.parts[part].lost
+        shaky = bool(member.troubled or member.planned)
+        return unaware and shaky and self.moved[key] > self.lost_at[part]
 
     def exited(self, member: Member, block: Block) -> None:
         """The end of a hold is on its way; it comes behind what its counter has counted."""

@@ -167,6 +167,7 @@ class Lives(History):
     async def _lost(self, parts: Collection[int], *, calm: bool) -> None:
         for part in parts:
             self.wiped_at[part] = trio.current_time()
+            self.lost_at[part] = self.meters.parts[part].steps
             keyless = all(self.part_of(key) != part for key in KEYS)
             self.meters.parts[part].lenient |= self.cleared and keyless
         calm = calm and not any(key.open for key in self.model.values())

@@ -70,6 +70,7 @@ class Op:
     sees_pending: bool = False  # a lax counter's read
     after: tuple[Op, ...] = ()  # counts that its own counter sends before it
     doomed: bool = False  # it may be lost with a void slice (L1)
+    voidable: bool = False  # taken for done before the last move, if it is in doubt (L4)
 
     def __repr__(self) -> str:
         return f"{self.who}.{self.kind}({self.count})"
@@ -352,6 +353,8 @@ def _outcomes_seen(
 ) -> Iterator[tuple[dict[str, int], frozenset[Hold], Collection[object]]]:
     for seen, kept in _sights(op, slices, held, open_):
         yield from _outcomes(op, seen, kept, _totals(seen, op.who, unsure, absent))
+    if op.voidable:
+        yield slices, held, {None}
 
 
 def _vague_outcomes(

@@ -564,3 +564,27 @@ def test_p44_a_part_that_holds_up_the_others_is_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(PartitionedActor, "_is_open", property(is_open))
     with pytest.raises(AssertionError, match="must not fail so"):
         play_in_parts(a_part_that_is_away, False, False)
+
+
+def test_a_count_in_doubt_at_a_loss_may_go_with_a_move_that_it_came_after() -> None:
+    """Its counter has not heard of the loss, and its first request is lost: nobody knows (L4)."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.fault(who=B, fault="drop_request", times=1)
+        histories.lost_in_doubt(who=C, steps=1, kind="inc", key="b", count=0)
+        histories.both_faces(who=B, key="b", turns=[(1, "inc!", 0)], flushes=False)
+        histories.verify()
+
+    play(script, False, True, False)
+
+
+def test_a_count_that_nobody_doubts_stays_after_a_loss_and_a_move() -> None:
+    """Without a lost request it is known not to be executed, and is sent again."""
+
+    def script(histories: MemoryHistories) -> None:
+        histories.lost_in_doubt(who=C, steps=1, kind="inc", key="b", count=0)
+        histories.both_faces(who=B, key="b", turns=[(1, "inc!", 0)], flushes=False)
+        histories.verify()
+        assert histories.model["b"].own("i1") == {1}
+
+    play(script, False, True, False)
