@@ -133,6 +133,23 @@ def test_i10_a_clear_is_heard_in_one_step_however_many_slices_there_are() -> Non
     assert many.total == few.total
 
 
+def test_i10_what_a_clear_made_void_goes_at_once_in_memory() -> None:
+    """In Redis, too: see `tests/stores/test_redis_limits.py`."""
+
+    def work(count: int) -> int:
+        pair = Pair()
+        pair.fill(count)
+        pair.clear()
+        pair.session.begin([Entry(Kind.ADD, "key1", 5)])
+        request = pair.session.request()
+        assert request is not None
+        steps = effort(lambda: pair.namespace.execute(request, pair.now + 1))
+        assert pair.namespace.registry.records["i"].slices.keys() == {"key1"}
+        return steps
+
+    assert work(MANY) == work(FEW)
+
+
 def test_i10_own_moves_are_forgotten_in_small_steps() -> None:
     def work(count: int) -> Pair:
         pair = Pair()

@@ -142,6 +142,16 @@ def test_what_may_have_missed_a_forgotten_move_goes() -> None:
     assert heard(own, Journal(0, 15, 16)).missed == 0
 
 
+def test_where_there_never_was_a_slice_the_stamp_is_that_of_the_last_move_before_it() -> None:
+    """The stored answer tells of no move, so that any up to the step may have been before it."""
+    own = OwnCopy()
+    assert heard(own, Journal(0, 0, 6), at=20).ground == 6
+    update = Update(at=30)
+    own.hear(Applied(30, ()), [], update)
+    assert (update.ground, own.known) == (29, 6)
+    assert heard(own, Journal(0, 0, 25), at=40).ground == 25
+
+
 def test_own_moves_are_kept_until_they_are_forgotten_by_the_store_or_cleared() -> None:
     own = OwnCopy()
     own.moves.update({"a": 5, "b": 7, "c": 9})
