@@ -59,6 +59,6 @@ class CompiledBuildHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+    def finalize(self, *_: Any) -> None:
         """Remove the copy."""
         self._copy.cleanup()

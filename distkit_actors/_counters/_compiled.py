@@ -41,7 +41,7 @@ class CompiledCounts:
                 buffered = buffer.buffered_keys.get(key)
             if buffered is not None:
                 delta = buffered.delta + count
-                if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - as there
+                if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - as in _lax
                     buffered.delta = delta
                     return
         self._inc_nowait(key, count)
@@ -66,7 +66,7 @@ class CompiledHandle:
         buffered = self._buffered
         if type(count) is int:
             delta = buffered.delta + count
-            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - as there
+            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - as in _lax
                 buffered.delta = delta
                 return
         self._inc_nowait(buffered.key, count)

@@ -50,7 +50,7 @@ class BoundLaxCounter(BoundCounter):
         if type(count) is int:
             buffered = self._buffered
             delta = buffered.delta + count
-            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - ditto
+            if buffered.low <= delta and delta <= buffered.high:  # noqa: PLR1716 - for speed
                 buffered.delta = delta
                 return
         self._lax.inc_nowait(self.key, count)

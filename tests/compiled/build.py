@@ -113,6 +113,7 @@ def test_what_counts_instead_has_the_same_parameters() -> None:
 async def test_a_wrong_number_of_arguments_is_refused_before_anything_changes() -> None:
     async with LaxInstanceAwareCounter.open("p", MemoryStore()) as counter:
         handle = counter.bind("k")
+        # The checker of types refuses them, too.
         for call in (
             counter.inc_nowait,
             lambda: counter.inc_nowait("k", 1, 1),  # type: ignore[call-arg]

@@ -332,17 +332,6 @@ class Solo(History):
         session.begin([entry], budget=self.random.choice(self.budgets))
 
 
-@histories
-@given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
-def test_lone_steps_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
-    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
-    solo = Solo(twin, seed, budgets=[0, 1000])
-    for _ in range(steps):
-        solo.step()
-        twin.compare()
-    twin.wipe()
-
-
 class Idle(History):
     """A history of instances that do little more than live: most batches are heartbeats."""
 
@@ -369,13 +358,16 @@ class Idle(History):
             session.begin([], budget=self.random.choice(self.budgets))
 
 
+@pytest.mark.parametrize("kind", [Solo, Idle])
 @histories
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
-def test_heartbeats_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
+def test_steps_with_a_way_of_their_own_are_equal(
+    kind: type[History], client: redis.Redis, seed: int, steps: int
+) -> None:
     twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
-    idle = Idle(twin, seed, budgets=[0, 1000, 1000])
+    history = kind(twin, seed, budgets=[0, 1000, 1000])
     for _ in range(steps):
-        idle.step()
+        history.step()
         twin.compare()
     twin.wipe()
 
