@@ -495,10 +495,10 @@ class Actor(Admission):
         self.open = False
         self._log.superseded(self._conflict())
 
-    def part(self) -> None:
+    def abandon(self) -> None:
         """Be closed in a process that was forked: the counter goes on where it was started."""
-        super().part()
-        self._loop.part()
+        super().abandon()
+        self._loop.abandon()
         if self.buffer is not None:
             self.buffer.close()
 

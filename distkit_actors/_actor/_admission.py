@@ -127,12 +127,12 @@ class Admission:
         self.thread = None
         _running.discard(self)
 
-    def part(self) -> None:
+    def abandon(self) -> None:
         """Close this copy of the counter, in a process that was forked.
 
         The counter itself goes on in the process that started it.
         """
-        self._course.happens(Event.PARTED)
+        self._course.happens(Event.ABANDONED)
         self.open, self.thread = False, None
         self.forked = True
         self._session.abandon()
@@ -142,14 +142,14 @@ class Admission:
 _running: Final = weakref.WeakSet[Admission]()
 
 
-def _part_all() -> None:
+def _abandon_all() -> None:
     for actor in list(_running):
-        actor.part()
+        actor.abandon()
     _running.clear()
 
 
 if hasattr(os, "register_at_fork"):  # not everywhere
-    os.register_at_fork(after_in_child=_part_all)
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _elsewhere() -> str:

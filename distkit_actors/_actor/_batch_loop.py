@@ -218,7 +218,7 @@ class BatchLoop:
         self.availability.refusal = None  # one more try
         self.wake()
 
-    def part(self) -> None:
+    def abandon(self) -> None:
         """Send nothing any more, in a process that was forked."""
         self._agenda.stopping, self.accepts_releases = True, False
 

@@ -41,7 +41,7 @@ class Event(enum.Enum):
     SUPERSEDED = "another counter has taken the id over"
     STOPPED = "it was asked to end, was cancelled, or has crashed"
     ENDED = "its tasks have ended, or there never were any"
-    PARTED = "the process was forked: this copy is closed"
+    ABANDONED = "the process was forked: this copy is closed"
 
 
 TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
@@ -56,14 +56,14 @@ TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
         Event.REGISTERED: Life.RUNNING,
         Event.SUPERSEDED: Life.SUPERSEDED,
         Event.ENDED: Life.CLOSED,
-        Event.PARTED: Life.CLOSED,
+        Event.ABANDONED: Life.CLOSED,
     },
     Life.RUNNING: {
         Event.LOST: Life.AWAY,
         Event.SUPERSEDED: Life.SUPERSEDED,
         Event.STOPPED: Life.STOPPING,
         Event.ENDED: Life.CLOSED,
-        Event.PARTED: Life.CLOSED,
+        Event.ABANDONED: Life.CLOSED,
     },
     Life.AWAY: {
         Event.HEARD: Life.RUNNING,
@@ -71,21 +71,21 @@ TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
         Event.SUPERSEDED: Life.SUPERSEDED,
         Event.STOPPED: Life.STOPPING,
         Event.ENDED: Life.CLOSED,
-        Event.PARTED: Life.CLOSED,
+        Event.ABANDONED: Life.CLOSED,
     },
     Life.SUPERSEDED: {
         Event.LOST: Life.SUPERSEDED,
         Event.HEARD: Life.SUPERSEDED,
         Event.STOPPED: Life.SUPERSEDED,
         Event.ENDED: Life.SUPERSEDED,
-        Event.PARTED: Life.SUPERSEDED,
+        Event.ABANDONED: Life.SUPERSEDED,
     },
     Life.STOPPING: {
         Event.LOST: Life.STOPPING,
         Event.HEARD: Life.STOPPING,
         Event.SUPERSEDED: Life.SUPERSEDED,
         Event.ENDED: Life.CLOSED,
-        Event.PARTED: Life.CLOSED,
+        Event.ABANDONED: Life.CLOSED,
     },
     Life.CLOSED: {
         Event.LOST: Life.CLOSED,

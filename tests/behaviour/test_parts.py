@@ -862,7 +862,7 @@ def test_a_copy_in_a_process_that_was_forked_is_closed() -> None:
         store = MemoryStore(partitions=PARTS)
         async with StrictInstanceAwareCounter.open("p", store) as counter:
             for part in counter._actor.parts:
-                part.part()  # what the hook does
+                part.abandon()  # what the hook does
             assert "closed" == counter.statistics().state
             with pytest.raises(CounterClosedError, match="forked"):
                 await counter.inc(KEYS[1])

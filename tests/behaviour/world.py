@@ -385,7 +385,7 @@ class World:
         return self.tap(counter).requests
 
     async def cut(self, counter: Counter) -> None:
-        """Part a counter from the store; it lives on."""
+        """Cut a counter off from the store; it lives on."""
         await self.mark(counter)
         self.wire(counter).cut()
 
@@ -427,7 +427,7 @@ class World:
     ) -> AsyncIterator[None]:
         """Have a request executed whose reply never comes; the block runs in between.
 
-        In the block the counter is parted from the store; the reply is the one to the first
+        In the block the counter is cut off from the store; the reply is the one to the first
         request from now on that ``when`` accepts.
         """
         wire = self.wire(counter)
