@@ -92,11 +92,11 @@ class Observed:
         """How many instances live, whatever their periods are."""
         return sum(blackouts.living for blackouts in self.by_periods.values())
 
-    def join(self, periods: Periods) -> None:
+    def add_living(self, periods: Periods) -> None:
         """Count one more living instance of these periods."""
         self.by_periods.setdefault(periods[:2], Blackouts()).living += 1
 
-    def part(self, periods: Periods) -> None:
+    def remove_living(self, periods: Periods) -> None:
         """Count one living instance less; forget its periods if no other one has them."""
         blackouts = self.by_periods[periods[:2]]
         blackouts.living -= 1
@@ -113,11 +113,11 @@ class Observed:
         # An instance that beats at its usual pace was here all the time. So a gap that is usual for
         # it was observed by it: else it would put off the death of all that beat faster, again and
         # again. Those get a fresh threshold all the same, as perhaps nobody could be heard.
-        watched = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
+        present = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
         for (threshold, interval), blackouts in self.by_periods.items():
             if gap > longest_silence(threshold, interval):
                 blackouts.ended = self.last
-                if not watched:
+                if not present:
                     blackouts.lost += gap - min(gap, interval)
 
     def sign(self, periods: Periods) -> Heard:
@@ -159,16 +159,16 @@ class Observed:
             left = periods.threshold - (steady - heard.graced)
         return left, heard
 
-    def lives(self, periods: Periods, heard: Heard, steady: int, *, watched: bool) -> bool:
+    def lives(self, periods: Periods, heard: Heard, steady: int, *, present: bool) -> bool:
         """Return whether a living instance would be found alive if somebody were heard just now.
 
-        ``watched``: that one would have beaten at its usual pace.
+        ``present``: that one would have beaten at its usual pace.
         """
         threshold, interval, _ = periods
         gap = steady - self.last
         if gap > longest_silence(threshold, interval):
             if not heard.graced:
                 return True
-            if not watched:
+            if not present:
                 steady -= gap - min(gap, interval)
         return self.judge(periods, heard, steady)[0] > 0

@@ -131,9 +131,9 @@ class Registry:
     def revive(self, instance: str, record: Record, periods: Periods) -> None:
         """Count ``instance``, which has just been heard, among the living."""
         old = self.records.get(instance)
-        self.observed.join(periods)
+        self.observed.add_living(periods)
         if old and old.state is State.LIVE:
-            self.observed.part(old.periods)
+            self.observed.remove_living(old.periods)
         self.records[instance] = record
         record.state, record.periods = State.LIVE, periods
         self.reap_queue.pop(instance, None)
@@ -187,18 +187,18 @@ class Registry:
         steady = self.observed.steady(now)
         if record.state is not State.LIVE:
             return False
-        watched = False
+        present = False
         if asker and asker.state is State.LIVE:
             silent = steady - asker.heard.at
             if steady >= self.observed.last and silent < asker.periods.threshold // RECENT_PART:
                 return self.alive(record, now)  # it would not be written down
-            watched = silent <= longest_silence(*asker.periods[:2])
-        return self.observed.lives(record.periods, record.heard, steady, watched=watched)
+            present = silent <= longest_silence(*asker.periods[:2])
+        return self.observed.lives(record.periods, record.heard, steady, present=present)
 
     def mark_dead(self, instance: str, record: Record, state: State, now: int) -> None:
         """Take ``instance`` from among the living; its slices wait to be reaped."""
         if record.state is State.LIVE:
-            self.observed.part(record.periods)
+            self.observed.remove_living(record.periods)
         record.state = state
         if record.slices:
             self.reap_queue[instance] = now

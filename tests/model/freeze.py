@@ -298,7 +298,7 @@ class Thaw:
             record.inherited = inherited
             record.state = _STATES[state]
             if record.state is State.LIVE:
-                registry.observed.join(PERIODS)
+                registry.observed.add_living(PERIODS)
                 registry.observed.by_periods[PERIODS[:2]].ended = LONG_AGO
             record.reply = self.done()
             record.seq = next(self.seqs)

@@ -33,7 +33,7 @@ def _gap(observed: Observed, now: int) -> int:
     return observed.steady(now) - observed.last
 
 
-def _watched(observed: Observed, now: int, periods: Periods | None, heard: Heard | None) -> bool:
+def _present(observed: Observed, now: int, periods: Periods | None, heard: Heard | None) -> bool:
     at = max(observed.last, observed.steady(now))
     return bool(periods and heard and at - heard.at <= _observed_time.longest_silence(*periods[:2]))
 
@@ -73,7 +73,7 @@ def _judged_by_one_pace(which: Callable[[Iterable[int]], int]) -> Patch:
     def hear(
         self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
-        if _watched(self, now, periods, heard) and which is min:
+        if _present(self, now, periods, heard) and which is min:
             return _hear(self, now, periods, heard)
         silence = which(
             _observed_time.longest_silence(*each) for each in self.by_periods or [(2, 1)]
@@ -97,7 +97,7 @@ def _usual_for_one_is_no_blackout_for_all() -> Sequence[Patch]:
         self: Observed, now: int, periods: Periods | None = None, heard: Heard | None = None
     ) -> None:
         by_periods = self.by_periods
-        if _watched(self, now, periods, heard):
+        if _present(self, now, periods, heard):
             self.by_periods = {}
         _hear(self, now, periods, heard)
         self.by_periods = by_periods

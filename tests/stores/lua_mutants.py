@@ -198,7 +198,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("observed", "math.floor((period + unnoticed) / 2)", "unnoticed"),
         Mutant(
             "observed",
-            "      if not watched then\n        blackouts",
+            "      if not present then\n        blackouts",
             "      if true then\n        blackouts",
         ),
         Mutant("observed", "gap - math.min(gap, blackouts.interval)", "gap"),
@@ -210,7 +210,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("observed", "left <= 0 and graced", "left < 0 and graced"),
         Mutant("observed", "    if heard[5] == '0' then\n      return true\n    end\n", ""),
         Mutant("observed", "at = at - gap + math.min(gap, interval)", "at = at - gap"),
-        Mutant("registry", "part(lived_by[1] + 0, lived_by[2] + 0)", ""),
+        Mutant("registry", "remove_living(lived_by[1] + 0, lived_by[2] + 0)", ""),
         Mutant("registry", "math.min(space.due, space.last + threshold)", "space.due"),
     ],
     "heartbeats": [

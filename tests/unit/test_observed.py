@@ -75,7 +75,7 @@ class Fleet:
         if one is None or not one.alive:
             self._pass(None)
             self.observed.hear(self.now)
-            self.observed.join(periods)
+            self.observed.add_living(periods)
             one = One(periods, Heard(0, 0))
         else:
             self._pass(one)
@@ -86,12 +86,12 @@ class Fleet:
 
     def _pass(self, by: One | None) -> None:
         gap = max(0, self.now - self.last)
-        watched = by is not None and by.silent + gap <= longest_silence(*by.periods[:2])
+        present = by is not None and by.silent + gap <= longest_silence(*by.periods[:2])
         for one in self.instances.values():
             threshold, interval, _ = one.periods
             blackout = gap > longest_silence(threshold, interval)
             one.silent += gap
-            one.observed += min(gap, interval) if blackout and not watched else gap
+            one.observed += min(gap, interval) if blackout and not present else gap
             if blackout:
                 one.blackout = one.observed
 
@@ -105,14 +105,14 @@ class Fleet:
         one.alive = one.expect()
         assert (left > 0) == one.alive
         if not one.alive:
-            self.observed.part(one.periods)
+            self.observed.remove_living(one.periods)
         return not one.alive
 
     def leave(self, name: str) -> None:
         """Have an instance leave."""
         one = self.instances.pop(name)
         if one.alive:
-            self.observed.part(one.periods)
+            self.observed.remove_living(one.periods)
 
     def living(self) -> set[str]:
         """Who counts as alive."""
@@ -268,8 +268,8 @@ def test_who_looks_after_a_blackout_or_a_jump_sees_nobody_dead_who_may_live() ->
     for name in ("a", "b"):
         fleet.hear(name)
     observed, later = fleet.observed, observed_at(fleet, HOUR)
-    for watched in (False, True):
-        assert observed.lives(PERIODS, fleet.instances["b"].heard, later, watched=watched)
+    for present in (False, True):
+        assert observed.lives(PERIODS, fleet.instances["b"].heard, later, present=present)
     fleet.now += HOUR
     assert not fleet.hear("a")
     for _ in range(3):  # nor is one seen alive who has had its fresh threshold
@@ -288,7 +288,7 @@ def test_who_has_had_its_fresh_threshold_is_seen_dead_when_it_would_be_found_so(
     for silence, lives in ((0, True), (SECOND - 1, True), (SECOND, False), (HOUR, False)):
         heard = fleet.instances["b"].heard
         at = observed_at(fleet, silence)
-        assert fleet.observed.lives(PERIODS, heard, at, watched=False) == lives
+        assert fleet.observed.lives(PERIODS, heard, at, present=False) == lives
 
 
 def observed_at(fleet: Fleet, later: int) -> int:

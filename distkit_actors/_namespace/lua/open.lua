@@ -47,7 +47,7 @@ hear()
 local periods = {threshold = tonumber(ARGV[7]), interval = tonumber(ARGV[8]),
   retention = tonumber(ARGV[9])}
 local lives = old[3] == LIVE and not switched
-local lost = join(periods, lives and old[6], old[7])
+local lost = add_living(periods, lives and old[6], old[7])
 local at = math.max(space.clock + 1, now)
 space.clock = at
 local inherited = ARGV[6] == '1' and lives and '1' or '0'

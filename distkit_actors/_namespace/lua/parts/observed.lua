@@ -61,12 +61,12 @@ local function hear(threshold, interval, beat)
   -- Who has beaten at its usual pace has been here all the time. So what is a usual gap for it was
   -- observed: else it would put off the death of all who beat faster, again and again. They get
   -- their fresh threshold, as nobody could be heard perhaps.
-  local watched = threshold and space.last - beat <= longest_silence(threshold, interval)
+  local present = threshold and space.last - beat <= longest_silence(threshold, interval)
   local changed_any = false
   for _, blackouts in ipairs(read_by_periods()) do
     if gap > longest_silence(blackouts.threshold, blackouts.interval) then
       blackouts.ended = space.last
-      if not watched then
+      if not present then
         blackouts.lost = blackouts.lost + gap - math.min(gap, blackouts.interval)
       end
       changed_any = true
@@ -95,7 +95,7 @@ local function note_lateness(threshold, interval, silent)
 end
 
 -- Counts one living instance of these periods less; what nobody needs any more is forgotten.
-local function part(threshold, interval)
+local function remove_living(threshold, interval)
   local gone = blackouts_of(threshold, interval)
   gone.living = gone.living - 1
   if gone.living == 0 then
@@ -113,7 +113,7 @@ end
 -- Counts one more living instance of `periods`, which has lived by `old_threshold` and
 -- `old_interval` up to now, or not. Returns how much of steady time those of these periods have not
 -- observed.
-local function join(periods, old_threshold, old_interval)
+local function add_living(periods, old_threshold, old_interval)
   local threshold, interval = periods.threshold, periods.interval
   local blackouts = blackouts_of(threshold, interval)
   if not blackouts then
@@ -124,7 +124,7 @@ local function join(periods, old_threshold, old_interval)
   blackouts.living = blackouts.living + 1
   write_by_periods()
   if old_threshold then
-    part(old_threshold, old_interval)
+    remove_living(old_threshold, old_interval)
   end
   return blackouts.lost
 end
@@ -165,20 +165,20 @@ local asking  -- :state, :beat, :thr and :int of the one who asks, once they wer
 -- blackout up to now, or a jump of the clock, proves nothing.
 local function is_seen_alive(heard, asker)
   asking = asking or call('HMGET', hash_of(asker), ':state', ':beat', ':thr', ':int')
-  local threshold, interval, at, watched = heard[1] + 0, heard[2] + 0, steady(), false
+  local threshold, interval, at, present = heard[1] + 0, heard[2] + 0, steady(), false
   if asking[1] == LIVE then
     local silent = at - asking[2]
     if at >= space.last and silent < math.floor(asking[3] / RECENT_PART) then
       return judge_silence(heard, at) > 0  -- it would not be written down
     end
-    watched = silent <= longest_silence(asking[3] + 0, asking[4] + 0)
+    present = silent <= longest_silence(asking[3] + 0, asking[4] + 0)
   end
   local gap = at - space.last
   if gap > longest_silence(threshold, interval) then
     if heard[5] == '0' then
       return true
     end
-    if not watched then
+    if not present then
       at = at - gap + math.min(gap, interval)
     end
   end

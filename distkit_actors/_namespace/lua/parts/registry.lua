@@ -55,7 +55,7 @@ local function unlist(name, hash)
   end
   local lived_by = call('HMGET', hash, ':thr', ':int')
   if lived_by[1] then
-    part(lived_by[1] + 0, lived_by[2] + 0)
+    remove_living(lived_by[1] + 0, lived_by[2] + 0)
   end
   return true
 end

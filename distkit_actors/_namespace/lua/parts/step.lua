@@ -117,7 +117,7 @@ local function touch()
   end
   hear()
   local lives = record.state == LIVE
-  local lost = join(periods, lives and record.threshold, record.interval)
+  local lost = add_living(periods, lives and record.threshold, record.interval)
   if record.inc ~= incarnation then
     record.known = known
     write_record(I, incarnation, '', '0', LIVE, periods, known, space.last, lost,
