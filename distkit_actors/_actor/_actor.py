@@ -211,8 +211,8 @@ class Actor(Admission):
         """Return the own slices that the store has acknowledged. Any thread may ask."""
         if self._closed.is_set() or self._taken_over or self.forked:
             return {}
-        # Copied in one piece: the counter's thread may go on meanwhile.
-        return {key: piece.value for key, piece in self._session.slices.copy().items()}
+        # Copied at once: the counter's thread may go on meanwhile.
+        return {key: own.value for key, own in self._session.slices.copy().items()}
 
     def release(self, hold: Hold) -> None:
         """End a hold. Once the counter has stopped there is nothing left to take back."""

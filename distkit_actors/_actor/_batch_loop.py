@@ -194,7 +194,7 @@ class BatchLoop:
         """
         self._sent = None
         self.requester.answered(reply)
-        self._session.piece = self._pacing.piece
+        self._session.piece_size = self._pacing.piece_size
         update = self._session.receive(reply)
         self._agenda.backlog = update.backlog
         if self._dispatch.settle_alone(operation, update):
@@ -246,14 +246,14 @@ class BatchLoop:
         while not self._superseded:
             if agenda.has_work():
                 if not await requester.while_answered(self._work, link):
-                    self._session.piece = self._pacing.piece
+                    self._session.piece_size = self._pacing.piece_size
             elif agenda.stopping:
                 break
             else:
                 await self._rest()
         finish = self._leave if on_exit == "leave" else self._end_holds
         while not self._superseded and not await requester.while_answered(finish, link):
-            self._session.piece = self._pacing.piece
+            self._session.piece_size = self._pacing.piece_size
         return self._superseded  # noqa: ASYNC910 - internal: callers make the checkpoint
 
     async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
@@ -377,7 +377,7 @@ class BatchLoop:
     def _hand_out(self, request: Request, reply: Reply, now: float) -> None:
         """Take an answer in, and tell all whom it concerns."""
         session, dispatch = self._session, self._dispatch
-        session.piece = self._pacing.piece
+        session.piece_size = self._pacing.piece_size
         if self.availability.over():
             self._agenda.recovered()
         query = dispatch.queries.taken
@@ -435,7 +435,7 @@ class BatchLoop:
         while session.phase not in ends and self.availability.refusal is None:
             if session.idle:
                 left = left or deque(session.slices)  # all again, if it had to resume meanwhile
-                some = [left.popleft() for _ in range(min(session.piece, len(left)))]
+                some = [left.popleft() for _ in range(min(session.piece_size, len(left)))]
                 session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
             if link.connected or await self._connect(link):
                 await self._complete(link, trio.current_time())

@@ -85,11 +85,11 @@ class Dispatch:
     def collect(self, now: float, *, flush: bool, shared: bool = False) -> list[Entry] | None:
         """Return the entries of the next batch, or None if a query is next.
 
-        A *shared* batch carries single operations and lax counts, `Session.piece` at most of those
-        that can wait. The steps of an exclusive operation and queries travel alone; with
-        ``shared`` they are left for the next round trip.
+        A *shared* batch carries single operations and lax counts. Of those that can wait it has
+        `Session.piece_size` at most. The steps of an exclusive operation and queries travel
+        alone; with ``shared`` they are left for the next round trip.
         """
-        exclusive, most = self.mailbox.next_exclusive(), self.session.piece
+        exclusive, most = self.mailbox.next_exclusive(), self.session.piece_size
         if self._steps is not None or (exclusive is not None and not shared):
             return self._collect_exclusive(exclusive, now, flush=flush)
         if self.buffer is None:
@@ -162,7 +162,7 @@ class Dispatch:
             return []
         batch.behind_counts = True
         keys = [entry.key for entry in batch.entries]
-        room = self.session.piece if flush else 0
+        room = self.session.piece_size if flush else 0
         counts, nothing = self.buffer.send(room, now, self.session.slices, first=keys)
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
@@ -208,13 +208,13 @@ class Dispatch:
         return True
 
     def _own(self, key: str) -> int:
-        piece = self.session.slices.get(key)
-        return piece.value if piece else 0
+        own = self.session.slices.get(key)
+        return own.value if own else 0
 
     def _stamp(self, key: str, update: Update) -> int:
         """Return the stamp of the slice that the result for ``key`` is about (P36, holds)."""
-        piece = self.session.slices.get(key)
-        return update.stamps.get(key, update.ground if piece is None else piece.stamp)
+        own = self.session.slices.get(key)
+        return update.stamps.get(key, update.ground if own is None else own.stamp)
 
     def _settle_batch(self, results: Sequence[Result], update: Update, now: float) -> None:
         counts, self._counts = self._counts, 0

@@ -5,7 +5,7 @@
     value = base + in flight + pending
 
 Counting adds to the pending layer; a flush moves pending to in flight; the answer moves
-in flight into the base, or back to pending. Each of these is done in one piece, so a
+in flight into the base, or back to pending. Each of these is done at once, so a
 reader between any two of them sees the same value (I8, own reads).
 """
 

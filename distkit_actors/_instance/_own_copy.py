@@ -84,13 +84,13 @@ class OwnCopy:
 
     def retries(self) -> list[Entry]:
         """Return entries that try withheld slices again (I12, overflow), one for each key."""
-        return [self._claim(key, piece) for key, piece in self.withheld.oldest(MAX_ENTRIES)]
+        return [self._claim(key, withheld) for key, withheld in self.withheld.oldest(MAX_ENTRIES)]
 
-    def _claim(self, key: str, piece: Slice) -> Entry:
+    def _claim(self, key: str, withheld: Slice) -> Entry:
         own = self.slices[key].value if key in self.slices else 0
-        after = own + piece.value
+        after = own + withheld.value
         return Entry(
-            Kind.CLAIM, key, piece.value, after if fits(after) else None, stamp=piece.stamp
+            Kind.CLAIM, key, withheld.value, after if fits(after) else None, stamp=withheld.stamp
         )
 
     # ------------------------------------------------------- what the store has done
@@ -179,7 +179,7 @@ class OwnCopy:
             self._unheard.update(entry.key for entry in entries)
 
     def hear_late(self, journal: Journal, at: int, update: Update) -> None:
-        """Take in what the answer to a part of a resume tells, of a step at the stamp ``at``."""
+        """Take in what the answer to a piece of a resume tells, of a step at the stamp ``at``."""
         if journal.cleared > self.cleared:
             self._learn_late_clear(journal.cleared, update)
         self._learn(journal, update)
@@ -230,7 +230,7 @@ class OwnCopy:
         any key may have a younger slice.
         """
         self.cleared, update.cleared = cleared, True
-        self.slices = {key: piece for key, piece in self.slices.items() if piece[1] >= cleared}
+        self.slices = {key: own for key, own in self.slices.items() if own[1] >= cleared}
         self._withhold_younger(cleared)
 
     def _withhold_younger(self, epoch: int) -> None:
@@ -247,7 +247,7 @@ class OwnCopy:
 
     def _miss(self, floor: int, update: Update) -> None:
         """Drop slices that moves may have made void which were forgotten unheard (P21, too old)."""
-        for key in [key for key, piece in self.slices.items() if piece.stamp < floor]:
+        for key in [key for key, own in self.slices.items() if own.stamp < floor]:
             update.dropped[key] = self.slices.pop(key).stamp
         self._withhold_younger(floor)
         update.missed = floor

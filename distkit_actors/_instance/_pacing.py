@@ -33,7 +33,7 @@ class Pacing:
     """
 
     def __init__(self, threshold: float) -> None:
-        self.piece = MAX_ENTRIES  # how many entries one request of bulk may have
+        self.piece_size = MAX_ENTRIES  # most entries in one piece of a large message
         self._most = threshold * _MOST_PATIENCE
         self._slow = threshold * _SLOW
         self._quick = threshold * _QUICK
@@ -56,17 +56,17 @@ class Pacing:
         self._fastest = fastest = min(fastest, waited)
         queued = waited - fastest  # a long way to the store is no sign of too much work
         if queued > self._slow:
-            self.piece = max(_LEAST, self.piece // 2)
+            self.piece_size = max(_LEAST, self.piece_size // 2)
         elif queued <= self._quick:
             self._unanswered = 0
-            if self.piece < MAX_ENTRIES:
-                self.piece = min(MAX_ENTRIES, 2 * self.piece)
+            if self.piece_size < MAX_ENTRIES:
+                self.piece_size = min(MAX_ENTRIES, 2 * self.piece_size)
 
     def unanswered(self) -> None:
         """Take in that no answer came in time: the store is slow, or away."""
         self._unanswered = min(self._unanswered + 1, 30)
-        self.piece = max(_LEAST, self.piece // 2)
+        self.piece_size = max(_LEAST, self.piece_size // 2)
 
     def share(self, amount: int) -> int:
-        """Return as much of ``amount`` as `piece` is of a full request."""
-        return amount * self.piece // MAX_ENTRIES
+        """Return as much of ``amount`` as `piece_size` is of a full request."""
+        return amount * self.piece_size // MAX_ENTRIES

@@ -64,7 +64,7 @@ class Event(enum.Enum):
     BEGUN = "a batch is made up"
     DONE = "`Applied`: the batch has been executed"
     WITHDRAWN = "the batch is given up, as the store refuses it"
-    PART = "`Applied`: one part of the resume has been executed"
+    PIECE = "`Applied`: one piece of the resume has been executed"
     RESUMED = "nothing is left to resume"
     GONE = "the batch that leaves is done with"
     UNKNOWN = "`MustResume`: the store knows too little of the instance"
@@ -113,9 +113,9 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
         Event.ABANDONED: Phase.FENCED,
     },
     Phase.RESUME: {
-        Event.PART: Phase.RESUME,
+        Event.PIECE: Phase.RESUME,
         Event.RESUMED: Phase.LIVE,
-        # The store was lost once more: from the first part on.
+        # The store was lost once more: from the first piece on.
         Event.UNKNOWN: Phase.RESUME,
         Event.CONFLICT: Phase.FENCED,
         Event.ABANDONED: Phase.FENCED,

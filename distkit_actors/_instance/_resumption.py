@@ -1,4 +1,4 @@
-"""The return to a store that does not know an instance any more, part by part (P17 … P22).
+"""The return to a store that does not know an instance any more, piece by piece (P17 … P22).
 
 A `Resumption` goes through all that the store has to be told: own epoch moves, then a claim for
 each own slice, then what was withheld. Where it is unknown whether the last batch was executed,
@@ -29,12 +29,12 @@ from .._protocol._values import fits
 from ._own_copy import OwnCopy
 from ._session_state import Batch, Update
 
-#: Most keys that are looked at for one part: a clear may have taken the slices of most of them.
+#: Most keys that are looked at for one piece: a clear may have taken the slices of most of them.
 _SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
 
 
 class _Reach(NamedTuple):
-    """How many of the moves, keys and withheld slices that are left the sent part deals with."""
+    """How many of the moves, keys and withheld slices that are left the sent piece deals with."""
 
     moves: int = 0
     claims: int = 0
@@ -69,8 +69,8 @@ class Resumption:
         # {key: [(index, slice before, whether it stands for many)]}
         self.folds: dict[str, list[tuple[int, int, bool]]] = {}
         self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
-        # Keys of folds whose slices are void. A later part may bring news of a move that made void
-        # what an earlier part has settled.
+        # Keys of folds whose slices are void. A later piece may bring news of a move that made void
+        # what an earlier piece has settled.
         self.gone: set[str] = set()
 
     @property
@@ -89,8 +89,8 @@ class Resumption:
         """
         results: list[Result] = []
         for index, entry in enumerate(batch.entries):
-            piece = own.slices.get(entry.key)
-            before = piece.value if piece else 0
+            own_slice = own.slices.get(entry.key)
+            before = own_slice.value if own_slice else 0
             match entry.kind:
                 case Kind.ADD if entry.value == 0:
                     results.append(Rejection.RETRY)
@@ -115,7 +115,7 @@ class Resumption:
                 results.append(Rejection.REFUSED)
                 continue
             # Even a slice of 0 is claimed, as the answer to its claim has the sum for the caller.
-            stamp = piece.stamp if piece else own.known
+            stamp = own_slice.stamp if own_slice else own.known
             own.slices[entry.key] = Slice(after, stamp)
             self.stamps[entry.key] = stamp
             self.folds.setdefault(entry.key, []).append((index, before, entry.folded))
@@ -123,7 +123,7 @@ class Resumption:
         self.results = results
 
     def begin(self, own: OwnCopy, old: Resumption | None = None) -> None:
-        """Begin with the first part; ``old`` is an attempt that did not come to its end."""
+        """Begin with the first piece; ``old`` is an attempt that did not come to its end."""
         if old is not None:
             self.results, self.folds = old.results, old.folds
             self.stamps, self.gone = old.stamps, old.gone
@@ -132,16 +132,16 @@ class Resumption:
 
     # -------------------------------------------------------------------- sending
 
-    def part(self, own: OwnCopy, piece: int) -> tuple[list[tuple[str, int]], list[Entry]]:
-        """Return the moves and claims that are next, about ``piece`` claims at most."""
+    def piece(self, own: OwnCopy, size: int) -> tuple[list[tuple[str, int]], list[Entry]]:
+        """Return the moves and claims that are next, about ``size`` claims at most."""
         some = list(islice(self.moves, MAX_MOVES))
         moves = [(key, own.moves[key]) for key in some if key in own.moves]
         claims: list[Entry] = []
         searched = retried = 0
         if len(some) == len(self.moves):
-            claims, searched = self._claims(own, min(piece, MAX_ENTRIES))
+            claims, searched = self._claims(own, min(size, MAX_ENTRIES))
             if not self.claims:
-                claims = self.retries[:piece]
+                claims = self.retries[:size]
                 retried = len(claims)
         self.reach = _Reach(len(some), searched, retried)
         return moves, claims
@@ -162,15 +162,15 @@ class Resumption:
     # ------------------------------------------------------------------ receiving
 
     def answered_by(self, reply: Applied) -> bool:
-        """Tell whether ``reply`` can be the answer to the part that was sent."""
+        """Tell whether ``reply`` can be the answer to the piece that was sent."""
         if self.sent is None:
             return False
-        if reply.again:  # only a first part is repeated (P18, empty ground)
+        if reply.again:  # only a first piece is repeated (P18, empty ground)
             return self.first and not reply.results
         return len(reply.results) == len(self.sent.claims)
 
     def executed(self, reply: Applied, own: OwnCopy, update: Update) -> None:
-        """Take in the answer to the part that was sent."""
+        """Take in the answer to the piece that was sent."""
         claims = self.sent.claims if self.sent else ()
         self.sent = None
         if reply.again:
@@ -219,7 +219,7 @@ class Resumption:
         if not news:
             return
         if update.missed:
-            # The store would judge the parts to come by what is known from now on. Claims are
+            # The store would judge the pieces to come by what is known from now on. Claims are
             # made of the slices that are left.
             self.retries = [claim for claim in self.retries if claim.stamp >= update.missed]
         for key, stamp in self.stamps.items():

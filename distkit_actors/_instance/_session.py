@@ -109,7 +109,7 @@ class Session(SessionView):
             case Phase.LOAD:
                 return self._takeover.load(self.instance, self.incarnation, self.used)
             case Phase.RESUME:
-                return self._resume_part()
+                return self._resume_piece()
             case _:
                 return None
 
@@ -283,18 +283,18 @@ class Session(SessionView):
         return Update([Rejection.RETRY] * len(batch.entries))
 
     def _restart(self, resumption: Resumption | None = None) -> None:
-        """Begin to re-assert everything from the first part on (P17, resume)."""
+        """Begin to re-assert everything from the first piece on (P17, resume)."""
         fresh = resumption or Resumption()
         fresh.begin(self.own, self._resumption if resumption is None else None)
         self._resumption = fresh
         self.used += 1
 
-    def _resume_part(self) -> Resume:
+    def _resume_piece(self) -> Resume:
         work = self._resumption
         if work is None:
             raise ProtocolError("nothing to resume")
         if work.sent is None:
-            moves, claims = work.part(self.own, self.piece)
+            moves, claims = work.piece(self.own, self.piece_size)
             work.sent = Resume(
                 self.instance,
                 self.incarnation,
@@ -313,7 +313,7 @@ class Session(SessionView):
 
     def _resumed(self, reply: Applied) -> Update:
         work = self._resumption
-        phase = after(self.phase, Event.PART)
+        phase = after(self.phase, Event.PIECE)
         if work is None or work.sent is None or not work.answered_by(reply):
             raise ProtocolError(f"{reply} in answer to {work and work.sent}")
         self.phase = phase

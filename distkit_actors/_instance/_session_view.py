@@ -43,7 +43,7 @@ class SessionView:
         self.seq = 0  # last acknowledged
         self.used = 0  # last given to a request; none is given twice (P39, unique numbers)
         self.own = OwnCopy()
-        self.piece = MAX_ENTRIES  # how many entries one message should have, of those that can wait
+        self.piece_size = MAX_ENTRIES  # most entries in one message, of those that can wait
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
         self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse, partitions=partitions)
         self._batch: Batch | None = None

@@ -15,13 +15,13 @@ class Withheld:
     A key has several if counts that were made later did not fit either; the oldest is tried first.
     """
 
-    __slots__ = ("_count", "_pieces")
+    __slots__ = ("_by_key", "_count")
 
     def __init__(self, pairs: Iterable[tuple[str, Slice]] = ()) -> None:
         self._count = 0
-        self._pieces: OrderedDict[str, list[Slice]] = OrderedDict()  # the next to be tried first
-        for key, piece in pairs:
-            self.add(key, piece)
+        self._by_key: OrderedDict[str, list[Slice]] = OrderedDict()  # the next to be tried first
+        for key, withheld in pairs:
+            self.add(key, withheld)
 
     def __len__(self) -> int:
         """Return how many slices these are."""
@@ -29,51 +29,51 @@ class Withheld:
 
     def __iter__(self) -> Iterator[tuple[str, Slice]]:
         """Go through all of them, key by key."""
-        return ((key, piece) for key, pieces in self._pieces.items() for piece in pieces)
+        return ((key, withheld) for key, slices in self._by_key.items() for withheld in slices)
 
     @property
     def keys(self) -> Iterable[str]:
         """Keys that have some."""
-        return self._pieces.keys()
+        return self._by_key.keys()
 
     def oldest(self, limit: int) -> list[tuple[str, Slice]]:
         """Return the first slice of each key that is next to be tried."""
-        return [(key, pieces[0]) for key, pieces in islice(self._pieces.items(), limit)]
+        return [(key, slices[0]) for key, slices in islice(self._by_key.items(), limit)]
 
-    def add(self, key: str, piece: Slice) -> None:
+    def add(self, key: str, withheld: Slice) -> None:
         """Take in a slice that was refused."""
-        self._pieces.setdefault(key, []).append(piece)
+        self._by_key.setdefault(key, []).append(withheld)
         self._count += 1
 
     def put_off(self, key: str) -> None:
         """Try the other keys first."""
-        if key in self._pieces:
-            self._pieces.move_to_end(key)
+        if key in self._by_key:
+            self._by_key.move_to_end(key)
 
-    def remove(self, key: str, piece: Slice) -> None:
+    def remove(self, key: str, withheld: Slice) -> None:
         """Forget a slice, if it is still here."""
-        pieces = self._pieces.get(key, [])
-        if piece in pieces:
-            pieces.remove(piece)
+        slices = self._by_key.get(key, [])
+        if withheld in slices:
+            slices.remove(withheld)
             self._count -= 1
-            if not pieces:
-                del self._pieces[key]
+            if not slices:
+                del self._by_key[key]
 
     def drop(self, key: str) -> None:
         """Forget all slices of a key, as another value has replaced them."""
-        if key in self._pieces:
-            self._count -= len(self._pieces.pop(key))
+        if key in self._by_key:
+            self._count -= len(self._by_key.pop(key))
 
     def drop_older(self, epochs: Mapping[str, int]) -> None:
         """Forget the slices that are older than the epoch of their key."""
-        for key in epochs.keys() & self._pieces.keys():
-            young = [piece for piece in self._pieces[key] if piece.stamp >= epochs[key]]
-            self._count -= len(self._pieces[key]) - len(young)
-            self._pieces[key] = young
+        for key in epochs.keys() & self._by_key.keys():
+            young = [withheld for withheld in self._by_key[key] if withheld.stamp >= epochs[key]]
+            self._count -= len(self._by_key[key]) - len(young)
+            self._by_key[key] = young
             if not young:
-                del self._pieces[key]
+                del self._by_key[key]
 
     def clear(self) -> None:
         """Forget all."""
         self._count = 0
-        self._pieces.clear()
+        self._by_key.clear()

@@ -77,7 +77,7 @@ class WriteBuffer:
     @property
     def pending(self) -> int:
         """How many keys have counts that are not acknowledged. Any thread may ask."""
-        # Each is copied in one piece: the counter's thread may go on meanwhile.
+        # Each is copied at once: the counter's thread may go on meanwhile.
         parts = (tuple(self._sent), tuple(self._staged), tuple(self._dirty.values()))
         return len({buffered for part in parts for buffered in part})
 

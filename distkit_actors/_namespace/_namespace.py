@@ -142,9 +142,9 @@ class Namespace(Execution):
         start = int(request.cursor or 0)
         end = start + MAX_PURGE
         page = [
-            (key, piece.value, piece.stamp)
-            for key, piece in islice(record.slices.items(), start, end)
-            if piece.stamp >= self.registry.epochs.of(key)
+            (key, own.value, own.stamp)
+            for key, own in islice(record.slices.items(), start, end)
+            if own.stamp >= self.registry.epochs.of(key)
         ]
         if end < len(record.slices):
             return Loaded(str(end), page)

@@ -52,9 +52,9 @@ def _slices(
 ) -> Iterator[tuple[str, int, bool]]:
     epoch = registry.epochs.of(request.key)
     for instance, record in registry.holders():
-        piece = record.slices.get(request.key)
-        if piece is not None and piece.stamp >= epoch:
-            yield instance, piece.value, _is_alive(registry, request, record, now, at)
+        found = record.slices.get(request.key)
+        if found is not None and found.stamp >= epoch:
+            yield instance, found.value, _is_alive(registry, request, record, now, at)
 
 
 def _values(
@@ -66,9 +66,9 @@ def _values(
     epochs = {key: registry.epochs.of(key) for key in request.keys}
     for record in _dead(registry, request, now, at):
         for key, epoch in epochs.items():
-            piece = record.slices.get(key)
-            if piece is not None and piece.stamp >= epoch:
-                yield key, piece.value, False
+            found = record.slices.get(key)
+            if found is not None and found.stamp >= epoch:
+                yield key, found.value, False
 
 
 def _dead(registry: Registry, request: Query, now: int, at: int) -> Iterator[Record]:
@@ -82,6 +82,6 @@ def _dead(registry: Registry, request: Query, now: int, at: int) -> Iterator[Rec
 
 def _held(registry: Registry, instance: str) -> Iterator[tuple[str, int, bool]]:
     record = registry.records.get(instance)
-    for key, piece in record.slices.items() if record else ():
-        if piece.stamp >= registry.epochs.of(key):
-            yield key, piece.value, True
+    for key, found in record.slices.items() if record else ():
+        if found.stamp >= registry.epochs.of(key):
+            yield key, found.value, True

@@ -220,9 +220,9 @@ class Registry:
         """
         orphans: dict[str, Slice] = {}
         for key in list(islice(record.slices, MAX_PURGE)):
-            piece = record.slices[key]
+            one = record.slices[key]
             if not self.take_away(record, key):
-                orphans[key] = piece
+                orphans[key] = one
                 del record.slices[key]
         if orphans:
             orphan = Record(0, "", record.periods, record.known)

@@ -25,7 +25,7 @@ MAX_CHANGED: Final = 100
 #: Bound on what a folded entry adds, and on the values it is added to: two such
 #: together stay inside int64, whatever the order of the operations in the fold.
 FOLD_LIMIT: Final = 10**18
-#: Most own moves in one part of a resume: each costs the store a look at every instance.
+#: Most own moves in one piece of a resume: each costs the store a look at every instance.
 MAX_MOVES: Final = 100
 
 
@@ -217,7 +217,7 @@ class Apply(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """One part of telling the store again what it should know of this instance."""
+    """One piece of a resume: it tells the store again what it should know of this instance."""
 
     instance: str
     """The id of the instance that sends it."""
@@ -232,7 +232,7 @@ class Resume(NamedTuple):
     born: int
     """The namespace it answers to: a late copy means nothing to a successor."""
     first: bool
-    """Forget what is left of this instance; later parts go on from there."""
+    """Forget what is left of this instance; later pieces go on from there."""
     cleared: int = 0
     """Stamp of the last clear of anybody that the instance knows of."""
     moves: Sequence[tuple[str, int]] = ()
@@ -240,13 +240,13 @@ class Resume(NamedTuple):
     claims: Sequence[Entry] = ()
     """Own slices that the store may have lost, as entries of kind CLAIM."""
     about: str = ""
-    """In a first part: what the instance says of itself."""
+    """In a first piece: what the instance says of itself."""
     partitions: int = 1
-    """In a first part: over how many parts the instance spreads the namespace."""
+    """In a first piece: over how many parts the instance spreads the namespace."""
 
     @property
     def follows(self) -> int:
-        """The seq that must be the recorded one, unless this is a first part."""
+        """The seq that must be the recorded one, unless this is a first piece."""
         return self.seq - 1
 
 
@@ -375,7 +375,7 @@ class Applied(NamedTuple):
     stuck: int = 0
     """Slices of the dead that this step could not take away without leaving int64."""
     again: bool = False
-    """Leftovers remain: this first part of a `Resume` only purged, send it again."""
+    """Leftovers remain: this first piece of a `Resume` only purged, send it again."""
 
 
 @dataclass(frozen=True, slots=True)

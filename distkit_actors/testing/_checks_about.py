@@ -61,7 +61,7 @@ async def instances_say_who_they_are(store: Store) -> None:
 
 
 async def the_lost_say_who_they_are(store: Store) -> None:
-    """With the first part of a resume; the parts behind it leave that as it is."""
+    """With the first piece of a resume; the pieces behind it leave that as it is."""
     prefix = fresh()
     async with joined(store, prefix) as a, joined(store, prefix) as lost:
         opened = a.opened_by
@@ -69,8 +69,8 @@ async def the_lost_say_who_they_are(store: Store) -> None:
         name, incarnation = fresh("stranger"), lost.session.incarnation + 1
         periods = lost.session.periods
         for seq, first, text in ((1, True, '["back"]'), (2, False, "")):
-            part = Resume(name, incarnation, seq, 0, periods, opened.born, first, about=text)
-            expect(Applied, await lost.send(part), "a part of a resume")
+            piece = Resume(name, incarnation, seq, 0, periods, opened.born, first, about=text)
+            expect(Applied, await lost.send(piece), "a piece of a resume")
             said = await _said(a)
             same(said.get(name), (incarnation, '["back"]'), "what was said with a resume")
             same(said.get(a.name), (a.session.incarnation, ""), "what was never said")

@@ -269,7 +269,7 @@ async def _keep_apart(store: Store, prefix: str, keys: Sequence[str]) -> None:
         for key, number, value in zip(keys, numbers, values, strict=True):
             same(value, (number, 0), f"the value of key {key!r}")
         async with joined(store, prefix, a.name, inherit=True) as heir:
-            inherited = {key: piece.value for key, piece in heir.session.slices.items()}
+            inherited = {key: own.value for key, own in heir.session.slices.items()}
             same(inherited, dict(zip(keys, numbers, strict=True)), "what an heir was given")
             await b.batch(*map(move, keys))
             await heir.batch()

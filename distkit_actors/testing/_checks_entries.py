@@ -81,7 +81,7 @@ async def what_is_undone_was_never_made(store: Store) -> None:
         results = await a.batch(add("k", -5), add("full", 1), add("new", 1), atomic=True)
         same(Rejection.REFUSED in results, True, "a whole batch that does not fit is refused")
         async with joined(store, prefix, a.name, inherit=True) as heir:
-            held = {key: piece.value for key, piece in heir.session.slices.items()}
+            held = {key: own.value for key, own in heir.session.slices.items()}
             same(held, {"k": 5}, "what an heir finds")
             same(heir.session.slices, a.session.slices, "slices and when they were made")
 

@@ -92,7 +92,7 @@ async def heirs_continue(store: Store) -> None:
         await old.batch(put("a", 5), put("b", -7), put("void", 9))
         await other.batch(move("void", 1))
         async with joined(store, prefix, old.name, inherit=True) as new:
-            inherited = {key: piece.value for key, piece in new.session.slices.items()}
+            inherited = {key: own.value for key, own in new.session.slices.items()}
             same(inherited, {"a": 5, "b": -7}, "what was inherited")
             # The last page is recorded, and so what follows it is executed at once.
             new.take(expect(Applied, await new.send(new.compose()), "the first batch of an heir"))
@@ -119,7 +119,7 @@ async def thousands_of_slices(store: Store) -> None:
         for part in (keys[:MAX_ENTRIES], keys[MAX_ENTRIES:]):
             await old.batch(*(put(key, numbers[key]) for key in part))
         async with joined(store, prefix, old.name, inherit=True) as heir:
-            inherited = {key: piece.value for key, piece in heir.session.slices.items()}
+            inherited = {key: own.value for key, own in heir.session.slices.items()}
             same(inherited, numbers, "what was inherited")
             await heir.skip()
             await heir.batch()
@@ -158,7 +158,7 @@ async def resumes_reassert(store: Store) -> None:
         same(said, (first.at, list(first.results)), "the answer to a repeated resume")
         a.take(first)
         same(a.session.phase, Phase.LIVE, "the instance after its resume")
-        held = {key: piece.value for key, piece in a.session.slices.items()}
+        held = {key: own.value for key, own in a.session.slices.items()}
         same(held, {"k": 5, "negative": -4}, "what the instance holds after its resume")
         await a.batch(add("k", 1))
         expect(Stale, await a.send(resume), "a late copy of a resume")
@@ -197,7 +197,7 @@ async def strangers_resume(store: Store) -> None:
         values = await c.values("old", "moved", "later", "own", "k")
         same(values, [(9, 0), (6, 4), (1, 0), (6, 0), (3, 0)], "after a stranger's resume")
         await b.batch()
-        held = {key: piece.value for key, piece in b.session.slices.items()}
+        held = {key: own.value for key, own in b.session.slices.items()}
         same(held, {"old": 9, "later": 1, "k": 3}, "what another holds after a stranger's move")
 
         late_clear = resume._replace(
@@ -208,7 +208,7 @@ async def strangers_resume(store: Store) -> None:
             await client.batch()
         values = await c.values("old", "moved", "later", "own", "k")
         same(values, [(0, 0), (6, 4), (1, 0), (0, 0), (3, 0)], "after a stranger's clear")
-        held = {key: piece.value for key, piece in b.session.slices.items()}
+        held = {key: own.value for key, own in b.session.slices.items()}
         same(held, {"later": 1, "k": 3}, "what another holds after a stranger's clear")
 
 

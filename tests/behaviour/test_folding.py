@@ -236,8 +236,8 @@ async def carried_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size
     registry = namespace.registry
     for key in KEYS:
         for name in (US, *OTHERS):
-            piece = registry.records[name].slices.get(key)
-            own = piece.value if piece and piece.stamp >= registry.epochs.of(key) else 0
+            found = registry.records[name].slices.get(key)
+            own = found.value if found and found.stamp >= registry.epochs.of(key) else 0
             assert model.value(name, key) == (registry.total(key), own)
         believed = us.session.slices.get(key, Slice(0, 0)).value
         assert model.value(US, key)[1] == believed

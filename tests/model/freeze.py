@@ -159,8 +159,8 @@ class Freeze:
             0 if s.phase is Phase.LIVE else taking.born,
         )
         self.slices(s.slices)
-        self.plain.append([(key, piece.value) for key, piece in s.withheld])
-        self.stamps += [piece.stamp for _, piece in s.withheld]
+        self.plain.append([(key, own.value) for key, own in s.withheld])
+        self.stamps += [own.stamp for _, own in s.withheld]
         self.pairs(s.moves)
         self.plain.append(sorted(s.own._unheard))
         self.stamps.append(s.own._told_at)

@@ -104,12 +104,12 @@ def _no_moves_told() -> Sequence[Patch]:
 
 
 def _no_clear_told() -> Sequence[Patch]:
-    part = Session._resume_part
+    piece = Session._resume_piece
 
     def changed(self: Session) -> Resume:
-        return part(self)._replace(cleared=0)
+        return piece(self)._replace(cleared=0)
 
-    return [(Session, "_resume_part", changed)]
+    return [(Session, "_resume_piece", changed)]
 
 
 def _only_one_key() -> Sequence[Patch]:

@@ -220,7 +220,7 @@ MUTANTS_OF_HOLDS: Final = (
         _scope("A: hold a, B: delete a", 1, "reap", desks="s-"),
     ),
     Mutant(
-        "a hold outlives a move that is learned of in the first part of a resume",
+        "a hold outlives a move that is learned of in the first piece of a resume",
         _deaf_between_the_parts,
         _scope(
             "A: hold a+inc b, B: delete a",

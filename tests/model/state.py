@@ -171,7 +171,7 @@ class WorldState:
         if record is None:
             return {}
         return {
-            key: piece.value
-            for key, piece in record.slices.items()
-            if piece.stamp >= registry.epochs.of(key)
+            key: own.value
+            for key, own in record.slices.items()
+            if own.stamp >= registry.epochs.of(key)
         }

@@ -272,7 +272,7 @@ class World(Faults):
                 and s.known >= registry.epochs.latest
             ):
                 return False
-            slices = {key: piece.value for key, piece in s.slices.items()}
+            slices = {key: own.value for key, own in s.slices.items()}
             add_withheld(slices, s)
             alive[s.instance] = (number, slices)
             held[s.instance] = self.may_hold(number)
@@ -360,11 +360,11 @@ class World(Faults):
                 raise Violation(f"{s.instance} beats and is not alive")
             if record.slices != s.slices:
                 raise Violation(f"{s.instance} has {s.slices}, the store {record.slices}")
-            for key, piece in s.withheld:
-                if fits(registry.total(key) + piece.value):
-                    raise Violation(f"{piece.value} of {s.instance} fits and is not in the store")
+            for key, own in s.withheld:
+                if fits(registry.total(key) + own.value):
+                    raise Violation(f"{own.value} of {s.instance} fits and is not in the store")
             self.check_holds(number)
-            slices = {key: piece.value for key, piece in s.slices.items()}
+            slices = {key: own.value for key, own in s.slices.items()}
             add_withheld(slices, s)
             alive[s.instance] = (number, slices)
         if not alive:
@@ -372,10 +372,10 @@ class World(Faults):
         for instance, record in registry.records.items():
             if instance in alive:
                 continue
-            for key, piece in record.slices.items():
-                counts = piece.stamp >= registry.epochs.of(key)
-                if not counts or fits(registry.total(key) - piece.value):
-                    raise Violation(f"{piece.value} of {instance}, which is dead, was not reaped")
+            for key, own in record.slices.items():
+                counts = own.stamp >= registry.epochs.of(key)
+                if not counts or fits(registry.total(key) - own.value):
+                    raise Violation(f"{own.value} of {instance}, which is dead, was not reaped")
             if instance in registry.reap_queue and not record.slices:
                 raise Violation(f"the body of {instance} was not released")
         self.oracle.finish(alive, self.scope.keys, self.comparisons, self._conceivable)
@@ -387,8 +387,8 @@ class World(Faults):
 
 def add_withheld(slices: dict[str, int], session: Session) -> None:
     """Add what an instance has and the store cannot take for now (I12)."""
-    for key, piece in session.withheld:
-        slices[key] = slices.get(key, 0) + piece.value
+    for key, own in session.withheld:
+        slices[key] = slices.get(key, 0) + own.value
 
 
 def _budgeted(budget: int) -> str:

@@ -266,7 +266,7 @@ class Instance:
                 sim.seen.repeats += 1
                 self._session.lost()
                 self._pacing.unanswered()
-                self._session.piece = self._pacing.piece
+                self._session.piece_size = self._pacing.piece_size
                 sim.later(sim.costs.reconnect, self._send)
 
         if not self.cut_off:
@@ -282,7 +282,7 @@ class Instance:
         sent_at, self._sent_at = self._sent_at, None
         self._heard = sent_at
         self._pacing.answered(sim.now - sent_at)
-        session.piece, before = self._pacing.piece, session.phase
+        session.piece_size, before = self._pacing.piece_size, session.phase
         update = session.receive(reply)
         if before is Phase.RESUME and session.phase is Phase.LIVE:
             sim.seen.returned = sim.elapsed

@@ -252,7 +252,7 @@ class Key:
         """The slice of ``who`` is gone for good, and with it perhaps what is held."""
         worlds = {
             (
-                frozenset(piece for piece in slices if piece[0] != who),
+                frozenset(pair for pair in slices if pair[0] != who),
                 frozenset(hold for hold in held if not (holds and hold[0] == who)),
                 done,
             )

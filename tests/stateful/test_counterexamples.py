@@ -156,7 +156,7 @@ async def test_a_hold_that_was_void_when_it_came_back_takes_nothing_back(
         StrictInstanceAwareCounter.open("app", store) as counter,
     ):
         await counter.inc("a")
-        # So many that it resumes in two parts: the first says that the hold is void.
+        # So many that it resumes in two pieces: the first says that the hold is void.
         await counter.inc_all({f"k{n}": 1 for n in range(1000)})
         await other.set("a", 3)
         store.drop_reply()

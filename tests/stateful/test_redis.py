@@ -74,8 +74,8 @@ class RedisHistories(Histories):
         for name in self.server.command("KEYS", named("i:*")):
             record = self.server.command("HGETALL", name)
             instance = name.removeprefix(named("i:"))
-            for key, piece in record.items():
-                value, at, stamp = piece.partition("@")
+            for key, word in record.items():
+                value, at, stamp = word.partition("@")
                 if key.startswith(":") or not at:
                     continue
                 if int(stamp) >= max(cleared, epochs.get(key, 0)):

@@ -208,7 +208,7 @@ def store_scenario(name: str) -> Check:
 def tell(
     twin: Twin, instance: str, known: int, moves: list[tuple[str, int]], *claims: Entry
 ) -> None:
-    """Send a part of a resume that is not the first."""
+    """Send a piece of a resume that is not the first."""
     record = twin.namespace.registry.records[instance]
     seq, born = record.seq + 1, twin.namespace.born
     twin.execute(

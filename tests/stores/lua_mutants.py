@@ -252,8 +252,8 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("reaper", "        enqueue(name)  -- only", "        -- only"),
         Mutant(
             "reaper",
-            "take_away(hash, some, pieces, budget - gone,",
-            "take_away(hash, some, pieces, budget,",
+            "take_away(hash, some, slices, budget - gone,",
+            "take_away(hash, some, slices, budget,",
         ),
         Mutant("reaper", "if call('ZCARD', D) > 0 then", "if call('ZCARD', D) > 1 then"),
         Mutant("reaper", "space.due <= at and done + gone > 0", "space.due <= at"),

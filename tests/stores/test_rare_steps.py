@@ -61,7 +61,7 @@ def twin(client: redis.Redis) -> Iterator[Twin]:
 def resume(
     twin: Twin, instance: str, moves: list[tuple[str, int]], *claims: Entry, cleared: int = 0
 ) -> Applied:
-    """Send one part that is not the first, of an instance that the store knows."""
+    """Send one piece that is not the first, of an instance that the store knows."""
     record = twin.namespace.registry.records[instance]
     request = Resume(
         instance,
@@ -82,7 +82,7 @@ def resume(
 
 
 def start_again(twin: Twin, instance: str) -> Applied:
-    """Send the first part of a resume, of an instance that has lost nothing but says so."""
+    """Send the first piece of a resume, of an instance that has lost nothing but says so."""
     record = twin.namespace.registry.records[instance]
     born, seq = twin.namespace.born, record.seq + 1
     reply = twin.execute(Resume(instance, record.incarnation, seq, 0, PERIODS, born, True))

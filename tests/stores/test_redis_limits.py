@@ -372,12 +372,12 @@ def test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner(twin: Twin) 
     run(twin, small, add("c"))  # it comes back, and keeps to itself what does not fit
     assert small.withheld
     twin.compare()
-    # A part that is not the first, of an instance with slices of its own.
+    # A piece that is not the first, of an instance with slices of its own.
     run(twin, big, add("d", 1))
-    part = Resume(
+    piece = Resume(
         "big", big.incarnation, big.seq + 1, 0, PERIODS, born, False, 0, [("d", twin.now + 9)]
     )
-    twin.execute(part)
+    twin.execute(piece)
     claim = Entry(Kind.CLAIM, "d", 3, 3, stamp=twin.now + 9)
     moves = [("d", twin.now + 10)]
     twin.execute(

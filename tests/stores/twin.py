@@ -220,9 +220,9 @@ class LuaStore:
         known, incarnation, seq = fields[":head"].split(" ")
         assert (known, incarnation) == (f"{int(fields[':hold']):016}", fields[":inc"])
         slices = {}
-        for name, piece in found.items():
+        for name, word in found.items():
             if not name.startswith(b":"):
-                value, stamp = piece.split(b"@")
+                value, stamp = word.split(b"@")
                 assert len(stamp) == 16  # it is cut off by its length
                 slices[read_key(name)] = (int(value), int(stamp))
         return {
@@ -293,7 +293,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
                 "heard": record.heard,
                 "known": record.known,
                 "swept": record.swept,
-                "slices": {key: tuple(piece) for key, piece in record.slices.items()},
+                "slices": {key: tuple(own) for key, own in record.slices.items()},
                 "expires": instance in registry.expiring,
             }
             for instance, record in registry.records.items()
@@ -422,9 +422,9 @@ class Twin:
         registry = self.namespace.registry
         counted: dict[str, int] = {}
         for _, record in registry.holders():
-            for key, piece in record.slices.items():
-                if piece.stamp >= registry.epochs.of(key):
-                    counted[key] = counted.get(key, 0) + piece.value
+            for key, own in record.slices.items():
+                if own.stamp >= registry.epochs.of(key):
+                    counted[key] = counted.get(key, 0) + own.value
         assert {k: v for k, v in counted.items() if v} == registry.sums
 
     def wipe(self) -> None:

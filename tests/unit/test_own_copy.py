@@ -39,7 +39,7 @@ stamps = st.integers(1, 9)
 
 def own_copy(**slices: tuple[int, int]) -> OwnCopy:
     own = OwnCopy()
-    own.slices.update({key: Slice(*piece) for key, piece in slices.items()})
+    own.slices.update({key: Slice(*pair) for key, pair in slices.items()})
     return own
 
 
@@ -174,15 +174,15 @@ def test_withheld_slices_are_counted_and_the_oldest_of_a_key_is_next(
 ) -> None:
     withheld, plain = Withheld(), list[tuple[str, Slice]]()
     for step, key, stamp in steps:
-        piece = Slice(1, stamp)
+        one = Slice(1, stamp)
         match step:
             case "a":
-                withheld.add(key, piece)
-                plain.append((key, piece))
+                withheld.add(key, one)
+                plain.append((key, one))
             case "r":
-                withheld.remove(key, piece)
-                if (key, piece) in plain:
-                    plain.remove((key, piece))
+                withheld.remove(key, one)
+                if (key, one) in plain:
+                    plain.remove((key, one))
             case "p":
                 withheld.put_off(key)
             case _:
@@ -205,9 +205,9 @@ def _small_parts() -> Iterator[None]:
         yield
 
 
-def sent(work: Resumption, own: OwnCopy, piece: int) -> Resume:
-    """Return the next part."""
-    moves, claims = work.part(own, piece)
+def sent(work: Resumption, own: OwnCopy, size: int) -> Resume:
+    """Return the next piece."""
+    moves, claims = work.piece(own, size)
     work.sent = Resume("me", 1, 1, own.known, PERIODS, 1, work.first, own.cleared, moves, claims)
     return work.sent
 
@@ -222,11 +222,11 @@ def sent(work: Resumption, own: OwnCopy, piece: int) -> Resume:
     st.integers(1, 3),
     st.data(),
 )
-def test_everything_is_told_once_whatever_the_parts_and_what_has_become_void_is_not(
+def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is_not(
     slices: dict[str, tuple[int, int]],
     moves: dict[str, int],
     withheld: list[str],
-    piece: int,
+    size: int,
     data: st.DataObject,
 ) -> None:
     own = own_copy(**slices)
@@ -240,14 +240,14 @@ def test_everything_is_told_once_whatever_the_parts_and_what_has_become_void_is_
     retried: list[str] = []
     void: set[str] = set()
     while not work.done:
-        part = sent(work, own, piece)
-        assert len(part.moves) <= 2
-        assert len(part.claims) <= piece
-        assert not part.claims or not work.moves or len(work.moves) == len(part.moves)
-        told += part.moves
+        piece = sent(work, own, size)
+        assert len(piece.moves) <= 2
+        assert len(piece.claims) <= size
+        assert not piece.claims or not work.moves or len(work.moves) == len(piece.moves)
+        told += piece.moves
         again = len(claimed) == len(slices.keys() - void) and not work.claims
-        (retried if again else claimed).extend(claim.key for claim in part.claims)
-        results = (Previous(0, 0),) * len(part.claims)
+        (retried if again else claimed).extend(claim.key for claim in piece.claims)
+        results = (Previous(0, 0),) * len(piece.claims)
         work.executed(Applied(9, results), own, update := Update())
         if data.draw(st.booleans()) and slices:  # somebody moves what was not told yet
             key = data.draw(st.sampled_from(sorted(slices)))

@@ -43,18 +43,18 @@ def test_pieces_are_halved_by_slow_answers_and_doubled_by_quick_ones() -> None:
     pacing.answered(0.001)
     for _ in range(2):
         pacing.answered(5.0)
-    assert pacing.piece == MAX_ENTRIES // 4
-    assert pacing.share(MAX_ENTRIES) == pacing.piece
+    assert pacing.piece_size == MAX_ENTRIES // 4
+    assert pacing.share(MAX_ENTRIES) == pacing.piece_size
     for _ in range(3):
         pacing.answered(0.001)
-    assert pacing.piece == MAX_ENTRIES
+    assert pacing.piece_size == MAX_ENTRIES
 
 
 def test_a_long_way_to_the_store_makes_no_small_pieces() -> None:
     pacing = Pacing(1.0)
     for _ in range(20):
         pacing.answered(0.3)
-    assert pacing.piece == MAX_ENTRIES
+    assert pacing.piece_size == MAX_ENTRIES
 
 
 @pytest.mark.parametrize("threshold", [0.1, 1.0, 30.0, 3600.0])
@@ -72,4 +72,4 @@ def test_patience_and_pieces_keep_within_their_bounds(
         else:
             pacing.answered(waited)
         assert first <= pacing.patience(first) <= max(first, threshold / 3)
-        assert 16 <= pacing.piece <= MAX_ENTRIES
+        assert 16 <= pacing.piece_size <= MAX_ENTRIES

@@ -68,7 +68,7 @@ def live() -> Session:
 
 
 def resuming() -> Session:
-    """A session that has sent the first part, which brings back a slice."""
+    """A session that has sent the first piece, which brings back a slice."""
     session = live()
     session.receive(MustResume(None, 2))
     session.request()
@@ -144,7 +144,7 @@ DOING: Final[dict[Event, Callable[[Session], object]]] = {
     Event.BEGUN: begin,
     Event.DONE: hear(Applied(15, (Previous(5, 5),), NEWS)),
     Event.WITHDRAWN: Session.withdraw,
-    Event.PART: hear(Applied(15, (), NEWS, again=True)),
+    Event.PIECE: hear(Applied(15, (), NEWS, again=True)),
     Event.RESUMED: hear(Applied(15, (Previous(0, 0),), NEWS)),
     Event.GONE: leave,
     Event.UNKNOWN: hear(MustResume(None, 2)),
@@ -152,7 +152,7 @@ DOING: Final[dict[Event, Callable[[Session], object]]] = {
     Event.ABANDONED: Session.abandon,
 }
 
-#: An answer "executed" is one to a batch or one to a part of a resume, whichever was asked.
+#: An answer "executed" is one to a batch or one to a piece of a resume, whichever was asked.
 SAME_ANSWER: Final = {
     (Phase.RESUME, Event.DONE): Event.RESUMED,
     (Phase.LIVE, Event.RESUMED): Event.DONE,

@@ -443,8 +443,8 @@ def healing(talk: Talk, anna: Voice, bert: Voice) -> None:
     talk.mark("moves are told late")
     anna.does("another hears of them", add("a"), add("h", -5))
     cleared = talk.now + 5
-    part = bert.resume(found.born, claim("a", 6, 6, cleared + 1), first=False, cleared=cleared)
-    bert.hears(talk.say("it knows of a clear that the store has lost", part))
+    piece = bert.resume(found.born, claim("a", 6, 6, cleared + 1), first=False, cleared=cleared)
+    bert.hears(talk.say("it knows of a clear that the store has lost", piece))
     talk.say("another has to tell what it has, too", anna.batch(add("a")), MustResume)
     told = anna.resume(found.born, claim("a", 1, 1, cleared + 2), cleared=cleared)
     anna.hears(talk.say("and does", told))

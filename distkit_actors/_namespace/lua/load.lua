@@ -24,22 +24,22 @@ elseif held[1] ~= ARGV[3] or held[2] ~= LIVE then
 end
 
 local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', 2 * MAX_PURGE)
-local keys, pieces = {}, {}
+local keys, slices = {}, {}
 for index = 1, #page[2], 2 do
   local key = page[2][index]
   if string.sub(key, 1, 1) ~= ':' then
     keys[#keys + 1] = key
-    pieces[#pieces + 1] = page[2][index + 1]
+    slices[#slices + 1] = page[2][index + 1]
   end
 end
 local epochs = epochs_of(keys)
 local last = page[1] == '0'
 local reply = {LOADED, last and '' or page[1]}
 for index, key in ipairs(keys) do
-  local _, stamp = parse(pieces[index])
+  local _, stamp = parse(slices[index])
   if stamp >= epochs[key] then
     reply[#reply + 1] = key
-    reply[#reply + 1] = pieces[index]
+    reply[#reply + 1] = slices[index]
   end
 end
 local head, seq = string.match(held[3], '^(.* )(%S+)$')

@@ -2,7 +2,7 @@
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance, '' for one who takes no part
---       3 topic: instances, slices, keys, values or held; 4 key (slices), instance (held)
+--       3 kind: instances, slices, keys, values or held; 4 key (slices), instance (held)
 --       5 cursor: '' for the first page, else what the page before said
 --       6 '' if an instance asks; else up to which steady time the asker has observed the
 --         namespace itself, -1 if it has just come (P43, looking)
@@ -28,7 +28,7 @@ local PAGE = 500
 -- HASH of them. FEWEST hashes are looked at in any case.
 local LOOKS, HASH, FEWEST = 10000, 20, 16
 take_space()
-local topic, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
+local kind, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
 local judged_at = seen_by(ARGV[6])
 local partitions = call('ZCARD', H) == 0 and 0 or math.max(1, space.parts)
 local reply = {SURVEYED, '', text(judged_at), text(partitions)}
@@ -68,12 +68,12 @@ local function look_at_slice(name, epoch)
   end
 end
 
--- Rows for all pieces, of `keys`, that count.
-local function give_pieces(keys, pieces, epochs, flag)
+-- Rows for those of the `slices` of `keys` that count.
+local function give_slices(keys, slices, epochs, flag)
   for index, key in ipairs(keys) do
-    local piece = pieces[index]
-    if piece then
-      local value, stamp = parse(piece)
+    local slice = slices[index]
+    if slice then
+      local value, stamp = parse(slice)
       if stamp >= epochs[key] then
         row(key, value, flag)
       end
@@ -94,7 +94,7 @@ local function look_at_values()
   local most = math.max(FEWEST, math.floor(LOOKS / (#keys + HASH)))
   local epochs, queued = epochs_of(keys), call('ZCARD', D)
   for _, name in ipairs(call('ZRANGE', D, first, first + most - 1)) do
-    give_pieces(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
+    give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
   end
   local room = most - math.max(0, math.min(most, queued - first))
   local overdue = {}
@@ -105,30 +105,30 @@ local function look_at_values()
   for _, name in ipairs(overdue) do
     local heard = call('HMGET', hash_of(name), unpack(HEARD))
     if heard[1] and not counts_as_alive(heard) then
-      give_pieces(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
+      give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
     end
   end
   return #overdue < room and '0' or text(first + most)
 end
 
-local function look_at_pieces()
+local function look_at_held()
   local page = call('HSCAN', hash_of(ARGV[4]), cursor, 'COUNT', PAGE)
-  local keys, pieces = {}, {}
+  local keys, slices = {}, {}
   for index = 1, #page[2], 2 do
     if string.byte(page[2][index]) ~= COLON then
       keys[#keys + 1] = page[2][index]
-      pieces[#keys] = page[2][index + 1]
+      slices[#keys] = page[2][index + 1]
     end
   end
-  give_pieces(keys, pieces, epochs_of(keys), '1')
+  give_slices(keys, slices, epochs_of(keys), '1')
   return page[1]
 end
 
-if topic == QUERY_VALUES then
+if kind == QUERY_VALUES then
   cursor = look_at_values()
-elseif topic == QUERY_HELD then
-  cursor = look_at_pieces()
-elseif topic == QUERY_KEYS then
+elseif kind == QUERY_HELD then
+  cursor = look_at_held()
+elseif kind == QUERY_KEYS then
   local page = call('HSCAN', N, cursor, 'COUNT', PAGE)
   for index = 1, #page[2], 2 do
     if string.byte(page[2][index]) ~= COLON then
@@ -138,7 +138,7 @@ elseif topic == QUERY_KEYS then
   cursor = page[1]
 else
   local page = call('ZSCAN', H, cursor, 'COUNT', PAGE)
-  local epoch = topic == QUERY_SLICES and epochs_of({ARGV[4]})[ARGV[4]]
+  local epoch = kind == QUERY_SLICES and epochs_of({ARGV[4]})[ARGV[4]]
   for index = 1, #page[2], 2 do
     if epoch then
       look_at_slice(page[2][index], epoch)

@@ -1,12 +1,12 @@
--- Takes in one part of what an instance knows and the store should know of it (P17 … P22).
+-- Takes in one piece of what an instance knows and the store should know of it (P17 … P22).
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 … 8 as in apply.lua
 --       9 born: the namespace it answers to
---      10 in a first part over how many parts the instance spreads the namespace, else '0'
+--      10 in a first piece over how many parts the instance spreads the namespace, else '0'
 --      11 stamp of the instance's own last clear
 --      12 how many own moves follow
---      13 what the instance says of itself, of use in a first part
+--      13 what the instance says of itself, of use in a first piece
 --       … two words for each own move: key, epoch
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua, or
@@ -64,18 +64,18 @@ local function move_late(late, at)
   for _, move in ipairs(late) do
     moved[#moved + 1] = move.key
   end
-  local pieces = {}
+  local slices = {}
   for _, name in ipairs(names) do
-    pieces[name] = spread('HMGET', hash_of(name), moved)
+    slices[name] = spread('HMGET', hash_of(name), moved)
   end
   local counted_from = epochs_of(moved)
   for index, move in ipairs(late) do
     local key = move.key
     set_sum(key, '0')
     for _, name in ipairs(names) do
-      local piece = pieces[name][index]
-      if piece then
-        local value, stamp = parse(piece)
+      local slice = slices[name][index]
+      if slice then
+        local value, stamp = parse(slice)
         if stamp >= counted_from[key] then
           if stamp < move.epoch then
             call('HDEL', hash_of(name), key)

@@ -152,8 +152,8 @@ class TlsStream(SocketStream):
         """Return all that can be read; an error only if there is nothing before it."""
         data = b""
         try:
-            while piece := self._tls.read(_CHUNK):
-                data += piece
+            while plain := self._tls.read(_CHUNK):
+                data += plain
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:

@@ -274,8 +274,8 @@ def decode(reply: bytes | Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for 
             return Peeked(int(incarnation), int(born), alive == b"1")
         case [Word.OPENED, incarnation, known, inherited, leftovers]:
             return Opened(int(incarnation), int(known), inherited == b"1", leftovers == b"1")
-        case [Word.LOADED, cursor, *pieces]:
-            return Loaded(cursor.decode(), _slices(pieces))
+        case [Word.LOADED, cursor, *words]:
+            return Loaded(cursor.decode(), _slices(words))
         case [Word.FORGOTTEN, left, gone]:
             return Forgotten(int(left), int(gone))
         case [Word.SURVEYED, cursor, at, partitions, *rows]:
@@ -343,7 +343,7 @@ def _journal(words: Sequence[bytes]) -> Journal:
 
 def _slices(words: Sequence[bytes]) -> list[tuple[str, int, int]]:
     slices: list[tuple[str, int, int]] = []
-    for key, piece in zip(words[::2], words[1::2], strict=True):
-        value, stamp = piece.split(b"@")
+    for key, word in zip(words[::2], words[1::2], strict=True):
+        value, stamp = word.split(b"@")
         slices.append((read_key(key), int(value), int(stamp)))
     return slices

@@ -113,9 +113,9 @@ local function catch_up()
   for index = 1, #moves, 2 do
     moved[#moved + 1] = moves[index]
   end
-  for index, piece in ipairs(spread('HMGET', I, moved)) do
-    if piece then
-      local _, stamp = parse(piece)
+  for index, slice in ipairs(spread('HMGET', I, moved)) do
+    if slice then
+      local _, stamp = parse(slice)
       if stamp < moves[2 * index] then
         gone[#gone + 1] = moved[index]
       end

@@ -23,7 +23,7 @@ do
     local call, ours, mine, key, head = redis.call, KEYS[1], KEYS[2], words[5], words[1]
     local own = call('HMGET', mine, ':head', ':until', key)
     if own[1] == head then
-      local at, piece = words[8], own[3]
+      local at, slice = words[8], own[3]
       if not at then
         local time = call('TIME')
         local micros = time[2]
@@ -41,7 +41,7 @@ do
         end
         if steady < own[2] then
           local after = words[7]
-          local answer = at .. '|0|' .. total .. ',' .. (piece or '0') .. ' ' .. to
+          local answer = at .. '|0|' .. total .. ',' .. (slice or '0') .. ' ' .. to
           if value == '0' then
             call('HSET', mine, ':head', words[2], ':reply', answer)
             lone_change = nil
@@ -49,14 +49,14 @@ do
             if call('HINCRBY', ours, key, value) == 0 then
               call('HDEL', ours, key)
             end
-            if not piece then
+            if not slice then
               call('HSET', mine, ':head', words[2], ':reply', answer, key, value .. '@' .. at)
               call('HSET', ours, ':clock', at, ':from', at .. string.sub(from, INSTANT_DIGITS + 1))
             elseif after == '0' then
               call('HSET', mine, ':head', words[2], ':reply', answer)
               call('HDEL', mine, key)
             else
-              after = after .. string.sub(piece, -INSTANT_DIGITS - 1)
+              after = after .. string.sub(slice, -INSTANT_DIGITS - 1)
               call('HSET', mine, ':head', words[2], ':reply', answer, key, after)
             end
           end

@@ -38,8 +38,8 @@ local function reap(budget, wanted, late)
     done = done + deaths
   end
 
-  local function take(hash, some, pieces, epochs)
-    local more, left = take_away(hash, some, pieces, budget - gone, epochs)
+  local function take(hash, some, slices, epochs)
+    local more, left = take_away(hash, some, slices, budget - gone, epochs)
     gone, stuck = gone + more, stuck + #left / 2
     return more
   end
@@ -79,8 +79,8 @@ local function reap(budget, wanted, late)
         break
       end
       local hash = hash_of(name)
-      local some, pieces = some_slices(hash, budget - gone)
-      take(hash, some, pieces)
+      local some, slices = some_slices(hash, budget - gone)
+      take(hash, some, slices)
       if not has_slices(hash) then
         guard()
         release(name, hash)

@@ -119,8 +119,8 @@ local function forget(name)
   if not call('ZSCORE', D, name) then
     return '0', '0'
   end
-  local some, pieces = some_slices(hash, MAX_PURGE)
-  gone = take_away(hash, some, pieces, MAX_PURGE)
+  local some, slices = some_slices(hash, MAX_PURGE)
+  gone = take_away(hash, some, slices, MAX_PURGE)
   if gone > 0 and not has_slices(hash) then
     release(name, hash)
   end
@@ -132,8 +132,8 @@ end
 -- nothing left here that it does not know of (I12). Returns whether slices remain, and if there is
 -- an orphan.
 local function purge(at, periods, known)
-  local some, pieces = some_slices(I, MAX_PURGE)
-  local _, stuck = take_away(I, some, pieces, MAX_PURGE)
+  local some, slices = some_slices(I, MAX_PURGE)
+  local _, stuck = take_away(I, some, slices, MAX_PURGE)
   if #stuck > 0 then
     local orphan = instance .. ':' .. text(at)
     local hash, left = hash_of(orphan), {}

@@ -2,9 +2,10 @@
 
 -- How a step begins, which apply.lua and resume.lua have in common. Both say, before:
 --   FIRST    index in ARGV of their first entry; each is four words: kind, key, value, after
---   FOLLOWS  the seq that must be the recorded one, but for a first part (P39, unique numbers)
---   restarts, answers_us   (resume) it is a first part; it answers this very namespace
--- and ARGV 3 … 8 are the same in both. ARGV 13 of a first part is what the instance says of itself.
+--   FOLLOWS  the seq that must be the recorded one, but for a first piece (P39, unique numbers)
+--   restarts, answers_us   (resume) it is a first piece; it answers this very namespace
+-- and ARGV 3 … 8 are the same in both. In a first piece ARGV 13 is what the instance says of
+-- itself.
 local incarnation, seq, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local periods = {threshold = tonumber(ARGV[6]), interval = tonumber(ARGV[7]),
   retention = tonumber(ARGV[8])}
@@ -26,19 +27,19 @@ local function read()
     mine[#mine + 1] = key
     ours[#ours + 1] = key
   end
-  local pieces = spread('HMGET', I, mine)
+  local found = spread('HMGET', I, mine)
   local values = spread('HMGET', N, ours)
   take_space(values)
   latest_before = space.latest
   record = {
-    inc = tonumber(pieces[1] or nil), seq = tonumber(string.match(pieces[2] or '0', '%S+$')),
-    state = pieces[3],
-    beat = tonumber(pieces[4] or 0), threshold = tonumber(pieces[5] or 0),
-    interval = tonumber(pieces[6] or 0), known = tonumber(pieces[7] or 0), lost = pieces[8],
-    graced = pieces[9], swept = tonumber(pieces[10] or space.clear),
+    inc = tonumber(found[1] or nil), seq = tonumber(string.match(found[2] or '0', '%S+$')),
+    state = found[3],
+    beat = tonumber(found[4] or 0), threshold = tonumber(found[5] or 0),
+    interval = tonumber(found[6] or 0), known = tonumber(found[7] or 0), lost = found[8],
+    graced = found[9], swept = tonumber(found[10] or space.clear),
   }
   for index, key in ipairs(keys) do
-    own[key] = pieces[index + 10]
+    own[key] = found[index + 10]
     sum[key] = values[index + #SPACE_FIELDS]
   end
 end

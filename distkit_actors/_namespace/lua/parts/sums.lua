@@ -35,13 +35,13 @@ local function total_of(key)
 end
 
 -- Splits value@stamp into two strings, and into a string and a number.
-local function split(piece)
-  local at = string.find(piece, '@', 1, true)
-  return string.sub(piece, 1, at - 1), string.sub(piece, at + 1)
+local function split(slice)
+  local at = string.find(slice, '@', 1, true)
+  return string.sub(slice, 1, at - 1), string.sub(slice, at + 1)
 end
 
-local function parse(piece)
-  local value, stamp = split(piece)
+local function parse(slice)
+  local value, stamp = split(slice)
   return value, tonumber(stamp)
 end
 
@@ -141,24 +141,24 @@ local function forget_sums()
 end
 
 -- Takes slices of the instance hash `name` out of their sums and away, at most `limit` of them:
--- `pieces`, which may be missing, of `keys`. Returns how many are gone, and as {key, piece, …}
+-- `slices`, which may be missing, of `keys`. Returns how many are gone, and as {key, slice, …}
 -- those whose sum would leave int64 without them (I12, overflow).
-local function take_away(name, keys, pieces, limit, epochs)
+local function take_away(name, keys, slices, limit, epochs)
   epochs = epochs or epochs_of(keys)
   local gone, count, stuck = {}, 0, {}
   for index = 1, #keys do
     if count == limit then
       break
     end
-    local key, piece = keys[index], pieces[index]
-    if piece then
-      local value, stamp = split(piece)
+    local key, slice = keys[index], slices[index]
+    if slice then
+      local value, stamp = split(slice)
       if stamp + 0 < epochs[key] or add(key, minus(value)) then
         count = count + 1
         gone[count] = key
       else
         stuck[#stuck + 1] = key
-        stuck[#stuck + 1] = piece
+        stuck[#stuck + 1] = slice
       end
     end
   end
@@ -169,17 +169,17 @@ local function take_away(name, keys, pieces, limit, epochs)
   return count, stuck
 end
 
--- Some slices of an instance hash, `count` or all if there are fewer: keys and pieces.
+-- Some slices of an instance hash, `count` or all if there are fewer: keys and slices.
 local function some_slices(name, count)
   local found = call('HRANDFIELD', name, count + OWN_FIELDS, 'WITHVALUES')
-  local keys, pieces = {}, {}
+  local keys, slices = {}, {}
   for index = 1, #found, 2 do
     if string.byte(found[index]) ~= COLON and #keys < count then
       keys[#keys + 1] = found[index]
-      pieces[#keys] = found[index + 1]
+      slices[#keys] = found[index + 1]
     end
   end
-  return keys, pieces
+  return keys, slices
 end
 
 -- How many slices an instance hash has.
