@@ -242,10 +242,10 @@ class Dispatch:
                         again.append(operation)
         self.mailbox.give_back(again)
         # In keys whose epoch has moved since, what the results have told is void.
-        if update.gone:
-            self.releases.moved({}, update.gone)
+        if update.void:
+            self.releases.moved({}, update.void)
         if self.buffer is not None:
-            for key in update.gone:
+            for key in update.void:
                 self.buffer.moved(key, self._own(key), now)
 
     def _settle_counts(
@@ -339,7 +339,7 @@ class Dispatch:
             self._steps = None
             if self.buffer is not None and steps.stages:
                 # As if they had been sent just before.
-                settled = self.buffer.release(void=done, now=now)
+                settled = self.buffer.end_stage(void=done, now=now)
                 self._record_outcome(self.buffer, settled, lambda _: at - 1)
         if done:
             steps.end_holds(self.releases, at)
@@ -409,7 +409,7 @@ class Dispatch:
             operations.append(query)
         self._counts, self._coalesced = 0, []
         if self.buffer is not None:
-            self.buffer.release(void=False, now=0.0)
+            self.buffer.end_stage(void=False, now=0.0)
             self.buffer.unsend()
             self._counts_are_back()
         return operations

@@ -334,7 +334,7 @@ class Watches:
     def _view(self, key: str, found: Previous) -> CounterValue:
         """Return the value as this instance's own reads show it (I8, own reads)."""
         buffered = self._buffer.find(key) if self._buffer is not None else None
-        return CounterValue(*found) if buffered is None or not buffered.known else buffered.value
+        return CounterValue(*found) if buffered is None or not buffered.has_base else buffered.value
 
     def changed(self, keys: Iterable[str]) -> None:
         """Have those of the keys read soon that are watched."""

@@ -260,7 +260,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             CounterClosedError: The counter is not running.
         """
         buffered = self._buffered(key)
-        if not buffered.known:
+        if not buffered.has_base:
             raise trio.WouldBlock(
                 f"the store has not said yet what others count on {key!r}, so that only the own "
                 "slice is known: `await counter.get(key)` asks it"
@@ -325,7 +325,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         count = checked_count(count)
         await self._actor.wait_open()
         buffered = self._buffered(key)
-        if buffered.known or buffered.asked:
+        if buffered.has_base or buffered.asked:
             await trio.lowlevel.checkpoint()
         else:
             buffered.asked = True
@@ -439,7 +439,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             return stored
         replaced = buffered.assign is not None or buffered.flight_assign is not None
         counted = buffered.value.instance_count
-        return counted if buffered.known or replaced else stored + counted
+        return counted if buffered.has_base or replaced else stored + counted
 
     def _own_keys(self) -> set[str]:
         buffered_keys = self._buffer.buffered_keys.values()

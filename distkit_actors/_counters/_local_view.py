@@ -35,7 +35,7 @@ class LocalViewMixin(CounterBase):
 
     def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:
         buffered = self._buffer.find(key)
-        if buffered is None or not buffered.known:  # perhaps forgotten while we waited
+        if buffered is None or not buffered.has_base:  # perhaps forgotten while we waited
             return found.get(key) or self._buffered(key).value
         return buffered.value
 
@@ -43,7 +43,7 @@ class LocalViewMixin(CounterBase):
         """Read those of the keys that were never read from the store. A checkpoint."""
         await self._actor.wait_open()
         new = [self._buffered(key) for key in keys]
-        new = [buffered for buffered in new if not (buffered.known or buffered.asked)]
+        new = [buffered for buffered in new if not (buffered.has_base or buffered.asked)]
         for buffered in new:
             buffered.asked = True
         await self._read([buffered.key for buffered in new])
@@ -77,7 +77,7 @@ class LocalViewMixin(CounterBase):
     def _reading(self, keys: Sequence[str]) -> AbstractContextManager[None]:
         """Return a block that is given up when it has taken too long to read ``keys``."""
         buffered_keys = map(self._buffer.buffered_keys.get, keys)
-        known = all(buffered is not None and buffered.known for buffered in buffered_keys)
+        known = all(buffered is not None and buffered.has_base for buffered in buffered_keys)
         steps = -(-len(keys) // MAX_ENTRIES)
         part = self._actor.of(keys[0] if keys else "")
         return part.reading(_PATIENCE * self._allowed_lag, known=known, steps=steps)

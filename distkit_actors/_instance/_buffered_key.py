@@ -40,10 +40,10 @@ class BufferedKey:
         "flight_holds",
         "flight_number",
         "flight_releases",
+        "has_base",
         "high",
         "in_flight",
         "key",
-        "known",
         "low",
         "own",
         "read_at",
@@ -58,7 +58,7 @@ class BufferedKey:
         self.cumulative = 0  # the store's last word
         self.own = 0
         self.asked = False  # a caller has waited for the store's value before
-        self.known = False  # the store has told its value of this key
+        self.has_base = False  # the store has told its value of this key before
         self.read_at = NEVER  # when it told that; `NEVER` also if an epoch has moved since
         self.in_flight = False
         self.flight_assign: int | None = None
@@ -130,7 +130,7 @@ class BufferedKey:
 
     def base(self, cumulative: int, own: int, read_at: float) -> None:
         """Make the store's value the base; ``read_at`` is `NEVER` if it is not to be relied on."""
-        self.known = self.known or read_at != NEVER
+        self.has_base = self.has_base or read_at != NEVER
         self.cumulative = cumulative
         self.own = own
         self.read_at = read_at

@@ -66,7 +66,7 @@ class Event(enum.Enum):
     WITHDRAWN = "the batch is given up, as the store refuses it"
     PIECE = "`Applied`: one piece of the resume has been executed"
     RESUMED = "nothing is left to resume"
-    GONE = "the batch that leaves is done with"
+    LEFT = "the batch that leaves is done with"
     UNKNOWN = "`MustResume`: the store knows too little of the instance"
     CONFLICT = "`Conflict`: another incarnation holds the id"
     ABANDONED = "the process was forked: this copy sends nothing"
@@ -108,7 +108,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
         Event.DONE: Phase.LIVE,
         Event.WITHDRAWN: Phase.LIVE,
         Event.UNKNOWN: Phase.RESUME,
-        Event.GONE: Phase.LEFT,
+        Event.LEFT: Phase.LEFT,
         Event.CONFLICT: Phase.FENCED,
         Event.ABANDONED: Phase.FENCED,
     },

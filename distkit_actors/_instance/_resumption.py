@@ -48,13 +48,13 @@ class Resumption:
         "claims",
         "first",
         "folds",
-        "gone",
         "moves",
         "reach",
         "results",
         "retries",
         "sent",
         "stamps",
+        "void",
     )
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Resumption:
         self.stamps: dict[str, int] = {}  # {key of a fold: stamp of its slice}
         # Keys of folds whose slices are void. A later piece may bring news of a move that made void
         # what an earlier piece has settled.
-        self.gone: set[str] = set()
+        self.void: set[str] = set()
 
     @property
     def done(self) -> bool:
@@ -126,7 +126,7 @@ class Resumption:
         """Begin with the first piece; ``old`` is an attempt that did not come to its end."""
         if old is not None:
             self.results, self.folds = old.results, old.folds
-            self.stamps, self.gone = old.stamps, old.gone
+            self.stamps, self.void = old.stamps, old.void
         self.moves, self.claims = deque(own.moves), deque(own.slices)
         self.retries = own.retries()
 
@@ -189,13 +189,13 @@ class Resumption:
                 if result is Rejection.MOVED:
                     update.dropped[claim.key] = claim.stamp
         claimed = {claim.key for claim in claims}
-        self.gone.update(k for k in keys if k in self.folds and k not in claimed)
+        self.void.update(k for k in keys if k in self.folds and k not in claimed)
 
     def _asserted(self, claim: Entry, result: Result, own: OwnCopy) -> None:
         """Take in what became of one claim: the slice is back, or is void, or does not fit now."""
         key = claim.key
         if key in self.folds and result is Rejection.MOVED:
-            self.gone.add(key)
+            self.void.add(key)
         if isinstance(result, Previous):
             if not claim.value:
                 own.slices.pop(key, None)
@@ -224,4 +224,4 @@ class Resumption:
             self.retries = [claim for claim in self.retries if claim.stamp >= update.missed]
         for key, stamp in self.stamps.items():
             if stamp < max(update.epochs.get(key, 0), own.cleared, update.missed):
-                self.gone.add(key)
+                self.void.add(key)

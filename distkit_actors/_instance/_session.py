@@ -223,7 +223,7 @@ class Session(SessionView):
 
     def _done(self, reply: Applied) -> Update:
         batch = self._batch
-        phase = after(self.phase, Event.GONE if batch and batch.leave else _DONE)
+        phase = after(self.phase, Event.LEFT if batch and batch.leave else _DONE)
         if batch is None or not batch.answered_by(reply):
             raise self._misfit(reply)
         self.phase = phase
@@ -247,10 +247,10 @@ class Session(SessionView):
 
     def _unknown(self, reply: MustResume) -> Update:
         """Take in that the store does not know this instance any more, or not all of it."""
-        batch, gone = self._batch, False
+        batch, left = self._batch, False
         if batch is not None:
-            gone = batch.leave and batch.doubt and reply.recorded is None
-        before, self.phase = self.phase, after(self.phase, Event.GONE if gone else Event.UNKNOWN)
+            left = batch.leave and batch.doubt and reply.recorded is None
+        before, self.phase = self.phase, after(self.phase, Event.LEFT if left else Event.UNKNOWN)
         if before is Phase.LOAD:
             # It was taken for dead while it loaded. Its slices are being taken away, so there is
             # nothing to inherit (I11).
@@ -329,7 +329,7 @@ class Session(SessionView):
         self._resumption = None
         self.phase = after(self.phase, Event.RESUMED)
         update.results, update.stamps = work.results, work.stamps
-        update.gone = {key: work.stamps[key] for key in work.gone}
+        update.void = {key: work.stamps[key] for key in work.void}
         update.at = update.ground = reply.at
         update.backlog = reply.backlog
         return update

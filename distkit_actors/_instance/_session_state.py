@@ -20,12 +20,12 @@ class Update:
         "cleared",
         "dropped",
         "epochs",
-        "gone",
         "ground",
         "merged",
         "missed",
         "results",
         "stamps",
+        "void",
     )
 
     def __init__(self, results: Sequence[Result] | None = None, at: int = 0) -> None:
@@ -40,7 +40,7 @@ class Update:
         self.stamps: dict[str, int] = {}
         self.ground = at
         # As `stamps`, for keys whose own slice a move has taken since (P20, doubtful batch).
-        self.gone: dict[str, int] = {}
+        self.void: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
         # Moves up to this stamp were forgotten before they were heard of (P21, too old).
         self.missed = 0
@@ -50,7 +50,7 @@ class Update:
     def moves(self) -> bool:
         """Whether it tells of an epoch that somebody has moved, or of slices that went for that."""
         return bool(
-            self.epochs or self.dropped or self.merged or self.gone or self.cleared or self.missed
+            self.epochs or self.dropped or self.merged or self.void or self.cleared or self.missed
         )
 
 

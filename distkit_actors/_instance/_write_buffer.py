@@ -229,7 +229,7 @@ class WriteBuffer:
         for buffered in sent:
             self._back(buffered)
 
-    def release(self, *, void: bool, now: float) -> Settled:
+    def end_stage(self, *, void: bool, now: float) -> Settled:
         """End `stage`: the clear succeeded, after what was pending, or it did not."""
         settled = self._settled()
         staged, self._staged = self._staged, []
@@ -294,7 +294,7 @@ class WriteBuffer:
         P31, void words.
         """
         buffered = self.find(key)
-        if buffered is not None and buffered.known:
+        if buffered is not None and buffered.has_base:
             buffered.base(buffered.cumulative, own, NEVER)
             self._rest(buffered, now)
 
@@ -314,7 +314,7 @@ class WriteBuffer:
             self._rest(buffered, now)
 
     def _void(self, buffered: BufferedKey, clear: _Clear) -> None:
-        if clear.by_us or buffered.known:
+        if clear.by_us or buffered.has_base:
             buffered.base(0, clear.own(buffered.key), clear.at if clear.by_us else NEVER)
 
     # -------------------------------------------------------------------- bounds

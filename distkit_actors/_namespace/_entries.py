@@ -133,7 +133,7 @@ class Entries:
         some = list(islice(record.slices, MAX_PURGE))
         gone = [key for key in some if registry.take_away(record, key)]
         if gone and not record.slices:
-            registry.release(instance, record, now)
+            registry.retire(instance, record, now)
         return Previous(len(record.slices), len(gone))
 
     def _add(self, record: Record, entry: Entry, stamp: int, before: Previous) -> Result:

@@ -41,7 +41,7 @@ class Healing(Entries):
         registry.epochs.clear_late(cleared)
         self.clock = max(self.clock, cleared)  # a slice made from now on is younger
         registry.forget_sums()
-        for instance, record in list(registry.holders()):
+        for instance, record in list(registry.contributors()):
             record.slices, record.swept = OrderedDict(), cleared
             if instance != caller:
                 state = State.DEAD if record.state is State.LIVE else record.state
@@ -54,8 +54,8 @@ class Healing(Entries):
         counted_from = registry.epochs.of(key)
         registry.sums.pop(key, None)
         registry.note(key)
-        holders = sorted(registry.holders(), key=lambda pair: (pair[1].known, pair[0]))
-        for instance, record in holders:
+        contributors = sorted(registry.contributors(), key=lambda pair: (pair[1].known, pair[0]))
+        for instance, record in contributors:
             own = record.slices.get(key)
             if own is None or own.stamp < counted_from:
                 continue

@@ -26,7 +26,7 @@ def answer(registry: Registry, request: Query, now: int) -> QueryPage:
             rows = _values(registry, request, now, at)
         case QueryKind.HELD:
             rows = _held(registry, request.key)
-    anybody = any(True for _ in registry.holders())
+    anybody = any(True for _ in registry.contributors())
     return QueryPage("", list(rows), at, about, registry.partitions if anybody else 0)
 
 
@@ -41,7 +41,7 @@ def _instances(
     registry: Registry, request: Query, now: int, at: int
 ) -> Iterator[tuple[str, int, bool]]:
     steady = registry.observed.steady(now)
-    for instance, record in registry.holders():
+    for instance, record in registry.contributors():
         if record.incarnation:  # else it is an orphan (P18, empty ground)
             alive = _is_alive(registry, request, record, now, at)
             yield instance, max(0, steady - record.heard.at), alive
@@ -51,7 +51,7 @@ def _slices(
     registry: Registry, request: Query, now: int, at: int
 ) -> Iterator[tuple[str, int, bool]]:
     epoch = registry.epochs.of(request.key)
-    for instance, record in registry.holders():
+    for instance, record in registry.contributors():
         found = record.slices.get(request.key)
         if found is not None and found.stamp >= epoch:
             yield instance, found.value, _is_alive(registry, request, record, now, at)

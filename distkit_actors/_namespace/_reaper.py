@@ -80,7 +80,7 @@ def _touched_first(
                     gone += 1
                 else:
                     stuck += 1
-        _release_if_empty(registry, instance, record, now)
+        _retire_if_empty(registry, instance, record, now)
     return gone, stuck
 
 
@@ -97,14 +97,14 @@ def _oldest_first(registry: Registry, now: int, budget: int) -> tuple[int, int]:
                 stuck += 1
                 # The next step looks at others first. (The scripts pick some at random.)
                 record.slices[key] = record.slices.pop(key)
-        if not _release_if_empty(registry, instance, record, now) and gone < budget:
+        if not _retire_if_empty(registry, instance, record, now) and gone < budget:
             # Only what does not fit is left of it: the others must not wait behind it.
             registry.reap_queue[instance] = registry.reap_queue.pop(instance)
     return gone, stuck
 
 
-def _release_if_empty(registry: Registry, instance: str, record: Record, now: int) -> bool:
+def _retire_if_empty(registry: Registry, instance: str, record: Record, now: int) -> bool:
     if record.slices:
         return False
-    registry.release(instance, record, now)
+    registry.retire(instance, record, now)
     return True

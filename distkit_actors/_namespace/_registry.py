@@ -204,9 +204,9 @@ class Registry:
             self.reap_queue[instance] = now
             self.due = 0
         else:
-            self.release(instance, record, now)
+            self.retire(instance, record, now)
 
-    def release(self, instance: str, record: Record, now: int) -> None:
+    def retire(self, instance: str, record: Record, now: int) -> None:
         """Start the retention of a record whose slices are gone (P14, remembered answers)."""
         self.reap_queue.pop(instance, None)
         self.expiring[instance] = now + record.periods.retention
@@ -232,7 +232,7 @@ class Registry:
             self.mark_dead(name, orphan, State.DEAD, now)
         return bool(orphans)
 
-    def holders(self) -> Iterator[tuple[str, Record]]:
+    def contributors(self) -> Iterator[tuple[str, Record]]:
         """Every instance that may have slices: the living and the reap queue."""
         for instance, record in self.records.items():
             if record.state is State.LIVE or instance in self.reap_queue:

@@ -169,5 +169,5 @@ class Execution(Healing):
 
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         """Forget moves that are old, and that all have heard of (P11, forgetting moves)."""
-        heard = min((record.known for _, record in self.registry.holders()), default=0)
+        heard = min((record.known for _, record in self.registry.contributors()), default=0)
         self.registry.epochs.forget(min(horizon, heard), moved_now)

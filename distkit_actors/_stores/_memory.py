@@ -101,7 +101,7 @@ class MemoryStore(Store):
             {
                 name.partition("\ud800")[0]
                 for name, namespace in self._namespaces.items()
-                if any(True for _ in namespace.registry.holders())
+                if any(True for _ in namespace.registry.contributors())
             }
         )
 

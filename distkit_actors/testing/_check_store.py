@@ -17,8 +17,8 @@ from . import _checks_incarnations as incarnations
 from . import _checks_looks as looks
 from . import _checks_parts as parts
 from . import _checks_push as push
+from . import _checks_queries as queries
 from . import _checks_several as several
-from . import _checks_surveys as surveys
 from . import _checks_time as time
 from ._reply_validator import ReplyValidator
 
@@ -66,10 +66,10 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     entries.verdicts_are_remembered,
     entries.guards_stop_what_is_void,
     entries.guards_look_beyond_what_is_told,
-    surveys.the_forgotten_are_dead,
-    surveys.forgetting_is_bounded,
-    surveys.surveys_tell_who_has_what,
-    surveys.surveys_come_in_pages,
+    queries.the_forgotten_are_dead,
+    queries.forgetting_is_bounded,
+    queries.queries_tell_who_has_what,
+    queries.queries_come_in_pages,
     about.instances_say_who_they_are,
     about.the_lost_say_who_they_are,
     looks.looks_are_free_of_the_dead,
@@ -87,7 +87,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.a_newcomer_that_ends_a_blackout_kills_nobody,
     time.the_departed_are_forgotten,
     time.old_moves_are_forgotten,
-    surveys.surveys_tell_who_is_there,
+    queries.queries_tell_who_is_there,
 )
 
 

@@ -333,7 +333,7 @@ def test_i10_a_lax_counter_hears_of_a_clear_in_one_step(by_us: bool) -> None:
         assert buffer.buffered("key0", 3.0).value == (1, 1)
         for key in keys(count)[1:]:
             buffered = buffer.buffered(key, 3.0)
-            assert buffered.known
+            assert buffered.has_base
             assert buffered.value == (0, 0)
             assert (buffered.read_at == 3.0) is by_us
         return spent

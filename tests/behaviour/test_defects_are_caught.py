@@ -192,7 +192,7 @@ def first_value_for_ever(patch: Patch) -> None:
     refresh = LaxInstanceAwareCounter._refresh
 
     async def mutant(counter: LaxInstanceAwareCounter, buffered: BufferedKey) -> None:
-        if not buffered.known:
+        if not buffered.has_base:
             await refresh(counter, buffered)
 
     patch.setattr(LaxInstanceAwareCounter, "_refresh", mutant)

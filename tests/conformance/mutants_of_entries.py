@@ -1,4 +1,4 @@
-"""Stores that break one rule of whole batches, conditions, guards, forgetting or surveys.
+"""Stores that break one rule of whole batches, conditions, guards, forgetting or queries.
 
 Each is named with the check that is there to find it, and found by that check alone.
 """
@@ -250,11 +250,11 @@ class ForgetsWhatDoesNotFit(Namespace):
         return Previous(0, gone)
 
 
-# ------------------------------------------------------------------------------- surveys
+# ------------------------------------------------------------------------------- queries
 
 
-class Surveys(Namespace):
-    """Answers surveys otherwise."""
+class Queries(Namespace):
+    """Answers queries otherwise."""
 
     def execute(self, request: Request, now: int) -> Reply:
         if isinstance(request, Query):
@@ -276,7 +276,7 @@ class Surveys(Namespace):
         return rows
 
 
-class ShowsVoidSlices(Surveys):
+class ShowsVoidSlices(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -288,7 +288,7 @@ class ShowsVoidSlices(Surveys):
         ]
 
 
-class ShowsKeysOfAnySlice(Surveys):
+class ShowsKeysOfAnySlice(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -298,35 +298,35 @@ class ShowsKeysOfAnySlice(Surveys):
         return [(key, self.registry.total(key), True) for key in keys]
 
 
-class LeavesWhoAsksOut(Surveys):
+class LeavesWhoAsksOut(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
         return [row for row in rows if row[0] != request.instance]
 
 
-class ShowsOnePage(Surveys):
+class ShowsOnePage(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
         return rows[:500]
 
 
-class SaysAllAreAlive(Surveys):
+class SaysAllAreAlive(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
         return [(name, number, True) for name, number, _ in rows]
 
 
-class LeavesTheDeadOut(Surveys):
+class LeavesTheDeadOut(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
         return [row for row in rows if row[2]]
 
 
-class ShowsTheDeparted(Surveys):
+class ShowsTheDeparted(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -336,23 +336,23 @@ class ShowsTheDeparted(Surveys):
         return rows + [(name, 0, False) for name in self.registry.records if name not in shown]
 
 
-class CountsTheDead(Surveys):
+class CountsTheDead(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
         return [row for row in rows if request.kind is not QueryKind.VALUES or row[2]]
 
 
-class CountsBodies(Surveys):
+class CountsTheReapQueue(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
-        bodies = list(map(self.registry.records.__getitem__, self.registry.reap_queue))
-        of_bodies = {(k, s.value) for record in bodies for k, s in record.slices.items()}
-        return [row for row in rows if row[2] or (row[0], row[1]) not in of_bodies]
+        queued = list(map(self.registry.records.__getitem__, self.registry.reap_queue))
+        of_them = {(k, s.value) for record in queued for k, s in record.slices.items()}
+        return [row for row in rows if row[2] or (row[0], row[1]) not in of_them]
 
 
-class TakesVoidSlicesOff(Surveys):
+class TakesVoidSlicesOff(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -368,21 +368,21 @@ class TakesVoidSlicesOff(Surveys):
         return rows + void
 
 
-class BelievesTheClockAlways(Surveys):
+class BelievesTheClockAlways(Queries):
     def execute(self, request: Request, now: int) -> Reply:
         if isinstance(request, Query) and request.observed is not None:
             request = request._replace(observed=JUST_COME)
         return super().execute(request, now)
 
 
-class SparesAllSilence(Surveys):
+class SparesAllSilence(Queries):
     def execute(self, request: Request, now: int) -> Reply:
         if isinstance(request, Query) and request.observed == JUST_COME:
             request = request._replace(observed=0)
         return super().execute(request, now)
 
 
-class HoldsVoidSlices(Surveys):
+class HoldsVoidSlices(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -407,7 +407,7 @@ class OnlookersForgetNobody(Namespace):
         return Forgotten(0, 0) if isinstance(request, Forget) else super().execute(request, now)
 
 
-class AgesInMilliseconds(Surveys):
+class AgesInMilliseconds(Queries):
     def rows(
         self, request: Query, rows: list[tuple[str, int, bool]]
     ) -> list[tuple[str, int, bool]]:
@@ -416,20 +416,20 @@ class AgesInMilliseconds(Surveys):
         return [(name, number // 1000, alive) for name, number, alive in rows]
 
 
-class TakesALookForABeat(Surveys):
+class TakesALookForABeat(Queries):
     def looked(self, request: Query, now: int) -> None:
         if record := self.registry.records.get(request.instance):
             self.registry.observed.hear(now, record.periods, record.heard)
             self.registry.beat(record)
 
 
-class TakesALookForABeatOfAll(Surveys):
+class TakesALookForABeatOfAll(Queries):
     def looked(self, request: Query, now: int) -> None:
         if not request.instance:
             self.registry.observed.hear(now)
 
 
-class ReapsWhereItLooks(Surveys):
+class ReapsWhereItLooks(Queries):
     def looked(self, request: Query, now: int) -> None:
         for name, record in list(self.registry.records.items()):
             if record.state is State.LIVE and record.deadline <= now:
@@ -569,7 +569,7 @@ class LetsThemLiveOn(Registry):
         return True
 
 
-class TellsNoNumber(Surveys):
+class TellsNoNumber(Queries):
     def execute(self, request: Request, now: int) -> Reply:
         reply = super().execute(request, now)
         return reply._replace(partitions=0) if isinstance(reply, QueryPage) else reply
@@ -642,14 +642,14 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
         *(ForgetsNobody, ForgetsWhoAsks, LetsTheForgottenLive, ForgetsWhoHasSlicesOnly),
     ),
     "forgetting_is_bounded": (ForgetsAllAtOnce, ForgetsOneThousand, ForgetsWhatDoesNotFit),
-    "surveys_tell_who_has_what": (ShowsVoidSlices, ShowsKeysOfAnySlice, LeavesWhoAsksOut),
+    "queries_tell_who_has_what": (ShowsVoidSlices, ShowsKeysOfAnySlice, LeavesWhoAsksOut),
     "looks_are_free_of_the_dead": (
-        *(CountsTheDead, CountsBodies, TakesVoidSlicesOff, BelievesTheClockAlways),
+        *(CountsTheDead, CountsTheReapQueue, TakesVoidSlicesOff, BelievesTheClockAlways),
         *(SparesAllSilence, HoldsVoidSlices, SaysAllAreAlive, TakesALookForABeatOfAll),
     ),
     "onlookers_forget": (ForgetsInOneStep, OnlookersForgetNobody),
-    "surveys_come_in_pages": (ShowsOnePage,),
-    "surveys_tell_who_is_there": (
+    "queries_come_in_pages": (ShowsOnePage,),
+    "queries_tell_who_is_there": (
         *(SaysAllAreAlive, LeavesTheDeadOut, ShowsTheDeparted, AgesInMilliseconds),
         *(TakesALookForABeat, ReapsWhereItLooks),
     ),

@@ -178,7 +178,7 @@ class Freeze:
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
-        self.plain += (sorted(work.stamps), sorted(work.gone))
+        self.plain += (sorted(work.stamps), sorted(work.void))
         self.stamps += [work.stamps[key] for key in sorted(work.stamps)]
 
     def request(self, request: Request) -> None:
@@ -340,7 +340,7 @@ class Thaw:
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]
             work.folds = {key: list(folds) for key, folds in next(plain)}
-            folded, work.gone = next(plain), set(next(plain))
+            folded, work.void = next(plain), set(next(plain))
             work.stamps = {key: next(stamps) for key in folded}
         return s
 
@@ -478,6 +478,6 @@ def copy_session(old: Session) -> Session:
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)
         b.folds = {key: list(folds) for key, folds in a.folds.items()}
-        b.stamps, b.gone = a.stamps.copy(), a.gone.copy()
+        b.stamps, b.void = a.stamps.copy(), a.void.copy()
         new._resumption = b
     return new

@@ -128,11 +128,11 @@ def _only_positive() -> Sequence[Patch]:
 
 
 def _forget_at_reaping() -> Sequence[Patch]:
-    def release(self: Registry, instance: str, record: Record, now: int) -> None:
+    def retire(self: Registry, instance: str, record: Record, now: int) -> None:
         self.reap_queue.pop(instance, None)
         del self.records[instance]
 
-    return [(Registry, "release", release)]
+    return [(Registry, "retire", retire)]
 
 
 def _reap_without_epochs() -> Sequence[Patch]:

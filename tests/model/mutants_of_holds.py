@@ -60,9 +60,9 @@ def _deaf_between_the_parts() -> Sequence[Patch]:
 
     def changed(self: Session, reply: Applied) -> Update:
         update = resumed(self, reply)
-        update.gone = {}
+        update.void = {}
         if self._resumption is not None:
-            self._resumption.gone.clear()
+            self._resumption.void.clear()
         return update
 
     return [(Session, "_resumed", changed)]

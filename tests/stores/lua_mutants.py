@@ -248,7 +248,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("reaper", "elseif deaths < DEATHS_PER_STEP then", "else"),
         Mutant("reaper", "        call('ZADD', A, text(at + left), name)\n", ""),
         Mutant("reaper", "    oldest_first(touched_first(found))\n", "    oldest_first(found)\n"),
-        Mutant("reaper", "return released and first_in_queue() or found", "return found"),
+        Mutant("reaper", "return retired and first_in_queue() or found", "return found"),
         Mutant("reaper", "        enqueue(name)  -- only", "        -- only"),
         Mutant(
             "reaper",

@@ -396,7 +396,7 @@ class Fuzz:
         epochs = namespace.registry.epochs
         known = [0, epochs.cleared, epochs.floor, epochs.latest, namespace.clock, self.twin.now]
         known += [*epochs.moved.values(), *epochs.late.values()]
-        for _, record in namespace.registry.holders():
+        for _, record in namespace.registry.contributors():
             known += [piece.stamp for piece in record.slices.values()]
         return max(0, self.random.choice(known) + self.random.choice([-1, 0, 0, 0, 1]))
 

@@ -278,7 +278,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
         "moved": epochs.moved,
         "late": epochs.late,
         "deadlines": {i: r.deadline for i, r in registry.records.items() if r.state is State.LIVE},
-        "known": {i: record.known for i, record in registry.holders()},
+        "known": {i: record.known for i, record in registry.contributors()},
         "reap_queue": list(registry.reap_queue),
         "records": {
             instance: {
@@ -421,7 +421,7 @@ class Twin:
         """Sums are those of the slices that count, and fit (P9, exact sums)."""
         registry = self.namespace.registry
         counted: dict[str, int] = {}
-        for _, record in registry.holders():
+        for _, record in registry.contributors():
             for key, own in record.slices.items():
                 if own.stamp >= registry.epochs.of(key):
                     counted[key] = counted.get(key, 0) + own.value

@@ -312,7 +312,7 @@ def test_a_claim_that_is_accepted_tells_what_became_of_the_operations_in_it() ->
     sent(work, own, MAX_ENTRIES)
     work.executed(Applied(9, (Previous(20, 0), Rejection.MOVED)), own, update := Update())
     assert work.results == [Previous(25, 5), Rejection.UNKNOWN]
-    assert (work.gone, update.dropped, own.slices) == ({"b"}, {"b": 6}, {"a": (7, 4)})
+    assert (work.void, update.dropped, own.slices) == ({"b"}, {"b": 6}, {"a": (7, 4)})
     assert work.done
 
 
@@ -357,7 +357,7 @@ def test_one_addition_is_believed_as_one_of_many(slice_: int | None, value: int)
     assert own.with_beliefs([Entry(Kind.ADD, "k", value)]) == [own.addition("k", value)]
 
 
-@pytest.mark.parametrize("what", ["epochs", "dropped", "gone", "merged", "cleared", "missed"])
+@pytest.mark.parametrize("what", ["epochs", "dropped", "void", "merged", "cleared", "missed"])
 def test_whatever_an_update_tells_of_moves_it_says_that_it_does(what: str) -> None:
     update = Update([Previous(1, 1)], 5)
     assert not update.moves

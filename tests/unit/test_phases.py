@@ -146,7 +146,7 @@ DOING: Final[dict[Event, Callable[[Session], object]]] = {
     Event.WITHDRAWN: Session.withdraw,
     Event.PIECE: hear(Applied(15, (), NEWS, again=True)),
     Event.RESUMED: hear(Applied(15, (Previous(0, 0),), NEWS)),
-    Event.GONE: leave,
+    Event.LEFT: leave,
     Event.UNKNOWN: hear(MustResume(None, 2)),
     Event.CONFLICT: hear(Conflict(11)),
     Event.ABANDONED: Session.abandon,

@@ -54,7 +54,7 @@ class World:
     def sums(self) -> dict[str, int]:
         """Return the sums of all slices that count."""
         sums: dict[str, int] = {}
-        for _, record in self.registry.holders():
+        for _, record in self.registry.contributors():
             for key, (value, stamp) in record.slices.items():
                 if stamp >= self.registry.epochs.of(key):
                     sums[key] = sums.get(key, 0) + value
@@ -92,7 +92,7 @@ def test_every_slice_of_the_dead_goes_once_and_the_sums_stay_exact(
     for key in moved:
         registry.epochs.move(key, 10)
         registry.sums.pop(key, None)
-        for _, record in registry.holders():
+        for _, record in registry.contributors():
             if record.slices.get(key, Slice(0, 0)).stamp >= 10 and not registry.add(
                 key, record.slices[key].value
             ):

@@ -122,7 +122,7 @@ class Pair:
     def release(self, *, void: bool) -> None:
         """End the clear that was staged for: it has succeeded, or it has not."""
         self.staged = False
-        self.buffer.release(void=void, now=self.now)
+        self.buffer.end_stage(void=void, now=self.now)
         if not void:
             self._back()
             return

@@ -60,7 +60,7 @@ REPLIES = {
     Word.PEEKED,
     Word.OPENED,
     Word.LOADED,
-    Word.SURVEYED,
+    Word.QUERIED,
     Word.FORGOTTEN,
 }
 

@@ -189,7 +189,7 @@ def in_order(reply: Answer) -> Answer:
     if isinstance(reply, bytes):
         return reply
     assert all(isinstance(word, bytes) for word in reply)
-    first, width = {Word.LOADED: (2, 2), Word.SURVEYED: (4, 3)}.get(reply[0], (len(reply), 1))
+    first, width = {Word.LOADED: (2, 2), Word.QUERIED: (4, 3)}.get(reply[0], (len(reply), 1))
     rows = sorted(reply[at : at + width] for at in range(first, len(reply), width))
     return reply[:first] + [word for row in rows for word in row]
 

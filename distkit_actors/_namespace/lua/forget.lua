@@ -20,7 +20,7 @@ local retention = tonumber(call('HGET', hash_of(ARGV[3]), ':ret') or 0)
 local left, gone = forget(ARGV[3])
 save_space()
 if retention > 0 then
-  release_space(retention)
+  retire_space(retention)
 end
 announce()
 return {FORGOTTEN, left, gone}

@@ -31,7 +31,7 @@ take_space()
 local kind, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
 local judged_at = seen_by(ARGV[6])
 local partitions = call('ZCARD', H) == 0 and 0 or math.max(1, space.parts)
-local reply = {SURVEYED, '', text(judged_at), text(partitions)}
+local reply = {QUERIED, '', text(judged_at), text(partitions)}
 
 local function row(name, number, flag)
   reply[#reply + 1] = name

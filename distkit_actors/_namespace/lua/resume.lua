@@ -32,7 +32,7 @@ end
 --@include finish
 
 -- Every instance that may have slices.
-local function holders()
+local function contributors()
   return call('ZRANGE', H, 0, -1)
 end
 
@@ -43,7 +43,7 @@ local function clear_late(cleared)
   space.latest = math.max(space.latest, cleared)
   space.clock = math.max(space.clock, cleared)
   forget_sums()
-  for _, name in ipairs(holders()) do
+  for _, name in ipairs(contributors()) do
     local hash = hash_of(name)
     if hash == I then
       sweep_own(cleared)
@@ -52,7 +52,7 @@ local function clear_late(cleared)
       if unlist(name, hash) then
         call('HSET', hash, ':state', DEAD, ':until', '0')
       end
-      release(name, hash)
+      retire(name, hash)
     end
   end
 end
@@ -60,7 +60,7 @@ end
 -- Removes what lost moves had made void; younger slices survive (P22, late moves). O(instances ×
 -- moves).
 local function move_late(late, at)
-  local names, moved = holders(), {}
+  local names, moved = contributors(), {}
   for _, move in ipairs(late) do
     moved[#moved + 1] = move.key
   end

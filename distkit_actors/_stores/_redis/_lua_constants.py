@@ -45,7 +45,7 @@ class Word:
     PEEKED: Final = b"peeked"
     OPENED: Final = b"opened"
     LOADED: Final = b"loaded"
-    SURVEYED: Final = b"surveyed"
+    QUERIED: Final = b"surveyed"
     FORGOTTEN: Final = b"forgotten"
 
     # The kind of an entry, if it is folded; what may stand behind a kind; what of a batch.

@@ -278,7 +278,7 @@ def decode(reply: bytes | Sequence[bytes]) -> Reply:  # noqa: PLR0911 - one for 
             return Loaded(cursor.decode(), _slices(words))
         case [Word.FORGOTTEN, left, gone]:
             return Forgotten(int(left), int(gone))
-        case [Word.SURVEYED, cursor, at, partitions, *rows]:
+        case [Word.QUERIED, cursor, at, partitions, *rows]:
             triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
             return _page(cursor.decode(), int(at), int(partitions), triples)
         case _:

@@ -83,7 +83,7 @@ local function finish(step)
   end
   save_space()
   if step.leaves then
-    release_space(periods.retention)
+    retire_space(periods.retention)
   end
   announce()
   local backlog = step.last and 1 or step.backlog or 0

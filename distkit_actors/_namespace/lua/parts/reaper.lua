@@ -51,7 +51,7 @@ local function reap(budget, wanted, late)
   -- What the dead hold in the keys of this step, so that its answers are right at once. Returns
   -- who is first in the queue now.
   local function touched_first(found)
-    local once, seen, released = {}, {}, false
+    local once, seen, retired = {}, {}, false
     for _, key in ipairs(wanted) do
       if not seen[key] then
         seen[key] = true
@@ -66,11 +66,11 @@ local function reap(budget, wanted, late)
       local hash = hash_of(name)
       local more = take(hash, once, spread('HMGET', hash, once), epochs)
       if more > 0 and not has_slices(hash) then
-        release(name, hash)
-        released = true
+        retire(name, hash)
+        retired = true
       end
     end
-    return released and first_in_queue() or found
+    return retired and first_in_queue() or found
   end
 
   local function oldest_first(found)
@@ -83,7 +83,7 @@ local function reap(budget, wanted, late)
       take(hash, some, slices)
       if not has_slices(hash) then
         guard()
-        release(name, hash)
+        retire(name, hash)
       elseif gone < budget then
         enqueue(name)  -- only what does not fit is left of it
       end

@@ -41,7 +41,7 @@ end
 
 -- Starts the retention of an instance without slices (P14, remembered answers). In Redis it is a
 -- time to live.
-local function release(name, hash)
+local function retire(name, hash)
   call('ZREM', D, name)
   call('ZREM', H, name)
   local retention = tonumber(call('HGET', hash, ':ret') or 0)
@@ -71,7 +71,7 @@ local function mark_dead(name, state)
   if has_slices(hash) then
     enqueue(name)
   else
-    release(name, hash)
+    retire(name, hash)
   end
 end
 
@@ -101,7 +101,7 @@ local function mismatch()
 end
 
 -- Gives a namespace that everybody has left a time to live, as its instances have one.
-local function release_space(retention)
+local function retire_space(retention)
   if call('ZCARD', A) == 0 and call('ZCARD', D) == 0 then
     for _, name in ipairs({N, M, L}) do
       call('PEXPIRE', name, text(math.floor(retention / 1000)))
@@ -122,7 +122,7 @@ local function forget(name)
   local some, slices = some_slices(hash, MAX_PURGE)
   gone = take_away(hash, some, slices, MAX_PURGE)
   if gone > 0 and not has_slices(hash) then
-    release(name, hash)
+    retire(name, hash)
   end
   return text(count_slices(hash)), text(gone)
 end

@@ -102,7 +102,7 @@ async def _forgotten(client: Client, name: str) -> tuple[int, int]:
     return result
 
 
-async def surveys_tell_who_has_what(store: Store) -> None:
+async def queries_tell_who_has_what(store: Store) -> None:
     """Of each key the slices that count, and every key with a sum; and they change nothing."""
     prefix = fresh()
     async with joined(store, prefix) as a:
@@ -121,7 +121,7 @@ async def surveys_tell_who_has_what(store: Store) -> None:
             # Whoever looks hears of no moves by it, and need not be known.
             done = expect(Applied, await a.send(a.compose()), "a heartbeat")
             moves = dict(done.journal.moves) if done.journal else {}
-            same(set(moves), {"void", "gone"}, "moves told after surveys")
+            same(set(moves), {"void", "gone"}, "moves told after queries")
             a.take(done)
             c.name = "stranger"
             same(await c.query(QueryKind.KEYS), keys, "keys told to a stranger")
@@ -130,7 +130,7 @@ async def surveys_tell_who_has_what(store: Store) -> None:
             )
 
 
-async def surveys_tell_who_is_there(store: Store) -> None:
+async def queries_tell_who_is_there(store: Store) -> None:
     """Who lives and when it was heard; the dead as long as their slices count; looks are none."""
     prefix = fresh()
     async with (
@@ -167,7 +167,7 @@ def _alive(*clients: Client) -> dict[str, bool]:
     return {client.name: True for client in clients}
 
 
-async def surveys_come_in_pages(store: Store) -> None:
+async def queries_come_in_pages(store: Store) -> None:
     """All of them together name everything, though there may be very much of it."""
     many = 2 * MAX_PURGE
     keys = [f"key {number}" for number in range(many)]
