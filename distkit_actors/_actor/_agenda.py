@@ -13,11 +13,11 @@ from ._operations import Operation
 #: Slices of the dead that a batch of operations takes away: enough to get on, too few to be felt
 #: (P23, reaper).
 _REAPING_BUDGET: Final = 12
-#: It takes one more for each so many operations that wait: a large batch takes long in any case.
+#: It takes one more for each group of so many waiting operations: a large batch is slow anyway.
 _OPERATIONS_PER_SLICE: Final = 8
 #: It never takes more than this.
 _REAPING_BUDGET_OF_A_CROWD: Final = 128
-#: What a batch takes away that nobody waits for.
+#: Slices that a batch takes away if nobody waits for it.
 _IDLE_REAPING_BUDGET: Final = 48
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
@@ -35,7 +35,7 @@ class Agenda:
         pacing: Pacing,
         period: float,
     ) -> None:
-        self.stopping = False  # what waits is still sent, then the instance leaves
+        self.stopping = False  # the instance sends what waits, and leaves
         self.beat_due = False
         self.backlog = 0  # not 0: the dead have slices left, and so many who live take them away
         self._session = session
@@ -43,7 +43,7 @@ class Agenda:
         self._availability = availability
         self._pacing = pacing
         self._period = period
-        self._flush_quota = 0  # keys that the flush that is due has still to send
+        self._flush_quota = 0  # keys that the due flush has still to send
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
         self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
@@ -65,17 +65,17 @@ class Agenda:
         )
 
     def flush(self, *, urgent: bool) -> None:
-        """Have the lax counts sent that are pending; ``urgent``: also to a store that refuses."""
+        """Have the pending lax counts sent; ``urgent``: also if the store refuses."""
         self._flush_quota = self._dispatch.pending
         if urgent and self._availability.refusal is not None:
             self.beat_due = True
 
     def refused(self) -> None:
-        """Note a refusal: what is kept is tried with the next beat, not with one that is due."""
+        """Note a refusal: all that is kept waits for the next beat, even if one is due now."""
         self._flush_quota, self.backlog, self.beat_due = 0, 0, False
 
     def recovered(self) -> None:
-        """Go on with what a refusal called off: a busy instance may have no beat to do it."""
+        """Go on after a refusal at once, as a busy instance may have no beat for long."""
         self._dispatch.releases.retry_deferred()
         self._flush_quota = self._dispatch.pending
 
@@ -84,8 +84,8 @@ class Agenda:
     def make_up_alone(self, operation: Operation, now: float) -> bool:
         """Make a batch of ``operation``, which is in no queue; False if `make_up` has to do it.
 
-        It is the batch that `make_up` would make if there were no other work (`has_work`). By way
-        of `make_up`, a lone operation would take a fifth more instructions.
+        `make_up` would make the same batch if there were no other work (`has_work`). But with it a
+        lone operation would take a fifth more instructions.
         """
         if self.backlog or now - self._deferred_at >= self._period or self._session.withheld:
             return False
@@ -132,7 +132,7 @@ class Agenda:
         self._session.begin(entries, budget=budget, atomic=dispatch.atomic)
 
     def _deferred_due(self, now: float) -> bool:
-        """Whether to try put off releases though no beat is due: a busy instance needs no beats."""
+        """Whether to try deferred releases without a beat: a busy instance needs no beats."""
         due = now - self._deferred_at >= self._period
         if due:
             self._deferred_at = now

@@ -1,4 +1,4 @@
-"""Whether an actor's store is away or refuses: that is logged once, and tried again with pauses."""
+"""Whether an actor's store is away or refuses. This is logged once; tries come with pauses."""
 
 from __future__ import annotations
 

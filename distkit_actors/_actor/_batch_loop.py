@@ -8,12 +8,12 @@ send, receive     `Requester.ask`, which returns the reply, `Lost` or `Refused`
 hand out          `Session.receive`, then `Dispatch.settle`, here
 ================  ======================================================
 
-While operations come one by one, their callers' tasks do all of this in place of the task, which
-sleeps: see `BatchLoop.send_alone` (P38, lone operation).
+While operations come one by one, their callers' tasks do all of this, and this task sleeps: see
+`BatchLoop.send_alone` (P38, lone operation).
 
-This file is longer than others: a turn of the loop goes one way, and each of its steps has to be
-read with those before and after it, and with the short way beside them. What a step does by itself
-has modules of its own.
+This file is longer than others: a turn of the loop goes one way, and each step has to be read with
+those before and after it, and with the lone operation beside them. The steps themselves are in
+modules of their own.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from ._requester import Lost, Refused, Requester
 #: What becomes of a counter's slices at a clean stop; see `InstanceAwareCounter`.
 OnExit: TypeAlias = Literal["leave", "linger"]
 
-#: Seconds without an operation after which a batch is sent that only takes slices of the dead away.
-#: A caller who does one operation after the other must not find such a batch on its way each time.
+#: After so many seconds without an operation, a batch goes that only takes slices of the dead away.
+#: It is long enough that a caller in a loop of single operations rarely waits behind such a batch.
 _REAPING_PAUSE: Final = 0.0005
 #: Seconds that are added for each other living instance. All of them do this at the same time, and
 #: hundreds would leave the server no time for anything else.
@@ -208,7 +208,7 @@ class BatchLoop:
         self.wake()
 
     def flush(self, *, urgent: bool = False) -> None:
-        """Send the lax counts that are pending; ``urgent``: also to a store that refuses."""
+        """Send the pending lax counts; ``urgent``: also if the store refuses."""
         self._agenda.flush(urgent=urgent)
         self.wake()
 
@@ -363,7 +363,7 @@ class BatchLoop:
         requester.sent_at = None
 
     async def _connect(self, link: Link) -> bool:
-        """Make a connection, however long it takes; False if the store refuses us."""
+        """Make a connection, however long that takes; False if the store refuses us."""
         if self._sent is not None:  # on a connection that is lost
             self._sent = None
             self._session.lost()

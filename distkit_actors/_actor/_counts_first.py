@@ -56,7 +56,7 @@ class CountsFirst:
             else:
                 turn.counted.append(entry.key)
                 turn.later.extend(operations)
-        # Those that were taken do not wait; neither do those whose callers have gone.
+        # Operations that were taken do not wait any more, nor do those whose callers have gone.
         self._ready = {operation for operation in ready if operation.waits}
         return turn
 

@@ -3,9 +3,9 @@
 No I/O and no waiting: the actor calls `collect` when it is about to send, and `settle`
 when it knows what became of it.
 
-This file is longer than others: what is collected, settled and failed is the same few lists,
-which are seen better on one page. What can be told apart has modules of its own: exclusive
-operations, queries, the ends of holds, and those who wait for a flush.
+This file is longer than others: collecting, settling and failing work on the same few lists, which
+are seen better on one page. Exclusive operations, queries, the ends of holds and the waiters of a
+flush have modules of their own.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Dispatch:
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
         if entries and (guarded := {entry.key for entry in counts if entry.guarded}):
-            # What is not executed yet must not be overtaken by what came after it (P30, immediate
-            # operations).
+            # If these counts are not executed, the operations behind them must not be either (P30,
+            # immediate operations).
             entries = [e._replace(guarded=True) if e.key in guarded else e for e in entries]
         return counts + entries
 
@@ -155,8 +155,8 @@ class Dispatch:
     def _counts_before(self, batch: AtomicBatch, now: float, *, flush: bool) -> list[Entry]:
         """Return the counts that were made before an atomic batch on its keys; they go ahead.
 
-        Only once, or whoever counts all the time would keep it from being sent; again only
-        if they could not be executed. Counts that are due in any case go along.
+        They go ahead only once; otherwise somebody who counts all the time would keep it from being
+        sent. They go again only if they could not be executed. Counts that are due go along.
         """
         if self.buffer is None or batch.behind_counts:
             return []
@@ -170,7 +170,7 @@ class Dispatch:
 
     @property
     def shared_waits(self) -> bool:
-        """Whether single operations wait that no exclusive operation holds up."""
+        """Whether single operations wait, and no exclusive operation is before them."""
         return self.mailbox.next_exclusive() is None and self.mailbox.length > 0
 
     # ------------------------------------------------------------------ settling
@@ -241,7 +241,7 @@ class Dispatch:
                     else:
                         again.append(operation)
         self.mailbox.give_back(again)
-        # In keys whose epoch has moved since, what the results have told is void.
+        # The results are void in keys whose epoch has moved since.
         if update.void:
             self.releases.moved({}, update.void)
         if self.buffer is not None:

@@ -35,7 +35,7 @@ class ExclusiveSteps(ABC):
     stages = False
     #: Its entries are executed all or none.
     atomic = False
-    #: A step of it has been executed, so that its end is owed, whether or not somebody waits.
+    #: A step of it has been executed, so it goes on to its end, whether or not somebody waits.
     begun = False
     #: Why it failed.
     error: Exception | None = None
@@ -55,7 +55,7 @@ class ExclusiveSteps(ABC):
     def settle(self, results: Sequence[Result]) -> Progress:
         """Take in what became of `next_entries`."""
         if results and results[0] is Rejection.RETRY:
-            # Half of it may be done: its end is owed then, whether or not the caller waits.
+            # Half of it may be done. Then it goes on, whether or not the caller waits.
             return Progress.MORE if self.begun else Progress.AGAIN
         return Progress.ENDED if self.take_in(results) else Progress.MORE
 
@@ -136,8 +136,8 @@ class ClearOwnSteps(ExclusiveSteps):
     def _any_left(self) -> bool:
         """Return whether a key is left that has something, and see to it that it comes first.
 
-        All keys are looked at once, and then those that are left, as a return to the store in
-        between may have changed which they are.
+        All keys are looked at once, and then those that are left: a resume in between may have
+        changed which they are.
         """
         slices, withheld = self._session.slices, self._session.withheld
         while True:

@@ -26,9 +26,8 @@ def sole(error: BaseException) -> BaseException | None:
 def bare(error: DistkitError) -> DistkitError:
     """Take off the way that an error has come through this package, and what has caused it.
 
-    What is printed of it then is one block, which begins where the user's own code is. Its message
-    says what the cause was; where it does not, as may be with a store of somebody else's, a note
-    does.
+    Then it is printed as one block, which begins in the user's own code. Its message says what the
+    cause was. If it does not, as with a store of somebody else's, a note says it.
     """
     if error.__cause__ is not None and not _is_told(error.__cause__, str(error)):
         error.add_note(f"because of {error.__cause__!r}")

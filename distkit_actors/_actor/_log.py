@@ -4,8 +4,8 @@ Nothing else in the package logs, but for what asyncio says under a store's conn
 stands in the table of ``docs/observability.md``, with its level and its data, and a test compares
 the two.
 
-What ends is said at the level at which its beginning was said: else one who sees warnings only
-would see every outage begin, and none end.
+The end of something has the level of its beginning. Otherwise a reader of warnings would see every
+outage begin, and none end.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Log:
         self._say(logging.INFO, "stopped", text, age, how, duration=age, left=left)
 
     def not_left(self, refusal: StoreError | None) -> None:
-        """It has ended, and could not take its slices away, which it was to do."""
+        """It has ended, and could not take its slices away, though it should."""
         text = "stopped after %.1f s, and could not leave: its slices, if any, count until its "
         text += "threshold has passed%s"
         age, why = self._age, "" if refusal is None else f" ({refusal})"
@@ -128,7 +128,7 @@ class Log:
         )
 
     def crashed(self, error: BaseException, undone: int) -> None:
-        """It has ended by an error. Nobody knows what must not be repeated of its words."""
+        """It has ended by an error. Its words may be secret, so they are not repeated."""
         age, kind = self._age, type(sole(error)).__name__
         text = "crashed after %.1f s with %d counts or operations undone: %s, which `run` raises"
         self._say(

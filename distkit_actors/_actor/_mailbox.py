@@ -68,7 +68,7 @@ class CoalescedEntry:
 
 
 class Mailbox:
-    """Operations that wait, up to ``size`` of them; more of them stand in line for a place.
+    """Up to ``size`` operations that wait; more of them stand in line for a place.
 
     A caller that puts an operation in wakes the batch loop if that is the only one, so that
     ``length`` is 1.
@@ -85,8 +85,8 @@ class Mailbox:
         # what comes.
         self._queues = KeyQueues()
         self._sections: OrderedDict[KeyQueues | Operation, None] = OrderedDict({self._queues: None})
-        # Operations for which there is no room yet. Both are ordered dicts: to find the first item
-        # of a plain dict, one has to pass the places of all that were removed.
+        # Operations for which there is no room yet. Both are ordered dicts: in a plain one the
+        # first item is found behind the places of all removed ones.
         self._line: OrderedDict[Operation, None] = OrderedDict()
 
     @property
@@ -190,7 +190,7 @@ class Mailbox:
             del self._sections[queues]
 
     def left(self, count: int) -> None:
-        """Note that ``count`` operations have left, and let as many in from the line."""
+        """Note that ``count`` operations have gone, and let as many in from the line."""
         self._peak = max(self._peak, self.length)
         self.length -= count
         while self._line and self.length < self.size:

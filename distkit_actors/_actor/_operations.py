@@ -48,9 +48,9 @@ class Queue(Protocol):
 class Operation(outcome.Outcome[tuple[int, int]]):
     """One call of one caller, who sleeps until it is done.
 
-    It is what trio asks for, too: called, it is the ``abort_fn`` of its caller's sleep, and it is
-    the outcome of that sleep if all goes well. An `outcome.Value` for each operation would make
-    a crowd's operations a fifth dearer. An operation that fails has an `outcome.Error`.
+    It serves as two objects that trio asks for: called, it is the ``abort_fn`` of its caller's
+    sleep, and it is the outcome of that sleep if all goes well. An `outcome.Value` for each
+    operation would make a crowd's operations a fifth dearer. A failure has an `outcome.Error`.
     """
 
     #: Nobody waits for it, and it must happen all the same.
@@ -174,7 +174,7 @@ class SpecialOperation(Operation):
 class Joint:
     """Operations that one caller waits for, each in a part of its own (P44, parts).
 
-    They are put where they wait in one go, so that the order of calls holds in each part.
+    All are put into their mailboxes at once, so that the order of calls holds in each part.
     """
 
     def __init__(self, operations: Sequence[SpecialOperation]) -> None:

@@ -29,7 +29,7 @@ def overflow(keys: Sequence[str] = ()) -> Exception:
 
 
 def unknown() -> Exception:
-    """Return the error for an operation of which nobody knows whether it took effect.
+    """Return the error for an operation that may or may not have taken effect.
 
     P20, doubtful batch.
     """

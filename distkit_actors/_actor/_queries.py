@@ -1,4 +1,4 @@
-"""The query that was taken from the mailbox, which is asked when it has its turn (P41, turns)."""
+"""The query that was taken from the mailbox; it is asked when it has its turn (P41, turns)."""
 
 from __future__ import annotations
 

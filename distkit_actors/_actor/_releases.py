@@ -1,4 +1,4 @@
-"""The ends of holds (P36): those that wait, are on their way, or did not fit and are tried again.
+"""The ends of holds (P36): they wait, are on their way, or did not fit and are tried again.
 
 A strict counter ends a hold by a release, an operation that nobody waits for. A lax counter keeps
 the ends of its holds in the write buffer; a release is made of one only if the store refuses it.

@@ -1,4 +1,4 @@
-"""One request to the store, and what came of it: an answer, none, or a refusal.
+"""One request to the store, and what came of it: an answer, no answer, or a refusal.
 
 Here are the dealings of an actor with its connection: it is made again, and an answer may take only
 so long. The batch loop decides what is asked, and what an answer means.
@@ -87,7 +87,7 @@ class Requester:
         """Ask once. A store that is reached and does not answer has twice the time next time.
 
         A connection that others have made may have been closed long ago without anybody noticing.
-        So the loss of such a connection says nothing about the store.
+        So if such a connection is lost, that says nothing about the store.
 
         Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
         """

@@ -1,10 +1,10 @@
 """The life of the actors of all parts of a namespace as one life (P44, parts).
 
-They have the id of the instance in common, start, stop and are superseded together, and the end of
-one is the end of all.
+They have one instance id. They start, stop and are superseded together, and the end of one is the
+end of all.
 
-Part 0 registers before the others. So one who has the wrong number of parts, or an id that is to
-be left to somebody else, finds out before it has disturbed anybody in another part.
+Part 0 registers before the others. So an instance with the wrong number of parts, or with an id
+that it must leave to somebody else, finds out before it has disturbed anybody in another part.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SharedLife:
         return self._working and self.parts[0].open  # which a fork closes with all others
 
     def check_open(self) -> None:
-        """Raise what an operation gets that comes too early, too late, or to the wrong one."""
+        """Raise the error for an operation that comes too early, too late or at a wrong place."""
         self.check_thread()
         if self._is_open:
             return

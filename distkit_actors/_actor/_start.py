@@ -22,7 +22,7 @@ class Start:
     async def register(self, link: Link) -> bool:
         """Take the id; try again for ``grace`` seconds while the store is away.
 
-        When the time is over there is one more try. Returns False if the start was called off
+        When the time is over, it tries once more. Returns False if the start was called off
         before it was done.
         """
         deadline = trio.current_time() + self._grace

@@ -15,7 +15,7 @@ _LOOKS: Final = 60.0
 
 
 class Timers:
-    """When a batch is due that nobody asks for."""
+    """When a batch is due without an operation."""
 
     def __init__(
         self,

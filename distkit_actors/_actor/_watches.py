@@ -213,7 +213,7 @@ class Watches:
         while not self._over:
             await self._wanted.wait()
             if not (self._watchers or self._listeners):
-                continue  # the one that woke this task left before it could run
+                continue  # the watcher that woke this task left before it could run
             # A watcher that came while the tasks were ending may not have had its key read.
             self._new = dict.fromkeys(self._watchers)
             async with trio.open_nursery() as nursery:
@@ -308,7 +308,7 @@ class Watches:
                 if self._restless:
                     self.changed(keys)
             else:
-                # Only until the first is due of those that wait: another may come before it.
+                # Sleep only until the first of those that wait is due: another may come before it.
                 with trio.move_on_at(min((self._rested[lag] for lag in self._unread), default=inf)):
                     await self._work.wait()
 

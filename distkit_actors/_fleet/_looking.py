@@ -1,4 +1,4 @@
-"""What one who takes no part makes of what it is told (P43, looking). Pure."""
+"""How an onlooker reads the answers of a store (P43, looking). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look at one part of a namespace by one who takes no part in it."""
+"""An onlooker's look at one part of a namespace."""
 
 from __future__ import annotations
 

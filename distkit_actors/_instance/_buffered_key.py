@@ -21,7 +21,7 @@ from ._holds import Hold
 NEVER: Final = float("-inf")
 
 #: Counting is quick up to this much pending: CPython compares numbers below 2**30 without a call.
-#: Beyond it each count takes the closer look, as it does while the store is away for long.
+#: Beyond it each count takes the closer look, for example while the store is away for long.
 _NEAR: Final = 2**30 - 1
 
 
@@ -65,13 +65,13 @@ class BufferedKey:
         self.flight_delta = 0
         self.assign: int | None = None
         self.delta = 0
-        # When all that is pending is put in flight, that flight gets a number; 0 if only a part of
-        # it is. So who waits for a flush knows when all that was pending then is acknowledged.
+        # A flight that leaves nothing pending gets a number, any other one gets 0. A flush waits
+        # for the number of the flight that has the last of what was pending when it was called.
         self.sent = 0
         self.flight_number = 0
         self.acknowledged = 0
-        # Their counts are in ``delta`` and ``flight_delta``: of holds whose additions are not sent
-        # yet, and on their way; of holds that are to be taken back, and on their way.
+        # Holds whose additions are not sent yet, and are on their way; and holds whose releases are
+        # not sent yet, and are on their way. Their counts are in ``delta`` and ``flight_delta``.
         self.unsent_holds: tuple[Hold, ...] = ()
         self.flight_holds: tuple[Hold, ...] = ()
         self.unsent_releases: tuple[Hold, ...] = ()
@@ -156,7 +156,7 @@ class BufferedKey:
         other = self._of_another(own) if self.unsent_releases else ()
         later = 0
         if other and self.assign is not None:
-            # It is taken back from the value that is put, in a later step.
+            # They are taken back in a later step, from the value that this one puts.
             later = -sum(hold.count for hold in other)
         # Two layers together may exceed what one entry can carry: the rest waits.
         amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)

@@ -1,9 +1,9 @@
 """An instance's own copy of what it has in the store, and how answers change it.
 
-A copy has what the instance knows for certain: its own slices and epoch moves, as acknowledged,
-what of others' moves it has heard, and which slices had to be withheld. An answer changes it in
-two ways. The instance does to it what the store has done to its own (`OwnCopy.replay`; P13, values
-before), and it learns which slices others' moves have made void (`OwnCopy.hear`; P10).
+A copy has what the instance knows for certain: its own slices and epoch moves, as acknowledged;
+how far it has heard of others' moves; and its withheld slices. An answer changes it in two ways.
+The instance does to it what the store has done to its own (`OwnCopy.replay`; P13, values before).
+And it learns which slices others' moves have made void (`OwnCopy.hear`; P10).
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class OwnCopy:
         self.known = 0  # journal stamp up to which others' moves are known
         self.cleared = 0  # latest clear of anybody, as far as known
         self._unheard: set[str] = set()  # keys written to since an answer last told of moves
-        self._told_at = 0  # stamp of the step whose answer did
+        self._told_at = 0  # stamp of the step whose answer last told of moves
 
     def open(self, incarnation: int, known: int) -> None:
-        """Begin with what an incarnation knows that has just been given out."""
+        """Begin with what a new incarnation knows."""
         self._told_at, self.known = incarnation, known
 
     # ------------------------------------------------------------ what is believed
 
     def with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return entries that say what each own slice becomes, if the store has what we believe.
+        """Return entries that say what each own slice becomes if the store has what we believe.
 
         P2, exact integers.
         """
@@ -211,9 +211,9 @@ class OwnCopy:
     def _learn_clear(self, cleared: int, keys: Iterable[str], update: Update) -> None:
         """Drop all slices that are older than a clear; only ``keys`` can have younger ones.
 
-        An answer that tells of moves tells of each clear before it. So whatever is younger was
-        written by this batch, or by one whose answer had no journal. No other keys are looked at,
-        as there may be very many.
+        An answer that tells of moves tells of each clear before it. So a younger slice was written
+        by this batch, or by one whose answer had no journal. Other keys are not looked at, as there
+        may be very many.
         """
         self.cleared, update.cleared = cleared, True
         slices, younger = self.slices, dict[str, Slice]()
@@ -246,7 +246,7 @@ class OwnCopy:
         update.epochs |= epochs
 
     def _miss(self, floor: int, update: Update) -> None:
-        """Drop slices that moves may have made void which were forgotten unheard (P21, too old)."""
+        """Drop slices that may be void, as moves were forgotten unheard (P21, too old)."""
         for key in [key for key, own in self.slices.items() if own.stamp < floor]:
             update.dropped[key] = self.slices.pop(key).stamp
         self._withhold_younger(floor)

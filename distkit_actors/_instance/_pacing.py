@@ -1,4 +1,4 @@
-"""How long to wait for an answer, and how much to ask at once: less of a server that is slow.
+"""How long to wait for an answer, and how much to ask at once: less if the server is slow.
 
 A server that has too much to do answers late. An instance that then sends everything again, or asks
 for a lot at once, adds to that work. So patience grows with each answer that does not come, and
@@ -38,7 +38,7 @@ class Pacing:
         self._slow = threshold * _SLOW
         self._quick = threshold * _QUICK
         self._unanswered = 0  # requests in a row that had no answer in time
-        self._fastest = float("inf")  # what an answer takes at the least, by and by forgotten
+        self._fastest = float("inf")  # time of the fastest answer, which is slowly forgotten
 
     def patience(self, first: float) -> float:
         """Return how long to wait for the next answer; ``first`` is for a store that is quick."""

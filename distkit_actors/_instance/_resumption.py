@@ -29,12 +29,12 @@ from .._protocol._values import fits
 from ._own_copy import OwnCopy
 from ._session_state import Batch, Update
 
-#: Most keys that are looked at for one piece: a clear may have taken the slices of most of them.
+#: Most keys that are looked at for one piece: most may have no slice left, after a clear.
 _SEARCHED_AT_ONCE: Final = 10 * MAX_ENTRIES
 
 
 class _Reach(NamedTuple):
-    """How many of the moves, keys and withheld slices that are left the sent piece deals with."""
+    """How many moves, keys and withheld slices the sent piece deals with."""
 
     moves: int = 0
     claims: int = 0
@@ -59,7 +59,7 @@ class Resumption:
 
     def __init__(self) -> None:
         self.first = True
-        # Keys only: what there is to tell of each is looked up when its turn has come.
+        # Keys only: their epochs and slices are looked up when their turn has come.
         self.moves: deque[str] = deque()  # keys whose epoch this instance has moved
         self.claims: deque[str] = deque()  # keys of own slices
         self.retries: list[Entry] = []  # what is withheld
@@ -81,7 +81,7 @@ class Resumption:
     # ------------------------------------------------------------------ beginning
 
     def fold(self, batch: Batch, own: OwnCopy) -> None:
-        """Add what a doubtful batch did to own slices to what is re-asserted.
+        """Re-assert own slices as if a doubtful batch had been executed.
 
         So those operations take effect once, whether or not the batch was executed. Moves of epochs
         cannot be folded: their outcome stays unknown. What only the store can decide is tried again

@@ -55,7 +55,7 @@ class Session(SessionView):
     def name(self, instance: str, nonce: str, about: str = "") -> None:
         """Give the session the id and the nonce that were drawn for it; before the first request.
 
-        An actor draws them when it starts. So one that was made before its process was forked is
+        An actor draws them when it starts. So if a process is forked before that, the actor is
         another instance in each process.
         """
         if self._takeover.attempt or self.phase is not Phase.PEEK:
@@ -142,7 +142,7 @@ class Session(SessionView):
         self.used += 1
 
     def withdraw(self) -> None:
-        """Give the outstanding batch up, which must certainly not have been executed (P16, repeat).
+        """Give the outstanding batch up. It must be certain that it was not executed (P16, repeat).
 
         If it was executed after all, the store notices with the next request (P39, unique numbers).
         """
@@ -152,7 +152,7 @@ class Session(SessionView):
         self._batch = None
 
     def abandon(self) -> None:
-        """Send nothing any more: this copy is in a forked process, and the instance is not."""
+        """Send nothing any more, in a forked process: the instance lives on in the other one."""
         self.phase = after(self.phase, Event.ABANDONED)
 
     # ----------------------------------------------------------------- receiving

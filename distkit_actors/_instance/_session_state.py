@@ -11,7 +11,7 @@ from ._phases import ProtocolError
 class Update:
     """What an answer has changed, for the layer above.
 
-    ``ground`` is a stamp: what the results tell of keys without a slice is no older than that.
+    ``ground`` is a stamp: of keys without a slice, the results tell nothing that is older.
     """
 
     __slots__ = (
@@ -35,16 +35,16 @@ class Update:
         self.dropped: dict[str, int] = {}  # keys whose own slice went with a move, and its stamp
         # Slices that have become one: key, stamp of the younger one, stamp of the older one.
         self.merged: list[tuple[str, int, int]] = []
-        # {key: stamp of the slice that the results are about}, where it is none of the session's
-        # any more; where there never was one: the stamp of the last move before it.
+        # {key: stamp of the slice that the results are about}, for slices that the session has no
+        # more. Where there never was a slice, it is the stamp of the last move before.
         self.stamps: dict[str, int] = {}
         self.ground = at
-        # As `stamps`, for keys whose own slice a move has taken since (P20, doubtful batch).
+        # As `stamps`, for keys whose own slice a later move has made void (P20, doubtful batch).
         self.void: dict[str, int] = {}
         self.cleared = False  # somebody moved the epoch of every key
         # Moves up to this stamp were forgotten before they were heard of (P21, too old).
         self.missed = 0
-        self.backlog = 0  # not 0: more moves to hear of, or slices of the dead, for so many to take
+        self.backlog = 0  # as in `Applied`
 
     @property
     def moves(self) -> bool:
@@ -71,7 +71,7 @@ class Batch:
         if self.atomic and (
             self.leave or len({entry.kind is Kind.MOVE for entry in self.entries}) > 1
         ):
-            raise ProtocolError("a whole batch either moves epochs or does not")
+            raise ProtocolError("an atomic batch either moves epochs or does not")
         if len(self.entries) > 1:
             kinds = {entry.kind for entry in self.entries}
             if Kind.FORGET in kinds and not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR)):

@@ -11,7 +11,7 @@ from .._protocol._messages import Load, Open, Peeked, Periods
 
 
 class Takeover:
-    """What is known of the id that an instance takes over."""
+    """How far an instance has come in taking its id over."""
 
     __slots__ = (
         "attempt",
@@ -28,7 +28,7 @@ class Takeover:
         self.base_nonce = nonce
         self.partitions = partitions
         self.inherit = inherit
-        self.refuse = refuse  # the id is not to be taken over from one who is alive
+        self.refuse = refuse  # leave the id to its holder if that is alive
         self.attempt = 0
         self.expected = 0  # the incarnation that holds the id
         self.born = 0  # of the namespace that last answered
@@ -40,7 +40,7 @@ class Takeover:
         return f"{self.base_nonce}.{self.attempt}"
 
     def refuses(self, reply: Peeked) -> bool:
-        """Tell whether the id is to be left to the one who holds it."""
+        """Tell whether the id is to be left to its holder."""
         return self.refuse and reply.alive
 
     def peeked(self, reply: Peeked) -> None:

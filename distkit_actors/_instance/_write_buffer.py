@@ -24,7 +24,7 @@ class Settled(NamedTuple):
     keys: list[str]
     """Keys whose counts are settled: whoever waits for a flush waits for one less."""
     dropped: list[str]
-    """Keys of which the store had to refuse counts."""
+    """Keys whose counts the store had to refuse."""
     committed: list[Hold]
     """Holds whose additions are in the store, or share the fate of the own slice.
 
@@ -58,8 +58,7 @@ class WriteBuffer:
         self.buffered_keys: dict[str, BufferedKey] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
         self._on_dirty = on_dirty
-        # Ordered dicts: to find the first item of a plain one, one has to pass the places of all
-        # that were removed.
+        # Ordered dicts: the first item of a plain one is found behind the places of all removed.
         self._dirty: OrderedDict[str, BufferedKey] = OrderedDict()  # as they were first touched
         self._sent: list[BufferedKey] = []  # in the order of their entries
         self._staged: list[BufferedKey] = []  # void if the clear on its way succeeds
@@ -230,7 +229,7 @@ class WriteBuffer:
             self._back(buffered)
 
     def end_stage(self, *, void: bool, now: float) -> Settled:
-        """End `stage`: the clear succeeded, after what was pending, or it did not."""
+        """End what `stage` began. ``void``: the clear succeeded, so what was staged is void."""
         settled = self._settled()
         staged, self._staged = self._staged, []
         for buffered in staged:
@@ -320,7 +319,7 @@ class WriteBuffer:
     # -------------------------------------------------------------------- bounds
 
     def _rest(self, buffered: BufferedKey, now: float) -> None:
-        """Remember since when a buffered key holds nothing that the store does not."""
+        """Remember since when the store has all of a buffered key."""
         self._idle.pop(buffered.key, None)
         if not (buffered.own or buffered.dirty):
             self._idle[buffered.key] = now

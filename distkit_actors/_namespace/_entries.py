@@ -72,7 +72,7 @@ class Entries:
         return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > known}
 
     def _unless(self, step: Step, entry: Entry) -> Result | None:
-        """Return why an entry must not be executed (P35, conditions; P36, holds)."""
+        """Return the result of an entry that must not be executed (P35, conditions; P36, holds)."""
         key, condition = entry.key, entry.condition
         if entry.guarded and key in step.moved:
             return Rejection.MOVED
@@ -142,7 +142,7 @@ class Entries:
         if after is None or not self.registry.add(entry.key, entry.value):
             return Rejection.REFUSED
         if own:
-            # What becomes one is as old as the older: a move that makes void a part takes it all.
+            # Two slices become one, as old as the older: a move that makes one void takes both.
             stamp = min(own.stamp, stamp)
         self._write(record, entry.key, after, stamp)
         return before

@@ -58,11 +58,11 @@ class Epochs:
     def clear_late(self, cleared: int) -> None:
         """Learn of a clear that the store had lost (P22, late moves).
 
-        There may be very many moves: the older ones stay, make no difference, and are forgotten in
+        There may be very many older moves. They stay, make no difference, and are forgotten in
         their time.
         """
         self.cleared = cleared
-        self.latest = max(self.latest, cleared)  # so that who has read this knows of it
+        self.latest = max(self.latest, cleared)  # so whoever has read this far knows of it
 
     def since(self, known: int) -> tuple[Journal, bool]:
         """Return what an instance that knows all up to ``known`` has missed, and if there is more.

@@ -33,7 +33,7 @@ class Healing(Entries):
         return False
 
     def _clear_late(self, caller: str, cleared: int, now: int) -> None:
-        """Start again from the clear: everybody else must re-assert against it.
+        """Start again from a lost clear: everybody else must re-assert against it.
 
         P22, late moves.
         """

@@ -42,12 +42,11 @@ from ._step import Execution
 class Namespace(Execution):
     """Everything a store holds for one prefix, and what each request does to it.
 
-    The reference that every store is compared with, and what one may run: a store that keeps a
-    namespace for each prefix, and gives it one request at a time, has all that a store needs.
-    It does no I/O, reads no clock and takes bounded time for a request.
+    Every store is compared with it, and a store may run it: it keeps a namespace for each prefix,
+    and gives it one request at a time. It does no I/O, reads no clock and takes bounded time for a
+    request.
 
-    `execute` and `changed` are its interface. What else it has is the way it is made, and may
-    change.
+    `execute` and `changed` are its interface. Everything else may change.
     """
 
     def __init__(self) -> None:
@@ -84,8 +83,8 @@ class Namespace(Execution):
     def changed(self) -> frozenset[str] | None:
         """The keys that the last request has changed, or None if any key may have.
 
-        There are none while nobody watches. A store that can push hands them on to those who
-        have subscribed, see `Subscription`.
+        There are none while nobody watches. A store that can push hands them on to its
+        subscriptions, see `Subscription`.
         """
         changed = self.registry.changed
         return None if changed is None else frozenset(changed)

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 
 from .._protocol._messages import JUST_COME, Periods
 
-#: A sign of life is not written down if the last one is younger than this part of the threshold.
+#: A sign of life is not written down if the last one is younger than the threshold / this.
 RECENT_PART: Final = 64
-#: No period of beats is longer than so many tenths of the time that may pass unnoticed
+#: The longest period of beats, in tenths of the time that may pass unnoticed
 #: (`LivenessConfig.period`).
 PERIOD_TENTHS: Final = 9
 
@@ -27,8 +27,8 @@ PERIOD_TENTHS: Final = 9
 def longest_silence(threshold: int, interval: int) -> int:
     """Return the longest gap that is no blackout, for instances of these periods.
 
-    It lies half-way between the period of their beats and the longest silence of everybody
-    that may pass unnoticed, which is ``threshold - interval`` (I5; P24, blackout).
+    It lies half-way between the period of their beats and ``threshold - interval``, the longest
+    silence of everybody that may pass unnoticed (I5; P24, blackout).
     """
     unnoticed = threshold - interval
     period = min(interval, unnoticed * PERIOD_TENTHS // 10)
@@ -48,10 +48,10 @@ class Heard(NamedTuple):
 
 @dataclass(slots=True)
 class Blackouts:
-    """What those of the same periods have not observed."""
+    """What the instances of the same periods have not observed."""
 
     lost: int = 0
-    """Steady time that was not observed: all of it together."""
+    """All the steady time that was not observed."""
     ended: int = 0
     """When the last blackout ended, in steady time."""
     living: int = 0
@@ -73,13 +73,13 @@ class Observed:
         return now + self.shift
 
     def seen_by(self, observed: int | None, now: int) -> int:
-        """Return the steady time by which an onlooker, who takes no part, judges who is silent.
+        """Return the steady time by which an onlooker judges who is silent.
 
         P43, looking.
 
         The onlooker has ``observed`` the namespace itself up to that instant. Later time proves
-        nothing to it, unless some instance was heard in it. If it has just come, it believes the
-        clock; but if the clock has jumped back, only once an instance has been heard.
+        nothing to it, unless some instance was heard in that time. If it has just come, it believes
+        the clock. If the clock has jumped back, it does so only once an instance has been heard.
         """
         steady = self.steady(now)
         if observed is None or (observed == JUST_COME and steady >= self.last):
@@ -104,15 +104,15 @@ class Observed:
             del self.by_periods[periods[:2]]
 
     def hear(self, now: int, periods: Periods | None = None, heard: Heard | None = None) -> None:
-        """Take a sign of life down, of an instance that was ``heard`` before, or of a new one."""
+        """Note a sign of life: of an instance that was ``heard`` before, or of a new one."""
         gap = self.steady(now) - self.last
         if gap < 0:
             self.shift -= gap
             return
         self.last += gap
-        # An instance that beats at its usual pace was here all the time. So a gap that is usual for
-        # it was observed by it: else it would put off the death of all that beat faster, again and
-        # again. Those get a fresh threshold all the same, as perhaps nobody could be heard.
+        # An instance that beats at its usual pace was present all the time, and has observed the
+        # gap. If that did not count, it would put off the death of all that beat faster, again and
+        # again. Those get a fresh threshold all the same: perhaps nobody could be heard.
         present = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
         for (threshold, interval), blackouts in self.by_periods.items():
             if gap > longest_silence(threshold, interval):
@@ -125,15 +125,15 @@ class Observed:
         return Heard(self.last, self.by_periods[periods[:2]].lost)
 
     def note_lateness(self, periods: Periods, heard: Heard) -> int:
-        """Return for how long an instance was held up that was last ``heard`` so and is heard now.
+        """Return how much too late an instance is heard now that was last ``heard`` as told.
 
-        An instance sends a sign of life once in each period of its beats. If it is heard later
-        than that by far, its request stood in a queue, or it slept.
+        An instance sends a sign of life once in each period of its beats. If it is heard much
+        later than that, its request stood in a queue, or it slept.
 
         Others may have been held up, too, and nobody knows for how long: a server reads long
-        requests in pieces, so that short ones overtake them. So it is like the end of a blackout,
-        of which nothing is taken from observed time: an instance that has been silent for too long
-        by now gets one fresh threshold. It is so for all periods by which this silence is too long.
+        requests in pieces, so short ones overtake them. So this is like the end of a blackout, but
+        nothing is taken from observed time: an instance that has been silent for too long by now
+        gets one fresh threshold. This holds for all periods by which the silence is too long.
         """
         silence = self.last - heard.at - (self.by_periods[periods[:2]].lost - heard.lost)
         late = silence - longest_silence(*periods[:2])
@@ -145,11 +145,11 @@ class Observed:
         return late
 
     def judge(self, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
-        """Return how long a living instance may still be silent; if it is 0 or less, it is dead.
+        """Return how long a living instance may still be silent; if that is 0 or less, it is dead.
 
         An instance that was silent for too long gets one fresh threshold if there was a blackout
-        in that time, and no other before it is heard again (I5). That changes what is remembered of
-        it, which is returned, too.
+        in that time, and no other one before it is heard again (I5). Also return what is to be
+        remembered of it now.
         """
         blackouts = self.by_periods[periods[:2]]
         start = heard.graced or heard.at
@@ -162,7 +162,7 @@ class Observed:
     def lives(self, periods: Periods, heard: Heard, steady: int, *, present: bool) -> bool:
         """Return whether a living instance would be found alive if somebody were heard just now.
 
-        ``present``: that one would have beaten at its usual pace.
+        ``present``: that somebody has beaten at its usual pace up to now.
         """
         threshold, interval, _ = periods
         gap = steady - self.last

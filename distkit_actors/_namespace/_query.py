@@ -31,7 +31,7 @@ def answer(registry: Registry, request: Query, now: int) -> QueryPage:
 
 
 def _is_alive(registry: Registry, request: Query, record: Record, now: int, at: int) -> bool:
-    """Return whether the asker is to take an instance for alive."""
+    """Return whether the asker shall take an instance for alive."""
     if request.observed is None:
         return registry.seen_alive(record, now, registry.records.get(request.instance))
     return registry.alive_at(record, at)
@@ -60,7 +60,7 @@ def _slices(
 def _values(
     registry: Registry, request: Query, now: int, at: int
 ) -> Iterator[tuple[str, int, bool]]:
-    """What the sums are, and what of them is only there because nobody has reaped it."""
+    """Give the sums, and then the slices in them of the dead, whom nobody has reaped."""
     for key in request.keys:
         yield key, registry.total(key), True
     epochs = {key: registry.epochs.of(key) for key in request.keys}

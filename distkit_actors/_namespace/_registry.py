@@ -61,7 +61,7 @@ class Record:
         self.periods = periods
         self.heard = Heard(0, 0)  # its last sign of life that was written down
         self.deadline = 0  # not dead before this instant of steady time
-        self.known = known  # journal stamp up to which it has no stale slice, here or at home
+        self.known = known  # it has read the journal up to this stamp (P10, learning moves)
         self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
         self.swept = 0  # no slice here is older than the clears up to this stamp
 
@@ -78,7 +78,7 @@ class Registry:
         self.reap_queue: dict[str, int] = {}  # {instance: since when it waits}, oldest first
         # {instance without slices: when to forget it}
         self.expiring: dict[str, int] = OrderedDict()
-        self.partitions = 1  # over how many the last ones who lived have spread the namespace
+        self.partitions = 1  # over how many parts those who live, or lived last, spread it
         self.due = 0  # no instance has a deadline before this instant of steady time
         self.watched = False  # whether it is noted what a request changes (P37, notifications)
         self.changed: set[str] | None = set()  # the keys noted; None: any may have changed
@@ -166,7 +166,8 @@ class Registry:
     def agree(self, partitions: int, now: int) -> bool:
         """Spread the namespace over so many parts; False if the living disagree (P44, parts).
 
-        Those who lived by another number are dead then: whoever lives all the same must resume.
+        Instances that lived by another number are marked dead. If one lives all the same, it must
+        resume.
         """
         if partitions == self.partitions:
             return True
@@ -179,10 +180,9 @@ class Registry:
         return True
 
     def seen_alive(self, record: Record, now: int, asker: Record | None) -> bool:
-        """Return whether ``asker`` would find an instance alive, if it were heard now.
+        """Return whether ``asker`` would find an instance alive if ``asker`` were heard now.
 
-        Changes nothing. Whoever asks is there: a blackout up to now, or a jump of the clock,
-        proves nothing.
+        Changes nothing. A blackout up to now, or a jump of the clock, proves nothing.
         """
         steady = self.observed.steady(now)
         if record.state is not State.LIVE:
@@ -196,7 +196,7 @@ class Registry:
         return self.observed.lives(record.periods, record.heard, steady, present=present)
 
     def mark_dead(self, instance: str, record: Record, state: State, now: int) -> None:
-        """Take ``instance`` from among the living; its slices wait to be reaped."""
+        """Count ``instance`` among the living no more; its slices wait to be reaped."""
         if record.state is State.LIVE:
             self.observed.remove_living(record.periods)
         record.state = state
@@ -214,9 +214,9 @@ class Registry:
     def purge(self, instance: str, record: Record, at: int, now: int) -> bool:
         """Remove up to `MAX_PURGE` slices of a record that starts afresh (P18, empty ground).
 
-        One that cannot leave its sum yet goes to an orphan, a dead record of its own, so that the
+        A slice that cannot leave its sum yet goes to an orphan, a dead record of its own. So the
         instance has nothing left here that it does not know of (I12). Returns whether there is an
-        orphan; it is named by the stamp ``at``, which is then used.
+        orphan. The orphan is named by the stamp ``at``, which is then used.
         """
         orphans: dict[str, Slice] = {}
         for key in list(islice(record.slices, MAX_PURGE)):

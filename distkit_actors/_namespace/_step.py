@@ -40,7 +40,7 @@ class Execution(Healing):
         return refusal or self._step(request, now)
 
     def _disagreement(self, request: Resume, now: int) -> Reply | None:
-        """Answer one who comes back and disagrees with the living (P44, parts)."""
+        """Answer an instance that comes back and disagrees with the living (P44, parts)."""
         registry = self.registry
         return None if registry.agree(request.partitions, now) else Mismatch(registry.partitions)
 
@@ -62,7 +62,7 @@ class Execution(Healing):
             return Conflict(record.incarnation)
         if request.seq == record.seq:
             if record.state is State.LIVE:
-                self._refresh(record, now)  # it was sent once more, so that its instance lives
+                self._refresh(record, now)  # it was sent once more, so its instance lives
             return record.reply
         if request.seq < record.seq:
             return Stale()
@@ -121,8 +121,8 @@ class Execution(Healing):
             if old:
                 record.slices, record.swept = old.slices, old.swept
         registry.revive(request.instance, record, request.periods)
-        # An incarnation is a stamp that is used, too, and so is what it knows all up to: none up to
-        # these is given out again (P6, one clock).
+        # An incarnation is a used stamp, and so is ``known``. No stamp up to these is given out
+        # again (P6, one clock).
         self.clock = max(self.clock, now, request.incarnation, request.known)
         return record, True, 0
 
@@ -143,7 +143,7 @@ class Execution(Healing):
         """Drop the instance's slices that others' moves made void (P10, learning moves)."""
         epochs = self.registry.epochs
         if known < epochs.cleared and record.swept < epochs.cleared:
-            # Slices are made in own steps, of which this is the first since: all go at once.
+            # Only its own steps make its slices. This is the first one since: all go at once.
             record.slices, record.swept = OrderedDict[str, Slice](), epochs.cleared
         journal, more = epochs.since(known)
         for key, epoch in journal.moves:

@@ -1,4 +1,4 @@
-"""What an instance says of itself, for people; stores keep it as the text that it is.
+"""What an instance says of itself, for people. Stores keep it as a text.
 
 The text is a JSON array, so that a later version can add to its end: label, host, pid, version.
 """
@@ -32,7 +32,7 @@ def to_text(about: About) -> str:
 
 
 def from_text(text: str) -> About:
-    """Read what a store has kept. What cannot be read has not been said: by older versions, say."""
+    """Read a text that a store has kept. Older versions may have written none, or another one."""
     import json  # noqa: PLC0415 - as above
 
     try:

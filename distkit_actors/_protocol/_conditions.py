@@ -28,7 +28,7 @@ class Condition(ABC):
     """Its name on the wire."""
 
     def __init_subclass__(cls) -> None:
-        """Let nobody make one that no store knows."""
+        """Refuse a subclass from elsewhere: no store would know it."""
         if cls.__module__ != __name__:
             raise TypeError(_NO_OTHERS)
 

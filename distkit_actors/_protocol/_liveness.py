@@ -52,14 +52,14 @@ class LivenessConfig:
     def period(self) -> float:
         """Seconds between two beats: the interval, or a little less where that is long.
 
-        A silence of ``threshold - interval`` must not pass for normal (I5, blackout); an interval
-        near half the threshold leaves no room between the two.
+        A silence of ``threshold - interval`` must not pass for a normal pause (I5, blackout). If
+        the interval is near half the threshold, there is no room between the two.
         """
         return min(self.interval, 0.9 * (self.threshold - self.interval))
 
     @property
     def backoff_cap(self) -> float:
-        """Longest pause between two tries to reconnect: a fresh threshold is not slept through."""
+        """Longest pause between two tries to reconnect: it fits into a fresh threshold."""
         return self.interval / 2
 
     @property

@@ -45,8 +45,8 @@ class Kind(enum.Enum):
     CLAIM = "^"
     """Re-assert a slice that the store may have lost, with the stamp it was created at."""
     FORGET = "-"
-    """Count the instance that stands for the key among the dead, and take its slices away. In
-    no batch that moves an epoch."""
+    """Take the instance that is named in place of the key for dead, and its slices away. A batch
+    that moves an epoch has no such entry."""
 
 
 class Entry(NamedTuple):
@@ -71,8 +71,8 @@ class Entry(NamedTuple):
     of_own: bool = False
     """The condition is about the own slice, not about the cumulative."""
     guarded: bool = False
-    """ADD, PUT and CLAIM: takes back what was added before, so not where the key's epoch has
-    moved since, as far as the instance does not know: then the store answers `Rejection.MOVED`."""
+    """ADD, PUT and CLAIM: takes back what was added before. If the key's epoch has moved, and the
+    instance does not know it yet, the store answers `Rejection.MOVED` and changes nothing."""
 
 
 class Previous(NamedTuple):
@@ -103,7 +103,7 @@ class Rejection(enum.Enum):
     MOVED = "~"
     """A claim older than the key's epoch is void; so is what is guarded."""
     UNDONE = "-"
-    """Would have gone well, but another entry was refused, and they stand or fall together."""
+    """Nothing changed, as another entry of the same atomic batch was refused."""
     RETRY = "retry"
     """Never applied; the instance may send it again. Not on the wire."""
     UNKNOWN = "unknown"
@@ -161,7 +161,7 @@ class Open(NamedTuple):
     periods: Periods
     """The times that the instance lives by."""
     refuse: bool = False
-    """Only if nobody who holds the id is alive: else nothing is changed."""
+    """Take the id over only if its holder is not alive; otherwise change nothing."""
     about: str = ""
     """What the instance says of itself: kept with it, and given out as it is."""
     partitions: int = 1
@@ -171,8 +171,8 @@ class Open(NamedTuple):
 class Load(NamedTuple):
     """Give a page of the slices that count, for an instance that inherits them.
 
-    The last page is recorded under ``seq``, as all is that an instance learns: a store that goes
-    back behind it is noticed.
+    The last page is recorded under ``seq``, like everything that an instance learns. So the
+    instance notices if the store goes back to a state before that page.
     """
 
     instance: str
@@ -250,7 +250,7 @@ class Resume(NamedTuple):
         return self.seq - 1
 
 
-#: What one who takes no part has observed of a namespace when it asks for the first time.
+#: What an onlooker has observed of a namespace when it asks for the first time.
 JUST_COME: Final = -1
 
 
@@ -273,7 +273,7 @@ class Query(NamedTuple):
     """Give a page of what the namespace holds. Changes nothing."""
 
     instance: str
-    """The id of the instance that asks; empty for one who takes no part."""
+    """The id of the instance that asks; empty for an onlooker."""
     kind: QueryKind
     """What is asked for."""
     key: str = ""
@@ -283,17 +283,16 @@ class Query(NamedTuple):
     keys: Sequence[str] = ()
     """VALUES: which keys."""
     observed: int | None = None
-    """For one who takes no part: up to which steady time it has observed the namespace itself, as
-    later silence proves nothing to it; `JUST_COME`, and it believes the clock.
-    None: the asker is an instance."""
+    """For an onlooker: up to which steady time it has observed the namespace itself. Later silence
+    proves nothing to it. With `JUST_COME` it believes the clock. None: an instance asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Take an instance for dead, and some of its slices away; asked by one who takes no part."""
+    """Take an instance for dead, and some of its slices away; sent by an onlooker."""
 
     instance: str
-    """Who asks: nobody, so it is empty."""
+    """Empty, as an onlooker has no id."""
     target: str
     """The id of the instance that is taken for dead."""
 
@@ -303,12 +302,12 @@ class Watch:
     """Announce changes from now on, until ``lease`` microseconds from now."""
 
     instance: str
-    """The id of the instance that asks; empty for one who takes no part."""
+    """The id of the instance that asks; empty for an onlooker."""
     lease: int
     """Microseconds from now for which changes are announced."""
 
 
-#: What a counter, or one who takes no part, may ask of a store.
+#: What a counter, or an onlooker, may ask of a store.
 Request: TypeAlias = Peek | Open | Load | Apply | Resume | Query | Watch | Forget
 
 # ---------------------------------------------------------------------------- replies
@@ -331,7 +330,7 @@ class Opened(NamedTuple):
     incarnation: int
     """The number under which the instance has the id."""
     known: int
-    """Journal stamp up to which there is nothing that the instance has to be told."""
+    """Journal stamp: the instance need not be told of moves up to it."""
     inherited: bool
     """There may be slices to `Load`."""
     leftovers: bool
@@ -357,11 +356,11 @@ class Journal(NamedTuple):
     latest: int
     """Stamp up to which the receiver knows everything once it has read this."""
     moves: Sequence[tuple[str, int]] = ()
-    """Key and epoch, oldest first; where not all fit, those of the batch's own keys as well."""
+    """Key and epoch, oldest first. If not all fit, those of the batch's own keys follow."""
 
 
 class Applied(NamedTuple):
-    """Executed, now or by an earlier copy: then there is no journal, and of a leave no results."""
+    """Executed, now or by an earlier copy; then it has no journal, and of a leave no results."""
 
     at: int
     """The stamp of the step."""
@@ -370,8 +369,8 @@ class Applied(NamedTuple):
     journal: Journal | None = None
     """What happened to epochs; None where the request was executed by an earlier copy."""
     backlog: int = 0
-    """Not 0: ask again soon, as slices of the dead are left, and this step took some away, or there
-    are more moves to be told of. How many will do so: of moves 1, of the dead as many as live."""
+    """Not 0: ask again soon. It is 1 if there are more moves to hear of. It is the number of living
+    instances if slices of the dead are left and this step took some away: all of them ask then."""
     stuck: int = 0
     """Slices of the dead that this step could not take away without leaving int64."""
     again: bool = False

@@ -44,7 +44,7 @@ _NUMBERS: Final = (
 
 
 async def whole_batches_stand_or_fall(store: Store) -> None:
-    """Where an entry of a whole batch is refused none is executed; else all are."""
+    """If an entry of an atomic batch is refused, none is executed; otherwise all are."""
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await b.batch(put("full", INT64_MAX), put("k", 100), move("void", 3))
         await a.batch(add("k", 5), add("mine", -4), add("void", 2))
@@ -53,14 +53,14 @@ async def whole_batches_stand_or_fall(store: Store) -> None:
         results = await a.batch(*entries, atomic=True)
         verdicts = [Rejection.UNDONE] * len(entries)
         verdicts[1] = verdicts[5] = Rejection.REFUSED
-        same(answers(results), answers(verdicts), "a whole batch with entries that do not fit")
+        same(answers(results), answers(verdicts), "an atomic batch with entries that do not fit")
         keys = ("k", "full", "mine", "new", "void", "k2")
         expected = [(105, 5), (INT64_MAX, 0), (-4, -4), (0, 0), (5, 2), (0, 0)]
         same(await a.values(*keys), expected, "after it")
         # The instance and the store believe the same of every slice.
         results = await a.batch(*(add(key, 1) for key in keys if key != "full"), atomic=True)
         befores = [Previous(*pair) for pair in expected if pair != (INT64_MAX, 0)]
-        same(answers(results), answers(befores), "a whole batch that fits")
+        same(answers(results), answers(befores), "an atomic batch that fits")
         expected = [(106, 6), (INT64_MAX, 0), (-3, -3), (1, 1), (6, 3), (1, 1)]
         same(await a.values(*keys), expected, "after all")
         same(await b.values("void", "mine"), [(6, 3), (-3, 0)], "as another sees it")
@@ -79,7 +79,7 @@ async def what_is_undone_was_never_made(store: Store) -> None:
         await b.batch(put("full", INT64_MAX))
         await a.batch(add("k", 5))
         results = await a.batch(add("k", -5), add("full", 1), add("new", 1), atomic=True)
-        same(Rejection.REFUSED in results, True, "a whole batch that does not fit is refused")
+        same(Rejection.REFUSED in results, True, "an atomic batch that does not fit is refused")
         async with joined(store, prefix, a.name, inherit=True) as heir:
             held = {key: own.value for key, own in heir.session.slices.items()}
             same(held, {"k": 5}, "what an heir finds")

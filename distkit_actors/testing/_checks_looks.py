@@ -1,4 +1,4 @@
-"""Checks of what a store tells those who take no part, and of what they may do."""
+"""Checks of what a store tells onlookers, and of what they may do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHORT, _WAIT = 0.25, 0.35
 
 
 class Onlooker:
-    """One who takes no part."""
+    """An onlooker, who has no instance."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -105,7 +105,7 @@ async def looks_are_free_of_the_dead(store: Store) -> None:
 
 
 async def onlookers_forget(store: Store) -> None:
-    """One who takes no part may take others for dead, in bounded steps; they return."""
+    """An onlooker may take instances for dead, in bounded steps; they return."""
     many = MAX_PURGE + 100
     prefix = fresh()
     async with joined(store, prefix) as a, joined(store, prefix) as b, store.link(prefix) as link:

@@ -1,4 +1,4 @@
-"""`Fleet`: a look at all instances by one who takes no part."""
+"""`Fleet`: a look at all instances by an onlooker."""
 
 # ruff: noqa: SIM300 - expected == actual, all through
 

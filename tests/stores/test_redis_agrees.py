@@ -115,7 +115,7 @@ def some_survey(rnd: random.Random, twin: Twin) -> Query:
     keys = rnd.sample(KEYS, rnd.randrange(len(KEYS))) if kind is QueryKind.VALUES else ()
     if rnd.random() < 0.5:
         return Query(rnd.choice(INSTANCES), kind, key, keys=keys)
-    # One who takes no part, and has just come, or has been here for some time.
+    # An onlooker that has just come, or has been here for some time.
     last = twin.namespace.registry.observed.last
     observed = rnd.choice([JUST_COME, max(0, last + rnd.randrange(-SECOND, 3 * SECOND))])
     return Query("", kind, key, keys=keys, observed=observed)

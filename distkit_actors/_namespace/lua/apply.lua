@@ -16,10 +16,10 @@
 --         (P36, guarded release); + = ! by a condition (P35, conditions): c (cumulative) or
 --         o (own slice), two signs, a number
 --       last the time (µs), if it is not to be the server's
--- Reply 'at|again|results _ clear floor latest'    nothing else is to be told
+-- Reply 'at|again|results _ clear floor latest'    if there is nothing more to tell
 --       {done, at|again|results, backlog, stuck, clear, floor, latest, key, epoch, …}
---           backlog: not 0 if there is more to be told (1), or to be taken away from the dead (how
---           many live, and will do so)
+--           backlog: 1 if there are more moves to tell; if there are more slices of the dead to
+--           take away, how many instances live, as all of them will do so; else 0
 --       {done, at|again|results}            it was executed before; this is what was said then,
 --                                           but for the results if the instance has left
 --       {resume, last seq or '', born}      not executed: something else is known of the instance
@@ -58,7 +58,7 @@ end
 --@include registry
 --@include reaper
 
-if overdue then  -- but for the dead it is the common case
+if overdue then  -- after reaping, it is the common case
   local touched = {}
   for index = 13, #ARGV, 4 do
     touched[#touched + 1] = ARGV[index]

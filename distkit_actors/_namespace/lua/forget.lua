@@ -1,4 +1,4 @@
--- Takes an instance for dead and some of its slices away, for one who takes no part (P43, looking).
+-- Takes an instance for dead and some of its slices away, for an onlooker (P43, looking).
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 ''; 3 the instance to be forgotten
@@ -13,7 +13,7 @@
 --@include rights
 
 take_space()
-if space.born > 0 then  -- else there is nobody, and this would make something
+if space.born > 0 then  -- else there is nobody, and this would make a namespace
   try_commands()
 end
 local retention = tonumber(call('HGET', hash_of(ARGV[3]), ':ret') or 0)

@@ -1,4 +1,4 @@
--- Gives a page of the slices that count of an instance that inherits them (P25, opening).
+-- Gives an instance a page of the slices that it inherits and that count (P25, opening).
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance, 3 incarnation

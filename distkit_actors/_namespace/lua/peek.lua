@@ -1,8 +1,8 @@
 -- Says which incarnation holds an instance id, whether it is alive, and in which namespace (P25,
 -- opening).
 --
--- As the first request of every instance it also finds out whether the user may call what the
--- other scripts call. They must not fail half way: Redis does not undo what came before.
+-- It is the first request of every instance. So it also finds out whether the user may call all
+-- commands of the other scripts. They must not fail half way: Redis does not undo what came before.
 --
 -- KEYS  see parts/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance

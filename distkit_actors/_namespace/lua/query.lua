@@ -1,7 +1,7 @@
 -- Gives a page of what the namespace holds; changes nothing.
 --
 -- KEYS  see parts/base.lua
--- ARGV  1 the time, or '' for the server's (µs); 2 instance, '' for one who takes no part
+-- ARGV  1 the time, or '' for the server's (µs); 2 instance, '' for an onlooker
 --       3 kind: instances, slices, keys, values or held; 4 key (slices), instance (held)
 --       5 cursor: '' for the first page, else what the page before said
 --       6 '' if an instance asks; else up to which steady time the asker has observed the
@@ -39,7 +39,7 @@ local function row(name, number, flag)
   reply[#reply + 1] = flag
 end
 
--- Tells whether the asker is to take a living instance for alive. `heard`: its `HEARD`.
+-- Tells whether the asker shall take a living instance for alive. `heard`: its `HEARD`.
 local function counts_as_alive(heard)
   if ARGV[6] == '' then
     return is_seen_alive(heard, ARGV[2])
@@ -81,9 +81,9 @@ local function give_slices(keys, slices, epochs, flag)
   end
 end
 
--- The sums, and what of them is only there because nobody has reaped it. The dead are the reap
--- queue, and behind it those of the overdue who do not count as alive. The cursor is how many of
--- both have been looked at. Returns the next one.
+-- Gives the sums, and then the slices in them of the dead, whom nobody has reaped. The dead are the
+-- reap queue, and behind it those of the overdue that do not count as alive. The cursor is how many
+-- of both have been looked at. Returns the next cursor.
 local function look_at_values()
   local keys, first = {unpack(ARGV, 7)}, tonumber(cursor)
   if first == 0 then

@@ -11,8 +11,7 @@
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua, or
 --       {mismatch, partitions}      not executed: the living spread it over so many
--- With again = 1 it only removed what was left of the instance here, of
--- which there is more.
+-- With again = 1 it only removed leftovers of the instance, and more are left.
 --@include numbers
 --@include announce
 --@include base

@@ -6,8 +6,8 @@
 --@include base
 --@include space
 
--- It makes no namespace, and where there is none the lease goes by itself: a minute later, so that
--- one who joins meanwhile is in time to keep what is there.
+-- It makes no namespace. Where there is none, the lease goes by itself, a minute after its end. So
+-- an instance that joins meanwhile is in time to keep it.
 local MINUTE = 60000
 take_space()
 space.watch = math.max(space.watch, now + tonumber(ARGV[3]))

@@ -6,9 +6,9 @@
 -- there: the loader writes their values in their places
 -- (distkit_actors/_stores/_redis/_lua_constants.py).
 --
--- KEYS, the same seven everywhere; all share one hash tag, so they live in one slot. In a cluster
+-- KEYS, the same seven everywhere. All share one hash tag, so they live in one slot. In a cluster
 -- all are declared. Elsewhere nobody reads what is declared, and each name costs as much as two
--- fields of a hash: there only the first two are, and the others made of the first.
+-- fields of a hash. So there only the first two are declared, and the others are made of the first.
 --   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
 --   2 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
 --   3 m  zset  {key = stamp at which the store learned of the key's last epoch move}
@@ -16,8 +16,7 @@
 --   5 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
 --   6 h  zset  {instance = stamp up to which it knows the moves}, the living and the reap queue
 --   7 d  zset  {instance = its place in the reap queue}: dead or left, and still with slices
--- The hashes of those in the reap queue are named by what stands in d: they are the only undeclared
--- names.
+-- The hashes of instances in the reap queue are not declared: d has their names.
 --
 -- No value of a counter ever becomes a Lua number, which is a double (P2, exact integers). Only
 -- instants and stamps (microseconds, exact below 2^53), seqs and sizes do.
@@ -52,8 +51,8 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- An instant with INSTANT_DIGITS digits: parts/lone.lua compares such, and cuts stamps of slices
--- off by their length.
+-- An instant with INSTANT_DIGITS digits. So parts/lone.lua can compare instants as strings, and cut
+-- the stamp off a slice by its length.
 local function digits(instant)
   return string.format('%0' .. INSTANT_DIGITS .. '.0f', instant)
 end

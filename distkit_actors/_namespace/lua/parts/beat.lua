@@ -1,9 +1,9 @@
--- A heartbeat, written out straight and ahead of the rest, as a lone entry is: parts/lone.lua says
--- what :head, :until, :from and :to are. It is a step without entries, of an instance that has
--- missed nothing and was silent for no longer than its pace allows, where all who live have the
--- same periods. Then no blackout came since it was heard (P24, blackout), and as long as nobody is
--- dead, only its own sign of life is written down. This does as the rest of apply.lua would, which
--- costs five times as much; anything else is left to that, and nothing has been done then.
+-- A heartbeat, written out ahead of the rest, like a lone entry: parts/lone.lua says what :head,
+-- :until, :from and :to are. It is a step without entries, of an instance that has missed nothing
+-- and was silent for no longer than its pace allows. All who live have the same periods. Then no
+-- blackout came since it was heard (P24, blackout). As long as nobody is dead, only its own sign of
+-- life is written down. The rest of apply.lua would do the same at five times the cost. Any other
+-- step is left to the rest; then nothing has been done here.
 --
 -- Makes `beat_reply`, nil if it was left.
 local beat_reply

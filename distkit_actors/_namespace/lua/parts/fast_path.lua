@@ -1,14 +1,14 @@
 -- Needs: numbers, announce
 
--- The common case, written out straight: a step that adds to slices or reads them, of an
--- instance that is known here, has missed nothing, has been heard of lately, and finds no
--- deadline passed, nor that the clock has jumped back. It does as the rest of apply.lua would;
--- anything else is left to that, which costs several times as much, most of it for making its
--- functions. So this comes ahead of them, and does not use them.
+-- The common case, written out: a step that adds to slices or reads them. Its instance is known
+-- here, has missed nothing and was heard lately; no deadline has passed, and the clock has not
+-- jumped back. It does what the rest of apply.lua would do. The rest costs several times as much,
+-- mostly for making its functions. So this comes ahead of them, and does not use them.
 --
 -- Returns the reply, or nil for the rest of apply.lua: then nothing has been done. If only a
--- deadline that has passed prevents the fast path, it also returns the time: the caller reaps, and
--- calls again with that as `seen_to`. `changed`: what that has changed, as in parts/sums.lua.
+-- deadline that has passed prevents the fast path, it also returns the time. Then the caller reaps,
+-- and calls again with that time as `seen_to`, and with the keys that reaping has `changed` (as in
+-- parts/sums.lua).
 local function fast_path(seen_to, changed)
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[2], ARGV[5]
   if ARGV[1] >= 'a' then  -- it leaves, or is all or none

@@ -25,8 +25,8 @@ local function write_all(at)
   end
 end
 
--- Forgets moves that are old and that nobody has still to hear of, a bounded number (P11,
--- forgetting moves).
+-- Forgets a bounded number of moves that are old and that all have heard of (P11, forgetting
+-- moves).
 local function forget_moves(moved_now)
   local old = {}
   if space.latest > 0 then

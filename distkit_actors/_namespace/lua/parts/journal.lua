@@ -34,8 +34,8 @@ local function sweep_own(swept)
   own, written = {}, {}
 end
 
--- The moves after the stamp `known`, oldest first, whole steps at a time: {key, epoch, …}.
--- With more outstanding than fit, also the stamp of the last one given (P10, learning moves).
+-- The moves after the stamp `known`, oldest first: {key, epoch, …}. Those of one step come
+-- together. If there are more than fit, also the stamp of the last one given (P10, learning moves).
 local function journal_since()
   local moves = {}
   if known >= space.latest then
@@ -79,8 +79,8 @@ local function moved_since()
   return moved
 end
 
--- Judges the caller's slices in the keys of this step by moves above the stamp `last`, which are
--- told later, and adds these moves to those that are told (P10, learning moves).
+-- Judges the caller's slices in the keys of this step by moves above the stamp `last`. Adds these
+-- moves to those that the caller is told now (P10, learning moves).
 local function catch_up_with(moves, last)
   local stamps, late = spread('ZMSCORE', M, keys), spread('HMGET', L, keys)
   local seen, gone = {}, {}
@@ -105,7 +105,7 @@ end
 -- Drops the caller's slices that others' moves made void, and tells it of those moves.
 local function catch_up()
   if known < space.clear and record.swept < space.clear then
-    -- Slices are made in own steps, of which this is the first since.
+    -- Only its own steps make its slices, and this is the first one since.
     sweep_own(space.clear)
   end
   local moves, last = journal_since()

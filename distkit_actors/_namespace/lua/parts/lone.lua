@@ -1,17 +1,17 @@
--- The step that there is most of, written out straight and ahead of everything else: one entry that
--- adds to a slice or reads it, where a look at two joined fields of each hash shows that nothing
--- stands in its way. It does as the rest of apply.lua would, of which nothing is made for it;
--- anything else is left to that, and nothing has been done then.
+-- The most frequent step, written out ahead of everything else: one entry that adds to a slice or
+-- reads it. Two joined fields of each hash show that nothing stands in its way. It does what the
+-- rest of apply.lua would do, without making the functions of that. Any other step is left to the
+-- rest; then nothing has been done here.
 --
 -- It compares instants as strings, which costs a third of making numbers of them. All have
--- INSTANT_DIGITS digits, and what stands behind these makes no difference: `at` is below
--- '<instant> …' up to that very instant, and above it from the next one on. The fields:
+-- INSTANT_DIGITS digits. More may stand behind the digits: `at` is below '<instant> …' up to that
+-- very instant, and above it from the next one on. The fields:
 --   :head   known, incarnation and seq of the last step, as in ARGV 1 and 2
 --   :until  its last sign of life is recent up to this instant of steady time, exclusive
---   :from   :clock, which no step is before; then, if the server's clock has jumped back or
+--   :from   :clock: no step may be before it; then, if the server's clock has jumped back or
 --           somebody watches, :shift and :watch
---   :to     up to which instant nobody can be dead, clear, floor, latest: what a reply ends with.
---           0 if instants are such that they cannot be compared so
+--   :to     up to which instant nobody can be dead, clear, floor, latest: a reply ends with this.
+--           0 if an instant is too far away to be compared as a string
 --
 -- Makes `lone_reply`, nil if it was left; and `lone_change`, the key to be announced.
 local lone_reply, lone_change

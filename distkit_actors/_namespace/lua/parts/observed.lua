@@ -11,8 +11,8 @@ local function steady()
   return now + space.shift
 end
 
--- What those of the same periods have not observed: a list, and {'threshold,interval' = one of
--- it}; read when it is needed.
+-- What the instances of the same periods have not observed: a list, and
+-- {'threshold,interval' = one of the list}. It is read when it is needed.
 local by_periods
 
 local function read_by_periods()
@@ -49,8 +49,8 @@ local function longest_silence(threshold, interval)
   return math.floor((period + unnoticed) / 2)
 end
 
--- Takes down a sign of life: of one that has lived since `beat` by `threshold` and `interval`, or
--- of a newcomer, without these.
+-- Notes a sign of life: of an instance with `threshold` and `interval` that was heard at `beat`, or
+-- of a new one, without these.
 local function hear(threshold, interval, beat)
   local gap = steady() - space.last
   if gap < 0 then
@@ -58,9 +58,9 @@ local function hear(threshold, interval, beat)
     return
   end
   space.last = space.last + gap
-  -- Who has beaten at its usual pace has been here all the time. So what is a usual gap for it was
-  -- observed: else it would put off the death of all who beat faster, again and again. They get
-  -- their fresh threshold, as nobody could be heard perhaps.
+  -- An instance that beats at its usual pace was present all the time, and has observed the gap. If
+  -- that did not count, it would put off the death of all that beat faster, again and again. Those
+  -- get a fresh threshold all the same: perhaps nobody could be heard.
   local present = threshold and space.last - beat <= longest_silence(threshold, interval)
   local changed_any = false
   for _, blackouts in ipairs(read_by_periods()) do
@@ -77,9 +77,9 @@ local function hear(threshold, interval, beat)
   end
 end
 
--- Returns for how long one was held up that lives by these periods, has been silent for `silent`,
--- and is heard just now. Others may have been held up, too, and nobody knows for how long: so it is
--- like the end of a blackout for all periods by which such a silence is too long (P42, overload).
+-- Returns how much too late an instance of these periods is heard now, after the silence `silent`.
+-- Others may have been held up, too, and nobody knows for how long. So this is like the end of a
+-- blackout for all periods by which such a silence is too long (P42, overload).
 local function note_lateness(threshold, interval, silent)
   local late = silent - longest_silence(threshold, interval)
   if late <= 0 then
@@ -94,7 +94,7 @@ local function note_lateness(threshold, interval, silent)
   return late
 end
 
--- Counts one living instance of these periods less; what nobody needs any more is forgotten.
+-- Counts one living instance of these periods less. Forgets the periods if no other one has them.
 local function remove_living(threshold, interval)
   local gone = blackouts_of(threshold, interval)
   gone.living = gone.living - 1
@@ -110,9 +110,9 @@ local function remove_living(threshold, interval)
   write_by_periods()
 end
 
--- Counts one more living instance of `periods`, which has lived by `old_threshold` and
--- `old_interval` up to now, or not. Returns how much of steady time those of these periods have not
--- observed.
+-- Counts one more living instance of `periods`. If it has lived up to now, `old_threshold` and
+-- `old_interval` are its periods so far. Returns how much steady time the instances of `periods`
+-- have not observed.
 local function add_living(periods, old_threshold, old_interval)
   local threshold, interval = periods.threshold, periods.interval
   local blackouts = blackouts_of(threshold, interval)
@@ -132,9 +132,10 @@ end
 -- What `judge_silence` has to know of a living instance; more may follow.
 local HEARD = {':thr', ':int', ':beat', ':lost', ':graced'}
 
--- Returns how long it may still be silent at the instant `at`; if it is 0 or less, it is dead.
--- Who has been silent for too long gets one fresh threshold if there was a blackout in it, and no
--- other before it is heard again (I5, blackout): then also what is now :lost and :graced.
+-- Returns how long an instance may still be silent at the instant `at`; if that is 0 or less, it is
+-- dead. One that was silent for too long gets one fresh threshold if there was a blackout in that
+-- time, and no other one before it is heard again (I5, blackout). Then :lost and :graced change,
+-- and their new values are returned, too.
 local function judge_silence(heard, at)
   local threshold, beat = heard[1] + 0, heard[3] + 0
   local lost, graced = heard[4] + 0, heard[5] + 0
@@ -146,10 +147,10 @@ local function judge_silence(heard, at)
   return left
 end
 
--- The steady time by which one who takes no part judges who is silent (P43, looking). It has
--- observed the namespace itself up to an instant. What came later proves nothing to it, unless
--- somebody was heard since. For one who has JUST_COME the clock counts.
--- Where that has jumped back, it says nothing before somebody is heard.
+-- The steady time by which an onlooker judges who is silent (P43, looking). It has `observed` the
+-- namespace itself up to that instant. Later time proves nothing to it, unless somebody was heard
+-- in that time. With JUST_COME it believes the clock. If the clock has jumped back, it does so only
+-- once somebody has been heard.
 local function seen_by(observed)
   local at = steady()
   if observed == '' or observed == JUST_COME and at >= space.last then
@@ -159,10 +160,10 @@ local function seen_by(observed)
   return at < space.last and seen or math.min(at, seen)
 end
 
-local asking  -- :state, :beat, :thr and :int of the one who asks, once they were read
+local asking  -- :state, :beat, :thr and :int of the asker, once they were read
 
--- Tells whether `asker`, who is there, would find a living instance alive, if it were heard now: a
--- blackout up to now, or a jump of the clock, proves nothing.
+-- Tells whether `asker` would find a living instance alive if `asker` were heard now. A blackout up
+-- to now, or a jump of the clock, proves nothing.
 local function is_seen_alive(heard, asker)
   asking = asking or call('HMGET', hash_of(asker), ':state', ':beat', ':thr', ':int')
   local threshold, interval, at, present = heard[1] + 0, heard[2] + 0, steady(), false

@@ -4,15 +4,15 @@
 -- blackout).
 --
 -- Takes away up to `budget` slices of the dead, those of `wanted` keys first. `late`: for how long
--- the step itself was held up; others may have been so, too (P42, overload). Returns how many live,
--- if there is more to do and progress was made, else 0; and how many slices could not be taken away
--- (I12, overflow).
+-- the step itself was held up; others may have been so, too (P42, overload). Returns how many
+-- instances live if there is more to do and progress was made, else 0; and how many slices could
+-- not be taken away (I12, overflow).
 local function reap(budget, wanted, late)
   local at = steady() - late
   if budget == 0 or at < space.due then
     return 0, 0
   end
-  -- What follows is inside, so that a step that need not reap does not pay for it.
+  -- The functions are made here, so that a step that need not reap does not pay for them.
   local GARBAGE = 64
   local done, gone, stuck = 0, 0, 0
 
@@ -48,8 +48,8 @@ local function reap(budget, wanted, late)
     return call('ZRANGE', D, 0, QUEUED_PER_STEP - 1)
   end
 
-  -- What the dead hold in the keys of this step, so that its answers are right at once. Returns
-  -- who is first in the queue now.
+  -- Takes slices in the keys of this step first, so that its answers are right at once. Returns who
+  -- is first in the queue now.
   local function touched_first(found)
     local once, seen, retired = {}, {}, false
     for _, key in ipairs(wanted) do
@@ -100,9 +100,9 @@ local function reap(budget, wanted, late)
   else
     space.due = tonumber(call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or FOREVER)
   end
-  -- All this leaves garbage, which Lua would sweep once in some nine steps, all at once: that step
-  -- took three times as long as the others. Swept here it costs each a little, and not much more
-  -- where others have filled the server's Lua (GARBAGE bounds the work).
+  -- All this leaves garbage. Lua would sweep it all at once in about every ninth step, which would
+  -- take three times as long as the others. Swept here, it costs each step a little. GARBAGE bounds
+  -- that work, also where others have filled the server's Lua.
   collectgarbage('step', GARBAGE)
   return space.due <= at and done + gone > 0 and call('ZCARD', A) or 0, stuck
 end

@@ -31,8 +31,8 @@ local function revive(threshold, known)
   space.due = math.min(space.due, space.last + threshold)
 end
 
--- Puts an instance at the end of the reap queue. The order is that of the calls, even if the clock
--- jumps: what cannot be taken away yet must not stand in front of the rest (P23, reaper).
+-- Puts an instance at the end of the reap queue, also if the clock has jumped back. Slices that
+-- cannot be taken away yet must not stand in front of the others (P23, reaper).
 local function enqueue(name)
   local last = call('ZREVRANGE', D, 0, 0, 'WITHSCORES')[2]
   call('ZADD', D, text(math.max(now, tonumber(last or 0) + 1)), name)
@@ -48,7 +48,7 @@ local function retire(name, hash)
   call('PEXPIRE', hash, text(math.max(1, math.floor(retention / 1000))))
 end
 
--- Takes an instance from among the living, if it is there. Returns whether it was.
+-- Counts an instance among the living no more. Returns whether it was one of them.
 local function unlist(name, hash)
   if call('ZREM', A, name) == 0 then
     return false
@@ -60,7 +60,7 @@ local function unlist(name, hash)
   return true
 end
 
--- Takes an instance from among the living; its slices wait to be reaped.
+-- Counts an instance among the living no more; its slices wait to be reaped.
 local function mark_dead(name, state)
   local hash = hash_of(name)
   guard()
@@ -75,9 +75,9 @@ local function mark_dead(name, state)
   end
 end
 
--- Has the namespace spread over so many parts (P44, parts). Returns whether the living agree, and
--- whether it was another number before: those who lived by that are dead now, and must resume.
--- O(instances), if nobody has been heard for long.
+-- Spreads the namespace over so many parts (P44, parts). Returns whether the living agree, and
+-- whether the number has changed: then instances that lived by another one are marked dead, and
+-- must resume. O(instances), if nobody has been heard for long.
 local function agree(partitions)
   local before = math.max(1, space.parts)
   if partitions == before then
@@ -127,10 +127,10 @@ local function forget(name)
   return text(count_slices(hash)), text(gone)
 end
 
--- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18, empty ground). Those that
--- cannot leave their sum yet go to an orphan, a dead record of their own, so that the caller has
--- nothing left here that it does not know of (I12). Returns whether slices remain, and if there is
--- an orphan.
+-- Removes up to MAX_PURGE slices of the caller, who starts afresh (P18, empty ground). Slices that
+-- cannot leave their sum yet go to an orphan, a dead record of their own. So the caller has nothing
+-- left here that it does not know of (I12). Returns whether slices remain, and whether there is an
+-- orphan.
 local function purge(at, periods, known)
   local some, slices = some_slices(I, MAX_PURGE)
   local _, stuck = take_away(I, some, slices, MAX_PURGE)

@@ -1,7 +1,7 @@
 -- Needs: base
 
--- Finds out whether the user may call what the scripts call that write. These must not fail half
--- way: Redis does not undo what came before.
+-- Finds out whether the user may call all commands of the scripts that write. Such a script must
+-- not fail half way: Redis does not undo what came before.
 --
 -- None of these changes anything.
 local function try_commands()

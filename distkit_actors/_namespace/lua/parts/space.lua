@@ -28,7 +28,7 @@ local function take_space(values)
   values = values or call('HMGET', N, unpack(SPACE_FIELDS))
   for index, field in ipairs(SPACE) do
     local value
-    if field == 'paces' then  -- the only one that is no number
+    if field == 'paces' then  -- all others are numbers
       value = values[index] or ''
     else
       value = tonumber(values[index] or 0)
@@ -65,7 +65,7 @@ local function save_space(all)
       saved[field] = space[field]
     end
   end
-  if space.born > 0 then  -- else there is nobody whom they could serve
+  if space.born > 0 then  -- else nobody can use them
     local from, to = bounds()
     if all or saved.from ~= from then
       words[#words + 1] = ':from'
@@ -82,9 +82,9 @@ local function save_space(all)
   end
 end
 
--- The first write of a step must be one that Redis refuses when it is out of memory: after
--- a first write it refuses nothing more, and before it nothing has happened. So this goes
--- ahead of a write that would be let through.
+-- The first write of a step must be one that Redis refuses when it is out of memory. Before it
+-- nothing has happened, and after it Redis refuses nothing more. So this goes ahead of a write that
+-- Redis never refuses.
 local has_written = false
 local function guard()
   if not has_written then

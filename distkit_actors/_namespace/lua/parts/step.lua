@@ -83,7 +83,7 @@ local function judge()
   elseif incarnation < record.inc then
     return {CONFLICT, text(record.inc)}
   elseif seq == record.seq then
-    -- It was sent once more, so that its instance lives.
+    -- It was sent once more, so its instance lives.
     if record.state == LIVE and refresh() then
       spread('HSET', I, fields)
     end
@@ -129,8 +129,8 @@ local function touch()
       ':lost', text(lost), ':graced', '0')
   end
   revive(periods.threshold, record.known)
-  -- An incarnation is a stamp that is used, too, and so is what it knows all up to: none up to
-  -- these is given out again (P6, one clock).
+  -- An incarnation is a used stamp, and so is `known`. No stamp up to these is given out again (P6,
+  -- one clock).
   space.clock = math.max(space.clock, now, incarnation, known)
   return true, 0
 end

@@ -3,7 +3,7 @@
 -- Epochs and sums.
 local COLON = 58  -- in ASCII; the fields of an instance begin with it, and no key does
 
--- {key = its sum, false for none}, as far as it is known; a sum that changes is dropped.
+-- {key = its sum, false for none}, of those that were read; a sum that changes is dropped.
 local sum = {}
 
 -- What is to be announced (P37, notifications): keys whose sum this step has changed, each once;
@@ -17,7 +17,7 @@ local function note(key)
   end
 end
 
--- Tells who watches what this step has changed.
+-- Tells those who watch what this step has changed.
 local function announce()
   if cleared_all or #changed > 0 then
     publish(changed, cleared_all)
@@ -140,9 +140,9 @@ local function forget_sums()
   sum, cleared_all = {}, now < space.watch
 end
 
--- Takes slices of the instance hash `name` out of their sums and away, at most `limit` of them:
--- `slices`, which may be missing, of `keys`. Returns how many are gone, and as {key, slice, …}
--- those whose sum would leave int64 without them (I12, overflow).
+-- Takes `slices` of `keys` of the instance hash `name` away and out of their sums, at most `limit`
+-- of them. Some keys may have no slice. Returns how many are gone, and as {key, slice, …} those
+-- whose sum would leave int64 without them (I12, overflow).
 local function take_away(name, keys, slices, limit, epochs)
   epochs = epochs or epochs_of(keys)
   local gone, count, stuck = {}, 0, {}
