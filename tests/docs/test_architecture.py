@@ -20,7 +20,10 @@ def test_every_module_in_the_listing_is_there() -> None:
     assert [name for name in named if name not in there] == []
 
 
-@pytest.mark.parametrize("package", ["_actor", "_cli", "_counters", "_monitoring"])
+@pytest.mark.parametrize(
+    "package",
+    ["_actor", "_cli", "_counters", "_instance", "_monitoring", "_namespace", "_protocol"],
+)
 def test_the_listing_names_every_module_of(package: str) -> None:
     modules = {path.stem for path in (PACKAGE / package).glob("*.py")} - {"__init__"}
     assert {name for name in modules if not re.search(rf"\b{name}\b", LISTING)} == set()
