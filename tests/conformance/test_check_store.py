@@ -48,6 +48,8 @@ from distkit_actors.testing._check_store import CHECKS, check_name
 from distkit_actors.testing._reply_validator import ReplyValidator
 from tests.conformance.mutants import MUTANTS, NamespaceStore
 from tests.conformance.mutants_of_entries import BY_CHECK
+from tests.harness.cluster import RedisCluster
+from tests.harness.sentinel import SentinelTrio
 
 
 async def test_memory_store_passes_soon(autojump_clock: MockClock) -> None:
@@ -68,6 +70,21 @@ async def test_redis_store_passes(redis_url: str) -> None:
         return RedisStore(redis_url)
 
     await check_store(make)
+
+
+async def test_a_cluster_passes(cluster: RedisCluster) -> None:
+    store = RedisStore(f"redis+cluster://:{cluster.password}@127.0.0.1:{cluster.ports[0]}")
+    await check_store(lambda: store)
+
+
+async def test_a_primary_that_sentinels_name_passes(sentinels: SentinelTrio) -> None:
+    hosts = ",".join(f"{one.host}:{one.port}" for one in sentinels.sentinels)
+    url = (
+        f"redis+sentinel://:{sentinels.password}@{hosts}/{sentinels.service}"
+        f"?sentinel_password={sentinels.sentinel_password}"
+    )
+    store = RedisStore(url)
+    await check_store(lambda: store)
 
 
 class TellsMoreToRepeats(Namespace):
