@@ -40,15 +40,8 @@ MODULES = (
     distkit_actors.testing,
 )
 NAMES = [(module, name) for module in MODULES for name in module.__all__]
-CLASSES = [(module, name) for module, name in NAMES if inspect.isclass(getattr(module, name))]
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-each_name = pytest.mark.parametrize(
-    ("module", "name"), NAMES, ids=[f"{module.__name__}.{name}" for module, name in NAMES]
-)
-each_class = pytest.mark.parametrize(
-    ("module", "name"), CLASSES, ids=[f"{module.__name__}.{name}" for module, name in CLASSES]
-)
 
 #: Where else a name in a signature may come from.
 ELSEWHERE = (
@@ -77,6 +70,16 @@ def public_members(cls: type) -> Iterator[tuple[str, object]]:
                 yield name, getattr(cls, name)
 
 
+def members_of(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """The public members of a class, or a function itself."""
+    return public_members(value) if inspect.isclass(value) else iter([(name, value)])
+
+
+def classes_of(module: ModuleType) -> list[type]:
+    """The classes that a module exports."""
+    return [value for name in module.__all__ if inspect.isclass(value := getattr(module, name))]
+
+
 def home_of(value: type | types.FunctionType) -> ModuleType:
     """The module that `value` says it is from: the first that exports it."""
     return next(m for m in MODULES if value in [getattr(m, name) for name in m.__all__])
@@ -97,29 +100,36 @@ def test_every_public_name_is_in_all(module: ModuleType) -> None:
     assert public <= set(module.__all__)
 
 
-@each_name
-def test_it_can_be_imported_and_says_from_where(module: ModuleType, name: str) -> None:
-    value = getattr(module, name)
-    if inspect.isclass(value) or inspect.isfunction(value):
-        assert value.__module__ == home_of(value).__name__
-        assert value.__qualname__ == name
-        assert pickle.loads(pickle.dumps(value)) is value
+@each_module
+def test_names_can_be_imported_and_say_from_where(module: ModuleType) -> None:
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert (value.__module__, value.__qualname__) == (home_of(value).__name__, name)
+            assert pickle.loads(pickle.dumps(value)) is value
 
 
-@each_name
-def test_it_has_a_docstring(module: ModuleType, name: str) -> None:
-    value = getattr(module, name)
-    if inspect.isclass(value) or inspect.isfunction(value):
-        # A class must have its own: an inherited one describes something else.
-        doc = (value.__doc__ or "").strip()
-        assert doc
-        assert not doc.startswith(f"{name}(")  # the one that a dataclass or a tuple makes up
+@each_module
+def test_names_have_docstrings(module: ModuleType) -> None:
+    # A class must have its own: an inherited one describes something else.
+    docs = {
+        name: (value.__doc__ or "").strip()
+        for name in module.__all__
+        if inspect.isclass(value := getattr(module, name)) or inspect.isfunction(value)
+    }
+    # One that begins so is what a dataclass or a tuple makes up.
+    assert [name for name, doc in docs.items() if not doc or doc.startswith(f"{name}(")] == []
 
 
-@each_class
-def test_its_methods_have_docstrings(module: ModuleType, name: str) -> None:
-    members = public_members(getattr(module, name))
-    assert [member for member, value in members if not inspect.getdoc(value)] == []
+@each_module
+def test_methods_have_docstrings(module: ModuleType) -> None:
+    silent = [
+        f"{cls.__name__}.{member}"
+        for cls in classes_of(module)
+        for member, value in public_members(cls)
+        if not inspect.getdoc(value)
+    ]
+    assert silent == []
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -152,7 +162,7 @@ def test_docstrings_need_no_other_text() -> None:
 
 def fields() -> Iterator[tuple[str, bool]]:
     """Every public field of a public class, and whether it has a docstring, which a hover shows."""
-    names = {name for _, name in CLASSES}
+    names = {cls.__name__ for module in MODULES for cls in classes_of(module)}
     for path in sorted(Path(distkit_actors.__file__).parent.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name in names:
@@ -174,25 +184,23 @@ def test_each_field_has_a_docstring() -> None:
     assert [name for name, documented in found.items() if not documented] == []
 
 
-@each_class
-def test_help_explains_each_field_of_what_users_are_given(module: ModuleType, name: str) -> None:
+def test_help_explains_each_field_of_what_users_are_given() -> None:
     """It does not show the docstrings of fields, so that of the class lists them."""
-    cls = getattr(module, name)
-    if module is not distkit_actors or issubclass(cls, Condition):
-        return
-    names = getattr(cls, "_fields", ()) or tuple(getattr(cls, "__dataclass_fields__", ()))
-    lists = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
-    assert tuple(re.findall(r"^    (\w+): \S", lists, re.MULTILINE)) == names
+    for cls in classes_of(distkit_actors):
+        if issubclass(cls, Condition):
+            continue
+        names = getattr(cls, "_fields", ()) or tuple(getattr(cls, "__dataclass_fields__", ()))
+        lists = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+        assert (cls, tuple(re.findall(r"^    (\w+): \S", lists, re.MULTILINE))) == (cls, names)
 
 
-@each_name
-def test_what_is_async_says_whether_it_is_a_checkpoint(module: ModuleType, name: str) -> None:
+@each_module
+def test_what_is_async_says_whether_it_is_a_checkpoint(module: ModuleType) -> None:
     """And what is left of it when it is cancelled, as a hover shows one docstring alone."""
-    value = getattr(module, name)
-    members = public_members(value) if inspect.isclass(value) else [(name, value)]
     docs = {
-        member: inspect.getdoc(function) or ""
-        for member, function in members
+        f"{name}.{member}": inspect.getdoc(function) or ""
+        for name in module.__all__
+        for member, function in members_of(name, getattr(module, name))
         if inspect.iscoroutinefunction(inspect.unwrap(function))  # type: ignore[arg-type]
     }
     silent = [m for m, doc in docs.items() if not re.search("checkpoint", doc, re.IGNORECASE)]
@@ -244,21 +252,30 @@ def exported() -> list[object]:
     return [getattr(module, name) for module, name in NAMES]
 
 
-@each_name
-def test_whatever_it_mentions_is_public_too(module: ModuleType, name: str) -> None:
+@each_module
+def test_whatever_is_mentioned_is_public_too(module: ModuleType) -> None:
     """Who subclasses, wraps or annotates it has to import nothing private."""
     public = exported()
-    value = getattr(module, name)
-    hints = public_hints(value)
-    hints |= {f"alias {name}": value} if typing.get_args(value) else {}
+    values = {name: getattr(module, name) for name in module.__all__}
+    hints = {
+        f"{name}: {where}": hint
+        for name, value in values.items()
+        for where, hint in (
+            public_hints(value) | ({"alias": value} if typing.get_args(value) else {})
+        ).items()
+    }
     private = [
         f"{where}: {cls.__qualname__}"
         for where, hint in hints.items()
         for cls in classes_in(hint)
         if cls.__module__.partition(".")[0] == PACKAGE and cls not in public
     ]
-    bases = [base for base in getattr(value, "__bases__", ()) if is_private_part(base)]
-    bases = [base for base in bases if any(name[0] != "_" for name in vars(base))]
+    bases = [
+        base
+        for value in values.values()
+        for base in getattr(value, "__bases__", ())
+        if is_private_part(base) and any(member[0] != "_" for member in vars(base))
+    ]
     assert private == []
     assert bases == [] or module is distkit_actors  # mixins show their methods in the class
 
@@ -267,12 +284,13 @@ def is_private_part(base: type) -> bool:
     return base.__module__.partition(".")[0] == PACKAGE and base not in exported()
 
 
-@each_name
-def test_the_words_of_its_signatures_are_public_too(module: ModuleType, name: str) -> None:
+@each_module
+def test_the_words_of_signatures_are_public_too(module: ModuleType) -> None:
     """Names of aliases, too: they are what a hover shows."""
     public = {name for _, name in NAMES}
     words = {
         (function.__qualname__, node.id)
+        for name in module.__all__
         for function in public_functions(getattr(module, name))
         for parameter, annotation in function.__annotations__.items()
         if not parameter.startswith("_") and isinstance(annotation, str)

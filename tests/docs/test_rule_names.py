@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[2] / "distkit_actors"
 SOURCES = sorted(path for end in ("py", "lua") for path in PACKAGE.rglob(f"*.{end}"))
 TITLE = re.compile(r'"""[A-Z][\w ]* \(P\d+\)')
@@ -20,9 +18,10 @@ def bare(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_rule_that_is_cited_has_words(path: Path) -> None:
-    assert bare(path.read_text("utf-8")) == []
+def test_a_rule_that_is_cited_has_words() -> None:
+    assert len(SOURCES) > 100
+    found = {path.relative_to(PACKAGE): bare(path.read_text("utf-8")) for path in SOURCES}
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 def test_a_number_alone_is_found() -> None:
