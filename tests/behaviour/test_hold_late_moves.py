@@ -221,6 +221,7 @@ async def test_i13_a_move_that_was_forgotten_before_it_was_heard_of(
     world: World, flavour: Flavour
 ) -> None:
     """Nobody can tell whether the hold is void, so it goes with all that old (P21, too old; L3)."""
+    world.beat_slowly()
     a, b = await world.make(flavour), await world.strict()
     async with a.hold("k"):
         await world.settle()

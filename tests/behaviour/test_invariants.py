@@ -281,6 +281,7 @@ async def test_i4_holds_for_an_absence_of_almost_an_hour(world: World) -> None:
 
 async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: World) -> None:
     """Nothing that a forgotten move has made void comes back, after however long."""
+    world.beat_slowly()
     a = await world.strict()
     b = await world.strict()
     await a.inc("k", 3)
@@ -297,6 +298,7 @@ async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: Wor
 
 async def test_i4_so_they_do_however_many_messages_it_takes(world: World) -> None:
     """By the second part of its return an instance has read what is left of the journal."""
+    world.beat_slowly()
     a, b = await world.strict(), await world.strict()
     keys = [f"key-{number}" for number in range(2300)]
     await a.inc_all(dict.fromkeys(keys, 1))
@@ -717,6 +719,7 @@ async def test_i10_churn_of_keys_leaves_nothing(world: World) -> None:
 
 async def test_i10_epochs_of_deleted_keys_are_forgotten(world: World) -> None:
     """The moves of keys that are gone do not pile up, in the store or in the instances."""
+    world.beat_slowly()
     a = await world.strict()
     b = await world.lax()
     before = await world.backend.footprint(world.prefix)

@@ -136,6 +136,7 @@ async def test_counting_goes_on_during_an_outage(world: World) -> None:
 
 async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> None:
     """What waits for the store is one sum for each key, however much was counted."""
+    world.beat_slowly()
     a = await world.lax()
     b = await world.strict()
     await a.inc("k-0")

@@ -448,6 +448,13 @@ class World:
 
     # ---------------------------------------------------------------------- time
 
+    def beat_slowly(self) -> None:
+        """Let counters that are made from now on beat once in a minute: for a test of hours.
+
+        Records are kept for an hour still, as that is more than twenty thresholds.
+        """
+        self.threshold, self.interval = 180.0, 60.0
+
     async def reaped(self, counter: Counter, *, by: Counter) -> None:
         """Wait until the slices of a silent counter are gone, as ``by`` sees it."""
         validator = _WITNESS + counter.instance_id
