@@ -47,7 +47,6 @@ from distkit_actors.testing import _check_store, check_store
 from distkit_actors.testing._check_store import CHECKS, check_name
 from distkit_actors.testing._reply_validator import ReplyValidator
 from tests.conformance.mutants import MUTANTS, NamespaceStore
-from tests.conformance.mutants_of_entries import BY_CHECK
 from tests.harness.cluster import RedisCluster
 from tests.harness.sentinel import SentinelTrio
 
@@ -102,31 +101,6 @@ async def test_another_good_store_passes(
     make: Callable[[], Namespace], autojump_clock: MockClock
 ) -> None:
     await check_store(lambda: NamespaceStore(make))
-
-
-@pytest.mark.parametrize("mutant", MUTANTS)
-async def test_a_broken_store_fails(mutant: str, autojump_clock: MockClock) -> None:
-    with pytest.raises(AssertionError) as caught:
-        await check_store(MUTANTS[mutant])
-    assert str(caught.value)
-    assert "TypeError" not in str(caught.value)  # it is the mutant that is broken
-    (note,) = caught.value.__notes__
-    assert any(repr(check_name(check)) in note for check in CHECKS)
-
-
-@pytest.mark.parametrize(
-    ("name", "mutant"), [(name, mutant) for name, kinds in BY_CHECK.items() for mutant in kinds]
-)
-async def test_a_check_finds_what_it_is_for(
-    name: str, mutant: type[Namespace], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By itself: whatever other checks may find."""
-    (check,) = [check for check in CHECKS if check_name(check) == name]
-    monkeypatch.setattr(_check_store, "CHECKS", (check,))
-    await check_store(MemoryStore)
-    with pytest.raises(AssertionError) as caught:
-        await check_store(lambda: NamespaceStore(mutant))
-    assert "TypeError" not in str(caught.value)
 
 
 async def test_a_store_that_is_away_fails(autojump_clock: MockClock) -> None:
