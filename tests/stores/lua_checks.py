@@ -186,15 +186,28 @@ def crowds(seeds: range, steps: int = 80) -> Check:
 # ------------------------------------------------------------------------------- scenarios
 
 
+#: Tests of rare steps that take longer than all others together.
+LONG = [
+    test_rare_steps.test_times_are_compared_to_the_microsecond,
+    test_rare_steps.test_a_heartbeat_forgets_moves_that_are_old,
+    test_rare_steps.test_the_clock_may_have_any_number_of_digits,
+]
+
+
 def rare_steps(subject: Subject) -> None:
-    """All tests of that module that need nothing but a twin."""
+    """All other tests of that module that need nothing but a twin."""
     for name, test in vars(test_rare_steps).items():
-        if name.startswith("test_") and not hasattr(test, "pytestmark"):
+        if name.startswith("test_") and not hasattr(test, "pytestmark") and test not in LONG:
             test(subject.twin())
     for others, old, new in test_rare_steps.REPLACEMENTS:
         test_rare_steps.test_a_replacement_that_is_refused_leaves_the_sum(
             subject.twin(), others, old, new
         )
+
+
+def long_rare_steps(subject: Subject) -> None:
+    for test in LONG:
+        test(subject.twin())
 
 
 def twin_scenario(name: str) -> Check:
@@ -342,6 +355,10 @@ CHECKS: list[Check] = [
             "test_leftovers_that_do_not_fit_become_a_body_of_their_own",
         ],
     ),
+    long_rare_steps,
+    # Each finds a defect that the others find late.
+    *map(histories, (range(8, 9), range(18, 19))),
+    *map(tight_histories, (range(4, 5), range(7, 8), range(11, 12))),
     histories(range(2, 8)),
     histories_of(Solo, range(2, 8)),
     tight_histories(range(1, 4)),
