@@ -16,9 +16,13 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
-# These go where the others go too, again and again: tracing them shows hardly a line more, and
-# doubles their time.
-UNTRACED := tests/model tests/faults tests/stores/test_redis_agrees.py tests/behaviour/test_hold_fuzz.py
+# These go where the others go too, again and again, or look at what is no code of the package:
+# tracing them shows hardly a line more, and takes more than twice as long.
+UNTRACED := tests/model tests/faults tests/stateful tests/simulation tests/benchmarks tests/upgrade \
+  tests/harness tests/servers tests/docs tests/test_exports.py tests/test_layers.py \
+  tests/conformance/test_broken_stores.py \
+  tests/behaviour/test_folding.py tests/behaviour/test_hold_fuzz.py tests/behaviour/test_hold_histories.py \
+  $(patsubst %,tests/stores/test_%.py,lua_coverage lua_mutants lua_source odd_names redis_agrees)
 
 # What touches the modules that are compiled, see hatch_build.py. It runs where no source is.
 COMPILED := tests/compiled/build.py tests/unit/test_write_buffer.py tests/unit/test_holds.py \
