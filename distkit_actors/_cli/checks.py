@@ -13,6 +13,7 @@ from .. import InvalidKeyError, open_store
 from .._fleet._audit import Finding, Level, audit
 from .._protocol._values import checked_name
 from .._stores._redis._rights import Topology, acl_command, acl_rule
+from .addresses import is_url, looks_like_address
 from .store_command import (
     CannotError,
     StoreCommand,
@@ -21,6 +22,7 @@ from .store_command import (
     print_json,
     run,
     url_argument,
+    words_of,
 )
 from .text import printable
 
@@ -64,7 +66,17 @@ async def _audit(url: str, prefix: str) -> list[Finding]:
     return await audit(prefix, open_store(url))
 
 
-@click.command()
+class _WithoutStore(click.Command):
+    """A command that takes no URL, and says so to who gives one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [] if ctx.resilient_parsing else words_of(self, ctx, args)
+        if len(words) > 1 and (is_url(words[0]) or looks_like_address(words[0])):
+            raise click.UsageError(f"{self.name} asks no store: leave the URL out", ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_WithoutStore)
 @click.argument("prefix", required=False)
 @click.option("--watch", is_flag=True, help="The server tells of changes at once.")
 @click.option("--read-only", is_flag=True, help="For a user who only looks.")
@@ -110,6 +122,8 @@ def acl(
             checked_name(prefix, "prefix")
         except InvalidKeyError as error:
             raise CannotError(str(error)) from error
+        if is_url(prefix) or looks_like_address(prefix):
+            click.echo(f"these are the rights for a prefix '{printable(prefix)}'", err=True)
     name = user or ("onlooker" if read_only else "counters")
     rules = {
         old: acl_rule(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,15 +13,13 @@ import click
 import trio
 
 from .. import DistkitError, Fleet, StrictInstanceAwareCounter, open_store
+from .addresses import as_url, is_url, is_url_of_a_store, looks_like_address
 from .text import Align, columns
 
 #: Where the store is, if no URL is given.
 URL: Final = "DISTKIT_ACTORS_URL"
 #: The exit code of what cannot be done.
 UNUSABLE: Final = 2
-
-#: A host and a port, and maybe a database: a URL of which the beginning was forgotten.
-_ADDRESS: Final = re.compile(r"[\w.-]+:\d+(/\d+)?")
 
 _T = TypeVar("_T")
 
@@ -37,16 +34,47 @@ class StoreCommand(click.Command):
     """A command that begins with a URL, which may be in the environment instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        url = os.environ.get(URL)
-        if not any("://" in word for word in args) and {"-h", "--help"}.isdisjoint(args):
-            if url is None:
-                such = next(filter(_ADDRESS.fullmatch, args), "localhost")
-                raise click.UsageError(
-                    f"where is the store? Give its URL first, such as redis://{such}, or set {URL}",
-                    ctx,
-                )
-            args = [url, *args]
+        completing = ctx.resilient_parsing  # nothing may be said then
+        if not completing and {"-h", "--help"}.isdisjoint(args):
+            words = words_of(self, ctx, args)
+            if not (words and is_url(words[0])):
+                args = [_url_in_environment(ctx, words), *args]
         return super().parse_args(ctx, args)
+
+
+def words_of(command: click.Command, ctx: click.Context, args: Sequence[str]) -> list[str]:
+    """Return those of ``args`` that are no options, nor values of options."""
+    values, others, _ = command.make_parser(ctx).parse_args(list(args))
+    words: list[str] = []
+    for argument in command.get_params(ctx):
+        if isinstance(argument, click.Argument):
+            value = values.get(argument.name or "")
+            if isinstance(value, tuple):
+                words += value
+            elif isinstance(value, str):  # if there is no word for it, it is something else
+                words.append(value)
+    return [*words, *others]
+
+
+def _url_in_environment(ctx: click.Context, words: Sequence[str]) -> str:
+    """Return the URL that was left out; say so if it stands there, but not as it must."""
+    if any(map(is_url_of_a_store, words)):
+        raise click.UsageError("the URL of the store is the first argument, before the prefix", ctx)
+    url = os.environ.get(URL)
+    place = words[0] if words and looks_like_address(words[0]) else None
+    if url is None:
+        such = as_url(place or "localhost")
+        raise click.UsageError(
+            f"where is the store? Give its URL first, such as {such}, or set {URL}", ctx
+        )
+    if place is None:
+        return url
+    shown = "this" if "@" in place else f"'{place}'"  # a password may stand there
+    raise click.UsageError(
+        f"the first argument looks like a host: for the store there write {as_url(place)}; "
+        f"if {shown} is a prefix, write the URL of its store before it",
+        ctx,
+    )
 
 
 url_argument = click.argument("url", metavar="[URL]")

@@ -220,6 +220,59 @@ def test_the_url_may_be_in_the_environment(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (("get", "redsi://h", "p", "k"), "begins with redis://"),
+        (("get", "redis:/h", "p", "k"), "must begin with redis://"),
+        (("get", "h:6379", "p", "k"), "for the store there write redis://h:6379;"),
+        (("top", "localhost", "p"), "for the store there write redis://localhost;"),
+        (("clear", "--yes", "a.example:7000/1"), "there write redis://a.example:7000/1;"),
+        (("check", "[::1]:6379"), "for the store there write redis://[::1]:6379;"),
+        (("set", "me:pw@h:6379", "p", "k", "-1"), "there write redis://user:password@h:6379;"),
+        (("get", "p", "redis://h", "k"), "the URL of the store is the first argument"),
+        (("set", "p", "redis://h", "k", "-1"), "the URL of the store is the first argument"),
+    ],
+)
+def test_a_mistyped_url_is_no_prefix(
+    words: tuple[str, ...],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    """It would be one, as the URL in the environment would be taken for the one that is meant."""
+    monkeypatch.setenv("DISTKIT_ACTORS_URL", redis_url)
+    shown = run(*words, code=2)
+    assert complaint in shown.stderr
+    assert shown.stdout == ""
+    assert "me:pw" not in shown.output
+
+
+def test_prefixes_and_keys_with_colons_are_what_they_are(
+    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{fresh_prefix}.example:6379"
+    short = [f"{fresh_prefix}:42", f"{fresh_prefix}:2042", f"{fresh_prefix}.acme:2042"]
+    for prefix in (*short, f"{fresh_prefix}://", address):
+        seed(redis_url, prefix, {"a": {"user:1": 1, "https://x": 2, "localhost:6379": 3}})
+        assert out("get", redis_url, prefix, "user:1") == "1\n"  # behind a URL all is possible
+    monkeypatch.setenv("DISTKIT_ACTORS_URL", redis_url)
+    for prefix in short:
+        assert out("get", prefix, "user:1") == "1\n"
+        assert out("get", "--json", prefix, "https://x") == '{"https://x": 2}\n'
+        assert out("slices", prefix, "localhost:6379") == "a  3\n"
+    assert f"if '{address}' is a prefix" in run("get", address, "user:1", code=2).stderr
+
+
+def test_the_rights_are_of_a_prefix_and_not_of_a_url() -> None:
+    shown = run("acl", "redis://localhost", "p", code=2)
+    assert "acl asks no store: leave the URL out" in shown.stderr
+    shown = run("acl", "redis://localhost")
+    assert "~dk:{p.redis://localhost}:*" in shown.stdout
+    assert shown.stderr == "these are the rights for a prefix 'redis://localhost'\n"
+    assert run("acl", "tenant:42").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
         (("get", "redis://127.0.0.1:1", "p"), "cannot be reached"),
         (("prefixes", "redis://127.0.0.1:1"), "cannot be reached"),
         (("check", "redis://127.0.0.1:1", "p"), "cannot be reached"),
@@ -229,6 +282,7 @@ def test_the_url_may_be_in_the_environment(
         (("get", "http://x", "p"), "begins with redis://"),
         (("get", "p", "k"), "where is the store? Give its URL first, such as redis://localhost,"),
         (("get", "localhost:6379", "p"), "Give its URL first, such as redis://localhost:6379,"),
+        (("get", "p", "redis://h"), "the URL of the store is the first argument"),
         (("get", "10.0.0.1:6379/1", "p"), "Give its URL first, such as redis://10.0.0.1:6379/1,"),
         (("top", "localhost", "p"), "Give its URL first, such as redis://localhost,"),
         (("set", "memory://", "p", "k", str(2**63)), "64 bits"),

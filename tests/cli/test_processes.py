@@ -117,17 +117,29 @@ def test_what_is_held_ends_with_a_signal(redis_url: str, fresh_prefix: str) -> N
     assert subprocess.run(held, capture_output=True, check=True, cwd=ROOT).stdout == b"0\n"
 
 
-def test_completion_for_shells() -> None:
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("distkit-actors pre", {"prefixes"}),
+        ("distkit-actors get --j", {"--json"}),  # nobody asks where the store is meanwhile
+        ("distkit-actors get localhost:6379 --j", {"--json"}),
+        ("distkit-actors top redis://x p --int", {"--interval"}),
+        ("distkit-actors acl redis://x p --user", {"--user"}),
+        ("distkit-actors acl --topology s", {"single", "sentinel"}),
+    ],
+)
+def test_completion_for_shells(words: str, completions: set[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from distkit_actors._cli.main import main; main()"],
         env={**os.environ, "_DISTKIT_ACTORS_COMPLETE": "bash_complete"}
-        | {"COMP_WORDS": "distkit-actors pre", "COMP_CWORD": "1"},
+        | {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
     )
-    assert "prefixes" in done.stdout
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == completions
+    assert done.stderr == ""
 
 
 # ------------------------------------------------------------------------------- by hand
