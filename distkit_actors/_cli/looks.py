@@ -89,7 +89,9 @@ def _print_picture(as_json: bool, width: int | None, picture: Picture) -> None:
 
 
 def _draw_picture(screen: Live, console: Console, picture: Picture) -> None:
-    text = Text("\n".join(lines(picture, console.width)), no_wrap=True, overflow="crop")
+    text = Text(
+        "\n".join(lines(picture, console.width, console.height)), no_wrap=True, overflow="crop"
+    )
     screen.update(text, refresh=True)
 
 
@@ -163,20 +165,29 @@ def instances(url: str, prefix: str, as_json: bool) -> None:
 @click.argument("key")
 @json_option
 def slices(url: str, prefix: str, key: str, as_json: bool) -> None:
-    """Print how much each instance contributes to a key."""
+    """Print how much each instance contributes to a key, with the label that it may have."""
 
-    async def ask() -> dict[str, int]:
+    async def ask() -> tuple[dict[str, int], dict[str, str]]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
-            return await fleet.slices(key)
+            found = await fleet.slices(key)
+            labels = {} if as_json else await _labels(fleet)
+        return found, labels
 
-    found = run(ask)
+    found, labels = run(ask)
     if as_json:
         print_json(found)
     elif not found:
         click.echo(f"nobody contributes to {printable(key)}", err=True)
     else:
-        rows = [(printable(name), str(value)) for name, value in sorted(found.items())]
-        print_table(("instance", "slice"), rows, ("left", "right"))
+        rows = [
+            (printable(name), str(value), printable(labels.get(name, "")))
+            for name, value in sorted(found.items())
+        ]
+        print_table(("instance", "slice", "label"), rows, ("left", "right", "left"))
+
+
+async def _labels(fleet: Fleet) -> dict[str, str]:
+    return {info.instance_id: info.label or "" for info in await fleet.instances()}
 
 
 @click.command(cls=StoreCommand)

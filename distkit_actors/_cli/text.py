@@ -22,6 +22,24 @@ def printable(text: str, longest: int | None = None) -> str:
     return shown
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return ``text`` as `printable` does, cut in its middle: names often differ in their ends."""
+    shown = printable(text)
+    if cell_len(shown) <= longest:
+        return shown
+    front = back = ""
+    half = (longest - 1) // 2
+    for character in shown:
+        if cell_len(front + character) > half:
+            break
+        front += character
+    for character in reversed(shown):
+        if cell_len(character + back) > longest - 1 - half:
+            break
+        back = character + back
+    return f"{front}…{back}"
+
+
 def columns(
     rows: Iterable[Sequence[str]], aligns: Sequence[Align], *, width: int | None = None
 ) -> list[str]:

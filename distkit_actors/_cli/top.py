@@ -8,12 +8,13 @@ from typing import Final, NamedTuple
 import trio
 
 from .. import Fleet, InstanceInfo
-from .text import Align, age, columns, counted, fitting, printable
+from .text import Align, age, columns, counted, fitting, printable, shortened
 
 #: The longest key and the longest name of an instance that are shown in full on a terminal.
 _LONGEST_KEY: Final = 28
 _LONGEST_NAME: Final = 12
-#: Lines that are not for keys: two of title and head, one of heartbeats, one for what is hidden.
+#: Lines that are not for keys: title and head, heartbeats or another head, what is hidden, and the
+#: one of the cursor.
 _OTHER_LINES: Final = 5
 
 
@@ -83,36 +84,70 @@ def room_for_keys(height: int) -> int:
     return max(1, height - _OTHER_LINES)
 
 
-def lines(picture: Picture, width: int | None) -> list[str]:
-    """Return the picture as text: all of it, or what fits into ``width``."""
-    cut = width is not None
+def lines(picture: Picture, width: int | None, height: int | None = None) -> list[str]:
+    """Return the picture as text: all of it, or what fits into ``width`` and ``height``.
+
+    Each instance has a column. Where those are too many, each has a line below the keys.
+    """
+    order = sorted(picture.instances, key=lambda info: (not info.alive, -_weight(picture, info)))
+    rows: Sequence[Row] = picture.rows
+    tables = [_beside(rows, order, cut=width is not None)]
+    if width is not None and order and fitting(tables[0], width) < len(tables[0][0]):
+        if height is not None:
+            room = max(2, height - _OTHER_LINES)
+            rows = rows[: max(room // 2, room - len(order))]
+            order = order[: room - len(rows)]
+        head, _, *keys = _beside(rows, (), cut=True)  # heartbeats are told below
+        tables = [[head, *keys], _below(rows, order)]
+    text = [_title(picture)]
+    for table in tables:
+        aligns: list[Align] = ["left", *(["right"] * (len(table[0]) - 1))]  # type: ignore[list-item]
+        text += columns(table, aligns, width=width)
+    hidden = {
+        "more key": len(picture.values) - len(rows),
+        "more instance": len(picture.instances) - len(order),
+    }
+    if any(hidden.values()):
+        text.append("and " + ", ".join(counted(n, noun) for noun, n in hidden.items() if n))
+    return [line[:width] for line in text]
+
+
+def _title(picture: Picture) -> str:
     dead = len(picture.instances) - picture.alive
     title = f"{printable(picture.prefix)}: {picture.alive} alive, "
     if dead:
         title += f"{dead} dead, "
-    title += counted(len(picture.values), "key")
-    order = sorted(picture.instances, key=lambda info: (not info.alive, -_weight(picture, info)))
-    head = ["key", "cumulative", "per second"]
-    beats = ["(heartbeat)", "", ""]
-    for info in order:
-        head.append(printable(name_of(info), _LONGEST_NAME if cut else None))
-        beats.append(age(info.heartbeat_age) if info.alive else f"dead {age(info.heartbeat_age)}")
-    table = [head, beats]
-    for row in picture.rows:
-        shares = [str(row.slices.get(info.instance_id, "·")) for info in order]
+    return title + counted(len(picture.values), "key")
+
+
+def _beside(rows: Sequence[Row], order: Sequence[InstanceInfo], *, cut: bool) -> list[list[str]]:
+    """Return keys below each other, and instances beside each other."""
+    names = [name_of(info) for info in order]
+    names = [shortened(name, _LONGEST_NAME) if cut else printable(name) for name in names]
+    table = [["key", "cumulative", "per second", *names]]
+    table.append(["(heartbeat)", "", "", *map(_heartbeat, order)])
+    for row in rows:
         key = printable(row.key, _LONGEST_KEY if cut else None)
         rate = "" if row.rate is None else f"{row.rate:+.1f}" if row.rate else "0"
-        table.append([key, str(row.cumulative), rate, *shares])
-    aligns: list[Align] = ["left", *(["right"] * (2 + len(order)))]  # type: ignore[list-item]
-    text = [title if width is None else title[:width], *columns(table, aligns, width=width)]
-    hidden = {
-        "more key": len(picture.values) - len(picture.rows),
-        "more instance": min(len(head) - fitting(table, width), len(order)),
-    }
-    if any(hidden.values()):
-        hint = "and " + ", ".join(counted(n, noun) for noun, n in hidden.items() if n)
-        text.append(hint if width is None else hint[:width])
-    return text
+        table.append([key, str(row.cumulative), rate, *(_slice(row, info) for info in order)])
+    return table
+
+
+def _below(rows: Sequence[Row], order: Sequence[InstanceInfo]) -> list[list[str]]:
+    """Return instances below each other, and keys beside each other."""
+    table = [["instance", "heartbeat", *(printable(row.key, _LONGEST_NAME) for row in rows)]]
+    for info in order:
+        name = shortened(name_of(info), _LONGEST_NAME)
+        table.append([name, _heartbeat(info), *(_slice(row, info) for row in rows)])
+    return table
+
+
+def _heartbeat(info: InstanceInfo) -> str:
+    return age(info.heartbeat_age) if info.alive else f"dead {age(info.heartbeat_age)}"
+
+
+def _slice(row: Row, info: InstanceInfo) -> str:
+    return str(row.slices.get(info.instance_id, "·"))
 
 
 def _weight(picture: Picture, info: InstanceInfo) -> int:

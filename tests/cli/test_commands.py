@@ -56,6 +56,16 @@ def test_slices(shop: tuple[str, str]) -> None:
     assert out("slices", *shop, "nothing") == ""
 
 
+def test_slices_have_the_labels_of_their_instances(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, {"id-1": {"k": 3}}, label="web\t1")
+    seed(redis_url, fresh_prefix, {"id-2": {"k": 12}})
+    assert out("slices", redis_url, fresh_prefix, "k") == "id-1   3  web\\t1\nid-2  12\n"
+    assert json.loads(out("slices", redis_url, fresh_prefix, "k", "--json")) == {
+        "id-1": 3,
+        "id-2": 12,
+    }
+
+
 def test_where_nobody_is_it_says_so(redis_url: str, fresh_prefix: str) -> None:
     for words, remark in (
         (("instances",), f"nobody is there in {fresh_prefix}"),
