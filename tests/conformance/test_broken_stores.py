@@ -18,7 +18,7 @@ LONG = {
     "a_thousand_entries",
     "thousands_of_slices",
     "conditions_are_exact",
-    "surveys_come_in_pages",
+    "queries_come_in_pages",
 }
 
 
