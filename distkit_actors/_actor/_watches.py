@@ -55,6 +55,9 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
         self._busy = False  # a task receives
         self._error: Exception | None = None
 
+    def __repr__(self) -> str:
+        return f"<watch of {self.key!r}, {'closed' if self._closed else 'open'}>"
+
     def tell(self, value: CounterValue) -> None:
         """Give the reader a value, unless it is the one that it got last."""
         self._next = None if value == self._last else value

@@ -99,6 +99,9 @@ class _HoldBlock(AbstractAsyncContextManager[CounterValue]):
         self._limit = limit
         self._used = False
 
+    def __repr__(self) -> str:
+        return f"<hold of {self._hold.count} on {self._hold.key!r}>"
+
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> CounterValue:
         if self._used:
