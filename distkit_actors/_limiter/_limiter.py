@@ -271,8 +271,9 @@ class FleetLimiter:
         """How many tokens there are for the whole fleet.
 
         May be set, in every process: each goes by what it was told, and the fleet's first in line
-        by what its own was. Lower takes nothing away from users; higher lets in who waits. Setting
-        it raises what the constructor raises for ``total_tokens``.
+        by what its own was. Lower takes nothing away from users, and nobody gets in here before
+        they are few enough; higher lets in who waits. Setting it raises what the constructor raises
+        for ``total_tokens``.
         """
         return self._tokens.total
 

@@ -31,11 +31,12 @@ _TURN_IN_TRIPS: Final = 10
 class Token:
     """Some places within the limit that this process has, for one user at a time."""
 
-    __slots__ = ("hold", "number", "turn_ends")
+    __slots__ = ("cuts", "hold", "number", "turn_ends")
 
-    def __init__(self, hold: Hold, turn_ends: float, number: int) -> None:
+    def __init__(self, hold: Hold, turn_ends: float, number: int, cuts: int) -> None:
         self.hold = hold
         self.turn_ends = turn_ends
+        self.cuts = cuts  # how often the total had been set lower before it was given out
         self.number = number  # greater than that of any that the store gave out before
 
     @property
@@ -54,7 +55,8 @@ class Tokens:
         self._actor = counter._actor  # pyright: ignore[reportPrivateUsage]
         self._part = self._actor.of(key)  # of the namespace, that the key is in
         self.order: Order = order_of(counter, key)
-        self.total = total
+        self._total = total
+        self._cuts = 0  # how often that was set lower
         self.fencing = fencing
         self.in_use = 0  # in the fleet, by the store's last word
         self._key = key
@@ -62,6 +64,16 @@ class Tokens:
         self._turn = TURN
         self._ask_at = float("-inf")  # not before, for whoever is first now
         self._returned: list[Token] = []  # not long ago, the oldest first
+
+    @property
+    def total(self) -> int:
+        """How many may be in use in the fleet."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self._cuts += total < self._total
+        self._total = total
 
     def check_open(self) -> None:
         """Raise what an operation of the counter would if it does not run."""
@@ -71,9 +83,10 @@ class Tokens:
         """Tell whether a token that is free may be used by somebody else here.
 
         Not if it is void, if its turn is over, or if the store has not been heard for so long
-        that another process may have it by now; and not if each use needs a number of its own.
+        that another process may have it by now; not if the total was set lower since it was
+        given out, as more may be in use than that; and not if each use needs a number of its own.
         """
-        over = token.turn_ends <= trio.current_time() or self.fencing
+        over = token.turn_ends <= trio.current_time() or token.cuts < self._cuts or self.fencing
         return not over and not token.hold.void and self._part.lease_valid
 
     async def take(self, place: Place, count: int) -> Token:
@@ -128,13 +141,15 @@ class Tokens:
         if isinstance(found, ConditionFailed):
             return None
         # If the lease is over, the counter has been stopped since, or the answer has been on its
-        # way for so long that the slice may be gone. The next try says which.
-        if (crowded and not in_line) or not self._part.lease_valid:
+        # way for so long that the slice may be gone. Or there are fewer tokens in all by now. The
+        # next try says which.
+        too_many = found.cumulative + count > self.total
+        if (crowded and not in_line) or too_many or not self._part.lease_valid:
             self._part.release(hold)
             return None
         self.in_use += count
         self._ask_at = float("-inf")
-        return Token(hold, trio.current_time() + self._turn, batch.at)
+        return Token(hold, trio.current_time() + self._turn, batch.at, self._cuts)
 
     def _room(self, count: int) -> int:
         """Return how many tokens may be in use before ``count`` more are taken."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -23,6 +23,7 @@ class Gauge:
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self.most = total  # that may be here: more than the total, if that was set lower since
         self.now = 0
         self.peak = 0
         self.uses = 0
@@ -35,10 +36,18 @@ class Gauge:
             self.uses += 1
             self.peak = max(self.peak, self.now)
             try:
-                assert self.now <= self.total
+                assert self.now <= self.most
                 yield
             finally:
                 self.now -= 1
+                self.most = max(self.total, self.most - 1)
+
+    def change(self, total: int, limiters: Sequence[FleetLimiter]) -> None:
+        """Set another total in every process; whoever has a token by now keeps it."""
+        self.total = total
+        self.most = max(total, sum(limiter.borrowed_tokens for limiter in limiters))
+        for limiter in limiters:
+            limiter.total_tokens = total
 
 
 class Line:

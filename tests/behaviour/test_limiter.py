@@ -61,12 +61,19 @@ async def test_one_more_than_the_limit_waits(world: World, flavour: Flavour) -> 
 
 @on_both
 @pytest.mark.parametrize(
-    ("flavours", "total"), [(("strict", "strict"), 1), (("lax", "strict"), 3), (("lax", "lax"), 1)]
+    ("flavours", "totals"),
+    [
+        (("strict", "strict"), [1]),
+        (("lax", "strict"), [3]),
+        (("lax", "lax"), [1]),
+        (("strict", "lax"), [3, 1, 2]),
+    ],
 )
 async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
-    world: World, flavours: tuple[Flavour, Flavour], total: int
+    world: World, flavours: tuple[Flavour, Flavour], totals: list[int]
 ) -> None:
-    """Many tasks, some of which give up, wherever they are."""
+    """Many tasks, some of which give up, wherever they are, while the limit may change."""
+    total = max(totals)
     chance = random.Random(f"{flavours}{total}")
     counters = [await world.make(flavour) for flavour in flavours]
     limiters = [FleetLimiter(counter, KEY, total) for counter in counters]
@@ -85,8 +92,15 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
                     await trio.sleep(chance.choice([0, 0, 0.001, 0.01]))
             await trio.sleep(chance.choice([0, 0.001, 0.01]))
 
+    async def manager() -> None:
+        for another in [*totals * 10, total]:
+            gauge.change(another, limiters)
+            await trio.sleep(chance.choice([0.001, 0.01, 0.1]))
+
     with trio.fail_after(300):
         async with trio.open_nursery() as nursery:
+            if len(totals) > 1:
+                nursery.start_soon(manager)
             for limiter in limiters:
                 for _ in range(10):
                     nursery.start_soon(visitor, limiter)

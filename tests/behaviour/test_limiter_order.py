@@ -21,14 +21,14 @@ from distkit_actors import (
     MemoryStore,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._actor._operations import AtomicBatch
+from distkit_actors._actor._operations import AtomicBatch, Operation
 from distkit_actors._instance._holds import Hold
 from distkit_actors._limiter._order import Order, Place, order_of
 from distkit_actors._limiter._token_lease import TURN
 from distkit_actors._protocol._conditions import Condition
 from distkit_actors._protocol._messages import Previous
 from distkit_actors._stores._contract import Subscription
-from tests.behaviour.limits import KEY, idle, in_use, lines
+from tests.behaviour.limits import KEY, endless, idle, in_use, lines
 from tests.behaviour.test_cancellation import ticks
 from tests.behaviour.world import Flavour, World, both_flavours, everywhere
 
@@ -438,6 +438,90 @@ async def test_fewer_tokens_are_taken_from_nobody(world: World, flavour: Flavour
         a.release_on_behalf_of(2)
         with trio.fail_after(0.1):
             await line.until("y")
+
+
+@both_flavours
+async def test_too_many_tokens_are_not_handed_on(world: World, flavour: Flavour) -> None:
+    """Not in a process where somebody waits, and not to who comes just after."""
+    (limiter,) = await fleet(world, flavour, 1, total=3)
+    for number in range(3):
+        await limiter.acquire_on_behalf_of(number)
+        endless(limiter, number)
+    limiter.total_tokens = 2
+    limiter.release_on_behalf_of(0)
+    with pytest.raises(trio.WouldBlock):
+        limiter.acquire_nowait()
+    async with lines() as line:
+        await line.join(limiter, "x")
+        limiter.total_tokens = 1
+        limiter.release_on_behalf_of(1)
+        await trio.sleep(1)
+        assert [] == line.got
+        limiter.release_on_behalf_of(2)
+        with trio.fail_after(0.1):
+            await line.until("x")
+
+
+async def test_too_many_tokens_are_not_handed_on_whatever_the_total_was_when_they_were_given(
+    world: World,
+) -> None:
+    limiter = FleetLimiter(await world.strict(), KEY, 1)
+    await limiter.acquire_on_behalf_of(0)
+    endless(limiter, 0)
+    limiter.total_tokens = 3
+    await limiter.acquire_on_behalf_of(1, 2)
+    limiter.total_tokens = 2
+    async with lines() as line:
+        await line.join(limiter, "x")
+        limiter.release_on_behalf_of(0)
+        await trio.sleep(1)
+        assert [] == line.got
+
+
+def lower_before_answers(
+    limiter: FleetLimiter, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set the total lower once after the store has decided, and before the limiter is told."""
+    part = limiter._tokens._part
+    ask = part.ask
+
+    async def slowly(operation: Operation) -> tuple[int, int]:
+        answer = await ask(operation)
+        if operation.hold is not None and limiter.total_tokens != total:
+            limiter.total_tokens = total
+        return answer
+
+    monkeypatch.setattr(part, "ask", slowly)
+
+
+async def test_an_answer_that_comes_after_the_total_was_set_lower_lets_nobody_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = await world.strict()
+    limiter = FleetLimiter(counter, KEY, 3)
+    await limiter.acquire_on_behalf_of("x", 2)
+    lower_before_answers(limiter, 2, monkeypatch)
+    async with lines() as line:
+        await line.join(limiter, "y")
+        await trio.sleep(1)
+        assert 2 == limiter.total_tokens
+        assert [] == line.got
+        await in_use(world, counter, 2, 2)
+        limiter.release_on_behalf_of("x")
+        with trio.fail_after(0.1):
+            await line.until("y")
+
+
+async def test_who_asked_for_more_than_there_are_any_more_is_told_and_nothing_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = await world.strict()
+    limiter = FleetLimiter(counter, KEY, 3)
+    lower_before_answers(limiter, 2, monkeypatch)
+    with pytest.raises(ValueError, match="never"):
+        await limiter.acquire(3)
+    assert idle(limiter)
+    await in_use(world, counter, 0, 0)
 
 
 async def test_who_waits_for_more_than_there_are_any_more_is_told(world: World) -> None:
