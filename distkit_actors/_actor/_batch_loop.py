@@ -28,7 +28,7 @@ from .._instance._pacing import Pacing
 from .._instance._session import Phase, Session
 from .._instance._session_view import Loss
 from .._protocol._liveness import LivenessConfig
-from .._protocol._messages import Applied, Entry, Kind, MustResume, Reply, Request
+from .._protocol._messages import Applied, Entry, Kind, MustResume, Previous, Reply, Request
 from .._stores._contract import Link
 from ._agenda import Agenda
 from ._availability import Availability
@@ -176,8 +176,9 @@ class BatchLoop:
             self._lone = None
             try:
                 reply = link.receive_nowait(request)
-                if type(reply) is not Applied or not self._answered_alone(operation, reply):
-                    self.wake()
+                if type(reply) is Applied and (found := self._answered_alone(reply)) is not None:
+                    return found  # noqa: ASYNC910 - waiting for the answer was one
+                self.wake()
             except Exception as error:  # noqa: BLE001 - as above
                 self._failure = error
                 self.wake()
@@ -187,20 +188,25 @@ class BatchLoop:
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
 
-    def _answered_alone(self, operation: Operation, reply: Applied) -> bool:
-        """Take in the answer to what `send_alone` has sent; False if the task has to do the rest.
+    def _answered_alone(self, reply: Applied) -> Previous | None:
+        """Take in the answer to what `send_alone` has sent, and return what the operation found.
+
+        None if it was told that already, or if the task has to do the rest.
 
         `_hand_out` looks at more, but none of that can happen while the task sleeps.
         """
         self._sent = None
         self.requester.answered(reply)
         self._session.piece_size = self._pacing.piece_size
+        found = self._session.receive_addition(reply)
+        if found is not None:
+            self._agenda.backlog = 0
+            self._dispatch.settle_alone()
+            return found
         update = self._session.receive(reply)
         self._agenda.backlog = update.backlog
-        if self._dispatch.settle_alone(operation, update):
-            return not update.backlog
         self._dispatch.settle(update, self.requester.answered_at)
-        return False
+        return None
 
     def beat(self) -> None:
         """Send a sign of life."""

@@ -197,15 +197,10 @@ class Dispatch:
             else:
                 self._settle_batch(update.results, update, now)
 
-    def settle_alone(self, operation: Operation, update: Update) -> bool:
-        """Do as `settle` for what `begin_alone` has begun; False if the answer says more."""
-        results = update.results
-        if results is None or type(results[0]) is not Previous or update.moves:
-            return False
+    def settle_alone(self) -> None:
+        """Note that the only operation of the batch is done, and that its caller has its answer."""
         self._coalesced = []
         self.operations_done += 1
-        operation.done(*results[0])
-        return True
 
     def _own(self, key: str) -> int:
         own = self.session.slices.get(key)

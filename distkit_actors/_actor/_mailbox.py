@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
 import trio
 
-from .._protocol._messages import FOLD_LIMIT, Entry, Kind, Slice
+from .._protocol._messages import FOLD_LIMIT, Entry, Kind, Slice, made
 from .._protocol._values import checked_number
 from ._operations import ExclusiveKind, Operation, Release
 
@@ -345,5 +345,6 @@ def _folding(operations: Sequence[Operation], bound: int) -> list[Operation]:
 
 def _entry(first: Operation, value: int, *, folded: bool = False, guarded: bool) -> Entry:
     """Return what ``first`` is in a batch, and with ``value`` those that were folded into it."""
-    kind = cast("Kind", first.kind)
-    return Entry(kind, first.key, value, None, folded, 0, first.condition, first.of_own, guarded)
+    condition, of_own = first.condition, first.of_own
+    fields = (first.kind, first.key, value, None, folded, 0, condition, of_own, guarded)
+    return made(Entry, fields)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from threading import get_ident
-from typing import Final, TypeAlias, cast, final
+from typing import Final, final
 
 import trio
 
 from .._actor._operations import Operation
-from .._protocol._messages import Kind
+from .._protocol._messages import Kind, made
 from .._protocol._values import CounterValue, checked_count, checked_name
 from ._counter import InstanceAwareCounter
 
 # Looked up once, not for each operation.
 _ADD: Final = Kind.ADD
 _wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
-_New: TypeAlias = Callable[[type[CounterValue], tuple[int, int]], CounterValue]
-_new: Final = cast("_New", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed's
 
 
 @final
@@ -109,7 +106,7 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
         except RuntimeError:
             actor.check_task()
             raise
-        return _new(CounterValue, (cumulative + count, own + count))
+        return made(CounterValue, (cumulative + count, own + count))
 
     async def get(self, key: str) -> CounterValue:
         """Return the store's value; ``(0, 0)`` for a key that nobody counts.

@@ -23,8 +23,9 @@ from .._protocol._messages import (
     Rejection,
     Result,
     Slice,
+    made,
 )
-from .._protocol._values import fits
+from .._protocol._values import INT64_MAX, INT64_MIN, fits
 from ._phases import ProtocolError
 from ._session_state import Update
 from ._withheld import Withheld
@@ -62,25 +63,30 @@ class OwnCopy:
         batch: list[Entry] = []
         own: dict[str, int] = {}
         for entry in entries:
-            key = entry.key
-            if key not in own:
-                own[key] = self.slices[key].value if key in self.slices else 0
-            elif entry.kind is Kind.ADD and entry.value:
+            kind, key, value, after, folded, stamp, condition, of_own, guarded = entry
+            before = own.get(key)
+            if before is None:
+                mine = self.slices.get(key)
+                before = 0 if mine is None else mine.value
+            elif kind is _ADD and value:
                 # If the entry before is refused, ``after`` would be wrong.
                 raise ProtocolError(f"two entries of one batch add to {key!r}")
-            if entry.kind is Kind.ADD or (entry.kind is Kind.CLAIM and entry.guarded):
-                own[key] = after = own[key] + entry.value
-                batch.append(_with_after(entry, after if fits(after) else None))
+            if kind is _ADD or (kind is Kind.CLAIM and guarded):
+                own[key] = total = before + value
+                after = total if INT64_MIN <= total <= INT64_MAX else None
+                fields = (kind, key, value, after, folded, stamp, condition, of_own, guarded)
+                batch.append(made(Entry, fields))
             else:
-                own[key] = entry.value
+                own[key] = value
                 batch.append(entry)
         return batch
 
     def addition(self, key: str, value: int) -> Entry:
         """Return what `with_beliefs` makes of one entry that adds."""
         own = self.slices.get(key)
-        after = value if own is None else own.value + value
-        return Entry(_ADD, key, value, after if fits(after) else None)
+        total = value if own is None else own.value + value
+        after = total if INT64_MIN <= total <= INT64_MAX else None
+        return made(Entry, (_ADD, key, value, after, False, 0, None, False, False))
 
     def retries(self) -> list[Entry]:
         """Return entries that try withheld slices again (I12, overflow), one for each key."""
@@ -129,6 +135,35 @@ class OwnCopy:
             case _:
                 pass  # it only read
 
+    def replay_alone(self, entry: Entry, before: Previous, at: int, journal: Journal) -> bool:
+        """Do as `replay` and `hear` for the only entry of a batch, which adds.
+
+        False if the answer tells of what others have done, or repeats: then nothing has been done.
+        """
+        _, key, value, *_ = entry
+        stored = before.slice
+        cleared, floor, latest, moves = journal
+        own = self.slices.get(key)
+        if (
+            moves
+            or cleared > self.cleared
+            or floor > self.known
+            or self._unheard
+            or (own is not None and not stored)
+        ):
+            return False
+        if value:
+            if stored + value:
+                stamp = at if own is None else own.stamp
+                self.slices[key] = made(Slice, (stored + value, stamp))
+            elif own is not None:
+                del self.slices[key]
+        self._told_at = at
+        self.known = max(self.known, latest)
+        if self.moves:
+            self._settle_moves(floor)
+        return True
+
     def retry(self, claim: Entry, result: Result, update: Update) -> None:
         """Take in the result of a claim: of a withheld slice, or of a hold's end (P36, holds)."""
         if result is Rejection.REFUSED:
@@ -145,7 +180,7 @@ class OwnCopy:
         """Make the own slice ``value``; a new one gets ``stamp``."""
         own = self.slices.get(key)
         if value:
-            self.slices[key] = Slice(value, stamp if own is None else own.stamp)
+            self.slices[key] = made(Slice, (value, stamp if own is None else own.stamp))
         elif own is not None:
             del self.slices[key]
             update.stamps.setdefault(key, own.stamp)
@@ -201,12 +236,16 @@ class OwnCopy:
             self._miss(journal.floor, update)
         self.known = max(self.known, journal.latest)
         if self.moves:
-            settled = max(journal.floor, self.cleared - 1)
-            for _ in range(min(len(self.moves), _SETTLED_AT_ONCE)):
-                key, stamp = next(iter(self.moves.items()))
-                if stamp > settled:
-                    break
-                del self.moves[key]
+            self._settle_moves(journal.floor)
+
+    def _settle_moves(self, floor: int) -> None:
+        """Forget own moves that nobody needs any more (P11, forgetting moves)."""
+        settled = max(floor, self.cleared - 1)
+        for _ in range(min(len(self.moves), _SETTLED_AT_ONCE)):
+            key, stamp = next(iter(self.moves.items()))
+            if stamp > settled:
+                break
+            del self.moves[key]
 
     def _learn_clear(self, cleared: int, keys: Iterable[str], update: Update) -> None:
         """Drop all slices that are older than a clear; only ``keys`` can have younger ones.
@@ -251,9 +290,3 @@ class OwnCopy:
             update.dropped[key] = self.slices.pop(key).stamp
         self._withhold_younger(floor)
         update.missed = floor
-
-
-def _with_after(entry: Entry, after: int | None) -> Entry:
-    """Return what ``entry._replace(after=after)`` does, in half the time."""
-    kind, key, value, _, folded, stamp, condition, of_own, guarded = entry
-    return Entry(kind, key, value, after, folded, stamp, condition, of_own, guarded)

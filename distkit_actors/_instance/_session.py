@@ -35,6 +35,7 @@ from .._protocol._messages import (
     Request,
     Resume,
     Slice,
+    made,
 )
 from ._phases import Event, Phase, ProtocolError, after
 from ._resumption import Resumption
@@ -114,17 +115,20 @@ class Session(SessionView):
                 return None
 
     def _apply(self, batch: Batch) -> Apply:
-        return Apply(
-            self.instance,
-            self.incarnation,
-            self.used,
-            self.own.known,
-            self.periods,
-            batch.entries,
-            batch.leave,
-            batch.budget,
-            batch.atomic,
-            self.seq,
+        return made(
+            Apply,
+            (
+                self.instance,
+                self.incarnation,
+                self.used,
+                self.own.known,
+                self.periods,
+                batch.entries,
+                batch.leave,
+                batch.budget,
+                batch.atomic,
+                self.seq,
+            ),
         )
 
     def lost(self) -> None:
@@ -182,6 +186,24 @@ class Session(SessionView):
             case _:
                 raise self._misfit(reply)
         return Update()
+
+    def receive_addition(self, reply: Applied) -> Previous | None:
+        """Do as `receive` for a batch of `begin_addition`, and return what it found.
+
+        None if the answer tells of more than that: then nothing has been done, and `receive` has
+        to. This way takes a lone call 13 000 instructions less, as nothing else can have changed.
+        """
+        batch = self._batch
+        at, results, journal, backlog, stuck, again = reply
+        if self.phase is not _LIVE or batch is None or journal is None or backlog or again:
+            return None
+        if len(results) != 1 or type(before := results[0]) is not Previous:
+            return None
+        (entry,) = batch.entries
+        if not self.own.replay_alone(entry, before, at, journal):
+            return None
+        self.seq, self.stuck, self._batch = self.used, stuck, None
+        return before
 
     def _misfit(self, reply: Reply) -> ProtocolError:
         return ProtocolError(f"{reply} in answer to {self.request()}")

@@ -46,13 +46,6 @@ class Update:
         self.missed = 0
         self.backlog = 0  # as in `Applied`
 
-    @property
-    def moves(self) -> bool:
-        """Whether it tells of an epoch that somebody has moved, or of slices that went for that."""
-        return bool(
-            self.epochs or self.dropped or self.merged or self.void or self.cleared or self.missed
-        )
-
 
 class Batch:
     """The unacknowledged batch; in ``doubt`` if it may have been executed, unheard."""

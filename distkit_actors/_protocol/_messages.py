@@ -10,7 +10,7 @@ is read beside that section of the page.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from ._conditions import Condition
 
@@ -27,6 +27,18 @@ MAX_CHANGED: Final = 100
 FOLD_LIMIT: Final = 10**18
 #: Most own moves in one piece of a resume: each costs the store a look at every instance.
 MAX_MOVES: Final = 100
+
+
+_Message = TypeVar("_Message", bound=tuple[object, ...])
+
+
+class _Make(Protocol):
+    def __call__(self, kind: type[_Message], fields: tuple[object, ...], /) -> _Message: ...
+
+
+#: Makes a message, or another named tuple, of all its fields. To call the class takes a frame of
+#: Python and 1500 instructions more. So this is for those of which each operation needs one.
+made: Final = cast("_Make", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed's
 
 
 class Kind(enum.Enum):

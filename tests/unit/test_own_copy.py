@@ -355,12 +355,3 @@ def test_a_clear_of_others_never_lets_what_is_younger_be_missing() -> None:
 def test_one_addition_is_believed_as_one_of_many(slice_: int | None, value: int) -> None:
     own = own_copy() if slice_ is None else own_copy(k=(slice_, 1))
     assert own.with_beliefs([Entry(Kind.ADD, "k", value)]) == [own.addition("k", value)]
-
-
-@pytest.mark.parametrize("what", ["epochs", "dropped", "void", "merged", "cleared", "missed"])
-def test_whatever_an_update_tells_of_moves_it_says_that_it_does(what: str) -> None:
-    update = Update([Previous(1, 1)], 5)
-    assert not update.moves
-    told = {"merged": [("k", 2, 1)], "cleared": True, "missed": 3}.get(what, {"k": 3})
-    setattr(update, what, told)
-    assert update.moves

@@ -250,17 +250,11 @@ class CommandPrefix:
 
     def __init__(self, words: tuple[bytes, ...]) -> None:
         self._count = len(words)
-        self._written = _without_count(pack(words))
+        written = pack(words)
+        self._written = written[written.index(b"\n") + 1 :]  # without the count, which is in front
 
     def pack(self, words: tuple[bytes, ...]) -> bytes:
         """Write the command that goes on with ``words``."""
-        return b"*%d\r\n%b%b" % (
-            self._count + len(words),
-            self._written,
-            _without_count(pack(words)),
-        )
-
-
-def _without_count(command: bytes) -> bytes:
-    """Leave out how many words there are, which stands in front."""
-    return command[command.index(b"\n") + 1 :]
+        written = pack(words)
+        count, behind = self._count + len(words), written[written.index(b"\n") + 1 :]
+        return b"*%d\r\n%b%b" % (count, self._written, behind)

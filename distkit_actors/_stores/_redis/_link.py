@@ -218,7 +218,7 @@ class RedisLink(Link):
         if not self._by_name:
             return self._in_full(request)
         name, arguments = encode(request)
-        reads = self._reads(request)
+        reads = self._only_reads and self._reads(request)
         opening = None if reads else self._openings.get((name, request.instance))
         behind: tuple[bytes, ...] = ()
         if opening is None or self._now is not None:

@@ -37,16 +37,12 @@ class SocketStream:
         if self.unsent:
             self.unsent += data
             return
-        sent = self.send_nowait(data)
+        try:
+            sent = self._socket.send(data)
+        except OSError:  # full, or broken
+            sent = 0
         if sent < len(data):
             self.unsent += data[sent:]
-
-    def send_nowait(self, data: bytes) -> int:
-        """Send what goes without waiting, and return how much that was."""
-        try:
-            return self._socket.send(data)
-        except OSError:  # full, or broken
-            return 0
 
     async def flush(self) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
         """Send of what is kept as much as goes, and wait until more would go, if there is more.
