@@ -478,7 +478,8 @@ class InstanceAwareCounter(
             OutcomeUnknownError: The store lost its record before it could answer; a `set`
                 is not repeated, because that would wipe counts made since.
         """
-        await self._ask(Kind.MOVE, checked_name(key), checked_count(count))
+        count = checked_count(count)
+        await self._ask(Kind.MOVE, checked_name(key), count)
         return CounterValue(count, count)
 
     async def delete(self, key: str) -> CounterValue:

@@ -120,5 +120,6 @@ class StrictInstanceAwareCounter(InstanceAwareCounter):
 
         A checkpoint, cancelled and failing as `inc`. It is judged by the final values.
         """
-        cumulative, own = await self._ask(Kind.PUT, checked_name(key), checked_count(count))
+        count = checked_count(count)
+        cumulative, own = await self._ask(Kind.PUT, checked_name(key), count)
         return CounterValue(cumulative - own + count, count)

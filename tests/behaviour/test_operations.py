@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import pytest
 import trio
 import trio.testing
@@ -51,6 +53,23 @@ async def test_the_value_is_a_named_tuple(world: World, flavour: Flavour) -> Non
         await counter.delete("k"),
     ):
         assert isinstance(other, CounterValue)
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+@everywhere
+async def test_a_value_has_plain_numbers(world: World, flavour: Flavour) -> None:
+    """Whatever kind of int was given: it looks and is pickled as a number."""
+    counter = await world.make(flavour)
+    for value in (
+        await counter.inc("k", Level.HIGH),
+        await counter.set("k", Level.HIGH),
+        await counter.set_on_instance("k", Level.HIGH),
+        await counter.get("k"),
+    ):
+        assert [type(number) for number in value] == [int, int]
 
 
 @everywhere
