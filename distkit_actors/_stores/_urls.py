@@ -11,7 +11,9 @@ from ._schemes import ALL_SCHEMES, USUAL_SCHEMES, named
 
 #: A host and a port, and maybe a database, of which the beginning was forgotten.
 _ADDRESS: Final = r"localhost|[\w.-]+:\d+(/\d+)?"
-_SCHEME: Final = r"(?i)[a-z+]{1,12}://"
+_SCHEME: Final = r"(?i)([a-z+]{1,20})://"
+#: What people write in place of one of ours. Anything else before :// might be a secret.
+_MISTAKEN: Final = (*ALL_SCHEMES, "memory", "http", "https", "tcp")
 
 
 def open_store(url: str, *, partitions: int = 1) -> Store:
@@ -44,7 +46,12 @@ def _correction(url: str) -> str:
     if re.fullmatch(_ADDRESS, url):
         return f"; did you mean redis://{url}?"
     scheme = re.match(_SCHEME, url)
-    return f", not {scheme[0]}" if scheme else ""
+    if scheme is None:
+        return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - few need it
+
+    alike = get_close_matches(scheme[1].lower(), _MISTAKEN, n=1, cutoff=0.75)
+    return f", not {scheme[0]}" if alike else ""
 
 
 def checked_store(store: object) -> Store:

@@ -234,6 +234,7 @@ def test_a_response_timeout_of_the_wrong_type_is_named() -> None:
         ("localhost", "; did you mean redis://localhost?"),
         ("s3cret.pass-word", ""),  # the wrong variable: it may be a password
         ("http://localhost:1", ", not http://"),
+        ("redsi://localhost", ", not redsi://"),
         ("my_app:secret@localhost", ""),
         ("htp://:secret@localhost", ", not htp://"),
     ],

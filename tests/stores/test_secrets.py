@@ -145,6 +145,7 @@ NAMES_OF_HOSTS = ["redis://{}", "redis://{}:pw@h", "redis+sentinel://{}:pw@h/s"]
 @example("7/8?QXZ", False)
 @example("QXZ%ff", False)
 @example("QXZ\ud800", False)
+@example("JJJ", False)
 def test_a_url_that_is_refused_or_taken_tells_nothing(secret: str, escaped: bool) -> None:
     written = quote(secret, safe="", errors="replace") if escaped else secret
     for place in PLACES:
