@@ -37,12 +37,16 @@ class SocketStream:
         if self.unsent:
             self.unsent += data
             return
-        try:
-            sent = self._socket.send(data)
-        except OSError:  # full, or broken
-            sent = 0
+        sent = self.send_nowait(data)
         if sent < len(data):
             self.unsent += data[sent:]
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what goes without waiting, and return how much that was."""
+        try:
+            return self._socket.send(data)
+        except OSError:  # full, or broken
+            return 0
 
     async def flush(self) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
         """Send of what is kept as much as goes, and wait until more would go, if there is more.
@@ -148,8 +152,8 @@ class TlsStream(SocketStream):
         """Return all that can be read; an error only if there is nothing before it."""
         data = b""
         try:
-            while plain := self._tls.read(_CHUNK):
-                data += plain
+            while piece := self._tls.read(_CHUNK):
+                data += piece
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
