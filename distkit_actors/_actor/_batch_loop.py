@@ -200,7 +200,6 @@ class BatchLoop:
         self._session.piece_size = self._pacing.piece_size
         found = self._session.receive_addition(reply)
         if found is not None:
-            self._agenda.backlog = 0
             self._dispatch.settle_alone()
             return found
         update = self._session.receive(reply)

@@ -101,7 +101,7 @@ def lines(picture: Picture, width: int | None, height: int | None = None) -> lis
         tables = [[head, *keys], _below(rows, order)]
     text = [_title(picture)]
     for table in tables:
-        aligns: list[Align] = ["left", *(["right"] * (len(table[0]) - 1))]  # type: ignore[list-item]
+        aligns: list[Align] = ["right" if column else "left" for column in range(len(table[0]))]
         text += columns(table, aligns, width=width)
     hidden = {
         "more key": len(picture.values) - len(rows),

@@ -138,7 +138,8 @@ class OwnCopy:
     def replay_alone(self, entry: Entry, before: Previous, at: int, journal: Journal) -> bool:
         """Do as `replay` and `hear` for the only entry of a batch, which adds.
 
-        False if the answer tells of what others have done, or repeats: then nothing has been done.
+        False if the answer tells of what others have done, or is the first one after a repeated
+        one: then nothing has been done.
         """
         _, key, value, *_ = entry
         stored = before.slice
