@@ -19,7 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if not missing:
-        return _run(words)
+        try:
+            return _run(words)
+        except KeyboardInterrupt:  # also while the imports take their time
+            return _aborted()
     if not words or words[0] in _WITHOUT_CLICK:
         return demo.main(words)
     print(
@@ -39,7 +42,11 @@ def _run(words: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("aborted", file=sys.stderr)
-        return _INTERRUPTED
+    except click.Abort:
+        return _aborted()
     return code if isinstance(code, int) else 0
+
+
+def _aborted() -> int:
+    print("aborted", file=sys.stderr)
+    return _INTERRUPTED

@@ -1,6 +1,6 @@
 """What the entries of a batch do, one after the other (step 8; P2 … P4, P34 … P36).
 
-In Lua: the second half of ``parts/step.lua``.
+In Lua: the second half of ``included/step.lua``.
 """
 
 from __future__ import annotations

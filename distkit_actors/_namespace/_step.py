@@ -1,7 +1,7 @@
 """One step: what a batch, or a piece of a resume, does to a namespace (P4, P5, P10 … P17).
 
 The parts of a step run in the order that ``docs/protocol.md`` gives them. In Lua:
-``parts/step.lua``, with ``apply.lua`` and ``resume.lua``.
+``included/step.lua``, with ``apply.lua`` and ``resume.lua``.
 """
 
 from __future__ import annotations

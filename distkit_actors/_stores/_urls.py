@@ -45,6 +45,8 @@ def _correction(url: str) -> str:
     """Return what to say of a URL that begins wrongly; nothing that may be a secret."""
     if re.fullmatch(_ADDRESS, url):
         return f"; did you mean redis://{url}?"
+    if re.fullmatch(r"(?i)memory:?/?", url):
+        return "; did you mean memory://?"
     scheme = re.match(_SCHEME, url)
     if scheme is None:
         return ""

@@ -85,6 +85,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.the_living_keep_their_ids,
     time.a_blackout_kills_nobody,
     time.a_newcomer_that_ends_a_blackout_kills_nobody,
+    time.blackouts_keep_nobody_alive,
     time.the_departed_are_forgotten,
     time.old_moves_are_forgotten,
     queries.queries_tell_who_is_there,

@@ -29,6 +29,8 @@ _SHORT = 0.25
 _WAIT = 0.35
 #: Seconds within which everything ends that should.
 _PATIENCE = 5.0
+#: After so many blackouts anybody is dead who was not heard: each counts as one interval at most.
+_BLACKOUTS = 8
 
 
 async def the_dead_stop_counting(store: Store) -> None:
@@ -157,6 +159,20 @@ async def a_newcomer_that_ends_a_blackout_kills_nobody(store: Store) -> None:
         async with joined(store, prefix, threshold=_SHORT) as b:
             same(await b.values("k"), [(5, 0)], "read by a newcomer")
             same(await a.values("k"), [(5, 5)], "read by the one who was silent")
+
+
+async def blackouts_keep_nobody_alive(store: Store) -> None:
+    """However often all are silent, who is not heard again gets one fresh threshold only."""
+    prefix, interval = fresh(), _SHORT / 2
+    async with (
+        joined(store, prefix, threshold=_SHORT, interval=interval) as a,
+        joined(store, prefix, threshold=_SHORT, interval=interval) as b,
+    ):
+        await a.batch(add("k", 5))
+        for _ in range(_BLACKOUTS):
+            await trio.sleep(interval * 1.2)
+            await b.batch()
+        same(await b.values("k"), [(0, 0)], "after blackouts, from which one came back each time")
 
 
 async def the_departed_are_forgotten(store: Store) -> None:

@@ -232,6 +232,7 @@ def test_a_response_timeout_of_the_wrong_type_is_named() -> None:
         ("localhost:6379", "; did you mean redis://localhost:6379?"),
         ("10.0.0.1:6379/1", "; did you mean redis://10.0.0.1:6379/1?"),
         ("localhost", "; did you mean redis://localhost?"),
+        ("memory", "; did you mean memory://?"),
         ("s3cret.pass-word", ""),  # the wrong variable: it may be a password
         ("http://localhost:1", ", not http://"),
         ("redsi://localhost", ", not redsi://"),

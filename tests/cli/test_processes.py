@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.abc
 import io
 import os
 import pty
@@ -169,6 +170,20 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         monkeypatch.setattr("sys.stdin", stdin)
         assert main(["clear", "memory://", "p"]) == 130
         assert capsys.readouterr().err.endswith("aborted\n")
+
+
+def test_control_c_while_it_imports(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "distkit_actors._cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "distkit_actors._cli.commands", raising=False)
+    monkeypatch.setattr("sys.meta_path", [Slow(), *sys.meta_path])
+    assert main(["get", "memory://", "p", "k"]) == 130
+    assert capsys.readouterr().err == "aborted\n"
 
 
 class Interrupted(io.StringIO):

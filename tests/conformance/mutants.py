@@ -562,6 +562,17 @@ class _SeesNoBlackouts(Observed):
         self.last = max(self.last, self.steady(now))
 
 
+class SparesTheSilentAfterEachBlackout(Registry):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observed = _GivesAFreshThresholdEachTime()
+
+
+class _GivesAFreshThresholdEachTime(Observed):
+    def judge(self, periods: Periods, heard: Heard, steady: int) -> tuple[int, Heard]:
+        return super().judge(periods, heard._replace(graced=0), steady)
+
+
 class ForgetsMovesEarly(Namespace):
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         self.registry.epochs.forget(horizon, moved_now)
@@ -628,6 +639,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         for kind in (
             *(NeverForgets, SumsInDoubles, Saturates, WrapsAround, ReapsWhatWasMoved),
             *(KeepsLeftovers, HearsNoHeartbeats, KnowsNoBlackouts),
+            SparesTheSilentAfterEachBlackout,
         )
     },
     **{

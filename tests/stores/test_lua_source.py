@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from distkit_actors._stores._redis._lua_constants import CONSTANTS
-from distkit_actors._stores._redis._scripts import PARTS, SCRIPTS, load_scripts, read_sources
+from distkit_actors._stores._redis._scripts import INCLUDED, SCRIPTS, load_scripts, read_sources
 from tests.stores.lua_source import Names, names, statements, tokens
 
 SOURCES = read_sources()
@@ -61,7 +61,7 @@ NUMBERS = {
 
 
 def whole(script: str) -> str:
-    """A script with its parts, and its constants still by name."""
+    """A script with what it includes, and its constants still by name."""
     return re.sub(r"(?m)^--@include (\w+)\n", lambda match: SOURCES[match[1]], SOURCES[script])
 
 
@@ -69,9 +69,9 @@ def includes(script: str) -> list[str]:
     return re.findall(r"(?m)^--@include (\w+)$", SOURCES[script])
 
 
-def needs(part: str) -> tuple[set[str], set[str]]:
-    """The parts that a part says it needs, and the names that the script must have made."""
-    match = re.match(r"-- Needs: ([\w, ]+)(?:; of the script: ([\w, ]+))?\n", SOURCES[part])
+def needs(file: str) -> tuple[set[str], set[str]]:
+    """The earlier files that a file says it needs, and the names that the script must have made."""
+    match = re.match(r"-- Needs: ([\w, ]+)(?:; of the script: ([\w, ]+))?\n", SOURCES[file])
     if match is None:
         return set(), set()
     return set(match[1].split(", ")), set(match[2].split(", ") if match[2] else ())
@@ -143,37 +143,37 @@ def test_constants_are_written_out_in_what_is_sent() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_parts_are_included_in_the_one_order(script: str) -> None:
+def test_files_are_included_in_the_one_order(script: str) -> None:
     included = includes(script)
-    assert included == sorted(included, key=PARTS.index)
-    for part in included:
-        parts, own = needs(part)
-        assert parts <= set(included[: included.index(part)])
-        before = SOURCES[script].partition(f"--@include {part}\n")[0]
+    assert included == sorted(included, key=INCLUDED.index)
+    for name in included:
+        earlier, own = needs(name)
+        assert earlier <= set(included[: included.index(name)])
+        before = SOURCES[script].partition(f"--@include {name}\n")[0]
         assert own <= set(names(before).made)
 
 
-def test_every_part_is_included() -> None:
-    assert {part for script in SCRIPTS for part in includes(script)} == set(PARTS)
+def test_every_such_file_is_included() -> None:
+    assert {name for script in SCRIPTS for name in includes(script)} == set(INCLUDED)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_needs_what_it_says(part: str) -> None:
+@pytest.mark.parametrize("file", INCLUDED)
+def test_what_is_included_needs_what_it_says(file: str) -> None:
     made_by = {
         name: earlier
-        for earlier in PARTS[: PARTS.index(part)]
+        for earlier in INCLUDED[: INCLUDED.index(file)]
         for name in names(SOURCES[earlier]).made
     }
-    wanted = names(SOURCES[part]).foreign - GLOBALS - CONSTANTS.keys()
-    parts = {made_by[name] for name in wanted if name in made_by}
-    assert needs(part) == (parts, wanted - made_by.keys())
+    wanted = names(SOURCES[file]).foreign - GLOBALS - CONSTANTS.keys()
+    needed = {made_by[name] for name in wanted if name in made_by}
+    assert needs(file) == (needed, wanted - made_by.keys())
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_no_part_returns_from_the_script(part: str) -> None:
+@pytest.mark.parametrize("file", INCLUDED)
+def test_nothing_included_returns_from_the_script(file: str) -> None:
     blocks: list[str] = []
     loops = 0
-    for token in tokens(SOURCES[part]):
+    for token in tokens(SOURCES[file]):
         if token.text == "do" and loops:
             loops -= 1
         elif token.text in ("function", "if", "for", "while", "do", "repeat"):
@@ -210,7 +210,7 @@ def test_no_constant_is_bound_again(script: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_nothing_is_made_in_vain(script: str) -> None:
-    """Of what a script itself makes; parts serve many."""
+    """Of what a script itself makes; what is included serves many."""
     source = whole(script)
     for name in names(SOURCES[script]).made:
         assert len(re.findall(rf"\b{name}\b", source)) > 1, name

@@ -1,6 +1,6 @@
 -- Executes a batch of entries of an instance; without entries it is a heartbeat.
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the :head that must be recorded: known, incarnation, before. known: journal stamp the
 --         instance knows all up to, with INSTANT_DIGITS digits; before: the seq of its last batch
 --         (P39, unique numbers). Ahead of it 'l' if the instance leaves, 'w' if no entry may be

@@ -1,6 +1,6 @@
 -- Takes an instance for dead and some of its slices away, for an onlooker (P43, looking).
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 ''; 3 the instance to be forgotten
 -- Reply {forgotten, how many of its slices are left, how many are gone}
 --@include numbers

@@ -1,6 +1,6 @@
 -- Gives an instance a page of the slices that it inherits and that count (P25, opening).
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance, 3 incarnation
 --       4 seq, under which the last page is recorded
 --       5 cursor: '' for the first page, else what the page before said

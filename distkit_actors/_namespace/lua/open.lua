@@ -1,7 +1,7 @@
 -- Takes an instance id over from the incarnation that was seen there, and from no other: a
 -- late copy of an old request fences nobody (P25, opening).
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance
 --       3 nonce: names this attempt; the same one gets the same answer
 --       4 expected incarnation, 0 for none; 5 born: the namespace that was seen

@@ -4,7 +4,7 @@
 -- It is the first request of every instance. So it also finds out whether the user may call all
 -- commands of the other scripts. They must not fail half way: Redis does not undo what came before.
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance
 -- Reply {peeked, incarnation or 0, born, '1' if that incarnation counts as alive}
 --@include base

@@ -1,6 +1,6 @@
 -- Gives a page of what the namespace holds; changes nothing.
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance, '' for an onlooker
 --       3 kind: instances, slices, keys, values or held; 4 key (slices), instance (held)
 --       5 cursor: '' for the first page, else what the page before said

@@ -1,6 +1,6 @@
 -- Takes in one piece of what an instance knows and the store should know of it (P17 … P22).
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 … 8 as in apply.lua
 --       9 born: the namespace it answers to
 --      10 in a first piece over how many parts the instance spreads the namespace, else '0'

@@ -1,6 +1,6 @@
 -- Has changes announced until a lease is over (P37, notifications).
 --
--- KEYS  see parts/base.lua
+-- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance; 3 lease (µs)
 -- Reply {watched}
 --@include base

@@ -15,7 +15,7 @@ from ._lua_constants import CONSTANTS
 SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch", "forget")
 
 #: What scripts include, in the one order that they include it in: each needs some of those before.
-PARTS: Final = (
+INCLUDED: Final = (
     "lone",
     "beat",
     "numbers",
@@ -50,23 +50,23 @@ class Script(NamedTuple):
 
 @cache
 def load_scripts() -> Mapping[str, Script]:
-    """Read all scripts, each with the parts it includes and the constants written out."""
+    """Read all scripts, each with what it includes and the constants written out."""
     sources = read_sources()
     return {name: render(name, sources) for name in SCRIPTS}
 
 
 def read_sources() -> dict[str, str]:
-    """Return what is in the files of all scripts and parts, by name."""
+    """Return what is in the files of all scripts and of what they include, by name."""
     folder = resources.files("distkit_actors._namespace") / "lua"
     files = {name: folder / f"{name}.lua" for name in SCRIPTS}
-    files |= {name: folder / "parts" / f"{name}.lua" for name in PARTS}
+    files |= {name: folder / "included" / f"{name}.lua" for name in INCLUDED}
     return {name: file.read_text("utf-8") for name, file in files.items()}
 
 
 def render(
     name: str, sources: Mapping[str, str], constants: Mapping[str, int | str] = CONSTANTS
 ) -> Script:
-    """Make a script of its source and those of the parts, with the values of constants."""
+    """Make a script of its source and of what it includes, with the values of constants."""
 
     def value(match: re.Match[str]) -> str:
         token = match[0]

@@ -9,8 +9,8 @@
 --   :due    no instance has a deadline before this instant of steady time (P23, reaper)
 --   :watch  until when changes are announced (P37, notifications)
 --   :parts  over how many parts the namespace is spread, of which this is one (P44, parts); 0 is 1
---   :shift, :last, :paces   see parts/observed.lua (P40, observed time)
---   :from, :to              made of the others, see parts/lone.lua
+--   :shift, :last, :paces   see included/observed.lua (P40, observed time)
+--   :from, :to              made of the others, see included/lone.lua
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
 local SPACE = {
   'born', 'clock', 'clear', 'floor', 'latest', 'due', 'watch', 'parts', 'shift', 'last', 'paces',

@@ -1,9 +1,10 @@
--- A heartbeat, written out ahead of the rest, like a lone entry: parts/lone.lua says what :head,
+-- A heartbeat, written out ahead of the rest, like a lone entry: included/lone.lua says what :head,
 -- :until, :from and :to are. It is a step without entries, of an instance that has missed nothing
 -- and was silent for no longer than its pace allows. All who live have the same periods. Then no
 -- blackout came since it was heard (P24, blackout). As long as nobody is dead, only its own sign of
 -- life is written down. The rest of apply.lua would do the same at five times the cost. Any other
--- step is left to the rest; then nothing has been done here.
+-- step is left to the rest; then nothing has been done here. A dead instance is left to it, too:
+-- its :until is 0, so it seems to have been silent for too long.
 --
 -- Makes `beat_reply`, nil if it was left.
 local beat_reply

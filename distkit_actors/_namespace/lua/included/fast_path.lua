@@ -8,7 +8,7 @@
 -- Returns the reply, or nil for the rest of apply.lua: then nothing has been done. If only a
 -- deadline that has passed prevents the fast path, it also returns the time. Then the caller reaps,
 -- and calls again with that time as `seen_to`, and with the keys that reaping has `changed` (as in
--- parts/sums.lua).
+-- included/sums.lua).
 local function fast_path(seen_to, changed)
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[2], ARGV[5]
   if ARGV[1] >= 'a' then  -- it leaves, or is all or none

@@ -1,6 +1,6 @@
--- Names, time and numbers: what every script begins with. Parts come in one order, which stands in
--- distkit_actors/_stores/_redis/_scripts.py; each says in its first lines which earlier ones it
--- needs.
+-- Names, time and numbers: what every script begins with. The files that are included come in one
+-- order, which stands in distkit_actors/_stores/_redis/_scripts.py; each says in its first lines
+-- which earlier ones it needs.
 --
 -- Names in capitals of more than one letter are constants. Those that Python knows, too, come from
 -- there: the loader writes their values in their places
@@ -9,7 +9,7 @@
 -- KEYS, the same seven everywhere. All share one hash tag, so they live in one slot. In a cluster
 -- all are declared. Elsewhere nobody reads what is declared, and each name costs as much as two
 -- fields of a hash. So there only the first two are declared, and the others are made of the first.
---   1 n  hash  the namespace: its own fields (parts/space.lua) and {key = sum}
+--   1 n  hash  the namespace: its own fields (included/space.lua) and {key = sum}
 --   2 i: hash  the instance: its own fields (below) and {key = value@stamp}, its slices
 --   3 m  zset  {key = stamp at which the store learned of the key's last epoch move}
 --   4 l  hash  {key = epoch, where it is older than that stamp}
@@ -51,8 +51,8 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- An instant with INSTANT_DIGITS digits. So parts/lone.lua can compare instants as strings, and cut
--- the stamp off a slice by its length.
+-- An instant with INSTANT_DIGITS digits. So included/lone.lua can compare instants as strings, and
+-- cut the stamp off a slice by its length.
 local function digits(instant)
   return string.format('%0' .. INSTANT_DIGITS .. '.0f', instant)
 end
