@@ -25,7 +25,7 @@ from tests.harness.faults import is_script
 from tests.harness.proxy import FaultProxy
 from tests.harness.resp import Request
 from tests.harness.server import RedisServer
-from tests.harness.transports import BOTH
+from tests.harness.transports import BOTH, OTHER
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -82,7 +82,7 @@ def of(counter: InstanceAwareCounter, script: str = "apply") -> Callable[[Reques
 @pytest.mark.parametrize(
     ("line", "transport"),
     [
-        (line, BOTH[number % 2])
+        (line, (BOTH[0], OTHER)[number % 2])
         for number, line in enumerate((*PROVE_NOTHING[:4], *PROVE_NOTHING[7:11:3], *NOT_NOW[:3]))
     ],
     indirect=["transport"],

@@ -10,7 +10,7 @@ from distkit_actors._instance._session import Session
 from distkit_actors._protocol._liveness import LivenessConfig
 from distkit_actors._protocol._messages import JUST_COME, Entry, Kind, Query, QueryKind, QueryPage
 from tests.harness.server import RedisServer
-from tests.harness.transports import store_at
+from tests.harness.transports import OTHER, store_at
 
 #: What it takes to look, in a server's words.
 READS = ("-@all", "+@read", "+@connection", "+time", "+info", "+evalsha", "+eval", "+script")
@@ -71,7 +71,7 @@ async def test_prefixes_are_found_among_very_many_keys(own_redis: RedisServer) -
     async with StrictInstanceAwareCounter.open("one", url, instance_id="}:h"):
         async with StrictInstanceAwareCounter.open("two", url):
             assert await Fleet.prefixes(url) == ["one", "two"]
-        assert await Fleet.prefixes(store_at(url, "asyncio")) == ["one"]
+        assert await Fleet.prefixes(store_at(url, OTHER)) == ["one"]
 
 
 async def test_thousands_of_dead_come_in_pages(redis_url: str, fresh_prefix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
@@ -21,6 +22,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._protocol._messages import Peek, Peeked
 from distkit_actors._stores._redis._link import RedisLink
 from distkit_actors.testing import check_store
 from tests.faults.fleet import until
@@ -318,3 +320,33 @@ async def test_no_caller_sends_its_operation_itself(
     async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
         for number in range(1, 20):
             assert await counter.inc("k") == (number, number)
+
+
+async def test_asyncio_cancelling_itself_is_a_lost_connection(
+    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisStore.from_pool(ConnectionPool.from_url(redis_url))
+    async with store.link(fresh_prefix) as link:
+        await link.connect()
+
+        async def cancelled(*_args: object, **_kwargs: object) -> None:
+            raise asyncio.CancelledError
+
+        connection = link._lane._connection._loan.connection  # type: ignore[attr-defined]
+        monkeypatch.setattr(type(connection), "read_response", cancelled)
+        with pytest.raises(StoreUnavailableError):
+            await link.exchange(Peek("i"))
+        assert not link.connected
+
+
+async def test_what_asyncio_complains_about_is_only_logged(
+    redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RedisStore.from_pool(ConnectionPool.from_url(redis_url))
+    async with store.link(fresh_prefix) as link:
+        await link.connect()
+        loop = link._lane._connection._loop._loop  # type: ignore[attr-defined]
+        with caplog.at_level(logging.WARNING, "distkit_actors"):
+            loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})
+        assert "odd" in caplog.text
+        assert isinstance(await link.exchange(Peek("i")), Peeked)

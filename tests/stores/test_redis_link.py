@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 import subprocess
@@ -33,7 +32,7 @@ from distkit_actors._stores._redis._urls import read_url
 from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy
 from tests.harness.server import RedisServer
-from tests.harness.transports import BOTH, reach_by, store_at
+from tests.harness.transports import BOTH, reach_by
 
 PERIODS = Periods(3_000_000, 1_000_000, 600_000_000)
 
@@ -239,32 +238,6 @@ async def test_a_connection_closed_while_idle(own_redis: RedisServer, fresh_pref
         with pytest.raises(StoreUnavailableError):
             await link.exchange(Peek("i"))
         await link.connect()
-        assert isinstance(await link.exchange(Peek("i")), Peeked)
-
-
-async def test_asyncio_cancelling_itself_is_a_lost_connection(
-    redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with linked(store_at(redis_url, "asyncio"), fresh_prefix) as link:
-
-        async def cancelled(*_args: object, **_kwargs: object) -> None:
-            raise asyncio.CancelledError
-
-        connection = link._lane._connection._loan.connection  # type: ignore[attr-defined]
-        monkeypatch.setattr(type(connection), "read_response", cancelled)
-        with pytest.raises(StoreUnavailableError):
-            await link.exchange(Peek("i"))
-        assert not link.connected
-
-
-async def test_what_asyncio_complains_about_is_only_logged(
-    redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with linked(store_at(redis_url, "asyncio"), fresh_prefix) as link:
-        loop = link._lane._connection._loop._loop  # type: ignore[attr-defined]
-        with caplog.at_level(logging.WARNING, "distkit_actors"):
-            loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})
-        assert "odd" in caplog.text
         assert isinstance(await link.exchange(Peek("i")), Peeked)
 
 

@@ -48,7 +48,7 @@ LEASE = 60 * SECOND
 pytestmark = pytest.mark.trio(run=run_on_real_clock)
 
 
-@pytest.fixture(params=["memory", "trio", "asyncio"])
+@pytest.fixture(params=["memory", *BOTH])
 def store(request: pytest.FixtureRequest, redis_url: str) -> Store:
     if request.param == "memory":
         return MemoryStore()
