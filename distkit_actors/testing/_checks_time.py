@@ -29,7 +29,7 @@ _SHORT = 0.25
 _WAIT = 0.35
 #: Seconds within which everything ends that should.
 _PATIENCE = 5.0
-#: After so many blackouts anybody is dead who was not heard: each counts as one interval at most.
+#: Blackouts after which anybody is dead who was not heard; two use a threshold up here, so four do.
 _BLACKOUTS = 8
 
 
@@ -162,7 +162,7 @@ async def a_newcomer_that_ends_a_blackout_kills_nobody(store: Store) -> None:
 
 
 async def blackouts_keep_nobody_alive(store: Store) -> None:
-    """However often all are silent, who is not heard again gets one fresh threshold only."""
+    """Who is not heard again gets one fresh threshold, however many blackouts come."""
     prefix, interval = fresh(), _SHORT / 2
     async with (
         joined(store, prefix, threshold=_SHORT, interval=interval) as a,
@@ -173,7 +173,7 @@ async def blackouts_keep_nobody_alive(store: Store) -> None:
             await trio.sleep(interval * 1.2)
             if await b.values("k") == [(0, 0)]:
                 break
-        same(await b.values("k"), [(0, 0)], "after blackouts, from which one came back each time")
+        same(await b.values("k"), [(0, 0)], "after blackouts that only one of two came back from")
 
 
 async def the_departed_are_forgotten(store: Store) -> None:

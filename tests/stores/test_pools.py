@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Peek, Peeked
+from distkit_actors._stores._redis._bridge._connection import BridgeConnection
+from distkit_actors._stores._redis._lane import OwnLane
 from distkit_actors._stores._redis._link import RedisLink
 from distkit_actors.testing import check_store
 from tests.faults.fleet import until
@@ -322,18 +326,26 @@ async def test_no_caller_sends_its_operation_itself(
             assert await counter.inc("k") == (number, number)
 
 
+@asynccontextmanager
+async def linked(url: str, prefix: str) -> AsyncIterator[tuple[RedisLink, BridgeConnection]]:
+    async with RedisStore.from_pool(ConnectionPool.from_url(url)).link(prefix) as link:
+        assert isinstance(link, RedisLink)
+        await link.connect()
+        lane = link._lane
+        assert isinstance(lane, OwnLane)
+        assert isinstance(lane._connection, BridgeConnection)
+        yield link, lane._connection
+
+
 async def test_asyncio_cancelling_itself_is_a_lost_connection(
     redis_url: str, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RedisStore.from_pool(ConnectionPool.from_url(redis_url))
-    async with store.link(fresh_prefix) as link:
-        await link.connect()
+    async def cancelled(*_args: object, **_kwargs: object) -> None:
+        raise asyncio.CancelledError
 
-        async def cancelled(*_args: object, **_kwargs: object) -> None:
-            raise asyncio.CancelledError
-
-        connection = link._lane._connection._loan.connection  # type: ignore[attr-defined]
-        monkeypatch.setattr(type(connection), "read_response", cancelled)
+    async with linked(redis_url, fresh_prefix) as (link, connection):
+        assert connection._loan is not None
+        monkeypatch.setattr(type(connection._loan.connection), "read_response", cancelled)
         with pytest.raises(StoreUnavailableError):
             await link.exchange(Peek("i"))
         assert not link.connected
@@ -342,10 +354,8 @@ async def test_asyncio_cancelling_itself_is_a_lost_connection(
 async def test_what_asyncio_complains_about_is_only_logged(
     redis_url: str, fresh_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = RedisStore.from_pool(ConnectionPool.from_url(redis_url))
-    async with store.link(fresh_prefix) as link:
-        await link.connect()
-        loop = link._lane._connection._loop._loop  # type: ignore[attr-defined]
+    async with linked(redis_url, fresh_prefix) as (link, connection):
+        loop = connection._loop._loop
         with caplog.at_level(logging.WARNING, "distkit_actors"):
             loop.call_exception_handler({"message": "odd", "exception": ValueError("x")})
         assert "odd" in caplog.text
