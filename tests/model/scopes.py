@@ -56,6 +56,7 @@ SHORT: Final = (
         "wipe",
         in_turn=True,
         operations=2,
+        beats=False,
     ),
     _scope("blackout", ("inc a", "put a"), 2, "blackout", "reap", beats=False),
     _scope(
@@ -83,6 +84,15 @@ SHORT: Final = (
 
 #: The rest, for ``make modelcheck``.
 LONG: Final = (
+    _scope(
+        "orphans, beats",
+        ("A: inc a", "A: inc a", "B: set a", "B: leave"),
+        2,
+        "kill",
+        "wipe",
+        in_turn=True,
+        operations=2,
+    ),
     _scope(
         "2 ops of inc/set/put, 2 of refuse/lie/mute",
         ("inc a", "set a", "put a+inc b"),

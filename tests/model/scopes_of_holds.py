@@ -81,7 +81,7 @@ SHORT_OF_HOLDS: Final = (
         pieces=True,
         beats=False,
     ),
-    late_moves("s", "twice", "hold", "hold"),
+    late_moves("s", "once", "hold"),
     late_moves("l", "to nothing", "inc", "hold", "dec"),
     _scope(
         "withheld before a late move",
@@ -97,6 +97,7 @@ SHORT_OF_HOLDS: Final = (
 
 #: The rest, for ``make modelcheck``.
 LONG_OF_HOLDS: Final = (
+    late_moves("s", "twice", "hold", "hold"),
     late_moves("l", "twice", "hold", "hold"),
     late_moves("s", "to nothing", "inc", "hold", "dec"),
     _scope(

@@ -129,8 +129,9 @@ def alike(instances: int, threshold: int, interval: int) -> Grid:
 
 #: Explored by the tests.
 GRIDS: Final = (
-    # Intervals of a tenth and a third of the threshold; half of it is among the long ones.
-    alike(2, 10, 1),
+    # Intervals of a fifth and a third of the threshold; a tenth and half of it are among the long
+    # ones.
+    alike(2, 5, 1),
     alike(2, 6, 2),
     # The usual pause of the second is a silence that the first one dies of.
     Grid(((3, 1), (9, 3))),
@@ -142,6 +143,7 @@ LONG_GRIDS: Final = (
     alike(3, 3, 1),
     alike(3, 4, 1),
     alike(3, 5, 1),
+    alike(2, 10, 1),
     alike(2, 12, 4),
     alike(2, 20, 10),
     Grid(((3, 1), (6, 2)), jumps=(1, 20, -1, -20)),
