@@ -134,11 +134,22 @@ WAVE = st.one_of(
     st.lists(CALL_WITH_ANY_COUNT, max_size=5),
 )
 PRESET = one_of(**dict.fromkeys(OTHERS, (MAX, MAX - 1, MAX - 3, MIN, MIN + 2) * 5 + LARGE))
-HISTORIES = given(
+_RANDOM = given(
     presets=st.lists(PRESET, max_size=4),
     waves=st.lists(WAVE, max_size=3),
     mailbox_size=st.sampled_from([100, 100, 2, 1]),
 )
+#: Counts that cancel out where there is no room for the first: hardly any random history has it.
+_RARE = example(
+    presets=[("other", "a", MAX)],
+    waves=[[("inc", "a", 5), ("inc", "a", -5), ("get", "a", 0)]],
+    mailbox_size=100,
+)
+
+
+def histories(test: Callable[..., None]) -> Callable[..., None]:
+    """Have a test run with random histories, and with the rare one."""
+    return _RARE(_RANDOM(test))
 
 
 def in_turn(
@@ -245,7 +256,7 @@ async def carried_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size
 
 
 @settings(max_examples=500, deadline=None)
-@HISTORIES
+@histories
 def test_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
     """Callers and store get what the model says, whatever arrives while a batch is out."""
     trio.run(carried_by_hand, presets, waves, mailbox_size)
@@ -278,7 +289,7 @@ async def carried_to_redis(
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@HISTORIES
+@histories
 def test_over_redis(
     redis_server: RedisServer, presets: list[Preset], waves: list[Wave], mailbox_size: int
 ) -> None:
@@ -418,11 +429,12 @@ def counts_overtake_the_rest(patch: Patch) -> None:
 )
 def test_a_defect_is_caught(monkeypatch: Patch, defect: Callable[[Patch], None]) -> None:
     """What is proven by hand above is not so with the defect."""
+    # Random histories find all but one, which took 2000 of them, and sometimes more.
+    rare = defect is store_adds_nothing_anywhere
+    phase = Phase.explicit if rare else Phase.generate
 
-    @settings(
-        max_examples=2000, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
-    )
-    @HISTORIES
+    @settings(max_examples=2000, deadline=None, derandomize=True, database=None, phases=[phase])
+    @histories
     def by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
         trio.run(carried_by_hand, presets, waves, mailbox_size)
 
