@@ -12,6 +12,9 @@ SERVERS ?=
 # Most of a test over Redis is waiting, so two workers are worth it even on one core.
 JOBS    ?= 2
 
+# Else each worker compiles all tests again, and each process that a test starts the package.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
