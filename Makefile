@@ -23,8 +23,10 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 # tracing them shows hardly a line more, and takes more than twice as long.
 UNTRACED := tests/model tests/faults tests/stateful tests/simulation tests/benchmarks tests/upgrade \
   tests/harness tests/servers tests/docs tests/test_exports.py tests/test_layers.py \
-  tests/conformance/test_broken_stores.py \
-  tests/behaviour/test_folding.py tests/behaviour/test_hold_fuzz.py tests/behaviour/test_hold_histories.py \
+  tests/apps tests/testing/test_page.py tests/unit/test_observed.py \
+  $(patsubst %,tests/conformance/test_%.py,broken_stores own_store) \
+  $(patsubst %,tests/behaviour/test_%.py,cancellation defects folding hold_fuzz hold_histories \
+    invariants limiter_turns) \
   $(patsubst %,tests/stores/test_%.py,lua_coverage lua_mutants lua_source odd_names redis_agrees)
 
 # What touches the modules that are compiled, see hatch_build.py. It runs where no source is.
