@@ -373,6 +373,8 @@ def _vague_outcomes(
             yield slices, held, {CHANGED}
         elif op.doomed and op.kind != "exit":
             yield {**slices, op.who: 0}, held, {CHANGED}
+        if op.voidable:
+            yield slices, held, {CHANGED}
 
 
 def _roughly(answer: object) -> str:

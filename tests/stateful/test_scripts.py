@@ -39,11 +39,11 @@ def outside_of_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "note", lambda text: None)
 
 
-def play(script: Script, *lax: bool) -> None:
+def play(script: Script, *lax: bool, chance: int = 0) -> None:
     """Let all happen, and compare at the end."""
     histories = MemoryHistories()
     try:
-        histories.fleet(lax=list(lax), chance=0)
+        histories.fleet(lax=list(lax), chance=chance)
         script(histories)
     finally:
         histories.teardown()
@@ -576,6 +576,23 @@ def test_a_count_in_doubt_at_a_loss_may_go_with_a_move_that_it_came_after() -> N
         histories.verify()
 
     play(script, False, True, False)
+
+
+def test_counts_in_doubt_at_a_loss_may_go_while_a_clear_is_lost_too() -> None:
+    """Also while nobody can tell values, as the store has lost a clear (L1, L4)."""
+    last = 3
+
+    def script(histories: MemoryHistories) -> None:
+        histories.call(who=A, kind="clear", key="a", count=0)
+        histories.fault(who=last, fault="drop_request", times=3)
+        histories.lost_in_doubt(who=last, steps=last + 1, kind="inc", key="a", count=0)
+        histories.lasting_fault(who=A, fault="hold")
+        histories.burst(calls=[(A, "put", "a", 0), (A, "put", "a", -1)])
+        histories.both_faces(who=A, key="a", turns=[(0, "inc!", 0)], flushes=False)
+        histories.cut(who=A)
+        histories.verify()
+
+    play(script, True, *[False] * last, chance=34)
 
 
 def test_a_count_that_nobody_doubts_stays_after_a_loss_and_a_move() -> None:
