@@ -12,7 +12,7 @@ from ._operations import Operation
 
 #: Slices of the dead that a batch of operations takes away: enough to get on, too few to be felt
 #: (P23, reaper).
-_REAPING_BUDGET: Final = 12
+_REAPING_BUDGET: Final = 8
 #: It takes one more for each group of so many waiting operations: a large batch is slow anyway.
 _OPERATIONS_PER_SLICE: Final = 8
 #: It never takes more than this.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from unittest import mock
 
 import pytest
@@ -32,6 +33,7 @@ from distkit_actors._stores._redis._lua_constants import CONSTANTS
 from distkit_actors._stores._redis._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
 from tests.stores import test_rare_steps, test_redis_agrees, test_redis_limits
+from tests.stores.test_reaping_agrees import departures
 from tests.stores.test_redis_agrees import (
     KEYS,
     PERIODS,
@@ -183,6 +185,16 @@ def crowds(seeds: range, steps: int = 80) -> Check:
     return check
 
 
+def departing(seeds: range, steps: int = 12) -> Check:
+    """Others leave what is reaped on the short way."""
+
+    def check(subject: Subject) -> None:
+        for seed in seeds:
+            departures(subject.twin(), seed, steps)
+
+    return check
+
+
 # ------------------------------------------------------------------------------- scenarios
 
 
@@ -202,6 +214,10 @@ def rare_steps(subject: Subject) -> None:
     for others, old, new in test_rare_steps.REPLACEMENTS:
         test_rare_steps.test_a_replacement_that_is_refused_leaves_the_sum(
             subject.twin(), others, old, new
+        )
+    for ahead, back in product((-SECOND, 0, SECOND), (0, 5 * SECOND)):
+        test_rare_steps.test_after_the_last_body_is_known_when_somebody_may_die(
+            subject.twin(), ahead, back
         )
 
 
@@ -340,6 +356,7 @@ CHECKS: dict[str, Check] = {
     "lone steps": histories_of(Solo, range(2)),
     "heartbeats": histories_of(Idle, range(2)),
     "limits": tight_histories(range(1)),
+    "departures": departing(range(2)),
     "rare steps": rare_steps,
     "moves are forgotten": moves_are_forgotten,
     "behind its own move": behind_its_own_move,

@@ -87,6 +87,10 @@ FOUND_BY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ),
         "entries": ("more histories",),
     },
+    "reaping on the short way": {
+        "fast_reaper": ("departures", "rare steps"),
+        "apply": ("departures",),
+    },
     "holds": {
         "fast_path": ("lone steps",),
     },

@@ -271,6 +271,36 @@ MUTANTS: dict[str, list[Mutant]] = {
             "",
         ),
     ],
+    "reaping on the short way": [
+        Mutant("fast_reaper", "if budget == 0 or due <= steady\n", "if budget == 0\n"),
+        Mutant("fast_reaper", "#keys < budget and not body[key]", "#keys < budget"),
+        Mutant("fast_reaper", "if slice and #keys < budget and", "if slice and"),
+        Mutant("fast_reaper", " and string.byte(key) ~= COLON then", " then"),
+        Mutant("fast_reaper", " or #keys < budget and #queue == QUEUED_PER_STEP then", " then"),
+        Mutant("fast_reaper", "if (space[5] or '0') ~= '0' then", "if false then"),
+        Mutant("fast_reaper", "late[index] or moved[index] or 0", "moved[index] or 0"),
+        Mutant("fast_reaper", "math.max(clear, late[index]", "math.max(0, late[index]"),
+        Mutant("fast_reaper", "if stamp + 0 >= math", "if stamp + 0 > math"),
+        Mutant("fast_reaper", "#value > EXACT_DIGITS or #sum", "#sum"),
+        Mutant(
+            "fast_reaper", "#value > EXACT_DIGITS or #sum > EXACT_DIGITS", "#value > EXACT_DIGITS"
+        ),
+        Mutant("fast_reaper", "sum - value)", "sum + value)"),
+        Mutant("fast_reaper", "changed[key] or sums[index] or '0'", "sums[index] or '0'"),
+        Mutant("fast_reaper", "    call('HDEL', ours, unpack(zeros))\n", "    local _ = nil\n"),
+        Mutant("fast_reaper", "        call('ZREM', D, name)\n", ""),
+        Mutant("fast_reaper", "        call('ZREM', front .. 'h', name)\n", ""),
+        Mutant("fast_reaper", "math.floor(retention / 1000)", "math.floor(retention)"),
+        Mutant(
+            "fast_reaper", "space[index + 9] = changed[key] or space[index + 9]", "local _ = key"
+        ),
+        Mutant("fast_reaper", "if waiting > 0 or call('ZCARD', D) > 0 then", "if waiting > 0 then"),
+        Mutant("fast_reaper", "if waiting > 0 or call('ZCARD', D) > 0 then", "if false then"),
+        Mutant("fast_reaper", "due - step.shift - 1))", "due - 1))"),
+        Mutant("fast_reaper", "or math.max(due, space[2] or 0,", "or math.max(0,"),
+        Mutant("fast_reaper", "{to, space[3] or '0',", "{to, '0',"),
+        Mutant("apply", "    told[3] = tostring(living)\n", ""),
+    ],
     "holds": [
         Mutant("fast_path", "'^.' .. GUARDED .. '?(.*)$'", "'^.(.*)$'"),
         Mutant("entries", "    if moved[key] then\n      return MOVED\n    end\n", ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import redis
 
 from distkit_actors._instance._session import Session
 from distkit_actors._namespace._observed_time import RECENT_PART, longest_silence
+from distkit_actors._namespace._reaper import QUEUED_PER_STEP
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
     JUST_COME,
@@ -302,14 +304,16 @@ def test_leftovers_go_in_pieces_and_those_that_do_not_fit_apart(twin: Twin) -> N
 def test_a_budget_is_not_overdrawn(twin: Twin) -> None:
     heir = session_of("heir")
     run(twin, heir)
-    for name, keys in (("one", "a"), ("two", "abc"), ("three", "abc")):
-        run(twin, session_of(name), *map(add, keys), leave=True)
-    assert run(twin, heir, *(add(key, 0) for key in "abc"), budget=2).backlog
-    assert sum(twin.lua.dump()["sums"].values()) == 5
-    assert run(twin, heir, add("b", 0), budget=3).backlog
-    assert sum(twin.lua.dump()["sums"].values()) == 2
-    assert not run(twin, heir, budget=3).backlog
-    twin.compare()
+    for value in (1, 10**15):  # what is large is reaped on the long way
+        for name, keys in (("one", "a"), ("two", "abc"), ("three", "abc")):
+            entries = [add(key, value) for key in keys]
+            run(twin, session_of(f"{name} with {value}"), *entries, leave=True)
+        assert run(twin, heir, *(add(key, 0) for key in "abc"), budget=2).backlog
+        assert sum(twin.lua.dump()["sums"].values()) == 5 * value
+        assert run(twin, heir, add("b", 0), budget=3).backlog
+        assert sum(twin.lua.dump()["sums"].values()) == 2 * value
+        assert not run(twin, heir, budget=3).backlog
+        twin.compare()
 
 
 def test_who_leaves_first_is_reaped_first(twin: Twin) -> None:
@@ -322,6 +326,88 @@ def test_who_leaves_first_is_reaped_first(twin: Twin) -> None:
     twin.compare()
 
 
+def test_who_dies_while_others_wait_to_be_reaped_is_found(twin: Twin) -> None:
+    heir = session_of("heir")
+    run(twin, heir)
+    run(twin, session_of("silent"), add("a", 5))
+    for _ in range(4):
+        twin.now += SECOND
+        run(twin, heir, budget=0)
+    run(twin, session_of("gone"), add("a", 7), leave=True)
+    twin.now += 1
+    assert run(twin, heir, add("a", 0), budget=9).results == (Previous(0, 0),)
+    twin.compare()
+
+
+@pytest.mark.parametrize("ahead", [-SECOND, 0, SECOND])
+@pytest.mark.parametrize("back", [0, 5 * SECOND])
+def test_after_the_last_body_is_known_when_somebody_may_die(
+    twin: Twin, ahead: int, back: int
+) -> None:
+    """Also where instants are far away, and where the clock has jumped back."""
+    twin.now, heir = FAR - PERIODS.threshold + ahead, session_of("heir")
+    run(twin, heir)
+    twin.now -= back
+    for lease in (0, SECOND):
+        run(twin, session_of(f"gone{lease}"), add("a", 7), leave=True)
+        if lease:
+            twin.execute(Watch("heir", lease))
+        run(twin, heir, budget=0)
+        twin.now += 1
+        assert run(twin, heir, add("a", 0), budget=9).results == (Previous(0, 0),)
+        twin.compare()
+        left = twin.lua.client.pttl(twin.lua.hash_of(f"gone{lease}"))
+        assert 0 < left <= PERIODS.retention // 1000
+
+
+def test_more_may_wait_to_be_reaped_than_a_step_looks_at(twin: Twin) -> None:
+    heir = session_of("heir")
+    run(twin, heir)
+    for number in range(QUEUED_PER_STEP + 1):
+        run(twin, session_of(f"gone{number}"), add("a"), leave=True)
+    assert run(twin, heir, budget=QUEUED_PER_STEP).backlog
+    twin.compare()
+    assert not run(twin, heir, budget=QUEUED_PER_STEP).backlog
+    twin.compare()
+
+
+def test_only_what_counts_leaves_its_sum(twin: Twin) -> None:
+    for kind in (Kind.MOVE, Kind.CLEAR):
+        heir, old, young = (session_of(f"{kind.value}{name}") for name in ("heir", "old", "young"))
+        run(twin, heir)
+        run(twin, old, add("a", 3), leave=True)
+        if kind is Kind.MOVE:  # the slice is as old as its epoch
+            run(twin, young, Entry(kind, "a", 5), budget=0)
+        else:
+            run(twin, heir, Entry(kind, "", 0), budget=0)
+            run(twin, young, add("a", 5), budget=0)
+        for _ in range(2):  # it hears of that, and says so
+            run(twin, heir, budget=0)
+        run(twin, young, leave=True)
+        twin.now += 1
+        assert run(twin, heir, add("a", 0), budget=9).results == (Previous(0, 0),)
+        twin.compare()
+
+
+def test_a_slice_counts_that_is_younger_than_a_late_move(twin: Twin) -> None:
+    heir, gone = session_of("heir"), session_of("gone")
+    run(twin, heir, add("a", 2))
+    twin.now += SECOND
+    run(twin, gone, add("a", 3))
+    twin.now += SECOND
+    resume(twin, "gone", [("a", twin.now - SECOND // 2 * 3)])
+    for _ in range(2):  # it hears of that, and says so
+        run(twin, heir, budget=0)
+    record = twin.namespace.registry.records["gone"]
+    last, incarnation = record.seq, record.incarnation
+    leave = Apply("gone", incarnation, last + 1, record.known, PERIODS, [], True, before=last)
+    assert isinstance(twin.execute(leave), Applied)
+    twin.now += 1
+    (found,) = run(twin, heir, add("a", 0), budget=9).results
+    assert found == Previous(0, 0)
+    twin.compare()
+
+
 def test_a_budget_for_one_of_two_in_the_keys_of_a_step(twin: Twin) -> None:
     heir = session_of("heir")
     run(twin, heir)
@@ -329,6 +415,40 @@ def test_a_budget_for_one_of_two_in_the_keys_of_a_step(twin: Twin) -> None:
         run(twin, session_of(name), add("a"), leave=True)
     assert run(twin, heir, add("a", 0), budget=1).results == (Previous(1, 0),)
     assert run(twin, heir, add("a", 0), budget=1).results == (Previous(0, 0),)
+    twin.compare()
+
+
+def test_what_is_reaped_leaves_a_sum_exactly(twin: Twin) -> None:
+    """Of 16 digits and more, not every number is a double."""
+    heir = session_of("heir")
+    run(twin, heir)
+    numbers = [sign * (10**digits - 1) for digits in (1, 14, 15, 16, 17, 18) for sign in (1, -1)]
+    for index, (own, others) in enumerate(product(numbers, repeat=2)):
+        run(twin, heir, Entry(Kind.PUT, "a", own))
+        run(twin, session_of(f"gone{index}"), add("a", others), leave=True)
+        assert run(twin, heir, add("a", 0), budget=9).results == (Previous(own, own),)
+    twin.compare()
+
+
+def test_a_budget_for_one_of_two_large_slices(twin: Twin) -> None:
+    heir, large = session_of("heir"), 10**15
+    run(twin, heir)
+    for name in ("one", "two"):
+        run(twin, session_of(name), add("a", large), leave=True)
+    assert run(twin, heir, add("a", 0), budget=1).results == (Previous(large, 0),)
+    assert run(twin, heir, add("a", 0), budget=1).results == (Previous(0, 0),)
+    twin.compare()
+
+
+def test_a_body_with_fields_of_a_later_version_retires(twin: Twin) -> None:
+    heir, later = session_of("heir"), twin.lua.hash_of("later")
+    run(twin, heir)
+    run(twin, session_of("later"), add("a"), add("b"), leave=True)
+    twin.lua.client.hset(later, mapping={":1": "x", ":2": "y"})
+    run(twin, heir, budget=1)
+    run(twin, heir, budget=9)  # of few fields that are picked at random, none might be a slice
+    twin.lua.client.hdel(later, ":1", ":2")
+    assert twin.lua.dump()["reap_queue"] == []
     twin.compare()
 
 

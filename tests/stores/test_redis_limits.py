@@ -126,7 +126,7 @@ def test_a_body_of_8500_slices_goes_in_bounded_steps(twin: Twin) -> None:
         assert isinstance(reply, Applied)
         if reply.backlog:
             heir.begin([], budget=100)
-    assert steps in (85, 86)
+    assert 85 <= steps <= 90  # one may find fewer slices than it may take
     assert twin.lua.dump()["sums"] == {"key1": 5}
     assert twin.lua.dump()["reap_queue"] == []
 

@@ -90,7 +90,8 @@ for index = 4, #ARGV - 1, 4 do
   words[#words + 1] = string.sub(ARGV[index], 2)
 end
 words = table.concat(words)
-local way = lone_reply and 'lone' or fast_reply and 'quick' or overdue and 'reaping' or 'slow'
+local way = lone_reply and 'lone' or not common and 'slow'
+  or common.overdue and 'reaping' or 'quick'
 redis.call('HINCRBY', 'paths', way, 1)
 redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[co]') and 1 or 0)
 redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
@@ -107,13 +108,32 @@ def counting_paths() -> Scripts:
     """The scripts, which count in a Redis hash "paths" how often each way was gone."""
     source = load_scripts()["apply"].source
     at_once = b"if lone_reply and not lone_change then"
-    later = b"local fast_reply, overdue = fast_path()"
+    later = b"local common = read_common()"
     assert source.count(at_once) == source.count(later) == 1
-    alone = b"if lone_reply then\nlocal fast_reply, overdue\n" + _COUNT + b"end\n"
+    alone = b"if lone_reply then\nlocal common\n" + _COUNT + b"end\n"
     source = source.replace(at_once, alone + at_once).replace(later, later + _COUNT)
     for begin, count in _COUNT_BEATS.items():
         assert source.count(begin) == 1
         source = source.replace(begin, begin + count)
+    return {**load_scripts(), "apply": _script(source)}
+
+
+_COUNT_REAPING = {
+    b"  local living, with_sums = fast_reap(common)\n": (
+        b"redis.call('HINCRBY', 'reaping', living and 'short' or 'long', 1)\n"
+    ),
+    b"    moved = call('ZMSCORE', front .. 'm', unpack(keys))\n": (
+        b"redis.call('HINCRBY', 'reaping', 'where keys have moved', 1)\n"
+    ),
+}
+
+
+def counting_reaping() -> Scripts:
+    """The scripts, which count in a Redis hash "reaping" which way that went."""
+    source = load_scripts()["apply"].source
+    for line, count in _COUNT_REAPING.items():
+        assert source.count(line) == 1
+        source = source.replace(line, line + count)
     return {**load_scripts(), "apply": _script(source)}
 
 

@@ -44,10 +44,17 @@ if lone_reply then
 end
 
 --@include fast_path
-
-local fast_reply, overdue = fast_path()
-if fast_reply then
-  return fast_reply
+local common = read_common()
+if common and not common.overdue then
+  return run_common(common)
+elseif common then
+--@include fast_reaper
+  local living, with_sums = fast_reap(common)
+  if living then
+    local told = run_common(common, with_sums)
+    told[3] = tostring(living)
+    return told
+  end
 end
 
 --@include words
@@ -58,18 +65,17 @@ end
 --@include registry
 --@include reaper
 
-if overdue then  -- after reaping, it is the common case
-  local touched = {}
-  for index = 13, #ARGV, 4 do
-    touched[#touched + 1] = ARGV[index]
-  end
-  now = tonumber(overdue)
+if common then  -- it is overdue
+  now = tonumber(common.at)
   take_space()
-  local backlog, stuck = reap(tonumber(ARGV[10]), touched, 0)
+  local backlog, stuck = reap(tonumber(ARGV[10]), common.keys, 0)
   save_space()
-  fast_reply = fast_path(overdue, changed)
-  fast_reply[3], fast_reply[4] = text(backlog), tostring(stuck)
-  return fast_reply
+  for index, key in ipairs(common.keys) do
+    common.sums[index + 9] = total_of(key)
+  end
+  local reply = run_common(common, changed)
+  reply[3], reply[4] = text(backlog), tostring(stuck)
+  return reply
 end
 
 local FIRST, FOLLOWS = 12, tonumber(ARGV[11])

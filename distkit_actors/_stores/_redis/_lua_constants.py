@@ -30,6 +30,14 @@ from ..._protocol._values import INT64_MAX, INT64_MIN
 
 #: How many digits an instant has that is compared as a string.
 INSTANT_DIGITS: Final = 16
+#: Instants above it are far away, and may have too many digits to be compared as strings.
+FAR: Final = 9 * 10**15
+#: With so many digits, numbers of Lua are exact, and so are their sums and differences.
+EXACT_DIGITS: Final = 15
+#: What the fields of an instance begin with, and no key does; and how many of them there are. They
+#: are listed in ``base.lua``.
+COLON: Final = ord(":")
+OWN_FIELDS: Final = 16
 
 
 class Word:
@@ -83,6 +91,10 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "GUARDED_ADD": Kind.ADD.value + _WORDS["GUARDED"],
     "GUARDED_FOLDED": _WORDS["FOLDED"] + _WORDS["GUARDED"],
     "INSTANT_DIGITS": INSTANT_DIGITS,
+    "FAR": FAR,
+    "EXACT_DIGITS": EXACT_DIGITS,
+    "COLON": COLON,
+    "OWN_FIELDS": OWN_FIELDS,
     "REFUSED": Rejection.REFUSED.value,
     "SPLIT": Rejection.SPLIT.value,
     "MOVED": Rejection.MOVED.value,

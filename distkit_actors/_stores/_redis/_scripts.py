@@ -21,6 +21,7 @@ INCLUDED: Final = (
     "numbers",
     "announce",
     "fast_path",
+    "fast_reaper",
     "words",
     "base",
     "space",

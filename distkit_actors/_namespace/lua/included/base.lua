@@ -30,11 +30,10 @@ local CHUNK = 500
 -- Makes Redis keep a hash as a hash table from the start: a short one it keeps as a list,
 -- which it scans from end to end for each field (P5b, hash tables).
 local PAD = string.rep('.', 65)
--- Fields of an instance: :inc :nonce :inherited :head :reply :state :thr :int :ret :hold :beat
--- :until :lost :graced :swept :pad. All are always there. Later versions may add :1 to :8; any more
--- are slices. No key begins with ':' here: before one that does Python writes a byte (write_key in
--- _stores/_redis/_wire.py).
-local OWN_FIELDS = 16
+-- The OWN_FIELDS of an instance: :inc :nonce :inherited :head :reply :state :thr :int :ret :hold
+-- :beat :until :lost :graced :swept :pad. All are always there. Later versions may add :1 to :8;
+-- any more are slices. No key begins with a COLON here: before one that does Python writes a byte
+-- (write_key in _stores/_redis/_wire.py).
 
 -- The instance that asks, and the store's time in microseconds.
 local instance = ARGV[2]

@@ -5,11 +5,15 @@
 -- jumped back. It does what the rest of apply.lua would do. The rest costs several times as much,
 -- mostly for making its functions. So this comes ahead of them, and does not use them.
 --
--- Returns the reply, or nil for the rest of apply.lua: then nothing has been done. If only a
--- deadline that has passed prevents the fast path, it also returns the time. Then the caller reaps,
--- and calls again with that time as `seen_to`, and with the keys that reaping has `changed` (as in
--- included/sums.lua).
-local function fast_path(seen_to, changed)
+-- It has two parts. If only a deadline that has passed stands in the way, apply.lua reaps between
+-- the two.
+
+-- Reads what the step is about. Returns it, or nil for the rest of apply.lua; nothing is done here.
+--   last, fields, own   the fields of the instance that were read: keys from index 3 to `last`
+--   sums                those of the namespace: keys at the same index + 7
+--   at, steady, shift   the time, that in steady time, and the difference
+--   overdue             a deadline has passed: then there are also the `keys` by themselves
+local function read_common()
   local call, ours, mine, first = redis.call, KEYS[1], KEYS[2], ARGV[5]
   if ARGV[1] >= 'a' then  -- it leaves, or is all or none
     return nil
@@ -41,7 +45,7 @@ local function fast_path(seen_to, changed)
   if own[1] ~= ARGV[1] then
     return nil
   end
-  local at = seen_to or ARGV[4 * last - 4]
+  local at = ARGV[4 * last - 4]
   if not at then
     local time = call('TIME')
     at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
@@ -52,9 +56,18 @@ local function fast_path(seen_to, changed)
   if not sums[1] or now + shift < (sums[9] or 0) + 0 or now + shift >= own[2] + 0
     or string.match(ARGV[1], '^%d+') + 0 < latest + 0 then
     return nil
-  elseif now + shift >= (sums[6] or 0) + 0 and not seen_to then
-    return nil, at
   end
+  local overdue = now + shift >= (sums[6] or 0) + 0
+  return {last = last, fields = fields, own = own, sums = sums, at = at, steady = now + shift,
+    shift = shift, overdue = overdue, keys = overdue and {unpack(fields, 3, last)}}
+end
+
+-- Executes the step. `changed`: keys whose sums reaping has changed, each also as a name. Returns
+-- the reply: a list if there was reaping, as more is to be said then.
+local function run_common(common, changed)
+  local call, ours, mine, last, at = redis.call, KEYS[1], KEYS[2], common.last, common.at
+  local fields, own, sums, reaped = common.fields, common.own, common.sums, changed
+  local now = at + 0
   if now <= (sums[2] or 0) + 0 then
     at = string.format('%.0f', (sums[2] or 0) + 1)
   end
@@ -124,8 +137,9 @@ local function fast_path(seen_to, changed)
       publish(changed)
     end
   end
-  if seen_to then
-    return {DONE, answer, '0', '0', sums[3] or '0', sums[4] or '0', latest}
+  local clear, floor, latest = sums[3] or '0', sums[4] or '0', sums[5] or '0'
+  if reaped then
+    return {DONE, answer, '0', '0', clear, floor, latest}
   end
-  return table.concat({answer, '0', sums[3] or '0', sums[4] or '0', latest}, ' ')
+  return table.concat({answer, '0', clear, floor, latest}, ' ')
 end

@@ -19,8 +19,6 @@ local SPACE_FIELDS = {
   ':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':parts', ':shift',
   ':last', ':paces', ':from', ':to',
 }
--- Instants above it are far away, and may have too many digits to be compared as strings.
-local FAR = 9000000000000000
 local space, saved = {}, {}
 
 -- `values` of the fields, if they have been read already.

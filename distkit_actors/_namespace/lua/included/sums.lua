@@ -1,7 +1,6 @@
 -- Needs: numbers, announce, base, space
 
 -- Epochs and sums.
-local COLON = 58  -- in ASCII; the fields of an instance begin with it, and no key does
 
 -- {key = its sum, false for none}, of those that were read; a sum that changes is dropped.
 local sum = {}
