@@ -31,8 +31,6 @@ from importlib import import_module as _import_module
 
 from . import abc as abc
 from ._actor._batch_loop import OnExit as OnExit
-from ._actor._statistics import CounterState as CounterState
-from ._actor._statistics import CounterStatistics as CounterStatistics
 from ._counters._counter import InstanceAwareCounter as InstanceAwareCounter
 from ._counters._handle import BoundCounter as BoundCounter
 from ._counters._lax import LaxInstanceAwareCounter as LaxInstanceAwareCounter
@@ -63,8 +61,6 @@ from ._protocol._values import InstanceInfo as InstanceInfo
 from ._public import publish as _publish
 from ._stores._contract import Store as Store
 from ._stores._memory import MemoryStore as MemoryStore
-from ._stores._redis._credential_provider import AsyncCredentialProvider as AsyncCredentialProvider
-from ._stores._redis._credential_provider import CredentialProvider as CredentialProvider
 from ._stores._urls import open_store as open_store
 from ._version import __version__ as __version__
 
@@ -115,15 +111,25 @@ __all__ = [
 _publish(globals())
 
 if typing.TYPE_CHECKING:
+    from ._actor._statistics import CounterState as CounterState
+    from ._actor._statistics import CounterStatistics as CounterStatistics
     from ._fleet._fleet import Fleet as Fleet
     from ._limiter._limiter import FleetLimiter as FleetLimiter
     from ._limiter._limiter import FleetLimiterStatistics as FleetLimiterStatistics
     from ._limiter._limiter import FleetLimiterUsage as FleetLimiterUsage
+    from ._stores._redis._credential_provider import (
+        AsyncCredentialProvider as AsyncCredentialProvider,
+    )
+    from ._stores._redis._credential_provider import CredentialProvider as CredentialProvider
     from ._stores._redis._store import RedisStore as RedisStore
 else:
     # Imported when they are asked for: redis-py takes longer than all the rest, and most programs
     # need no more than one of these.
     _LATER = {
+        "AsyncCredentialProvider": "._stores._redis._credential_provider",
+        "CounterState": "._actor._statistics",
+        "CounterStatistics": "._actor._statistics",
+        "CredentialProvider": "._stores._redis._credential_provider",
         "Fleet": "._fleet._fleet",
         "FleetLimiter": "._limiter._limiter",
         "FleetLimiterStatistics": "._limiter._limiter",

@@ -25,11 +25,10 @@ from __future__ import annotations
 import math
 import os
 import socket
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
@@ -56,9 +55,11 @@ from ._log import Log, LoggerKind
 from ._mailbox import Mailbox
 from ._operations import Operation
 from ._start import Start
-from ._statistics import CounterStatistics
 from ._timers import Timers
 from ._watches import Watches
+
+if TYPE_CHECKING:
+    from ._statistics import CounterStatistics
 
 #: Share of the threshold for which a sign of life proves that nobody takes us for dead. The rest
 #: allows for signs that the store writes down late (by a 64th of the threshold), and for clocks
@@ -294,6 +295,8 @@ class Actor(Admission):
 
     def statistics(self) -> CounterStatistics:
         """Return how things stand. Any thread may ask, so what may change is read once."""
+        from ._statistics import CounterStatistics  # noqa: PLC0415 - not everybody asks
+
         requester = self._requester
         sent_at, heard_at = requester.sent_at, requester.heard_at
         since = self._loop.availability.since
@@ -372,6 +375,8 @@ class Actor(Admission):
         They are drawn here and not in the constructor: after a fork, each process that starts its
         copy of the counter becomes another instance (I11).
         """
+        import uuid  # noqa: PLC0415 - programs begin sooner without
+
         self._course.happens(Event.BEGUN)
         self._enter_run()
         about = About(self._label, socket.gethostname(), os.getpid(), __version__)

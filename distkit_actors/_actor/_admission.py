@@ -11,14 +11,16 @@ import os
 import sys
 import weakref
 from threading import get_ident
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from .._errors import CounterClosedError, InstanceConflictError
 from .._instance._session import Phase, Session
 from ._life import Course, Event, Life
-from ._statistics import CounterState
+
+if TYPE_CHECKING:
+    from ._statistics import CounterState
 
 
 def closed_text(state: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
@@ -26,7 +26,9 @@ from ._actor import Actor
 from ._admission import closed_text
 from ._groups import all_of, first_of, sole
 from ._life import Life
-from ._statistics import CounterState
+
+if TYPE_CHECKING:
+    from ._statistics import CounterState
 
 _T = TypeVar("_T")
 

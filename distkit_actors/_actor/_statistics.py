@@ -37,6 +37,8 @@ class CounterStatistics:
         outage_age: Seconds for which the store has been away or has refused, or None.
     """
 
+    __module__ = "distkit_actors"  # which imports it when it is asked for
+
     state: CounterState
     """Where in its life it is.
 

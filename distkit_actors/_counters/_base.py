@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from .._actor._operations import AtomicBatch, ExclusiveKind, Operation
-from .._actor._partitioned import AnyActor
 from .._errors import DistkitError
 from .._protocol._messages import ConditionFailed, Entry, Kind, Previous, Rejection
 
+if TYPE_CHECKING:
+    from .._actor._partitioned import AnyActor
 
-class CounterBase(ABC):
+
+class CounterBase:
     """Has an actor, and asks it."""
 
-    _actor: AnyActor
+    if TYPE_CHECKING:  # where its name is known
+        _actor: AnyActor
 
     async def _ask(
         self, kind: Kind | ExclusiveKind, key: str = "", value: int = 0

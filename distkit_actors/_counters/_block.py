@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from .._actor._groups import bare, sole
-from .._actor._partitioned import AnyActor
 from .._errors import DistkitError, InstanceConflictError
+
+if TYPE_CHECKING:
+    from .._actor._partitioned import AnyActor
 
 _C = TypeVar("_C")
 

@@ -17,8 +17,6 @@ from .._actor._batch_loop import OnExit
 from .._actor._groups import bare
 from .._actor._life import Life
 from .._actor._operations import ExclusiveKind
-from .._actor._partitioned import PartitionedActor
-from .._actor._statistics import CounterStatistics
 from .._errors import CounterClosedError, DistkitError
 from .._instance._session import Session
 from .._protocol._liveness import LivenessConfig
@@ -44,6 +42,8 @@ from ._watching import WatchMixin
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .._actor._partitioned import AnyActor
+    from .._actor._statistics import CounterStatistics
     from ._strict import StrictInstanceAwareCounter
 
 _Made_co = TypeVar("_Made_co", covariant=True)
@@ -190,14 +190,14 @@ class InstanceAwareCounter(
                 title=title,
             )
 
-        self._actor = (
-            part(whole, prefix)
-            if partitions == 1
-            else PartitionedActor(
-                [part(whole.part(n), f"{prefix} (part {n})") for n in range(partitions)],
-                detached_start=_detached_start,
-            )
-        )
+        self._actor: AnyActor
+        if partitions == 1:
+            self._actor = part(whole, prefix)
+        else:
+            from .._actor._partitioned import PartitionedActor  # noqa: PLC0415 - few have parts
+
+            parts = [part(whole.part(n), f"{prefix} (part {n})") for n in range(partitions)]
+            self._actor = PartitionedActor(parts, detached_start=_detached_start)
 
     @property
     @abstractmethod

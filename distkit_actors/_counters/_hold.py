@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias, final
 import trio
 
 from .._actor._operations import AtomicBatch, SpecialOperation
-from .._actor._partitioned import AnyActor
 from .._errors import LimitReachedError
 from .._instance._holds import Hold
 from .._protocol._conditions import Condition, Le
@@ -19,6 +18,8 @@ from ._base import CounterBase
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from .._actor._partitioned import AnyActor
 
 
 _Enter: TypeAlias = "Callable[[Hold, Condition | None], Awaitable[CounterValue | None]]"

@@ -12,7 +12,6 @@ All times are in microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .._protocol._messages import JUST_COME, Periods
@@ -46,16 +45,21 @@ class Heard(NamedTuple):
     """When the blackout ended after which it has had its fresh threshold; 0: it had none."""
 
 
-@dataclass(slots=True)
-class Blackouts:
+class Blackouts:  # noqa: PLW1641 - they change
     """What the instances of the same periods have not observed."""
 
-    lost: int = 0
-    """All the steady time that was not observed."""
-    ended: int = 0
-    """When the last blackout ended, in steady time."""
-    living: int = 0
-    """How many instances of these periods live."""
+    __slots__ = ("ended", "living", "lost")
+
+    def __init__(self, lost: int = 0, ended: int = 0, living: int = 0) -> None:
+        self.lost = lost  # all the steady time that was not observed
+        self.ended = ended  # when the last blackout ended, in steady time
+        self.living = living  # how many instances of these periods live
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Blackouts):
+            return NotImplemented
+        mine = (self.lost, self.ended, self.living)
+        return mine == (other.lost, other.ended, other.living)
 
 
 class Observed:

@@ -1,16 +1,15 @@
 """What an operation may ask of a value before it takes effect."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
+from ._immutable import Immutable
 from ._values import checked_count
 
 _NO_OTHERS: Final = "a condition is Eq, Ne, Lt, Le, Gt or Ge: a store knows no others"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition(ABC):
+class Condition(Immutable, ABC):
     """A comparison with a number, exact over int64. Use `Eq`, `Ne`, `Lt`, `Le`, `Gt` or `Ge`.
 
     The store decides it in the same atomic step as the operation that it is for. It knows these
@@ -20,6 +19,8 @@ class Condition(ABC):
         TypeError: ``value`` is no int.
         CounterOverflowError: ``value`` does not fit into 64 bits.
     """
+
+    __slots__ = __match_args__ = ("value",)
 
     value: int
     """What the current value is compared with; fits into 64 bits."""
@@ -32,8 +33,9 @@ class Condition(ABC):
         if cls.__module__ != __name__:
             raise TypeError(_NO_OTHERS)
 
-    def __post_init__(self) -> None:
-        checked_count(self.value)
+    def __init__(self, value: int) -> None:
+        checked_count(value)
+        self._put("value", value)
 
     @abstractmethod
     def holds(self, current: int) -> bool:

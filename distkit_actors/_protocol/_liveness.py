@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from ._immutable import Immutable
 from ._messages import Periods
 from ._values import checked_number
 
@@ -20,12 +20,17 @@ MIN_THRESHOLD: Final = 0.001  # seconds
 MAX_THRESHOLD: Final = 100_000_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class LivenessConfig:
+class LivenessConfig(Immutable):
     """The periods of one counter, in seconds, checked against each other."""
+
+    __slots__ = __match_args__ = ("threshold", "interval")
 
     threshold: float
     interval: float
+
+    def __init__(self, threshold: float, interval: float) -> None:
+        self._put("threshold", threshold)
+        self._put("interval", interval)
 
     @classmethod
     def of(cls, threshold: float, interval: float | None) -> LivenessConfig:

@@ -9,10 +9,10 @@ is read beside that section of the page.
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from ._conditions import Condition
+from ._immutable import Immutable
 
 #: Most entries, claims or own moves in one message.
 MAX_ENTRIES: Final = 1000
@@ -149,12 +149,16 @@ class Periods(NamedTuple):
 # --------------------------------------------------------------------------- requests
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(Immutable):
     """Which incarnation holds this id, in which namespace?"""
+
+    __slots__ = __match_args__ = ("instance",)
 
     instance: str
     """The id."""
+
+    def __init__(self, instance: str) -> None:
+        self._put("instance", instance)
 
 
 class Open(NamedTuple):
@@ -299,24 +303,34 @@ class Query(NamedTuple):
     proves nothing to it. With `JUST_COME` it believes the clock. None: an instance asks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Immutable):
     """Take an instance for dead, and some of its slices away; sent by an onlooker."""
+
+    __slots__ = __match_args__ = ("instance", "target")
 
     instance: str
     """Empty, as an onlooker has no id."""
     target: str
     """The id of the instance that is taken for dead."""
 
+    def __init__(self, instance: str, target: str) -> None:
+        self._put("instance", instance)
+        self._put("target", target)
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+
+class Watch(Immutable):
     """Announce changes from now on, until ``lease`` microseconds from now."""
+
+    __slots__ = __match_args__ = ("instance", "lease")
 
     instance: str
     """The id of the instance that asks; empty for an onlooker."""
     lease: int
     """Microseconds from now for which changes are announced."""
+
+    def __init__(self, instance: str, lease: int) -> None:
+        self._put("instance", instance)
+        self._put("lease", lease)
 
 
 #: What a counter, or an onlooker, may ask of a store.
@@ -389,35 +403,49 @@ class Applied(NamedTuple):
     """Leftovers remain: this first piece of a `Resume` only purged, send it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class MustResume:
+class MustResume(Immutable):
     """Not executed: the store does not know the instance, or knows something else."""
+
+    __slots__ = __match_args__ = ("recorded", "born")
 
     recorded: int | None
     """Last seq it has, None if no record at all."""
     born: int
     """When this namespace was made; a `Resume` must repeat it."""
 
+    def __init__(self, recorded: int | None, born: int) -> None:
+        self._put("recorded", recorded)
+        self._put("born", born)
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+
+class Conflict(Immutable):
     """Not executed: another incarnation holds the id now, or one that is alive and stays."""
+
+    __slots__ = __match_args__ = ("incarnation",)
 
     incarnation: int
     """Which one has the id."""
 
+    def __init__(self, incarnation: int) -> None:
+        self._put("incarnation", incarnation)
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+
+class Mismatch(Immutable):
     """Not executed: somebody lives who spreads the namespace over another number of parts."""
+
+    __slots__ = __match_args__ = ("partitions",)
 
     partitions: int
     """Over how many."""
 
+    def __init__(self, partitions: int) -> None:
+        self._put("partitions", partitions)
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+
+class Stale(Immutable):
     """Not executed: a late copy; nobody waits for this answer."""
+
+    __slots__ = ()
 
 
 class QueryPage(NamedTuple):
@@ -439,19 +467,25 @@ class QueryPage(NamedTuple):
     says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Immutable):
     """What has become of the slices of an instance that is taken for dead."""
+
+    __slots__ = __match_args__ = ("left", "gone")
 
     left: int
     """How many are left: ask again."""
     gone: int
     """How many this step has taken away."""
 
+    def __init__(self, left: int, gone: int) -> None:
+        self._put("left", left)
+        self._put("gone", gone)
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+
+class Watched(Immutable):
     """What changes from now on is announced, until the lease is over."""
+
+    __slots__ = ()
 
 
 #: What a store may answer.

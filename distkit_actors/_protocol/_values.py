@@ -1,7 +1,6 @@
 """What a key, a count and a value of a counter may be."""
 
 from functools import lru_cache
-from numbers import Real
 from typing import Final, NamedTuple
 
 from .._errors import CounterOverflowError, InvalidKeyError
@@ -90,10 +89,17 @@ def fits(value: int) -> bool:
 
 def checked_number(value: float, what: str, unit: str = " of seconds") -> float:
     """Return ``value`` if it is a number at all, else raise `TypeError`: it may be text."""
-    given: object = value  # not everybody checks types
-    if not isinstance(given, Real):
-        raise TypeError(f"{what} must be a number{unit}, not {type(given).__name__}")
+    if not _is_number(value):
+        raise TypeError(f"{what} must be a number{unit}, not {type(value).__name__}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return True
+    from numbers import Real  # noqa: PLC0415 - few have another kind of number
+
+    return isinstance(value, Real)
 
 
 def checked_name(name: object, what: str = "key") -> str:

@@ -107,6 +107,8 @@ async def conditional(counter: InstanceAwareCounter) -> None:
     assert_type(await counter.set_if("k", Eq(0), 5), Change)
     assert_type(await counter.set_on_instance_if("k", Eq(0), 5), Change)
     assert_type(Lt(5).holds(4), bool)
+    Lt(5).value = 4  # type: ignore[misc]
+    Lt("5")  # type: ignore[arg-type]
 
 
 async def held(counter: InstanceAwareCounter) -> None:

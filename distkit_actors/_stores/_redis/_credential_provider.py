@@ -11,6 +11,8 @@ class CredentialProvider(Protocol):
     `RedisStore` calls it in a thread, each time a connection is made.
     """
 
+    __module__: str = "distkit_actors"  # which imports it when it is asked for
+
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return a password, or a user name and a password. May block: it is called in a thread.
 
@@ -23,6 +25,8 @@ class CredentialProvider(Protocol):
 
 class AsyncCredentialProvider(Protocol):
     """Says who we are to a server, as `CredentialProvider` does, but is awaited, by trio."""
+
+    __module__: str = "distkit_actors"  # which imports it when it is asked for
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         """Return a password, or a user name and a password.
