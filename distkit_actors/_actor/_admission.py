@@ -22,6 +22,8 @@ from ._life import Course, Event, Life
 if TYPE_CHECKING:
     from ._statistics import CounterState
 
+_FENCED: Final = Phase.FENCED  # looked up once, see `_session`
+
 
 def closed_text(state: str) -> str:
     """Return the message for an operation that comes before the start or after the end."""
@@ -75,6 +77,9 @@ class Admission:
         It comes before the start or after the end, from another thread, in a forked process, or
         after another counter has taken the id over.
         """
+        # First what is so of nearly every operation. The rest finds out what is wrong.
+        if self.open and get_ident() == self.thread and self._session.phase is not _FENCED:
+            return
         self.check_thread()
         if self.forked:
             raise CounterClosedError(

@@ -30,7 +30,10 @@ class LocalViewMixin(CounterBase):
 
     def _buffered(self, key: str) -> BufferedKey:
         self._actor.admit(key)
-        buffered = self._buffer.find(checked_name(key))
+        try:
+            return self._buffer.buffered_keys[key]
+        except (KeyError, TypeError):  # a new key, or none at all
+            buffered = self._buffer.find(checked_name(key))
         return self._buffer.buffered(key, self._actor.now()) if buffered is None else buffered
 
     def _view(self, key: str, found: Mapping[str, CounterValue]) -> CounterValue:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._protocol._messages import Entry, Kind, Slice
+from .._protocol._messages import Entry, Kind, Slice, made
 from .._protocol._values import INT64_MAX, INT64_MIN, CounterValue, fits
 from ._holds import Hold
 
@@ -84,7 +84,7 @@ class BufferedKey:
     def value(self) -> CounterValue:
         """The local view."""
         cumulative, own = self._without_delta()
-        return CounterValue(cumulative + self.delta, own + self.delta)
+        return made(CounterValue, (cumulative + self.delta, own + self.delta))
 
     def _without_delta(self) -> tuple[int, int]:
         cumulative, own = self.cumulative, self.own
