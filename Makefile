@@ -9,8 +9,8 @@ ARGS    ?=
 # What `make test-servers` runs: full or small, and which servers (all of them).
 SIZE    ?= full
 SERVERS ?=
-# Most of a test over Redis is waiting, so two workers are worth it even on one core.
-JOBS    ?= 2
+# Much of a test is waiting, so three workers keep two cores busy.
+JOBS    ?= 3
 
 # Else each worker compiles all tests again, and each process that a test starts the package.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +27,7 @@ UNTRACED := tests/model tests/faults tests/stateful tests/simulation tests/bench
   $(patsubst %,tests/conformance/test_%.py,broken_stores own_store) \
   $(patsubst %,tests/behaviour/test_%.py,cancellation defects folding hold_fuzz hold_histories \
     invariants limiter_turns) \
-  $(patsubst %,tests/stores/test_%.py,lua_coverage lua_mutants lua_source odd_names redis_agrees)
+  $(patsubst %,tests/stores/test_%.py,lua_coverage lua_mutants lua_source odd_names reaping_agrees redis_agrees)
 
 # What touches the modules that are compiled, see hatch_build.py. It runs where no source is.
 COMPILED := tests/compiled/build.py tests/unit/test_write_buffer.py tests/unit/test_holds.py \

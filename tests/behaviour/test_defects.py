@@ -242,7 +242,7 @@ async def test_h9_a_long_batch_takes_more_of_the_dead_away(world: World, crowd: 
             nursery.start_soon(a.inc, f"key-{n % 10}")
     steps = [r for r in world.requests(a)[first:] if isinstance(r, Apply) and r.entries]
     budget = max(request.budget for request in steps)
-    assert {1: 12, 7: 12, 80: 22, 3000: 128}[crowd] == budget
+    assert {1: 8, 7: 8, 80: 18, 3000: 128}[crowd] == budget
 
 
 @everywhere

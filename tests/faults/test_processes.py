@@ -333,12 +333,12 @@ async def test_many_keys_leave_and_return_in_bounded_steps(
                 many.inc_nowait("key0", 1)
                 await many.flush()
                 slices["key0"] += 1
-                assert _scripts(proxy) - before < MANY / 1000 + 10
+                assert _scripts(proxy) - before < MANY / 100  # pieces are smaller where answers are slow
                 snapshot = lens.look()
                 assert snapshot.of(many.instance_id) == slices
                 snapshot.check()
                 before = _scripts(proxy)
-            assert _scripts(proxy) - before < MANY / 1000 + 5
+            assert _scripts(proxy) - before < MANY / 100
             snapshot = lens.look()
             assert not snapshot.sums
             assert not snapshot.slices
