@@ -333,7 +333,8 @@ async def test_many_keys_leave_and_return_in_bounded_steps(
                 many.inc_nowait("key0", 1)
                 await many.flush()
                 slices["key0"] += 1
-                assert _scripts(proxy) - before < MANY / 100  # pieces are smaller where answers are slow
+                # Pieces are smaller where answers are slow.
+                assert _scripts(proxy) - before < MANY / 100
                 snapshot = lens.look()
                 assert snapshot.of(many.instance_id) == slices
                 snapshot.check()
