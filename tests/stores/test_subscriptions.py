@@ -518,7 +518,7 @@ async def test_a_connection_that_died_in_silence_is_noticed(
         before = trio.current_time()
         with pytest.raises(StoreUnavailableError, match=r"no answer for 0\.1 s"):
             await subscription.wait()
-        assert 0.15 < trio.current_time() - before < 1
+        assert trio.current_time() - before > 0.15  # it has asked once, and waited
         proxy.resume()
         await subscription.connect()
 
