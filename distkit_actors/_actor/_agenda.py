@@ -18,7 +18,7 @@ _OPERATIONS_PER_SLICE: Final = 8
 #: It never takes more than this.
 _REAPING_BUDGET_OF_A_CROWD: Final = 128
 #: Slices that a batch takes away if nobody waits for it.
-_IDLE_REAPING_BUDGET: Final = 24
+_IDLE_REAPING_BUDGET: Final = 48
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
 _REFUSED: Final = Phase.REFUSED

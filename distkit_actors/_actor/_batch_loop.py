@@ -46,7 +46,7 @@ OnExit: TypeAlias = Literal["leave", "linger"]
 _REAPING_PAUSE: Final = 0.0005
 #: Seconds that are added for each other living instance. All of them do this at the same time, and
 #: hundreds would leave the server no time for anything else.
-_REAPING_TURN: Final = 0.002
+_REAPING_TURN: Final = 0.004
 #: After so many operations that came one by one, the next is expected to be alone too.
 _SOLO_STREAK: Final = 4
 # Looked up once, as elsewhere: see `_session`.
