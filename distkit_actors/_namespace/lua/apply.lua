@@ -70,8 +70,8 @@ if common then  -- it is overdue
   take_space()
   local backlog, stuck = reap(tonumber(ARGV[10]), common.keys, 0)
   save_space()
-  for index, key in ipairs(common.keys) do
-    common.sums[index + 9] = total_of(key)
+  for index, total in ipairs(spread('HMGET', N, common.keys)) do
+    common.sums[index + 9] = total
   end
   local reply = run_common(common, changed)
   reply[3], reply[4] = text(backlog), tostring(stuck)

@@ -52,11 +52,11 @@ local function fast_reap(step)
       end
     end
     if #body == 0 or #body < left and #keys < budget then
-      return nil  -- not what a body has
+      return nil  -- its hash is gone, or has fields that are no slices
     end
   end
   if #keys == 0 or #keys < budget and #queue == QUEUED_PER_STEP then
-    return nil  -- the latter: some who wait behind these may have a turn, too
+    return nil  -- nothing is to be taken, or there is room for bodies behind these
   end
 
   local moved, late, clear = {}, {}, (space[3] or 0) + 0
