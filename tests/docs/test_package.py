@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(([^)]*)\)|^\[[^]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]*)\"", re.MULTILINE)
 
 #: Made by tools, or of this machine only.
-NOT_SOURCE = {"build", "dist", "htmlcov"}
+NOT_SOURCE = {"__pycache__", "build", "dist", "htmlcov"}
 #: Taken by the build in any case.
 ALWAYS = {"LICENSE", "README.md", "pyproject.toml"}
 
