@@ -12,7 +12,7 @@ import trio
 from benchmarks.bench import Bench
 from benchmarks.load import FOREVER, key_names
 from benchmarks.report import amount
-from benchmarks.server import RedisServer, cpu, use
+from benchmarks.server import RedisServer, cpu
 from distkit_actors import RedisStore, StrictInstanceAwareCounter
 
 _NAME: Final = "benchmark"
@@ -70,26 +70,31 @@ async def sharing(bench: Bench) -> None:
             [sample[number] for sample in seen["each"]],
             f"one batch of {amount(count, 'entr', plural='ies')}",
             [sample[number] for sample in seen["one"]],
-            aim=3,
         )
     await _beats(bench, prefixes)
 
 
 async def _beats(bench: Bench, prefixes: list[str]) -> None:
-    """Measure signs of life as they come, one here and one there, in CPU time of both sides.
+    """Measure signs of life as they come, in CPU time of both sides, less that of an idle server.
 
     They go on all the time, so the batch is measured when they have ended.
     """
     count, seconds = len(prefixes), bench.window(2.0)
     keys = dict.fromkeys(key_names(count), 1)
-    async with _running(bench.server, prefixes, period=bench.choose(0.5, 0.1)):
+    _, its = _spent(bench.server)
+    await trio.sleep(seconds)
+    idle = _spent(bench.server)[1] - its
+    period = bench.choose(0.5, 0.1)
+    async with _running(bench.server, prefixes, period=period) as counters:
+        await trio.sleep(3 * period)  # until all beat at the same instants
 
         async def beats() -> tuple[float, float]:
-            calls, ours, its = _spent(bench.server)
+            done = _batches(counters)
+            ours, its = _spent(bench.server)
             await trio.sleep(seconds)
-            more, ours_after, its_after = _spent(bench.server)
-            each = count / max(more - calls, 1)
-            return (ours_after - ours) * each, (its_after - its) * each
+            ours_after, its_after = _spent(bench.server)
+            each = count / max(_batches(counters) - done, 1)
+            return (ours_after - ours) * each, max(its_after - its - idle, 1e-6) * each
 
         seen = await bench.interleave({"beats": beats})
     async with StrictInstanceAwareCounter.open(
@@ -97,27 +102,31 @@ async def _beats(bench: Bench, prefixes: list[str]) -> None:
     ) as alone:
 
         async def batch() -> tuple[float, float]:
-            _, ours, its = _spent(bench.server)
+            ours, its = _spent(bench.server)
             for _ in range(_TIMES):
                 await alone.inc_all(keys)
-            _, ours_after, its_after = _spent(bench.server)
+            ours_after, its_after = _spent(bench.server)
             return (ours_after - ours) / _TIMES, max(its_after - its, 1e-6) / _TIMES
 
         seen |= await bench.interleave({"one": batch})
-    for number, whose in enumerate(("this process", "the server")):
+    for number, (whose, aim) in enumerate({"this process": None, "the server": 3}.items()):
         bench.row(
             f"a heartbeat of each of {amount(count, 'prefix', plural='es')}: {whose}",
             "CPU time of all of them",
             [sample[number] for sample in seen["beats"]],
             f"one batch of {amount(count, 'entr', plural='ies')}",
             [sample[number] for sample in seen["one"]],
-            aim=3,
+            aim=aim,
         )
 
 
-def _spent(server: RedisServer) -> tuple[int, float, float]:
-    """Return the script calls so far, and the CPU time of this process and of the server."""
-    return use(server, "evalsha").calls, time.process_time(), cpu(server)
+def _spent(server: RedisServer) -> tuple[float, float]:
+    """Return the CPU time of this process and of the server."""
+    return time.process_time(), cpu(server)
+
+
+def _batches(counters: list[StrictInstanceAwareCounter]) -> int:
+    return sum(counter.statistics().batches_done for counter in counters)
 
 
 @asynccontextmanager

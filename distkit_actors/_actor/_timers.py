@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from .._instance._session import Session
+from .._protocol._liveness import next_heartbeat
 from ._batch_loop import BatchLoop
 from ._log import Log
 
@@ -41,10 +42,10 @@ class Timers:
             if now - looked >= _LOOKS:
                 self._loop.look_due, looked = True, now
             heard_at = self._loop.requester.heard_at
-            due = (begun if heard_at is None else heard_at) + self._period
+            due = next_heartbeat(begun if heard_at is None else heard_at, self._period)
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
-                due = now + self._period
+                due = next_heartbeat(now, self._period)
             await trio.sleep_until(due)
 
     async def flush_regularly(self) -> None:

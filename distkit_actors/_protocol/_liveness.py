@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor
 from typing import Final
 
 from ._immutable import Immutable
@@ -9,6 +10,9 @@ from ._messages import Periods
 from ._values import checked_number
 
 MICROSECONDS: Final = 1_000_000
+
+#: A heartbeat that is sent by this part of the period too early still has its instant.
+_EARLY: Final = 0.02
 
 #: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.
 MIN_RETENTION: Final = 3600.0  # seconds
@@ -72,3 +76,18 @@ class LivenessConfig(Immutable):
         """What the store has to know of it."""
         retention = max(MIN_RETENTION, RETENTION_THRESHOLDS * self.threshold)
         return Periods(*(int(t * MICROSECONDS) for t in (self.threshold, self.interval, retention)))
+
+
+def next_heartbeat(heard: float, period: float) -> float:
+    """Return when the next heartbeat is due after a sign of life at ``heard``: a period at most.
+
+    The multiples of the period are the instants at which all beat that have the same period and the
+    same clock, so that their heartbeats can travel together. One that is less than half a period
+    away is too soon. Then the heartbeat is due half-way to the instant behind that one. All times
+    are seconds of the clock.
+    """
+    instant = (floor(heard / period + _EARLY) + 1) * period
+    away = instant - heard
+    if away < period / 2:
+        return heard + (away + period) / 2
+    return min(instant, heard + period)

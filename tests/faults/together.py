@@ -17,7 +17,11 @@ from tests.harness.resp import Request
 
 @asynccontextmanager
 async def counters(
-    store: RedisStore, prefixes: list[str], threshold: float = UNHURRIED
+    store: RedisStore,
+    prefixes: list[str],
+    threshold: float = UNHURRIED,
+    *,
+    interval: float | None = None,
 ) -> AsyncIterator[list[StrictInstanceAwareCounter]]:
     """Start a strict counter under each of some prefixes, all at once."""
     started: dict[str, StrictInstanceAwareCounter] = {}
@@ -27,7 +31,7 @@ async def counters(
 
         async def run(prefix: str, task_status: trio.TaskStatus[None]) -> None:
             async with StrictInstanceAwareCounter.open(
-                prefix, store, dead_instance_threshold=threshold
+                prefix, store, dead_instance_threshold=threshold, heartbeat_interval=interval
             ) as counter:
                 started[prefix] = counter
                 task_status.started()

@@ -33,6 +33,7 @@ from distkit_actors._stores._redis._lua_constants import CONSTANTS
 from distkit_actors._stores._redis._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
 from tests.stores import test_rare_steps, test_redis_agrees, test_redis_limits
+from tests.stores.test_heartbeats_together import together
 from tests.stores.test_reaping_agrees import departures
 from tests.stores.test_redis_agrees import (
     KEYS,
@@ -350,12 +351,18 @@ def out_of_memory(subject: Subject) -> None:
             test_redis_limits.out_of_memory(store, kind, recent=True, informed=informed)
 
 
+def heartbeats_together(subject: Subject) -> None:
+    """Several in one script."""
+    together(subject.client, subject.scripts)
+
+
 #: By name, from those that find most in the least time to those that find little.
 CHECKS: dict[str, Check] = {
     "histories": histories(range(2)),
     "lone steps": histories_of(Solo, range(2)),
     "heartbeats": histories_of(Idle, range(2)),
     "limits": tight_histories(range(1)),
+    "heartbeats together": heartbeats_together,
     "departures": departing(range(2)),
     "rare steps": rare_steps,
     "moves are forgotten": moves_are_forgotten,

@@ -64,8 +64,10 @@ FOUND_BY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "step": ("histories", "limits 4", "long rare steps"),
     },
     "heartbeats": {
+        "beats": ("heartbeats together",),
         "beat": (
             "heartbeats",
+            "heartbeats together",
             "history 8",
             "long rare steps",
             "lone steps",

@@ -13,8 +13,8 @@ from tests.stores.lua_source import Names, names, statements, tokens
 
 SOURCES = read_sources()
 #: What Lua and Redis bring along.
-GLOBALS = {"ARGV", "KEYS", "collectgarbage", "error", "ipairs", "math", "pairs", "redis"}
-GLOBALS |= {"string", "table", "tonumber", "tostring", "type", "unpack"}
+GLOBALS = {"ARGV", "KEYS", "collectgarbage", "error", "ipairs", "math", "pairs", "pcall"}
+GLOBALS |= {"redis", "string", "table", "tonumber", "tostring", "type", "unpack"}
 IN_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]+")
 
 #: Strings of Lua's own which Python's words happen to be, too.

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from distkit_actors._errors import StoreUnavailableError
 from distkit_actors._stores._contract import StoreSilentError
 from distkit_actors._stores._redis._connection import ErrorReplyError, pack
+from distkit_actors._stores._redis._heartbeats import MOST, Heartbeat
 from distkit_actors._stores._redis._pipeline import Call, Pipeline
 
 LOST: Final = "lost"
@@ -142,6 +143,7 @@ class Task:
     number: int  # of its command
     call: Call
     lone: bool = False  # it waits, and whoever takes over receives
+    together: bool = False  # it is a heartbeat, and goes with others
     left: bool = False  # somebody has taken over
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     outcome: str | None = None
@@ -163,7 +165,7 @@ class Scene:
         self._nursery = nursery
         self._requests = hiredis.Reader()
         self._read = 0
-        self._executed: list[bytes] = []
+        self._executed: list[list[bytes]] = []  # the names of each command
         self._answers = b""
 
     def ask(self, *, replies: int = 1, lone: bool = False) -> Task:
@@ -172,6 +174,18 @@ class Scene:
         self._asked += 1
         command = b"".join(command_of(number, part) for part in reversed(range(replies)))
         return self._start(Task(number, self.pipeline.post(command, replies), lone))
+
+    def beat(self, limits: bytes = b"") -> Task:
+        """Start a task that sends a heartbeat. Others may go with it until the next turn."""
+        number = self._asked
+        self._asked += 1
+        call, first = self.pipeline.post_heartbeat(heartbeat(number, limits))
+        if first:
+            self._nursery.start_soon(self._send_gathered)
+        return self._start(Task(number, call, together=True))
+
+    async def _send_gathered(self) -> None:
+        self.pipeline.send_gathered()
 
     def take_over(self, task: Task) -> None:
         """Start a task that receives instead of another one, which may have been cancelled."""
@@ -212,11 +226,16 @@ class Scene:
         self._requests.feed(bytes(self.stream.arrived[self._read :]))
         self._read = len(self.stream.arrived)
         while (command := self._requests.gets()) is not False:
-            self._executed.append(command[1])
+            alone = command[0] == b"ECHO"
+            self._executed.append(command[1:2] if alone else command[3 : 3 + int(command[2]) : 2])
         while most and self.answered < len(self._executed):
-            name = self._executed[self.answered]
-            kind = b"-OOM %b\r\n" if name.endswith(b"3.0") else b"+%b\r\n"
-            self._answers += kind % name
+            names = self._executed[self.answered]
+            if any(name.endswith(b"3.0") for name in names):
+                self._answers += b"-OOM %b\r\n" % b" ".join(names)
+            elif len(names) == 1:
+                self._answers += b"+%b\r\n" % names[0]
+            else:
+                self._answers += b"*%d\r\n" % len(names) + b"".join(map(b"+%b\r\n".__mod__, names))
             self.answered += 1
             most -= 1
 
@@ -244,23 +263,30 @@ class Scene:
                 assert task.left or task.outcome is None
                 continue
             own = f"{task.number}.0"
-            good = {own, f"OOM {own}"}
             assert task.outcome is not None, f"{task} waits for ever"
-            assert task.outcome in good or (lost and task.outcome.startswith(LOST)), task
+            refused = own in task.outcome.removeprefix("OOM ").split(" ")
+            assert refused or (lost and task.outcome.startswith(LOST)), task
 
 
 def command_of(number: int, part: int) -> bytes:
     return pack((b"ECHO", f"{number}.{part}".encode(), b"x" * (number % 7)))
 
 
+def heartbeat(number: int, limits: bytes = b"") -> Heartbeat:
+    keys = (f"{number}.0".encode(), b"a hash")
+    return Heartbeat(keys, (b"before", b"after"), limits, (), lambda: command_of(number, 0))
+
+
 Step: TypeAlias = (
-    tuple[Literal["ask", "ask alone", "take over", "cancel", "take", "execute", "bring"], int]
+    tuple[
+        Literal["ask", "ask alone", "beat", "take over", "cancel", "take", "execute", "bring"], int
+    ]
     | tuple[Literal["settle", "turn"], Literal[0]]
 )
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["ask", "ask alone"]), st.integers(1, 2)),
+        st.tuples(st.sampled_from(["ask", "ask alone", "beat", "beat"]), st.integers(1, 2)),
         st.tuples(st.just("take over"), st.integers(0, 20)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("take"), st.integers(1, 60)),
@@ -284,6 +310,8 @@ async def live_through(steps: list[Step], lost_at: int | None) -> None:
                         scene.ask(replies=value)
                     case "ask alone":
                         scene.ask(replies=value, lone=True)
+                    case "beat":
+                        scene.beat(b"%d" % value)
                     case "take over" if value < len(scene.tasks):
                         scene.take_over(scene.tasks[value])
                     case "cancel" if value < len(scene.tasks):
@@ -487,3 +515,88 @@ async def test_one_that_brings_answers_to_others_is_not_silent(
     assert [task.outcome for task in tasks] == ["0.0", "1.0", None]
     await scene.settle()
     scene.expect_own_answers()
+
+
+# ------------------------------------------------------------------------------ heartbeats
+
+
+def commands(scene: Scene) -> list[list[bytes]]:
+    """What has arrived at the other side."""
+    reader = hiredis.Reader()
+    reader.feed(bytes(scene.stream.arrived))
+    found = []
+    while (command := reader.gets()) is not False:
+        found.append(command)
+    return found
+
+
+async def test_heartbeats_of_one_turn_go_together(scene: Scene) -> None:
+    scene.stream.take(1_000_000)
+    for _ in range(3):
+        scene.beat()
+    await trio.testing.wait_all_tasks_blocked()
+    (command,) = commands(scene)
+    assert command[2:] == [
+        *(b"6", b"0.0", b"a hash", b"1.0", b"a hash", b"2.0", b"a hash"),
+        *(b"", *[b"before", b"after"] * 3),
+    ]
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_one_heartbeat_goes_as_it_is(scene: Scene) -> None:
+    scene.beat()
+    await scene.settle()
+    assert [command[0] for command in commands(scene)] == [b"ECHO"]
+    scene.expect_own_answers()
+
+
+async def test_they_go_ahead_of_what_is_sent_after_them(scene: Scene) -> None:
+    scene.stream.take(1_000_000)
+    scene.beat()
+    scene.beat()
+    scene.ask()
+    assert [command[0] for command in commands(scene)] == [b"EVALSHA", b"ECHO"]
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_only_so_many_go_together_and_only_those_with_the_same_periods(scene: Scene) -> None:
+    for _ in range(MOST + 2):
+        scene.beat(b"these")
+    for _ in range(2):
+        scene.beat(b"those")
+    await scene.settle()
+    assert [int(command[2]) for command in commands(scene)] == [2 * MOST, 4, 4]
+    scene.expect_own_answers()
+
+
+async def test_one_that_is_cancelled_disturbs_none_of_the_others(scene: Scene) -> None:
+    tasks = [scene.beat() for _ in range(3)]
+    tasks[0].scope.cancel()
+    await scene.settle()
+    assert tasks[0].cancelled
+    scene.expect_own_answers()
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*1\r\n+OK\r\n", b":2\r\n", b"$-1\r\n"])
+async def test_an_answer_that_has_not_a_part_for_each_ends_the_connection(
+    scene: Scene, answer: bytes
+) -> None:
+    tasks = [scene.beat() for _ in range(2)]
+    await trio.testing.wait_all_tasks_blocked()
+    scene.stream.bring(answer)
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.stream.closed
+    for task in tasks:
+        assert task.outcome is not None
+        assert task.outcome.startswith(f"{LOST}: an answer to 2 heartbeats")
+
+
+async def test_those_that_wait_to_be_sent_are_lost_with_the_connection(scene: Scene) -> None:
+    tasks = [scene.beat() for _ in range(2)]
+    scene.pipeline.lose(StoreUnavailableError("as it was to be"))
+    tasks.append(scene.beat())
+    await trio.testing.wait_all_tasks_blocked()
+    assert [task.outcome for task in tasks] == [f"{LOST}: as it was to be"] * 3
+    assert not scene.stream.arrived

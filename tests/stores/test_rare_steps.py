@@ -125,6 +125,29 @@ def test_the_clock_may_have_any_number_of_digits(twin: Twin) -> None:
         twin.compare()
 
 
+def test_a_heartbeat_ends_a_silence_that_is_too_long_for_others_only(twin: Twin) -> None:
+    """Who came first may pause for longer than others. To these its pause is a blackout."""
+    first = session_of("first")
+    other = session_of("other", Periods(2 * SECOND, 9 * SECOND // 10, PERIODS.retention))
+    run(twin, first, add("a"), budget=20)
+    run(twin, other, add("a"), budget=20)
+    twin.now += longest_silence(PERIODS.threshold, PERIODS.interval)
+    run(twin, first, budget=20)
+    twin.compare()
+    both = twin.namespace.registry.observed.by_periods.values()
+    assert [bool(blackouts.ended) for blackouts in both] == [False, True]
+
+
+def test_a_heartbeat_with_other_periods_than_the_recorded_ones_changes_none(twin: Twin) -> None:
+    session = session_of("i")
+    run(twin, session, add("a"), budget=20)
+    other = Periods(2 * PERIODS.threshold, 2 * PERIODS.interval, PERIODS.retention)
+    for seq in range(session.seq + 1, session.seq + 3):  # by itself, and together with others
+        twin.now += SECOND
+        twin.execute(Apply("i", session.incarnation, seq, session.known, other, (), budget=20))
+        twin.compare()
+
+
 def test_a_sign_of_life_is_written_down_as_soon_as_the_last_is_not_recent(twin: Twin) -> None:
     session, recent = session_of("i"), PERIODS.threshold // RECENT_PART
     run(twin, session, add("a"), budget=20)

@@ -475,10 +475,11 @@ def test_a_heartbeat_costs_six_calls(own_client: redis.Redis) -> None:
 def test_a_heartbeat_goes_by_the_clock_of_the_server(store: LuaStore) -> None:
     session = session_of("i")
     run(store, session, budget=20)
-    before = now_of(store.client)
-    beat_when_due(store, session)
-    heard = store.client.hget(store.hash_of("i"), ":beat")
-    assert before < int(heard) < now_of(store.client)
+    for _ in range(2):  # one of them travels with others
+        before = now_of(store.client)
+        beat_when_due(store, session)
+        heard = store.client.hget(store.hash_of("i"), ":beat")
+        assert before < int(heard) < now_of(store.client)
 
 
 def test_hashes_are_hash_tables_from_the_start(store: LuaStore) -> None:

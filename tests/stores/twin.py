@@ -18,6 +18,7 @@ from distkit_actors._namespace._observed_time import RECENT_PART, Blackouts, Hea
 from distkit_actors._namespace._registry import State
 from distkit_actors._protocol._messages import (
     Applied,
+    Apply,
     Loaded,
     Periods,
     Query,
@@ -26,6 +27,7 @@ from distkit_actors._protocol._messages import (
     Request,
     Watch,
 )
+from distkit_actors._stores._redis._heartbeats import NOT_DONE
 from distkit_actors._stores._redis._lua_constants import CONSTANTS, Word
 from distkit_actors._stores._redis._scripts import (
     SCRIPTS,
@@ -98,9 +100,11 @@ redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1,
 """
 
 _COUNT_BEATS = {
-    b"    if usual then\n": b"redis.call('HINCRBY', 'paths', 'beat', 1)\n",
-    b"      if noted then\n": b"redis.call('HINCRBY', 'paths', 'beat soon after another', 1)\n",
-    b"      if overdue then\n": b"redis.call('HINCRBY', 'paths', 'beat past a deadline', 1)\n",
+    b"    local answer = noted and at .. '|0|' or later\n": (
+        b"redis.call('HINCRBY', 'paths', 'beat', 1)\n"
+    ),
+    b"    if noted then\n": b"redis.call('HINCRBY', 'paths', 'beat soon after another', 1)\n",
+    b"    if overdue then\n": b"redis.call('HINCRBY', 'paths', 'beat past a deadline', 1)\n",
 }
 
 
@@ -112,10 +116,11 @@ def counting_paths() -> Scripts:
     assert source.count(at_once) == source.count(later) == 1
     alone = b"if lone_reply then\nlocal common\n" + _COUNT + b"end\n"
     source = source.replace(at_once, alone + at_once).replace(later, later + _COUNT)
+    together = load_scripts()["beats"].source
     for begin, count in _COUNT_BEATS.items():
-        assert source.count(begin) == 1
-        source = source.replace(begin, begin + count)
-    return {**load_scripts(), "apply": _script(source)}
+        assert source.count(begin) == together.count(begin) == 1
+        source, together = (each.replace(begin, begin + count) for each in (source, together))
+    return {**load_scripts(), "apply": _script(source), "beats": _script(together)}
 
 
 _COUNT_REAPING = {
@@ -155,19 +160,29 @@ class LuaStore:
         self.names = KeyNames(prefix)
         self.base = f"{KeyNames.base(prefix)}:".encode()
         self.scripts = scripts or load_scripts()
+        self.heartbeats = 0
 
     def execute(self, request: Request, now: int | None = None) -> Reply:
         name, arguments = encode(request)
-        script = self.scripts[name]
         time = b"" if now is None else b"%d" % now
         before, behind = around(name, time, request.instance)
-        words = (2, *self.names.main_keys(request.instance), *before, *arguments, *behind)
+        keys = self.names.main_keys(request.instance)
+        if isinstance(request, Apply) and not (request.entries or request.leave or request.atomic):
+            self.heartbeats += 1
+            if self.heartbeats % 2:  # half of them travel with others, if there are any
+                heads, limits = arguments[:2], arguments[2]
+                (answer,) = self.call("beats", 2, *keys, limits, *heads, *behind)
+                if answer != NOT_DONE:
+                    return decode(answer)
+        return decode(self.call(name, 2, *keys, *before, *arguments, *behind))
+
+    def call(self, name: str, *words: bytes | int) -> Any:
+        script = self.scripts[name]
         try:
-            answer = self.client.execute_command("EVALSHA", script.sha, *words)
+            return self.client.execute_command("EVALSHA", script.sha, *words)
         except redis.exceptions.NoScriptError:
             self.client.execute_command("SCRIPT LOAD", script.source)
-            answer = self.client.execute_command("EVALSHA", script.sha, *words)
-        return decode(answer)
+            return self.client.execute_command("EVALSHA", script.sha, *words)
 
     def names_in_use(self) -> list[bytes]:
         """Every Redis key of the namespace."""

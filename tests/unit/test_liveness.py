@@ -13,6 +13,7 @@ from distkit_actors._protocol._liveness import (
     MIN_THRESHOLD,
     RETENTION_THRESHOLDS,
     LivenessConfig,
+    next_heartbeat,
 )
 
 thresholds = st.floats(MIN_THRESHOLD, MAX_THRESHOLD)
@@ -59,3 +60,37 @@ def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
 def test_an_interval_that_survives_no_lost_beat_is_refused(interval: float) -> None:
     with pytest.raises(ValueError, match="heartbeat_interval must be"):
         LivenessConfig.of(10, interval)
+
+
+@given(st.floats(0, 1e9), st.floats(1e-3, 1e4))
+def test_the_next_heartbeat_is_due_within_a_period(heard: float, period: float) -> None:
+    due = next_heartbeat(heard, period)
+    assert due <= heard + period
+    assert due >= heard + 0.48 * period
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.integers(-2, 8))
+def test_who_is_idle_soon_beats_when_all_others_do(
+    number: int, begun: float, late: float, period: int
+) -> None:
+    """Whenever it has begun, and though each heartbeat is sent a little late."""
+    seconds = 2.0**period
+    heard = (number + begun) * seconds
+    for _ in range(3):
+        heard = next_heartbeat(heard, seconds) + late * seconds / 1000
+    for _ in range(3):
+        before, heard = heard, next_heartbeat(heard, seconds)
+        assert heard % seconds == 0
+        assert heard - before <= seconds
+        heard += late * seconds / 1000
+
+
+def test_a_heartbeat_that_is_sent_a_little_early_is_not_followed_by_one_too_soon() -> None:
+    assert next_heartbeat(99.0, 100.0) == 199.0
+    assert next_heartbeat(97.0, 100.0) == 148.5
+
+
+def test_a_sign_of_life_shortly_before_a_heartbeat_stands_for_it() -> None:
+    assert next_heartbeat(60.0, 100.0) == 130.0
+    assert next_heartbeat(130.0, 100.0) == 200.0
+    assert next_heartbeat(40.0, 100.0) == 100.0

@@ -31,9 +31,17 @@ if lone_reply and not lone_change then
   return lone_reply
 end
 
+if not ARGV[5] then
 --@include beat
-if beat_reply then
-  return beat_reply
+  local at = ARGV[4]
+  if not at then
+    local time = redis.call('TIME')
+    at = time[1] .. string.sub('000000', #time[2] + 1) .. time[2]
+  end
+  local reply = beat(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], at)
+  if reply then
+    return reply
+  end
 end
 
 --@include numbers

@@ -10,6 +10,7 @@ import trio
 from ._connection import Answer, Connection, ErrorReplyError
 from ._connector import Connector
 from ._credentials import Credentials
+from ._heartbeats import Heartbeat
 from ._replicas import Replicas
 
 
@@ -43,6 +44,11 @@ class Lane(ABC):
         """Whether the server has said that it belongs to no cluster."""
         return False
 
+    @property
+    def gathers(self) -> bool:
+        """Whether `send_heartbeat` sends heartbeats of several links in one command."""
+        return False
+
     @abstractmethod
     async def connect(self) -> None:
         """Make sure that there is a connection. A checkpoint. Raises `StoreError`.
@@ -56,6 +62,13 @@ class Lane(ABC):
 
         An earlier one whose answer was not received is given up.
         """
+
+    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - as it says
+        """Do as `send_nowait`, together with others if it `gathers`.
+
+        A checkpoint only if it has to wait for these.
+        """
+        self.send_nowait(heartbeat.alone())
 
     @abstractmethod
     async def receive(self) -> Answer:

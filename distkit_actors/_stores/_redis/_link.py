@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
 from ..._errors import StoreUnavailableError
-from ..._protocol._messages import Query, Reply, Request
+from ..._protocol._messages import Apply, Query, Reply, Request
 from .._contract import Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
+from ._heartbeats import NOT_DONE, Heartbeat
 from ._lane import Lane
 from ._replicas import may_have_changed
 from ._reply_errors import concerns_slot, ends_connection, to_store_error
@@ -47,6 +49,7 @@ class RedisLink(Link):
         self._now = now
         self._min_replicas = min_replicas
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
+        self._gathered = False  # what was sent last is a heartbeat that went with others
 
     async def connect(self) -> None:
         await self._lane.connect()
@@ -70,15 +73,41 @@ class RedisLink(Link):
         return self._lane.sends_nowait and self._lane.connected
 
     def send_nowait(self, request: Request) -> None:
+        self._gathered = False
         self._lane.send_nowait(self._command(request))
 
     async def send(self, request: Request) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
-        self._lane.send_nowait(self._command(request))
+        self._gathered = False
+        if isinstance(request, Apply) and self._gathers and _is_heartbeat(request):
+            self._gathered = True
+            await self._lane.send_heartbeat(self._heartbeat(request))
+        else:
+            self._lane.send_nowait(self._command(request))
+
+    @property
+    def _gathers(self) -> bool:
+        """Whether heartbeats may go together with those of others."""
+        return (
+            self._lane.gathers
+            and self._by_name
+            and self._loads
+            and not self._in_cluster
+            and not self._min_replicas
+        )
+
+    def _heartbeat(self, request: Apply) -> Heartbeat:
+        _, (before, after, limits) = encode(request)
+        _, behind = self._around("apply", request)
+        keys = self._names.main_keys(request.instance)
+        return Heartbeat(keys, (before, after), limits, behind, partial(self._command, request))
 
     async def receive(self, request: Request) -> Reply:
         try:
             try:
                 answer = await self._lane.receive()
+                if answer == NOT_DONE and self._gathered:
+                    self._gathered = False
+                    answer = await self._call(self._command(request))
             except ErrorReplyError as error:
                 answer = await self._after(request, error)  # noqa: ASYNC120 - a cancellation says more
         except ErrorReplyError as error:
@@ -153,6 +182,9 @@ class RedisLink(Link):
             return await self._as_reader(request, error)  # noqa: ASYNC120 - a cancellation says more
         if error.code in ("NOSCRIPT", NO_COMMAND):
             return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
+        if self._gathered:  # it may be about one of the others
+            self._gathered = False
+            return await self._call(self._command(request))
         raise error
 
     async def _as_reader(self, request: Request, refused: ErrorReplyError) -> Answer:
@@ -261,3 +293,7 @@ class RedisLink(Link):
 
     def unanswered(self, patience: float) -> None:
         self._lane.unanswered(patience)
+
+
+def _is_heartbeat(request: Apply) -> bool:
+    return not (request.entries or request.leave or request.atomic)

@@ -30,6 +30,9 @@ from ..._protocol._values import INT64_MAX, INT64_MIN
 
 #: How many digits an instant has that is compared as a string.
 INSTANT_DIGITS: Final = 16
+#: Half of them, which fit into any integer of the machine, and the number that has one more.
+HALF_DIGITS: Final = INSTANT_DIGITS // 2
+HALF_INSTANT: Final = 10**HALF_DIGITS
 #: Instants above it are far away, and may have too many digits to be compared as strings.
 FAR: Final = 9 * 10**15
 #: With so many digits, numbers of Lua are exact, and so are their sums and differences.
@@ -91,6 +94,8 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "GUARDED_ADD": Kind.ADD.value + _WORDS["GUARDED"],
     "GUARDED_FOLDED": _WORDS["FOLDED"] + _WORDS["GUARDED"],
     "INSTANT_DIGITS": INSTANT_DIGITS,
+    "HALF_DIGITS": HALF_DIGITS,
+    "HALF_INSTANT": HALF_INSTANT,
     "FAR": FAR,
     "EXACT_DIGITS": EXACT_DIGITS,
     "COLON": COLON,

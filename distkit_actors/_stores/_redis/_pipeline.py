@@ -15,6 +15,10 @@ over               (it has an answer, or an error)
 
 A task that is cancelled gives up its own call and nothing else: what it has sent stays sent, what
 it has not is sent by others, and the answer that comes is thrown away in its turn.
+
+Heartbeats are gathered until all tasks that run now have sent theirs; see `_heartbeats`.
+
+This file is longer than others: whoever sends, receives or gives up changes the same line of calls.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import trio
 from ..._errors import StoreUnavailableError
 from .._contract import StoreSilentError
 from ._connection import LOST, Answer, ErrorReplyError
+from ._heartbeats import Heartbeat, in_groups, write_together
 from ._sockets import CLOSED
 
 #: What comes in answer to a command.
@@ -65,7 +70,9 @@ class Call:
 
     def __init__(self, pipeline: Pipeline, skip: int) -> None:
         self.pipeline = pipeline
-        self.skip = skip  # answers that come before the one that counts
+        # Answers that come before the one that counts. Below 0: how many calls have one answer in
+        # common, of which this is the first.
+        self.skip = skip
         self.over = False
         self.answer: Message | StoreUnavailableError = None
         self.waiter: trio.lowlevel.Task | None = None  # that waits for it, whatever it does
@@ -104,6 +111,7 @@ class Pipeline:
         )
         self._words = words
         self._calls: deque[Call] = deque()  # on their way, given up or not; oldest first
+        self._gathered: list[Heartbeat] = []  # not sent yet; the last calls are theirs
         self._receiving = False
         self._sending: Call | None = None  # whose task sends
         self._woken: Call | None = None  # whose task is to receive or to send, and has not run yet
@@ -121,12 +129,45 @@ class Pipeline:
             replies: How many answers come to it. The last one counts.
         """
         call = Call(self, replies - 1)
+        if self._gathered:
+            self._send_gathered()
         if self.up:
             self._calls.append(call)
             self._stream.write(command)
         else:
             call.end(self._loss or StoreUnavailableError(LOST))
         return call
+
+    def post_heartbeat(self, heartbeat: Heartbeat) -> tuple[Call, bool]:
+        """Have a heartbeat sent together with others.
+
+        Returns its call, and whether it is the first one. If so, the caller lets all others that
+        run now add theirs, and calls `send_gathered`.
+        """
+        call, gathered = Call(self, 0), self._gathered
+        if not self.up:
+            call.end(self._loss or StoreUnavailableError(LOST))
+            return call, False
+        self._calls.append(call)
+        gathered.append(heartbeat)
+        return call, len(gathered) == 1
+
+    def send_gathered(self) -> None:
+        """Send the heartbeats that have been gathered, if nobody has done so since."""
+        if self._gathered:
+            self._send_gathered()
+            if self._stream.unsent:
+                self._pass_on()
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        index, commands = -len(gathered), list[bytes]()
+        for some in in_groups(gathered):
+            if len(some) > 1:
+                self._calls[index].skip = -len(some)
+            index += len(some)
+            commands.append(write_together(some))
+        self._stream.write(b"".join(commands))
 
     async def receive(self, call: Call) -> Answer:
         """Return the answer to a call. A checkpoint.
@@ -243,8 +284,11 @@ class Pipeline:
                     self._fail(hiredis.ProtocolError(f"an answer to nothing: {answer!r:.100}"))
                     return
                 call = calls[0]
-                if call.skip:
+                if call.skip > 0:
                     call.skip -= 1
+                    continue
+                if call.skip:
+                    self._share_out(answer, -call.skip)
                     continue
                 calls.popleft()
                 call.end(answer)
@@ -253,12 +297,26 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - what reads them may raise anything
             self._fail(error)
 
+    def _share_out(self, answer: Message, count: int) -> None:
+        """Hand out an answer that the next ``count`` calls have in common: to each its own part."""
+        if isinstance(answer, ErrorReplyError):
+            parts: list[Message] = [ErrorReplyError(answer.code, answer.text) for _ in range(count)]
+        elif isinstance(answer, list) and len(answer) == count:
+            parts = list(answer)
+        else:
+            raise hiredis.ProtocolError(f"an answer to {count} heartbeats: {answer!r:.100}")
+        for part in parts:
+            call = self._calls.popleft()
+            call.end(part)
+            if call is self._sending:
+                self._stream.interrupt()
+
     # -------------------------------------------------------------------- being lost
 
     def lose(self, loss: StoreUnavailableError) -> None:
         """Close the connection. Whoever has a call on its way is told ``loss``."""
         if self.up:
-            self.up, self._loss = False, loss
+            self.up, self._loss, self._gathered = False, loss, []
             self._stream.close()
             calls, self._calls = self._calls, deque()
             for call in calls:

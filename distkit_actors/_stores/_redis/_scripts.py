@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ._lua_constants import CONSTANTS
 
 #: One for each kind of request.
-SCRIPTS: Final = ("peek", "open", "load", "apply", "resume", "query", "watch", "forget")
+SCRIPTS: Final = ("peek", "open", "load", "apply", "beats", "resume", "query", "watch", "forget")
 
 #: What scripts include, in the one order that they include it in: each needs some of those before.
 INCLUDED: Final = (

@@ -32,6 +32,7 @@ from .._contract import StoreSilentError
 from ._connection import LOST, Answer, pack
 from ._connector import Connector
 from ._credentials import Credentials
+from ._heartbeats import Heartbeat
 from ._lane import Lane
 from ._locator import Route
 from ._node_table import NodeTable, Ways
@@ -128,6 +129,11 @@ class SharedLane(Lane):
         """See `Lane.standalone`."""
         return self._connection.standalone
 
+    @property
+    def gathers(self) -> bool:
+        """See `Lane.gathers`. In a cluster, a script has the keys of one slot only."""
+        return self._connection.standalone
+
     async def connect(self) -> None:
         """See `Lane.connect`."""
         if self.connected:
@@ -140,6 +146,20 @@ class SharedLane(Lane):
         self._prepared = self._connection.preparing.times
         pipeline = self._connection.pipeline
         self._call = None if pipeline is None else pipeline.post(command, replies)
+
+    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - as it says
+        """See `Lane.send_heartbeat`."""
+        pipeline = self._connection.pipeline
+        if pipeline is None or not self.gathers:
+            await super().send_heartbeat(heartbeat)
+            return
+        self._prepared = self._connection.preparing.times
+        self._call, first = pipeline.post_heartbeat(heartbeat)
+        if first:
+            try:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            finally:
+                pipeline.send_gathered()
 
     async def receive(self) -> Answer:
         """See `Lane.receive`."""

@@ -1,0 +1,52 @@
+"""Heartbeats that several counters of a store send at the same time: they travel in one command.
+
+A script that does nothing takes the server a third of what a heartbeat takes. Many heartbeats in
+one script share that, and the time. Counters with the same periods beat at the same instants; see
+`_actor._timers`.
+
+The answer says of each heartbeat whether it was executed. One that was not, as there is more to do,
+is sent again by its own link, alone. So is each of them if the answer is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Final, NamedTuple
+
+from ._connection import pack
+from ._scripts import load_scripts
+
+#: Most heartbeats in one command, so that nobody waits for more than a millisecond or two.
+MOST: Final = 50
+#: What is said of one that was not executed.
+NOT_DONE: Final = b""
+
+
+class Heartbeat(NamedTuple):
+    """A heartbeat that may travel with others."""
+
+    keys: tuple[bytes, ...]  # two
+    heads: tuple[bytes, bytes]  # what must be recorded, and what is recorded then
+    limits: bytes
+    time: tuple[bytes, ...]  # none: the server's own
+    alone: Callable[[], bytes]  # writes the command that has it executed alone
+
+
+def in_groups(heartbeats: Iterable[Heartbeat]) -> Iterator[list[Heartbeat]]:
+    """Yield those that one command can have executed, in the order in which they came."""
+    for _, same in groupby(heartbeats, lambda heartbeat: (heartbeat.limits, heartbeat.time)):
+        some = list(same)
+        for start in range(0, len(some), MOST):
+            yield some[start : start + MOST]
+
+
+def write_together(heartbeats: Sequence[Heartbeat]) -> bytes:
+    """Write the command that has these executed, which are a group."""
+    if len(heartbeats) == 1:
+        return heartbeats[0].alone()
+    keys = [key for heartbeat in heartbeats for key in heartbeat.keys]
+    heads = chain.from_iterable(heartbeat.heads for heartbeat in heartbeats)
+    words = (b"EVALSHA", load_scripts()["beats"].sha, b"%d" % len(keys), *keys)
+    last = heartbeats[-1]
+    return pack((*words, last.limits, *heads, *last.time))

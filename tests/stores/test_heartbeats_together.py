@@ -1,0 +1,107 @@
+"""Heartbeats that one script executes: each as if it were alone, whatever the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from distkit_actors._instance._session import Session
+from distkit_actors._protocol._messages import Apply, Entry, Kind, Watch
+from distkit_actors._stores._redis._heartbeats import NOT_DONE
+from distkit_actors._stores._redis._wire import decode, encode
+from tests.harness import unique_prefix
+from tests.harness.server import RedisServer
+from tests.stores.test_redis_limits import SECOND, START, add, run, session_of
+from tests.stores.twin import Scripts, Twin, connect
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+def beat(twins: list[Twin], sessions: list[Session]) -> list[bool]:
+    """Have all of them beat in one script, and then alone who was left; return who was not."""
+    now = max(twin.now for twin in twins)
+    keys: list[bytes] = []
+    heads: list[bytes] = []
+    limits, requests = b"", []
+    for twin, session in zip(twins, sessions, strict=True):
+        twin.now = now
+        session.begin([], budget=10)
+        request = session.request()
+        assert isinstance(request, Apply)
+        _, (before, after, limits) = encode(request)
+        keys += twin.lua.names.main_keys(request.instance)
+        heads += (before, after)
+        requests.append(request)
+    words = (len(keys), *keys, limits, *heads, b"%d" % now)
+    answers = twins[0].lua.call("beats", *words)
+    for twin, session, request, answer in zip(twins, sessions, requests, answers, strict=True):
+        expected = twin.namespace.execute(request, now)
+        if answer == NOT_DONE:
+            actual = decode(twin.lua.call("apply", 2, *_apply(twin, request)))
+        else:
+            actual = decode(answer)
+        assert actual == expected
+        session.receive(actual)
+        twin.compare()
+    return [answer != NOT_DONE for answer in answers]
+
+
+def _apply(twin: Twin, request: Apply) -> tuple[bytes, ...]:
+    return (*twin.lua.names.main_keys(request.instance), *encode(request)[1], b"%d" % twin.now)
+
+
+def together(client: redis.Redis, scripts: Scripts | None = None) -> None:
+    """Let several beat, of which some have more to do than that."""
+    names = ("usual", "clock put back", "watched", "moved", "with a dead one", "usual, too")
+    twins = [Twin(client, unique_prefix(), START, scripts) for _ in names]
+    sessions = [session_of("i") for _ in names]
+    by_name = dict(zip(names, zip(twins, sessions, strict=True), strict=True))
+    for twin, session in zip(twins, sessions, strict=True):
+        run(twin, session, add("a"), budget=10)
+    twin, session = by_name["clock put back"]
+    twin.now += SECOND
+    run(twin, session, add("a"), budget=10)
+    twin.now -= SECOND // 10
+    run(twin, session, add("a"), budget=10)
+    by_name["watched"][0].execute(Watch("i", 1000 * SECOND))
+    twin, session = by_name["moved"]
+    run(twin, session, Entry(Kind.MOVE, "a", 3), budget=10)
+    run(twin, session, add("a"), budget=10)  # it knows its own move now
+    dead, _ = by_name["with a dead one"]
+    run(dead, session_of("j"), add("b"), budget=0)
+    # Steps of a second from now on: each beats at its pace.
+    for twin in twins:
+        twin.now = START + SECOND + SECOND // 10
+    assert beat(twins, sessions) == [True] * len(names)
+    for _ in range(2):
+        for twin in twins:
+            twin.now += SECOND
+        assert beat(twins, sessions)[:4] == [True] * 4
+    assert dead.namespace.registry.records["j"].state.value == "dead"
+    twins[0].lua.client.set(twins[0].lua.base + b"a", "no sorted set")
+    twins[-1].lua.wipe()
+    twins[-1].namespace = type(twins[-1].namespace)()
+    keys = [key for twin in twins for key in twin.lua.names.main_keys("i")]
+    heads: list[bytes] = []
+    limits = b""
+    for session in sessions:
+        session.begin([], budget=10)
+        request = session.request()
+        assert request is not None
+        _, (before, after, limits) = encode(request)
+        heads += (before, after)
+    now = b"%d" % (twins[0].now + SECOND)
+    answers = twins[0].lua.call("beats", len(keys), *keys, limits, *heads, now)
+    assert [answer != NOT_DONE for answer in answers] == [False, True, True, True, True, False]
+    for twin in twins:
+        twin.wipe()
+
+
+def test_each_is_executed_as_if_it_were_alone(client: redis.Redis) -> None:
+    together(client)
