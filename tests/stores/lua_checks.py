@@ -201,6 +201,7 @@ def departing(seeds: range, steps: int = 12) -> Check:
 
 #: Tests of rare steps that take longer than all others together.
 LONG = [
+    test_rare_steps.test_what_is_reaped_leaves_a_sum_exactly,
     test_rare_steps.test_times_are_compared_to_the_microsecond,
     test_rare_steps.test_a_heartbeat_forgets_moves_that_are_old,
     test_rare_steps.test_the_clock_may_have_any_number_of_digits,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from distkit_actors._stores._redis._scripts import SCRIPTS, read_sources, render
+from distkit_actors._stores._redis._scripts import read_sources
 from tests.harness.server import RedisServer
 from tests.stores.lua_checks import CHECKS, SOON, Subject, find_fault
 from tests.stores.lua_found_by import FOUND_BY
@@ -53,10 +53,10 @@ CASES = [
 
 @pytest.mark.parametrize(("rule", "mutant"), CASES)
 def test_a_mutant_is_found(client: redis.Redis, rule: str, mutant: Mutant) -> None:
-    sources = mutated(mutant)
-    for name in SCRIPTS:
-        client.script_load(render(name, sources).source)  # it is Lua
-    found = find_fault(Subject(client, sources), *FOUND_BY.get(rule, {}).get(mutant.file, ()))
+    subject = Subject(client, mutated(mutant))
+    for script in subject.scripts.values():
+        client.script_load(script.source)  # it is Lua
+    found = find_fault(subject, *FOUND_BY.get(rule, {}).get(mutant.file, ()))
     assert found is not None
     print(f"found by: {found}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -72,9 +72,30 @@ OWN_FIELDS = {
 
 
 def connect(url: str, timeout: float | None = None) -> redis.Redis:
+    # With one connection: what a pool does for each command takes as long as the command.
     return redis.Redis.from_url(
-        url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=timeout
+        url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout,
+        single_connection_client=True,
     )
+
+
+def ask(client: redis.Redis, *commands: Sequence[bytes | str | int]) -> list[Any]:
+    """Send commands together, and return the answers as the server gives them."""
+    connection = client.connection
+    assert connection is not None
+    connection.send_packed_command(connection.pack_commands(commands))
+    answers, refusals = [], []
+    for _ in commands:  # else the next to ask would read what is left
+        try:
+            answers.append(connection.read_response())
+        except redis.ResponseError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+    return answers
 
 
 Scripts = Mapping[str, Script]
@@ -178,19 +199,20 @@ class LuaStore:
 
     def call(self, name: str, *words: bytes | int) -> Any:
         script = self.scripts[name]
+        command = ("EVALSHA", script.sha, *words)
         try:
-            return self.client.execute_command("EVALSHA", script.sha, *words)
+            (answer,) = ask(self.client, command)
         except redis.exceptions.NoScriptError:
-            self.client.execute_command("SCRIPT LOAD", script.source)
-            return self.client.execute_command("EVALSHA", script.sha, *words)
+            _, answer = ask(self.client, ("SCRIPT", "LOAD", script.source), command)
+        return answer
 
     def names_in_use(self) -> list[bytes]:
         """Every Redis key of the namespace."""
         return [key for key in self.client.keys(b"dk:*") if key.startswith(self.base)]
 
     def wipe(self) -> None:
-        for key in self.names_in_use():
-            self.client.delete(key)
+        if names := self.names_in_use():
+            self.client.delete(*names)
 
     def hash_of(self, instance: str) -> bytes:
         return self.base + b"i:" + instance.encode()
@@ -198,12 +220,25 @@ class LuaStore:
     def expiring(self) -> list[bytes]:
         """Which Redis keys that all instances share have a time to live."""
         first, _, *others = self.names.keys("")
-        return [key for key in (first, *others) if self.client.pttl(key) >= 0]
+        keys = (first, *others)
+        left = ask(self.client, *(("PTTL", key) for key in keys))
+        return [key for key, time in zip(keys, left, strict=True) if time >= 0]
 
     # Everything in it, in terms of the reference.
 
     def dump(self) -> dict[str, Any]:
-        found = self.client.hgetall(self.base + b"n").items()
+        names, words, late, *scores = ask(
+            self.client,
+            ("KEYS", "dk:*"),
+            ("HGETALL", self.base + b"n"),
+            ("HGETALL", self.base + b"l"),
+            *(
+                ("ZRANGE", self.base + suffix, 0, -1, "WITHSCORES")
+                for suffix in (b"m", b"a", b"h", b"d")
+            ),
+        )
+        moved, deadlines, known, queue = map(_scores, scores)
+        found = list(_pairs(words))
         namespace = {k.decode(): v.decode() for k, v in found if k.startswith(b":")}
         space = {field: int(namespace.get(field, 0)) for field in sorted(SPACE_FIELDS)}
         sums = {read_key(key): int(sum_) for key, sum_ in found if not key.startswith(b":")}
@@ -211,18 +246,20 @@ class LuaStore:
         records = {}
         self._check_bounds(space, namespace)
         prefix = self.base + b"i:"
-        for key in self.names_in_use():
-            if key.startswith(prefix):
-                records[key.removeprefix(prefix).decode()] = self._record(key)
+        hashes = [name for name in names if name.startswith(prefix)]
+        fields = ask(self.client, *(("HGETALL", name) for name in hashes))
+        left = ask(self.client, *(("PTTL", name) for name in hashes))
+        for name, own, time in zip(hashes, fields, left, strict=True):
+            records[name.removeprefix(prefix).decode()] = self._record(dict(_pairs(own)), time)
         return {
             "space": space,
             "by_periods": _paces(namespace.get(":paces", "")),
             "sums": sums,
-            "moved": self._scores(b"m"),
-            "late": {k: int(v) for k, v in self._texts(b"l").items()},
-            "deadlines": self._scores(b"a"),
-            "known": self._scores(b"h"),
-            "reap_queue": list(self._scores(b"d")),
+            "moved": moved,
+            "late": {read_key(key): int(stamp) for key, stamp in _pairs(late)},
+            "deadlines": deadlines,
+            "known": known,
+            "reap_queue": list(queue),
             "records": records,
         }
 
@@ -244,8 +281,7 @@ class LuaStore:
         assert until == f"{to:016}"
         assert told == [str(space[field]) for field in (":clear", ":floor", ":latest")]
 
-    def _record(self, key: bytes) -> dict[str, Any]:
-        found = self.client.hgetall(key)
+    def _record(self, found: dict[bytes, bytes], left: int) -> dict[str, Any]:
         fields = {k.decode(): v.decode() for k, v in found.items() if k.startswith(b":")}
         assert fields.keys() >= OWN_FIELDS
         done = decode([b"done", fields[":reply"].encode()])
@@ -273,16 +309,16 @@ class LuaStore:
             "known": int(fields[":hold"]),
             "swept": int(fields[":swept"]),
             "slices": slices,
-            "expires": self.client.pttl(key) >= 0,
+            "expires": left >= 0,
         }
 
-    def _texts(self, suffix: bytes) -> dict[str, str]:
-        found = self.client.hgetall(self.base + suffix)
-        return {read_key(k): v.decode() for k, v in found.items()}
 
-    def _scores(self, suffix: bytes) -> dict[str, int]:
-        found = self.client.zrange(self.base + suffix, 0, -1, withscores=True)
-        return {read_key(member): int(score) for member, score in found}
+def _pairs(words: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def _scores(words: Sequence[bytes]) -> dict[str, int]:
+    return {read_key(member): int(float(score)) for member, score in _pairs(words)}
 
 
 def _paces(text: str) -> dict[tuple[int, int], Blackouts]:
@@ -487,7 +523,8 @@ class Twin:
         """Forget what has expired: Redis would, but its clock is not the one of the test."""
         records = self.namespace.registry.records
         before = set(records)
-        for _ in range(len(before)):
+        count = 0
+        while count != (count := len(records)):  # a few at a time
             self.namespace.registry.expire(self.now)
         for instance in before - set(records):
             assert self.lua.client.pttl(self.lua.hash_of(instance)) > 0
