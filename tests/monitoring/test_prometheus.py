@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,16 @@ async def test_names_are_as_prometheus_has_them() -> None:
             assert sample.name.endswith("_total") == (family.type == "counter")
 
 
-async def test_a_server_in_a_thread_shows_counters_at_work() -> None:
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Have threads take turns so often that a scrape is interrupted, and does not wait for long."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(usual)
+
+
+async def test_a_server_in_a_thread_shows_counters_at_work(frequent_switches: None) -> None:
     """Scrape after scrape, while the counter's own thread counts."""
     async with LaxInstanceAwareCounter.open("p", MemoryStore(), flush_interval=0.001) as counter:
         registry = CollectorRegistry()
