@@ -23,10 +23,11 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 # tracing them shows hardly a line more, and takes more than twice as long.
 UNTRACED := tests/model tests/faults tests/stateful tests/simulation tests/benchmarks tests/upgrade \
   tests/harness tests/servers tests/docs tests/test_exports.py tests/test_layers.py \
-  tests/apps tests/testing/test_page.py tests/unit/test_observed.py \
-  $(patsubst %,tests/conformance/test_%.py,broken_stores own_store) \
-  $(patsubst %,tests/behaviour/test_%.py,cancellation defects folding hold_fuzz hold_histories \
-    invariants limiter_turns) \
+  tests/apps $(patsubst %,tests/unit/test_%.py,limiter_names observed) \
+  $(patsubst %,tests/conformance/test_%.py,broken_stores check_store faulty_store own_store) \
+  $(patsubst %,tests/behaviour/test_%.py,cancellation conditions defects defects_are_caught \
+    error_answers fleet_view flow folding hold_fuzz hold_histories invariants limiter \
+    limiter_cancellation limiter_turns operations) \
   $(patsubst %,tests/stores/test_%.py,lua_coverage lua_mutants lua_source odd_names reaping_agrees redis_agrees)
 
 # What touches the modules that are compiled, see hatch_build.py. It runs where no source is.
