@@ -123,7 +123,7 @@ async def _rest(
 
 async def _deaths(bench: Bench, name: str, count: int, stay: Child, go: Child) -> None:
     """Have half of them fall silent, and measure what the others feel of that."""
-    seconds = bench.window(10.0)
+    seconds = bench.choose(10.0, 0.4)
     bench.say("half of them fall silent")
     await stay.ask("load", seconds / 2)
     begin = partial(_watch_scripts, bench)
