@@ -11,8 +11,8 @@ from ._values import checked_number
 
 MICROSECONDS: Final = 1_000_000
 
-#: A heartbeat that is sent by this part of the period too early still has its instant.
-_EARLY: Final = 0.02
+#: One that is sent at its instant is not before it, however numbers are rounded.
+_ROUNDING: Final = 1e-6
 
 #: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.
 MIN_RETENTION: Final = 3600.0  # seconds
@@ -86,7 +86,7 @@ def next_heartbeat(heard: float, period: float) -> float:
     away is too soon. Then the heartbeat is due half-way to the instant behind that one. All times
     are seconds of the clock.
     """
-    instant = (floor(heard / period + _EARLY) + 1) * period
+    instant = (floor(heard / period + _ROUNDING) + 1) * period
     away = instant - heard
     if away < period / 2:
         return heard + (away + period) / 2

@@ -69,7 +69,7 @@ def test_the_next_heartbeat_is_due_within_a_period(heard: float, period: float) 
     assert due >= heard + 0.48 * period
 
 
-@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.integers(-2, 8))
+@given(st.integers(0, 10**6), st.floats(0, 0.999), st.floats(0, 1), st.integers(-2, 8))
 def test_who_is_idle_soon_beats_when_all_others_do(
     number: int, begun: float, late: float, period: int
 ) -> None:
@@ -85,9 +85,18 @@ def test_who_is_idle_soon_beats_when_all_others_do(
         heard += late * seconds / 1000
 
 
-def test_a_heartbeat_that_is_sent_a_little_early_is_not_followed_by_one_too_soon() -> None:
-    assert next_heartbeat(99.0, 100.0) == 199.0
-    assert next_heartbeat(97.0, 100.0) == 148.5
+@given(st.integers(1, 10**6), st.floats(1e-3, 1e4))
+def test_a_heartbeat_at_its_instant_is_followed_by_the_next_instant(
+    number: int, period: float
+) -> None:
+    """However numbers are rounded."""
+    due = next_heartbeat(number * period, period)
+    assert due == pytest.approx((number + 1) * period, rel=1e-9)
+
+
+def test_a_heartbeat_that_was_early_is_followed_by_one_half_way() -> None:
+    assert next_heartbeat(99.0, 100.0) == 149.5
+    assert next_heartbeat(149.5, 100.0) == 200.0
 
 
 def test_a_sign_of_life_shortly_before_a_heartbeat_stands_for_it() -> None:
