@@ -33,6 +33,8 @@ INSTANT_DIGITS: Final = 16
 #: Half of them, which fit into any integer of the machine, and the number that has one more.
 HALF_DIGITS: Final = INSTANT_DIGITS // 2
 HALF_INSTANT: Final = 10**HALF_DIGITS
+#: Writes both halves.
+TWO_HALVES: Final = f"%0{HALF_DIGITS}d" * 2
 #: Instants above it are far away, and may have too many digits to be compared as strings.
 FAR: Final = 9 * 10**15
 #: With so many digits, numbers of Lua are exact, and so are their sums and differences.
@@ -94,8 +96,8 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "GUARDED_ADD": Kind.ADD.value + _WORDS["GUARDED"],
     "GUARDED_FOLDED": _WORDS["FOLDED"] + _WORDS["GUARDED"],
     "INSTANT_DIGITS": INSTANT_DIGITS,
-    "HALF_DIGITS": HALF_DIGITS,
     "HALF_INSTANT": HALF_INSTANT,
+    "TWO_HALVES": TWO_HALVES,
     "FAR": FAR,
     "EXACT_DIGITS": EXACT_DIGITS,
     "COLON": COLON,

@@ -22,18 +22,17 @@ do
   -- make them in one piece.
   local function instant(number)
     local low = number % HALF_INSTANT
-    return format('%0' .. HALF_DIGITS .. 'd%0' .. HALF_DIGITS .. 'd',
-      (number - low) / HALF_INSTANT, low)
+    return format(TWO_HALVES, (number - low) / HALF_INSTANT, low)
   end
 
   local function prepare(shift, limits, at)
-    local words = {string.match(limits, '^(%d+) (%d+) ')}
-    local now = at + shift
-    threshold = words[1] + 0
-    local unnoticed, recent = threshold - words[2], math.floor(threshold / RECENT_PART)
-    local period = math.min(words[2] + 0, math.floor(unnoticed * PERIOD_TENTHS / 10))
-    pace = words[1] .. ',' .. words[2] .. ','
-    later, steady = instant(at + 1) .. '|0|', instant(now)
+    local first, second = string.match(limits, '^(%d+) (%d+) ')
+    local now, interval = at + shift, second + 0
+    threshold = first + 0
+    local unnoticed, recent = threshold - interval, math.floor(threshold / RECENT_PART)
+    local period = math.min(interval, math.floor(unnoticed * PERIOD_TENTHS / 10))
+    pace = first .. ',' .. second .. ','
+    later, steady = instant(at + 1) .. '|0|', shift == '0' and at or instant(now)
     till, deadline = instant(now + recent), instant(now + threshold)
     least = instant(math.max(0, now + recent - math.floor((period + unnoticed) / 2)))
     same_shift = shift
