@@ -11,7 +11,7 @@ from ._values import checked_number
 
 MICROSECONDS: Final = 1_000_000
 
-#: One that is sent at its instant is not before it, however numbers are rounded.
+#: A part of the period. Times are rounded, and may seem to be so much before a multiple of it.
 _ROUNDING: Final = 1e-6
 
 #: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.
@@ -81,10 +81,10 @@ class LivenessConfig(Immutable):
 def next_heartbeat(heard: float, period: float) -> float:
     """Return when the next heartbeat is due after a sign of life at ``heard``: a period at most.
 
-    The multiples of the period are the instants at which all beat that have the same period and the
-    same clock, so that their heartbeats can travel together. One that is less than half a period
-    away is too soon. Then the heartbeat is due half-way to the instant behind that one. All times
-    are seconds of the clock.
+    All counters with this period beat at the multiples of it, by the clock that they share. So
+    their heartbeats can travel together. A multiple that is less than half a period away is too
+    soon. Then the heartbeat is due half-way to the next multiple. All times are seconds of the
+    clock.
     """
     instant = (floor(heard / period + _ROUNDING) + 1) * period
     away = instant - heard

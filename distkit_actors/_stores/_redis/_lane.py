@@ -63,7 +63,7 @@ class Lane(ABC):
         An earlier one whose answer was not received is given up.
         """
 
-    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - as it says
+    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - need not wait
         """Do as `send_nowait`, together with others if it `gathers`.
 
         A checkpoint only if it has to wait for these.

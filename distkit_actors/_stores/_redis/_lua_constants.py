@@ -30,10 +30,11 @@ from ..._protocol._values import INT64_MAX, INT64_MIN
 
 #: How many digits an instant has that is compared as a string.
 INSTANT_DIGITS: Final = 16
-#: Half of them, which fit into any integer of the machine, and the number that has one more.
+#: Half of them. A number with so many digits fits into any integer of the machine.
 HALF_DIGITS: Final = INSTANT_DIGITS // 2
+#: The smallest number with more digits than that.
 HALF_INSTANT: Final = 10**HALF_DIGITS
-#: Writes both halves.
+#: How both halves of an instant are written.
 TWO_HALVES: Final = f"%0{HALF_DIGITS}d" * 2
 #: Instants above it are far away, and may have too many digits to be compared as strings.
 FAR: Final = 9 * 10**15

@@ -147,7 +147,7 @@ class SharedLane(Lane):
         pipeline = self._connection.pipeline
         self._call = None if pipeline is None else pipeline.post(command, replies)
 
-    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - as it says
+    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - need not wait
         """See `Lane.send_heartbeat`."""
         pipeline = self._connection.pipeline
         if pipeline is None or not self.gathers:
