@@ -9,10 +9,10 @@
                      +------> flush task -+   heartbeat task
 
 Only the batch loop talks to the store, one batch at a time; what arrives meanwhile goes together in
-the next one. A caller that is alone sends and receives in place of the loop. The loop lives in a
-shielded scope, the *lifeline*, as the cancellation that stops a counter must not cut a request off.
-The watch task gets that cancellation (or `stop`), closes the mailbox, and gives the lifeline its
-deadline.
+the next one, or in the next two. A caller that is alone sends and receives in place of the loop.
+The loop lives in a shielded scope, the *lifeline*, as the cancellation that stops a counter must
+not cut a request off. The watch task gets that cancellation (or `stop`), closes the mailbox, and
+gives the lifeline its deadline.
 
 Who may ask, where and when, is in `_admission`; the two small tasks are in `_timers`.
 

@@ -117,7 +117,8 @@ class Agenda:
             self._flush_quota = pending
         if beat or self.stopping or self._deferred_due(now):
             dispatch.releases.retry_deferred()
-        entries = dispatch.collect(now, flush=self._flush_quota > 0, shared=shared)
+        flush, trip = self._flush_quota > 0, self._pacing.fastest
+        entries = dispatch.collect(now, trip, flush=flush, shared=shared)
         self._alone = dispatch.alone
         if dispatch.buffer is not None:
             self._flush_quota = max(0, self._flush_quota - pending + dispatch.pending)

@@ -1,6 +1,7 @@
 """The task that talks to the store: decide what to send, send it, receive, hand out; or rest.
 
-Whatever arrives while a batch is on its way goes together in the next one.
+What arrives while a batch is on its way goes together in the next one; of a crowd, half of it does
+(`_crowd`).
 
 ================  ======================================================
 decide            `Agenda.make_up`: a batch of the session, or a query
@@ -301,6 +302,7 @@ class BatchLoop:
 
     async def _rest(self) -> None:
         """Sleep until there is work, or for a moment if the dead have slices to be taken away."""
+        self._dispatch.crowd.back()
         living = self._agenda.backlog
         if not living:
             await self._sleep()

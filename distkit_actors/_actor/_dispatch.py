@@ -25,6 +25,7 @@ from .._protocol._messages import (
     Result,
 )
 from ._counts_first import CountsFirst
+from ._crowd import Crowd
 from ._exclusive import ExclusiveSteps, Progress, steps_for
 from ._flush_waiters import FlushWaiters
 from ._log import Log
@@ -58,6 +59,7 @@ class Dispatch:
         self._log = log
         self._counts = 0  # entries of the batch that come from the write buffer
         self._coalesced: list[CoalescedEntry] = []
+        self.crowd = Crowd()
         self._counts_first = CountsFirst()
         self._steps: ExclusiveSteps | None = None
         self.queries = Queries()
@@ -82,21 +84,25 @@ class Dispatch:
 
     # ------------------------------------------------------------------- sending
 
-    def collect(self, now: float, *, flush: bool, shared: bool = False) -> list[Entry] | None:
+    def collect(
+        self, now: float, trip: float, *, flush: bool, shared: bool = False
+    ) -> list[Entry] | None:
         """Return the entries of the next batch, or None if a query is next.
 
         A *shared* batch carries single operations and lax counts. Of those that can wait it has
         `Session.piece_size` at most. The steps of an exclusive operation and queries travel
-        alone; with ``shared`` they are left for the next round trip.
+        alone; with ``shared`` they are left for the next round trip. ``trip``: see `Crowd`.
         """
         exclusive, most = self.mailbox.next_exclusive(), self.session.piece_size
         if self._steps is not None or (exclusive is not None and not shared):
             return self._collect_exclusive(exclusive, now, flush=flush)
+        portion = self.crowd.portion(self.mailbox.keys, self.mailbox.length, trip)
         if self.buffer is None:
-            self._coalesced = self._take(exclusive, most)
+            self._coalesced = self._take(exclusive, min(most, portion))
             return [coalesced.entry for coalesced in self._coalesced]
         # An operation acts behind the counts that were made before it.
-        turn = self._counts_first.sort(self._take(exclusive, max(1, most // 2)), self.buffer)
+        taken = self._take(exclusive, min(portion, max(1, most // 2)))
+        turn = self._counts_first.sort(taken, self.buffer)
         room = most - len(turn.now) if flush else 0
         counts, nothing = self.buffer.send(
             room, now, self.session.slices, first=turn.counted, apart=turn.apart
@@ -217,6 +223,7 @@ class Dispatch:
         if self.buffer is not None:
             self._settle_counts(self.buffer, results[:counts], update, now)
         again: list[Operation] = []
+        done = self.operations_done
         for coalesced, result in zip(coalesced_entries, results[counts:], strict=False):
             if isinstance(result, Previous):
                 self._deliver(coalesced, result, update, now)
@@ -236,6 +243,7 @@ class Dispatch:
                     else:
                         again.append(operation)
         self.mailbox.give_back(again)
+        self.crowd.answered(len(coalesced_entries), self.operations_done - done)
         # The results are void in keys whose epoch has moved since.
         if update.void:
             self.releases.moved({}, update.void)

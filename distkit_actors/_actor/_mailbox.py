@@ -199,6 +199,12 @@ class Mailbox:
 
     # ------------------------------------------------------------------ the actor
 
+    @property
+    def keys(self) -> int:
+        """In how many keys operations wait that no exclusive operation is before."""
+        first = next(iter(self._sections))
+        return len(first) if isinstance(first, KeyQueues) else 0
+
     def next_exclusive(self) -> Operation | None:
         """Return the exclusive operation if everything before it has been taken."""
         first = next(iter(self._sections))

@@ -21,7 +21,7 @@ _wait_task_rescheduled: Final = trio.lowlevel.wait_task_rescheduled
 class StrictInstanceAwareCounter(InstanceAwareCounter):
     """Every operation is one atomic step in the store, and returns the value it made.
 
-    Operations that arrive while a batch is on its way travel together in the next one,
+    Operations that arrive while a batch is on its way travel together in the next one or two,
     and those on one key as one entry; each caller still gets the value of its own
     operation, as if all had run one after another.
 

@@ -38,7 +38,7 @@ class Pacing:
         self._slow = threshold * _SLOW
         self._quick = threshold * _QUICK
         self._unanswered = 0  # requests in a row that had no answer in time
-        self._fastest = float("inf")  # time of the fastest answer, which is slowly forgotten
+        self.fastest = float("inf")  # seconds of the fastest answer, which is slowly forgotten
 
     def patience(self, first: float) -> float:
         """Return how long to wait for the next answer; ``first`` is for a store that is quick."""
@@ -52,8 +52,8 @@ class Pacing:
 
     def answered(self, waited: float) -> None:
         """Take in that an answer came ``waited`` seconds after its request was first sent."""
-        fastest = self._fastest * _FORGETTING
-        self._fastest = fastest = min(fastest, waited)
+        fastest = self.fastest * _FORGETTING
+        self.fastest = fastest = min(fastest, waited)
         queued = waited - fastest  # a long way to the store is no sign of too much work
         if queued > self._slow:
             self.piece_size = max(_LEAST, self.piece_size // 2)

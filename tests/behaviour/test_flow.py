@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from distkit_actors import FleetLimiter, Ge
+from distkit_actors._protocol._messages import Apply
 from tests.behaviour.world import Counter, World
 
 #: What callers may do again and again, all of which travels alone or asks.
@@ -152,3 +153,38 @@ async def test_i14_an_inquiry_that_is_never_answered_holds_up_no_beat(world: Wor
         with trio.fail_after(world.threshold):
             await a.inc("mine")
         nursery.cancel_scope.cancel()
+
+
+async def test_a_crowd_travels_in_halves_and_everybody_comes_round(world: World) -> None:
+    """While the store works on one half, the other half gets its answers and asks again."""
+    counter, names = await world.strict(), [f"key {number}" for number in range(100)]
+    await counter.inc("first")  # so that it is known how long an answer takes
+    calls = dict.fromkeys(names, 0)
+    enough = trio.Event()
+
+    async def go_on(key: str) -> None:
+        while not enough.is_set():
+            assert (await counter.inc(key)).cumulative == calls[key] + 1
+            calls[key] += 1
+            if calls[key] == 20:
+                enough.set()
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(go_on, name)
+    batches = [len(r.entries) for _, r, _ in world.tap(counter).seen if isinstance(r, Apply)]
+    assert set(batches[3:-3]) == {50}
+    assert min(calls.values()) >= 18
+
+
+async def test_a_crowd_far_from_its_store_travels_together(world: World) -> None:
+    counter, names = await world.strict(), [f"key {number}" for number in range(100)]
+    world.wire(counter).delay(TRIP)
+    for _ in range(100):  # the quick answers are forgotten slowly
+        await counter.inc("first")
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(counter.inc, name)
+    batches = [len(r.entries) for _, r, _ in world.tap(counter).seen if isinstance(r, Apply)]
+    assert batches[-3:] == [100, 100, 100]

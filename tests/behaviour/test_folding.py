@@ -11,6 +11,7 @@ store, and once by real counters over Redis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -30,6 +31,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor import _mailbox
+from distkit_actors._actor._crowd import Crowd
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._life import Life
 from distkit_actors._actor._mailbox import Mailbox
@@ -138,13 +140,22 @@ _RANDOM = given(
     presets=st.lists(PRESET, max_size=4),
     waves=st.lists(WAVE, max_size=3),
     mailbox_size=st.sampled_from([100, 100, 2, 1]),
+    cut=st.booleans(),
 )
 #: Counts that cancel out where there is no room for the first: hardly any random history has it.
 _RARE = example(
     presets=[("other", "a", MAX)],
     waves=[[("inc", "a", 5), ("inc", "a", -5), ("get", "a", 0)]],
     mailbox_size=100,
+    cut=False,
 )
+
+
+class Halves(Crowd):
+    """Cuts those few who wait here, as if they were a crowd."""
+
+    def portion(self, keys: int, operations: int, trip: float) -> int:
+        return max(1, keys // 2)
 
 
 def histories(test: Callable[..., None]) -> Callable[..., None]:
@@ -193,7 +204,9 @@ def note_verdicts(replies: Sequence[Reply]) -> None:
 class Hand:
     """A counter whose actor does not run: what that would do is done by hand."""
 
-    def __init__(self, namespace: Namespace, name: str, mailbox_size: int = 100) -> None:
+    def __init__(
+        self, namespace: Namespace, name: str, mailbox_size: int = 100, *, cut: bool = False
+    ) -> None:
         self.namespace = namespace
         self.counter = StrictInstanceAwareCounter(
             "p", MemoryStore(), instance_id=name, mailbox_size=mailbox_size
@@ -201,11 +214,13 @@ class Hand:
         self.counter._actor._course.now = Life.RUNNING
         self.session = self.counter._actor._session
         self.dispatch = self.counter._actor._dispatch
+        if cut:
+            self.dispatch.crowd = Halves()
         self.replies: list[Reply] = []
         self.exchange()
 
     def begin(self) -> None:
-        self.session.begin(self.dispatch.collect(1.0, flush=False))
+        self.session.begin(self.dispatch.collect(1.0, math.inf, flush=False))
 
     def exchange(self) -> None:
         while (request := self.session.request()) is not None:
@@ -232,9 +247,11 @@ class Hand:
         return outcomes
 
 
-async def carried_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
+async def carried_by_hand(
+    presets: list[Preset], waves: list[Wave], mailbox_size: int, cut: bool
+) -> None:
     namespace, model = Namespace(), Model()
-    us = Hand(namespace, US, mailbox_size)
+    us = Hand(namespace, US, mailbox_size, cut=cut)
     others = {name: Hand(namespace, name) for name in OTHERS}
     for name, key, count in presets:
         others[name].session.begin([Entry(Kind.PUT, key, count)])
@@ -257,16 +274,16 @@ async def carried_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size
 
 @settings(max_examples=500, deadline=None)
 @histories
-def test_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
+def test_by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int, cut: bool) -> None:
     """Callers and store get what the model says, whatever arrives while a batch is out."""
-    trio.run(carried_by_hand, presets, waves, mailbox_size)
+    trio.run(carried_by_hand, presets, waves, mailbox_size, cut)
 
 
 # ---------------------------------------------------------------------------- over a store
 
 
 async def carried_to_redis(
-    url: str, presets: list[Preset], waves: list[Wave], mailbox_size: int
+    url: str, presets: list[Preset], waves: list[Wave], mailbox_size: int, cut: bool
 ) -> None:
     tap, prefix, model = Tap(RedisStore(url)), unique_prefix(), Model()
     async with AsyncExitStack() as stack:
@@ -276,6 +293,8 @@ async def carried_to_redis(
             return await stack.enter_async_context(counter)
 
         us = await join(US, mailbox_size=mailbox_size)
+        if cut:
+            us._actor._dispatch.crowd = Halves()
         counters = {US: us} | {name: await join(name) for name in OTHERS}
         for name, key, count in presets:
             call = ("set_on_instance", key, count)
@@ -291,10 +310,15 @@ async def carried_to_redis(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @histories
 def test_over_redis(
-    redis_server: RedisServer, presets: list[Preset], waves: list[Wave], mailbox_size: int
+    redis_server: RedisServer,
+    presets: list[Preset],
+    waves: list[Wave],
+    mailbox_size: int,
+    cut: bool,
 ) -> None:
     """Callers and store get what the model says, and every counter reads it."""
-    run_on_real_clock(partial(carried_to_redis, redis_server.url, presets, waves, mailbox_size))
+    carried = partial(carried_to_redis, redis_server.url, presets, waves, mailbox_size, cut)
+    run_on_real_clock(carried)
 
 
 @pytest.mark.parametrize(
@@ -435,8 +459,8 @@ def test_a_defect_is_caught(monkeypatch: Patch, defect: Callable[[Patch], None])
 
     @settings(max_examples=2000, deadline=None, derandomize=True, database=None, phases=[phase])
     @histories
-    def by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int) -> None:
-        trio.run(carried_by_hand, presets, waves, mailbox_size)
+    def by_hand(presets: list[Preset], waves: list[Wave], mailbox_size: int, cut: bool) -> None:
+        trio.run(carried_by_hand, presets, waves, mailbox_size, cut)
 
     defect(monkeypatch)
     with pytest.raises((AssertionError, ExceptionGroup)):

@@ -6,6 +6,7 @@ tasks here: who waits for an answer is a mark on the operation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -135,7 +136,7 @@ class Desk:
         """Return the next batch, and whether it is executed as a whole."""
         if beat:
             self.dispatch.releases.retry_deferred()
-        entries = self.dispatch.collect(0.0, flush=True)
+        entries = self.dispatch.collect(0.0, math.inf, flush=True)
         return entries, self.dispatch.atomic
 
     def settle(self, update: Update) -> None:
