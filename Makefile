@@ -9,8 +9,8 @@ ARGS    ?=
 # What `make test-servers` runs: full or small, and which servers (all of them).
 SIZE    ?= full
 SERVERS ?=
-# Much of a test is waiting, so three workers keep two cores busy.
-JOBS    ?= 3
+# Much of a test is waiting, so four workers keep two cores busy.
+JOBS    ?= 4
 
 # Else each worker compiles all tests again, and each process that a test starts the package.
 unexport PYTHONDONTWRITEBYTECODE
