@@ -292,8 +292,17 @@ class SentinelTrio(Started):
                 followed[:] = [primary]
             return self._in_sync()
 
+        reset: set[Sentinel] = set()
+
+        def nobody_missed() -> bool:
+            for sentinel in set(self.sentinels) - reset:
+                if self._knows_too_many(sentinel):
+                    sentinel.command("SENTINEL", "RESET", self.service)
+                    reset.add(sentinel)
+            return self._nobody_missed()
+
         self._wait("the replicas are in sync", in_sync)
-        self._wait("the sentinels miss nobody", self._nobody_missed)
+        self._wait("the sentinels miss nobody", nobody_missed)
 
     @contextmanager
     def switches(self) -> Iterator[Switch]:
@@ -355,6 +364,16 @@ class SentinelTrio(Started):
             if any(map(_is_missed, [primary, *map(_fields, replicas), *map(_fields, others)])):
                 return False
         return True
+
+    def _knows_too_many(self, sentinel: Sentinel) -> bool:
+        """Tell whether it knows of somebody who is no more.
+
+        A late word of a sentinel that `monitor` has ended is believed, and then remembered for
+        ever. To forget somebody takes a RESET, after which it finds all others again.
+        """
+        replicas = sentinel.command("SENTINEL", "REPLICAS", self.service)
+        others = sentinel.command("SENTINEL", "SENTINELS", self.service)
+        return len(replicas) > len(self.servers) - 1 or len(others) > self._count - 1
 
     @staticmethod
     def _is_met(met: Callable[[], bool]) -> bool:

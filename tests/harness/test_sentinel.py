@@ -10,7 +10,11 @@ from redis.retry import Retry
 
 from tests.harness.ports import LOOPBACK
 from tests.harness.sentinel import SentinelTrio
+from tests.harness.server import RedisServer
 from tests.harness.topologies import proxied_sentinels
+
+#: The id of a sentinel that is no more.
+_STRANGER = "0" * 40
 
 
 def test_clients_find_the_primary(sentinels: SentinelTrio) -> None:
@@ -86,6 +90,24 @@ def test_roles_are_swapped_by_hand(sentinels: SentinelTrio) -> None:
     sentinels.monitor(heir)
     sentinels.wait_until_ok()
     assert sentinels.primary is heir
+
+
+def test_a_late_word_of_a_sentinel_that_was_replaced_is_forgotten(sentinels: SentinelTrio) -> None:
+    """With a network that delays, it may come after the new ones have found each other."""
+    primary, replaced = sentinels.primary, sentinels.sentinels[0]
+    word = (LOOPBACK, replaced.port, _STRANGER, 0, sentinels.service, LOOPBACK, primary.port, 0)
+    primary.command("PUBLISH", "__sentinel__:hello", ",".join(map(str, word)))
+    listener = sentinels.sentinels[1]
+    sentinels._wait("it was heard", lambda: _STRANGER in _known_to(listener, sentinels))
+    sentinels.wait_until_ok()
+    for sentinel in sentinels.sentinels:
+        assert len(_known_to(sentinel, sentinels)) == len(sentinels.sentinels) - 1
+        assert _STRANGER not in _known_to(sentinel, sentinels)
+
+
+def _known_to(sentinel: RedisServer, sentinels: SentinelTrio) -> list[str]:
+    others = sentinel.command("SENTINEL", "SENTINELS", sentinels.service)
+    return [dict(zip(other[::2], other[1::2], strict=True))["runid"] for other in others]
 
 
 async def test_each_server_behind_a_network_that_fails() -> None:
