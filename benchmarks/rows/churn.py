@@ -65,6 +65,8 @@ async def _rooms(bench: Bench, count: int) -> None:
                 await counter.get("first")
         left = server.memory(bench.server) - before
     name = f"{amount(count, 'room')} an hour that come, go and are deleted"
+    # A server gives back what a quiet connection does not need. That is more than a few rooms take.
+    hours[-1] = max(1, hours[-1])
     bench.row(
         name,
         "used_memory at the end of an hour, in which another one as large has gone by",
