@@ -44,9 +44,8 @@ class Crowd:
         if keys < _LEAST or not operations:
             self._measured_at = None
             return
-        now = (
-            time.thread_time()
-        )  # not waiting, but work: what a processor spends is no trio clock's
+        # What a processor has spent is no time that passes, so trio's clock does not know it.
+        now = time.thread_time()
         if self._measured_at is not None:
             measured = max(_LEAST_TURNAROUND, (now - self._measured_at) / operations)
             self._turnaround = min(self._turnaround * _FORGETTING, measured)
