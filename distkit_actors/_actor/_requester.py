@@ -197,8 +197,8 @@ class Requester:
         self.trip = self.answered_at - sent_at
         self._pacing.answered(self.trip)
         if isinstance(reply, Applied):
-            # The time of the first sending: a repeat may have been answered from the record (P16,
-            # repeat), and then it was no sign of life. Other kinds of requests are none either.
+            # The time of the first sending is on the safe side: nobody knows which copy of a
+            # repeated request was the sign of life. Other kinds of requests are none.
             self.heard_at = sent_at
         elif isinstance(reply, Mismatch):
             refusal = mismatch(reply.partitions)

@@ -31,7 +31,8 @@ class CounterStatistics:
         stuck_slices: Slices of dead instances that the cumulative cannot do without yet.
         connected: Whether a connection to the store is up, as far as is known.
         reconnects: How often the connection was lost and made again.
-        warnings: What is wrong with how the store is set up, so that counts may be lost.
+        warnings: What is wrong with the store, so that counts may be lost: how it evicts keys, or
+            replicas that did not confirm writes (``min_replicas``).
         last_heartbeat_age: Seconds since the last acknowledged batch was sent, or None.
         outages: How often the store went away, or began to refuse, since the start.
         outage_age: Seconds for which the store has been away or has refused, or None.

@@ -37,8 +37,9 @@ class WatchMixin(CounterBase):
         values come. On a lax counter the values are those that `InstanceAwareCounter.get` would
         give; reading them takes what is pending on the key along.
 
-        All watches of one counter share one more connection to the store, or to each part of it
-        whose keys are watched; a part that is away holds up its own keys only. Entering and leaving
+        All watches of a store share one more connection; in a cluster, one to each node that serves
+        a key that is watched. With `RedisStore.from_pool` each counter has one of its own, for each
+        part with such a key. A part that is away holds up its own keys only. Entering and leaving
         the block do not wait for the store; entering is a checkpoint. The channel's ``receive``
         raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``, and
         `InstanceConflictError` when another counter takes over. One task receives from a channel:

@@ -7,7 +7,7 @@ of it. Nothing is forgotten before the answer that allows it. The phases of a se
 ``_phases``; how it begins is in ``_takeover``, and how it returns to a store that lost it in
 ``_resumption``.
 
-The rules P12 … P27 are explained in ``docs/protocol.md``.
+The rules (P12 and so on) are explained in ``docs/protocol.md``.
 
 This file is a little longer than others: for each reply it has what is right in every phase, which
 is seen better on one page.

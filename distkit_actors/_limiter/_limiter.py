@@ -94,21 +94,22 @@ class FleetLimiter:
     waits until so many are free, and nobody overtakes it. The order is that of the times of arrival
     by the store's clock, as far as each process knows that clock, and the others have to hear of a
     task first. So of two tasks that come within a few round trips, either may be first. One more
-    exception makes up for that: in the first 0.1 seconds after the store has given tokens out, a
-    process that has not heard of others who came before may hand them on to its own tasks.
+    exception makes up for that. In its turn after the store has given tokens out, a process that
+    has not heard of others who came before may hand them on to its own tasks. A turn takes 0.1
+    seconds, or ten round trips if these take longer, and 2 seconds at the most.
     Only the first in the fleet asks the store; all others sleep until the store pushes notice of a
     change. If the first one dies, the others wait until its slice is reaped. As a notice may get
     lost, they look every six seconds in any case.
 
     **While the store is away** `acquire` waits, and those who have a token keep it. In what is left
-    of the 0.1 seconds, tokens are handed on in this process all the same.
+    of its turn, a process hands tokens on all the same.
 
     **What is promised.** At no time do more than ``total_tokens`` have a token, as long as the
-    store keeps its data, nobody moves the epoch of the key, and no process that has tokens is
-    silent for longer than its ``dead_instance_threshold``. One that is cut off for longer is
-    taken for dead, and its tokens are given to others; when it comes back its slice does
-    too, and nobody new gets in until enough have been released. Work that must not go on
-    then should watch ``counter.statistics().last_heartbeat_age``, or what it works on should
+    store keeps its data, nobody moves the epoch of the key, counts on it or calls ``forget``, and
+    no process that has tokens is silent for longer than its ``dead_instance_threshold``. One that
+    is cut off for longer is taken for dead, and its tokens are given to others; when it comes back
+    its slice does too, and nobody new gets in until enough have been released. Work that must not
+    go on then should watch ``counter.statistics().last_heartbeat_age``, or what it works on should
     compare `fencing_number`.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their
@@ -299,8 +300,8 @@ class FleetLimiter:
     async def fleet_usage(self) -> FleetLimiterUsage:
         """Return how things stand in the whole fleet, as the store has it at one instant.
 
-        A checkpoint; cancelling it leaves nothing behind. A task is not counted as waiting for its
-        first few round trips, nor after somebody has cleared all keys. Raises what
+        A checkpoint; cancelling it leaves nothing behind. A task is not counted as waiting in its
+        first 0.1 seconds, nor after somebody has cleared all keys. Raises what
         `InstanceAwareCounter.get` raises.
         """
         await self._actor.wait_open()

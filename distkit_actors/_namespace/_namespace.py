@@ -2,7 +2,7 @@
 
 This is the reference for every store: `MemoryStore` runs it as it stands, the Lua scripts
 of `RedisStore` say the same in Redis' terms and are tested against it step by step. The
-rules P1 … P27 are explained in ``docs/protocol.md``.
+rules (P1 and so on) are explained in ``docs/protocol.md``.
 
 A `Namespace` is made of four classes, each in a module of its own that adds one idea to the one
 before: `Entries` runs what a batch has in it, `Healing` takes in what was lost, `Execution` does

@@ -1,4 +1,4 @@
-"""What an instance and a store say to each other (``docs/protocol.md``, section 3).
+"""What an instance and a store say to each other (``docs/protocol.md``, section 4).
 
 All are immutable values. Times are microseconds of the store's clock, "stamps" are
 instants of the namespace's own, always increasing clock.
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 from ._conditions import Condition
 from ._immutable import Immutable
 
-#: Most entries, claims or own moves in one message.
+#: Most entries or claims in one message.
 MAX_ENTRIES: Final = 1000
 #: Most journal entries in one reply.
 MAX_JOURNAL: Final = 1000

@@ -69,11 +69,11 @@ class RedisStore(Store):
             seconds, like what else it takes to connect. If it is a streaming provider, the store
             registers itself with ``on_next``, and whenever that brings new credentials a connection
             is made anew before the next request.
-        partitions: over how many parts the keys of a prefix are spread, from 1 to 256. All who
-            share a prefix must give the same number, or are refused (`StoreError`) when they
-            start, as long as anybody lives by another one. For namespaces that are too much for
-            one node of a cluster: the parts lie evenly among its slots. Each counter then has one
-            conversation with each part, so that each part costs every instance a heartbeat.
+        partitions: over how many parts the keys of a prefix are spread, from 1 to 256. All
+            instances of a prefix must give the same number. While any instance lives with another
+            number, a new one is refused at its start (`StoreError`). For namespaces that are too
+            much for one node of a cluster: the parts lie evenly among its slots. Each counter then
+            has one conversation with each part, so that each part costs every instance a heartbeat.
             Whatever is about one key is as with one part; what is about several is atomic within
             each part only. ``docs/partitions.md`` says what that means for each operation, and how
             to choose the number.
@@ -134,7 +134,7 @@ class RedisStore(Store):
         For what a URL cannot say: connection classes of your own, redis-py's Sentinel pools,
         pools whose connections ask a credential provider. All of redis-py's connecting happens on
         an asyncio loop that trio-asyncio runs in the background: your tasks run in no asyncio loop.
-        A lone operation takes about twice as long as with a URL.
+        A lone operation takes about four times as long as with a URL.
 
         Each counter takes a connection of its own from the pool when it connects, and so does
         whoever watches. It gives them back closed. While they are taken they do not retry, check
