@@ -19,6 +19,7 @@ _OPERATIONS_PER_SLICE: Final = 8
 _REAPING_BUDGET_OF_A_CROWD: Final = 128
 #: Slices that a batch takes away if nobody waits for it.
 _IDLE_REAPING_BUDGET: Final = 48
+_NEVER: Final = float("inf")
 # Looked up once, as elsewhere: see `_session`.
 _FENCED: Final = Phase.FENCED
 _REFUSED: Final = Phase.REFUSED
@@ -117,7 +118,9 @@ class Agenda:
             self._flush_quota = pending
         if beat or self.stopping or self._deferred_due(now):
             dispatch.releases.retry_deferred()
-        flush, trip = self._flush_quota > 0, self._pacing.fastest
+        # At a stop nobody asks again, so there is no other half to wait for.
+        trip = _NEVER if self.stopping else self._pacing.trip
+        flush = self._flush_quota > 0
         entries = dispatch.collect(now, trip, flush=flush, shared=shared)
         self._alone = dispatch.alone
         if dispatch.buffer is not None:

@@ -4,6 +4,9 @@ If all who wait travelled in one batch, this process would wait while the store 
 would wait while the callers get their answers and ask again. So half of them travel: meanwhile the
 other half gets its answers. Where the way to the store takes longer than that half keeps this
 process busy, all travel together.
+
+On a lax counter all travel together, too: an operation there waits for one round trip at most until
+the counts before it are sent (P30, immediate operations).
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class Crowd:
     def portion(self, keys: int, operations: int, trip: float) -> int:
         """Return in how many keys operations travel now, if so many wait in so many keys.
 
-        ``trip``: seconds that a quick answer takes.
+        ``trip``: seconds that an answer takes, lately.
         """
         half = (keys + self._answered) // 2
         if not keys or half < _LEAST:

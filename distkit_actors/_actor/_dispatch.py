@@ -96,13 +96,12 @@ class Dispatch:
         exclusive, most = self.mailbox.next_exclusive(), self.session.piece_size
         if self._steps is not None or (exclusive is not None and not shared):
             return self._collect_exclusive(exclusive, now, flush=flush)
-        portion = self.crowd.portion(self.mailbox.keys, self.mailbox.length, trip)
         if self.buffer is None:
+            portion = self.crowd.portion(self.mailbox.keys, self.mailbox.length, trip)
             self._coalesced = self._take(exclusive, min(most, portion))
             return [coalesced.entry for coalesced in self._coalesced]
         # An operation acts behind the counts that were made before it.
-        taken = self._take(exclusive, min(portion, max(1, most // 2)))
-        turn = self._counts_first.sort(taken, self.buffer)
+        turn = self._counts_first.sort(self._take(exclusive, max(1, most // 2)), self.buffer)
         room = most - len(turn.now) if flush else 0
         counts, nothing = self.buffer.send(
             room, now, self.session.slices, first=turn.counted, apart=turn.apart

@@ -222,7 +222,8 @@ class Mailbox:
     def take(self, limit: int, own: Mapping[str, Slice]) -> list[CoalescedEntry]:
         """Take out the operations that may travel now, of ``limit`` keys at most.
 
-        No exclusive operation may be before them.
+        Those go first that were not among them for longest. No exclusive operation may be before
+        them.
         """
         queues = next(iter(self._sections))
         assert isinstance(queues, KeyQueues)
@@ -266,6 +267,8 @@ class Mailbox:
         else:
             for operation in taken:
                 del queue[operation]
+            # Behind all others: a queue that is never empty would keep those from travelling.
+            queues[key] = queues.pop(key)
         return CoalescedEntry(entry, taken)
 
     def give_back(self, operations: list[Operation]) -> None:

@@ -17,6 +17,11 @@ _MOST_PATIENCE: Final = 1 / 3
 #: Factor by which the time of the fastest answer grows with each answer: the way to the server may
 #: have become longer since.
 _FORGETTING: Final = 1.01
+#: The same for the fastest of the last few answers: a store that has become slow is soon known as
+#: one, while a few answers that were held up here change nothing.
+_FORGETTING_A_FEW: Final = 1.5
+#: Seconds that are added to it, as an answer may take no time at all by a clock that stands.
+_TICK: Final = 1e-6
 #: Fewest entries in one piece of a large message.
 _LEAST: Final = 16
 #: An answer is slow above this share of the threshold: then pieces are halved.
@@ -38,7 +43,8 @@ class Pacing:
         self._slow = threshold * _SLOW
         self._quick = threshold * _QUICK
         self._unanswered = 0  # requests in a row that had no answer in time
-        self.fastest = float("inf")  # seconds of the fastest answer, which is slowly forgotten
+        self.trip = float("inf")  # seconds of the fastest of the last few answers
+        self._fastest = float("inf")  # seconds of the fastest answer, which is slowly forgotten
 
     def patience(self, first: float) -> float:
         """Return how long to wait for the next answer; ``first`` is for a store that is quick."""
@@ -52,8 +58,9 @@ class Pacing:
 
     def answered(self, waited: float) -> None:
         """Take in that an answer came ``waited`` seconds after its request was first sent."""
-        fastest = self.fastest * _FORGETTING
-        self.fastest = fastest = min(fastest, waited)
+        self.trip = min((self.trip + _TICK) * _FORGETTING_A_FEW, waited)
+        fastest = self._fastest * _FORGETTING
+        self._fastest = fastest = min(fastest, waited)
         queued = waited - fastest  # a long way to the store is no sign of too much work
         if queued > self._slow:
             self.piece_size = max(_LEAST, self.piece_size // 2)

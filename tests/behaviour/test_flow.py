@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import FleetLimiter, Ge, LaxInstanceAwareCounter
 from distkit_actors._protocol._messages import Apply
@@ -156,10 +157,13 @@ async def test_i14_an_inquiry_that_is_never_answered_holds_up_no_beat(world: Wor
 
 
 @pytest.mark.parametrize("flavour", ["strict", "lax"])
-async def test_a_crowd_travels_in_halves_and_everybody_comes_round(
+async def test_half_of_a_crowd_travels_and_everybody_comes_round(
     world: World, flavour: Flavour
 ) -> None:
-    """While the store works on one half, the other half gets its answers and asks again."""
+    """While the store works on one half, the other half gets its answers and asks again.
+
+    On a lax counter all travel together.
+    """
     owner, names = await world.make(flavour), [f"key {number}" for number in range(100)]
     counter = owner.strict if isinstance(owner, LaxInstanceAwareCounter) else owner
     await counter.inc("first")  # so that it is known how long an answer takes
@@ -176,8 +180,7 @@ async def test_a_crowd_travels_in_halves_and_everybody_comes_round(
     async with trio.open_nursery() as nursery:
         for name in names:
             nursery.start_soon(go_on, name)
-    batches = [len(r.entries) for _, r, _ in world.tap(owner).seen if isinstance(r, Apply)]
-    assert set(batches[3:-3]) == {50}
+    assert set(sizes(world, owner)[3:-3]) == {50 if flavour == "strict" else 100}
     assert min(calls.values()) >= 18
 
 
@@ -187,8 +190,63 @@ async def test_a_crowd_far_from_its_store_travels_together(world: World) -> None
     for _ in range(100):  # the quick answers are forgotten slowly
         await counter.inc("first")
     for _ in range(3):
-        async with trio.open_nursery() as nursery:
-            for name in names:
-                nursery.start_soon(counter.inc, name)
-    batches = [len(r.entries) for _, r, _ in world.tap(counter).seen if isinstance(r, Apply)]
-    assert batches[-3:] == [100, 100, 100]
+        await at_once(counter, names)
+    assert sizes(world, counter)[-3:] == [100, 100, 100]
+
+
+async def test_a_crowd_whose_store_has_become_slow_soon_travels_together(world: World) -> None:
+    counter, names = await world.strict(), [f"key {number}" for number in range(1000)]
+    await counter.inc("first")
+    await at_once(counter, names)
+    assert max(sizes(world, counter)) == 128
+    world.wire(counter).delay(TRIP)
+    for _ in range(6):
+        await at_once(counter, names)
+    assert sizes(world, counter)[-1] == 1000
+
+
+async def test_at_a_stop_a_crowd_travels_together(world: World) -> None:
+    """Nobody asks again, and the time is limited."""
+    counter, names = await world.strict(exit_grace=3 * TRIP), [f"key {i}" for i in range(1000)]
+    await counter.inc("first")
+    world.wire(counter).delay(TRIP)
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(counter.inc, name)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(counter.aclose)
+    assert sum(sizes(world, counter)) >= 1 + len(names)
+
+
+@pytest.mark.parametrize("flavour", ["strict", "lax"])
+async def test_i14_no_key_waits_for_ever_behind_keys_that_are_never_empty(
+    world: World, flavour: Flavour
+) -> None:
+    """What does not fold travels one by one, so more of it waits than travels."""
+    owner, calls = await world.make(flavour), dict.fromkeys(range(1200), 0)
+    counter = owner.strict if isinstance(owner, LaxInstanceAwareCounter) else owner
+    enough = trio.Event()
+
+    async def go_on(key: int) -> None:
+        while not enough.is_set():
+            await counter.set_on_instance(f"key {key}", 1)
+            calls[key] += 1
+            if calls[key] == 20:
+                enough.set()
+
+    async with trio.open_nursery() as nursery:
+        for key in calls:
+            for _ in range(3):
+                nursery.start_soon(go_on, key)
+    assert min(calls.values()) >= 10
+
+
+async def at_once(counter: Counter, names: list[str]) -> None:
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(counter.inc, name)
+
+
+def sizes(world: World, counter: Counter) -> list[int]:
+    """How many entries each batch had."""
+    return [len(r.entries) for _, r, _ in world.tap(counter).seen if isinstance(r, Apply)]

@@ -457,6 +457,25 @@ async def test_who_may_not_send_scripts_along_has_them_loaded(
         await _counts(url, own_redis, fresh_prefix)
 
 
+@pytest.mark.parametrize("fault", [FaultProxy.drop_request, FaultProxy.hang_reply])
+async def test_scripts_are_loaded_again_though_they_could_not_be_once(
+    fault: Callable[..., None], own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """What happened to a connection once says nothing of the server."""
+    async with proxied(own_redis) as proxy, strict(proxy.url, fresh_prefix) as a:
+        assert await a.inc("k") == (1, 1)
+        own_redis.command("SCRIPT", "FLUSH")
+        fault(proxy, when=lambda request: request.name == "SCRIPT")
+        with trio.fail_after(PATIENCE):
+            assert await a.inc("k") == (2, 2)
+        own_redis.command("SCRIPT", "FLUSH")
+        loaded, sent_along = proxy.commands["SCRIPT"], proxy.commands["EVAL"]
+        with trio.fail_after(PATIENCE):
+            assert await a.inc("k") == (3, 3)
+        assert proxy.commands["SCRIPT"] > loaded
+        assert proxy.commands["EVAL"] == sent_along
+
+
 async def test_a_server_that_knows_no_scripts_is_refused(
     own_redis: RedisServer, fresh_prefix: str
 ) -> None:

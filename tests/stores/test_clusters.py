@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.lowlevel
 from redis.asyncio.connection import Connection as TcpConnection
 
 from distkit_actors import RedisStore, StoreError, StoreUnavailableError
@@ -45,11 +46,11 @@ def row(first: int, last: int, *nodes: Node) -> list[object]:
     return [first, last, *([host, port, "id"] for host, port in nodes)]
 
 
-def locator(*nodes: Node) -> ClusterLocator:
+def locator(*nodes: Node, patience: float = PATIENCE) -> ClusterLocator:
     async def make(node: Node) -> TcpConnection:
         return TcpConnection(host=node.host, port=node.port)
 
-    return ClusterLocator(make, nodes, PATIENCE)
+    return ClusterLocator(make, nodes, patience)
 
 
 async def test_any_node_knows_them_all_and_is_asked_once(nursery: trio.Nursery) -> None:
@@ -74,6 +75,50 @@ async def test_many_who_ask_at_once_ask_once(nursery: trio.Nursery) -> None:
         for _ in range(20):
             all_of_them.start_soon(ask)
     assert len(node.said) == 1
+
+
+async def test_many_who_ask_in_vain_ask_once(nursery: trio.Nursery) -> None:
+    """If each asked anew, the last one would hear of it after as many times the patience."""
+    node = FakeNode(row(0, 16383, A))
+    node.silent = True
+    (at,) = await started(nursery, node)
+    where, errors = locator(at, patience=0.2), list[str]()
+
+    async def ask() -> None:
+        with pytest.raises(StoreUnavailableError) as caught:
+            await where.locate(5)
+        errors.append(str(caught.value))
+
+    async with trio.open_nursery() as all_of_them:
+        for _ in range(20):
+            all_of_them.start_soon(ask)
+    assert len(node.conversations) == 1
+    assert len(errors) == 20
+    node.silent = False
+    assert await where.locate(5) == A
+
+
+async def test_who_asks_for_many_and_is_cancelled_leaves_it_to_another(
+    nursery: trio.Nursery,
+) -> None:
+    node = FakeNode(row(0, 16383, A))
+    node.silent = True
+    (at,) = await started(nursery, node)
+    where, first = locator(at), trio.CancelScope()
+
+    async def ask(scope: trio.CancelScope) -> None:
+        with scope:
+            assert await where.locate(5) == A
+
+    async with trio.open_nursery() as all_of_them:
+        all_of_them.start_soon(ask, first)
+        while not node.said:  # noqa: ASYNC110 - it sets no event
+            await trio.sleep(0.01)
+        all_of_them.start_soon(ask, trio.CancelScope())
+        await trio.lowlevel.checkpoint()
+        node.silent = False
+        first.cancel()
+    assert len(node.said) == 2
 
 
 async def test_a_redirection_is_remembered_until_the_table_is_asked_for_again(

@@ -175,11 +175,12 @@ class Scene:
         command = b"".join(command_of(number, part) for part in reversed(range(replies)))
         return self._start(Task(number, self.pipeline.post(command, replies), lone))
 
-    def beat(self, limits: bytes = b"") -> Task:
+    def beat(self, limits: bytes = b"", namespace: bytes = b"") -> Task:
         """Start a task that sends a heartbeat. Others may go with it until the next turn."""
         number = self._asked
         self._asked += 1
-        call, first = self.pipeline.post_heartbeat(heartbeat(number, limits))
+        beat = heartbeat(number, limits, namespace or b"of %d" % number)
+        call, first = self.pipeline.post_heartbeat(beat)
         if first:
             self._nursery.start_soon(self._send_gathered)
         return self._start(Task(number, call, together=True))
@@ -227,7 +228,7 @@ class Scene:
         self._read = len(self.stream.arrived)
         while (command := self._requests.gets()) is not False:
             alone = command[0] == b"ECHO"
-            self._executed.append(command[1:2] if alone else command[3 : 3 + int(command[2]) : 2])
+            self._executed.append(command[1:2] if alone else command[4 : 3 + int(command[2]) : 2])
         while most and self.answered < len(self._executed):
             names = self._executed[self.answered]
             if any(name.endswith(b"3.0") for name in names):
@@ -272,8 +273,8 @@ def command_of(number: int, part: int) -> bytes:
     return pack((b"ECHO", f"{number}.{part}".encode(), b"x" * (number % 7)))
 
 
-def heartbeat(number: int, limits: bytes = b"") -> Heartbeat:
-    keys = (f"{number}.0".encode(), b"a hash")
+def heartbeat(number: int, limits: bytes, namespace: bytes) -> Heartbeat:
+    keys = (namespace, f"{number}.0".encode())
     return Heartbeat(keys, (b"before", b"after"), limits, (), lambda: command_of(number, 0))
 
 
@@ -311,7 +312,7 @@ async def live_through(steps: list[Step], lost_at: int | None) -> None:
                     case "ask alone":
                         scene.ask(replies=value, lone=True)
                     case "beat":
-                        scene.beat(b"%d" % value)
+                        scene.beat(b"%d" % value, b"one of %d" % (number % 3))
                     case "take over" if value < len(scene.tasks):
                         scene.take_over(scene.tasks[value])
                     case "cancel" if value < len(scene.tasks):
@@ -537,7 +538,7 @@ async def test_heartbeats_of_one_turn_go_together(scene: Scene) -> None:
     await trio.testing.wait_all_tasks_blocked()
     (command,) = commands(scene)
     assert command[2:] == [
-        *(b"6", b"0.0", b"a hash", b"1.0", b"a hash", b"2.0", b"a hash"),
+        *(b"6", b"of 0", b"0.0", b"of 1", b"1.0", b"of 2", b"2.0"),
         *(b"", *[b"before", b"after"] * 3),
     ]
     await scene.settle()
@@ -569,6 +570,32 @@ async def test_only_so_many_go_together_and_only_those_with_the_same_periods(sce
     await scene.settle()
     assert [int(command[2]) for command in commands(scene)] == [2 * MOST, 4, 4]
     scene.expect_own_answers()
+
+
+async def test_of_one_namespace_only_one_goes_in_a_command(scene: Scene) -> None:
+    """An instant is told there once, so that the others would have to go again, alone."""
+    scene.stream.take(1_000_000)
+    for namespace in (b"a", b"b", b"a", b"b", b"a"):
+        scene.beat(namespace=namespace)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [command[0] for command in commands(scene)] == [b"EVALSHA", b"EVALSHA", b"ECHO"]
+    names = [command[4:7:2] for command in commands(scene)[:2]]
+    assert names == [[b"0.0", b"1.0"], [b"2.0", b"3.0"]]
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_an_answer_that_comes_before_any_of_them_is_sent_ends_the_connection(
+    scene: Scene,
+) -> None:
+    tasks = [scene.beat() for _ in range(2)]
+    scene.stream.bring(b"+OK\r\n", unnoticed=True)
+    scene.pipeline.lose_if_silent(2)
+    await scene.settle()
+    assert scene.stream.closed
+    for task in tasks:
+        assert task.outcome is not None
+        assert task.outcome.startswith(f"{LOST}: an answer to nothing")
 
 
 async def test_one_that_is_cancelled_disturbs_none_of_the_others(scene: Scene) -> None:

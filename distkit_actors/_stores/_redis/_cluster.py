@@ -13,6 +13,7 @@ from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreAwayError
 from ._connection import Answer, Connection, ErrorReplyError
 from ._locator import Locator
+from ._once import Once
 from ._reply_errors import to_store_error
 from ._survey import Node, Survey
 
@@ -64,7 +65,7 @@ class ClusterLocator(Locator):
         self._table: _Table | None = None
         self._moved: dict[int, Node] = {}  # slots that have moved since the table was made
         self._version = 0
-        self._loading: dict[trio.lowlevel.TrioToken, trio.Event] = {}  # by run of trio
+        self._loading: dict[trio.lowlevel.TrioToken, Once] = {}  # by run of trio
 
     @property
     def redirects(self) -> bool:
@@ -125,16 +126,18 @@ class ClusterLocator(Locator):
     # ----------------------------------------------------------- asking for the table
 
     async def _load(self) -> None:
-        """Ask for the table, or wait for somebody else who does. A checkpoint."""
+        """Ask for the table, or wait for somebody else who does. A checkpoint.
+
+        If nobody answers, all who wait are told so at once: if each asked anew, the last of many
+        would hear of it after as many times the patience.
+        """
         run = trio.lowlevel.current_trio_token()
-        if run in self._loading:
-            await self._loading[run].wait()
-            return
-        self._loading[run] = trio.Event()
+        once = self._loading.setdefault(run, Once())
         try:
-            await self._ask()
+            await once.do(self._ask)
         finally:
-            self._loading.pop(run).set()
+            if self._loading.get(run) is once:
+                del self._loading[run]
 
     async def _ask(self) -> None:
         # Each is the first to be asked in its turn: one may know less.

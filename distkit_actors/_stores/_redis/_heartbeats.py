@@ -10,12 +10,15 @@ is sent again by its own link, alone. So is each of them if the answer is an err
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar
 
 from ._connection import pack
 from ._scripts import load_scripts
+
+T = TypeVar("T")
 
 #: Most heartbeats in one command, so that nobody waits for more than a millisecond or two.
 MOST: Final = 50
@@ -33,10 +36,19 @@ class Heartbeat(NamedTuple):
     alone: Callable[[], bytes]  # writes the command that has it executed alone
 
 
-def in_groups(heartbeats: Iterable[Heartbeat]) -> Iterator[list[Heartbeat]]:
-    """Yield those that one command can have executed, in the order in which they came."""
-    for _, same in groupby(heartbeats, lambda heartbeat: (heartbeat.limits, heartbeat.time)):
-        some = list(same)
+def in_groups(gathered: Iterable[tuple[T, Heartbeat]]) -> Iterator[list[tuple[T, Heartbeat]]]:
+    """Yield those that one command can have executed, with what each came with.
+
+    No two of them are of one namespace: in that, one instant would be told twice.
+    """
+    groups = defaultdict[tuple[object, ...], list[tuple[T, Heartbeat]]](list)
+    seen = Counter[bytes]()
+    for pair in gathered:
+        heartbeat = pair[1]
+        namespace = heartbeat.keys[0]
+        seen[namespace] += 1
+        groups[heartbeat.limits, heartbeat.time, seen[namespace]].append(pair)
+    for some in groups.values():
         for start in range(0, len(some), MOST):
             yield some[start : start + MOST]
 

@@ -1,10 +1,16 @@
-"""One counter's way to its namespace on a Redis server: a script for each request."""
+"""One counter's way to its namespace on a Redis server: a script for each request.
+
+This file is a little longer than others: a server may refuse a request in several ways, each has
+another way of asking for it, and these ways are read together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, cast
+
+import trio
 
 from ..._errors import StoreUnavailableError
 from ..._protocol._messages import Apply, Query, Reply, Request
@@ -19,6 +25,8 @@ from ._scripts import load_scripts
 from ._server_check import eviction
 from ._wire import KeyNames, around, decode, encode
 
+#: Connections that are lost while scripts are loaded until it is known that a proxy closes them.
+_LOSSES_OF_A_PROXY: Final = 2
 #: How many redirections in a row are followed.
 _REDIRECTIONS: Final = 5
 
@@ -39,6 +47,7 @@ class RedisLink(Link):
         self._by_name = True  # EVALSHA can be had
         self._only_reads = False  # the user has rights for EVALSHA_RO, and none for EVALSHA
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
+        self._lost_loading = 0  # connections that were lost meanwhile
         self._names = names
         # In a cluster a script must not run while its keys are on their way to another node: what
         # it does not declare may be elsewhere by then. No node runs one that declares a key that is
@@ -135,7 +144,8 @@ class RedisLink(Link):
         if self._lane.looks:
             self._lane.note_time()
         if self._min_replicas and may_have_changed(request, reply):
-            await self._lane.replicas.confirm(self._lane, self._min_replicas, self._patience)
+            lane = self._lane
+            await lane.replicas.confirm(lane, lane.number, self._min_replicas, self._patience)
         return reply
 
     def wait_answer(self) -> Awaitable[None] | None:
@@ -212,13 +222,20 @@ class RedisLink(Link):
             try:
                 await self._lane.prepare(self._load_scripts)
             except StoreUnavailableError:
-                await self.connect()  # there are proxies that close the connection for it
+                # There are proxies that close the connection for it. They do so each time.
+                self._lost_loading += 1
+                self._loads = self._lost_loading < _LOSSES_OF_A_PROXY
+                await self.connect()
+            except trio.Cancelled:
+                self._loads = True
+                raise
             except ErrorReplyError as refused:
                 error = refused
                 if isinstance(to_store_error(error), StoreAwayError):
                     self._loads = True
                     raise
             else:
+                self._lost_loading = 0
                 try:
                     answer = await self._call(self._command(request))
                 except ErrorReplyError as again:

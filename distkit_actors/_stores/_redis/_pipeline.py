@@ -111,7 +111,7 @@ class Pipeline:
         )
         self._words = words
         self._calls: deque[Call] = deque()  # on their way, given up or not; oldest first
-        self._gathered: list[Heartbeat] = []  # not sent yet; the last calls are theirs
+        self._gathered: list[tuple[Call, Heartbeat]] = []  # not sent yet; in no line yet
         self._receiving = False
         self._sending: Call | None = None  # whose task sends
         self._woken: Call | None = None  # whose task is to receive or to send, and has not run yet
@@ -148,8 +148,7 @@ class Pipeline:
         if not self.up:
             call.end(self._loss or StoreUnavailableError(LOST))
             return call, False
-        self._calls.append(call)
-        gathered.append(heartbeat)
+        gathered.append((call, heartbeat))
         return call, len(gathered) == 1
 
     def send_gathered(self) -> None:
@@ -161,12 +160,12 @@ class Pipeline:
 
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
-        index, commands = -len(gathered), list[bytes]()
+        commands = list[bytes]()
         for some in in_groups(gathered):
             if len(some) > 1:
-                self._calls[index].skip = -len(some)
-            index += len(some)
-            commands.append(write_together(some))
+                some[0][0].skip = -len(some)
+            self._calls.extend(call for call, _ in some)
+            commands.append(write_together([heartbeat for _, heartbeat in some]))
         self._stream.write(b"".join(commands))
 
     async def receive(self, call: Call) -> Answer:
@@ -206,7 +205,7 @@ class Pipeline:
                 else:
                     await self._receive()
         finally:
-            if self._calls:
+            if self._calls or self._gathered:
                 self._pass_on()
 
     def interrupt(self, call: Call) -> None:
@@ -263,7 +262,7 @@ class Pipeline:
         sends = bool(self._stream.unsent) and self._sending is None
         if self._woken is not None or (self._receiving and not sends):
             return
-        for call in self._calls:
+        for call in (*self._calls, *(call for call, _ in self._gathered)):
             if call.task is not None:
                 self._woken = call
                 call.wake()
@@ -316,9 +315,10 @@ class Pipeline:
     def lose(self, loss: StoreUnavailableError) -> None:
         """Close the connection. Whoever has a call on its way is told ``loss``."""
         if self.up:
-            self.up, self._loss, self._gathered = False, loss, []
+            self.up, self._loss = False, loss
             self._stream.close()
-            calls, self._calls = self._calls, deque()
+            calls = [*self._calls, *(call for call, _ in self._gathered)]
+            self._calls, self._gathered = deque(), []
             for call in calls:
                 call.end(loss)
 

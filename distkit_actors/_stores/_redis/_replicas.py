@@ -8,12 +8,13 @@ was lost, is not waited for. So a write stands whatever comes of it, and nothing
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
+from ..._errors import StoreUnavailableError
 from ..._protocol._messages import Applied, Apply, Kind, Reply, Request
-from ._connection import ErrorReplyError
+from ._connection import LOST, ErrorReplyError
 from ._server_check import Caller
 
 #: How long one wait may take, as a part of the time for an answer. Who comes while one is under way
@@ -43,6 +44,13 @@ def checked_replicas(min_replicas: object) -> int:
     return min_replicas
 
 
+class NumberedCaller(Caller, Protocol):
+    """A lane, which says on which connection it is."""
+
+    @property
+    def number(self) -> int: ...
+
+
 class Replicas:
     """The waits of all who use one connection: one at a time, each for all who are there by then.
 
@@ -57,11 +65,15 @@ class Replicas:
         self._warning = ""
         self._missed_at: float | None = None  # when the last wait ended that was in vain
 
-    async def confirm(self, lane: Caller, wanted: int, patience: float) -> None:
+    async def confirm(
+        self, lane: NumberedCaller, number: int, wanted: int, patience: float
+    ) -> None:
         """Wait until ``wanted`` replicas have what was written, or for a while. A checkpoint.
 
         Args:
             lane: On the connection on which it was written.
+            number: Of that connection. Another one would confirm what was written on it, which is
+                nothing.
             wanted: How many.
             patience: Seconds that an answer may take.
 
@@ -70,6 +82,8 @@ class Replicas:
         """
         asked = self._asked
         async with self._turn:
+            if lane.number != number:
+                raise StoreUnavailableError(LOST)
             if self._answered > asked:
                 return  # somebody has asked, since we had our answer
             self._asked += 1

@@ -1,0 +1,53 @@
+"""Who waits for replicas waits on the connection on which it has written."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from distkit_actors import StoreUnavailableError
+from distkit_actors._stores._redis._connection import Answer
+from distkit_actors._stores._redis._replicas import Replicas
+
+
+class Lane:
+    """A connection that is lost, and made again, when the test says so."""
+
+    def __init__(self) -> None:
+        self.number = 1
+        self.asked = 0
+        self._lost = trio.Event()
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        assert words[0] == b"WAIT"
+        assert patience is not None
+        self.asked += 1
+        if self.number > 1:
+            return 1  # nothing was written there, so all replicas have it
+        await self._lost.wait()
+        raise StoreUnavailableError("the connection was lost")
+
+    def make_again(self) -> None:
+        self.number += 1
+        self._lost.set()
+
+
+async def test_another_connection_confirms_nothing(autojump_clock: object) -> None:
+    lane, replicas, lost = Lane(), Replicas(), list[int]()
+
+    async def confirm(number: int) -> None:
+        with pytest.raises(StoreUnavailableError):
+            await replicas.confirm(lane, 1, 1, 2.0)
+        lost.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(confirm, number)
+        await trio.testing.wait_all_tasks_blocked()
+        lane.make_again()
+    assert sorted(lost) == list(range(5))
+    assert lane.asked == 1
+    await replicas.confirm(lane, 2, 1, 2.0)
+    assert lane.asked == 2
+    assert not replicas.warnings()
