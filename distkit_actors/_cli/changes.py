@@ -10,7 +10,15 @@ import click
 import trio
 
 from .. import Fleet, open_store
-from .store_command import StoreCommand, prefix_argument, run, taking_part, url_argument
+from .store_command import (
+    StoreCommand,
+    number_of_seconds,
+    prefix_argument,
+    run,
+    taking_part,
+    threshold_option,
+    url_argument,
+)
 from .text import printable
 
 
@@ -45,8 +53,17 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
 @prefix_argument
 @click.argument("key")
 @click.argument("count", type=int)
-@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after so many seconds.")
-def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> None:
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(min=0),
+    callback=number_of_seconds,
+    help="End after so many seconds.",
+)
+@threshold_option
+def set_(
+    url: str, prefix: str, key: str, *, count: int, seconds: float | None, threshold: float
+) -> None:
     """Set the cumulative of a key to COUNT.
 
     The slices of all instances are removed. A count lasts as long as the instance that counts it.
@@ -55,7 +72,7 @@ def set_(url: str, prefix: str, key: str, count: int, seconds: float | None) -> 
     """
 
     async def do() -> None:
-        async with taking_part(url, prefix) as counter:
+        async with taking_part(url, prefix, threshold) as counter:
             value = await counter.set(key, count)
             click.echo(value.cumulative)
             if count:
@@ -77,11 +94,12 @@ async def _interrupted() -> None:
 @url_argument
 @prefix_argument
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
+@threshold_option
+def delete(url: str, prefix: str, keys: tuple[str, ...], threshold: float) -> None:
     """Delete keys, for all instances; print what each was."""
 
     async def do() -> None:
-        async with taking_part(url, prefix) as counter:
+        async with taking_part(url, prefix, threshold) as counter:
             for key in keys:
                 value = await counter.delete(key)
                 click.echo(f"{printable(key)}  {value.cumulative}")
@@ -93,13 +111,14 @@ def delete(url: str, prefix: str, keys: tuple[str, ...]) -> None:
 @url_argument
 @prefix_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(url: str, prefix: str, yes: bool) -> None:
+@threshold_option
+def clear(url: str, prefix: str, yes: bool, threshold: float) -> None:
     """Delete all keys of a prefix, for all instances."""
     if not yes:
         _ask(f"Delete all keys of {printable(prefix)}, for all instances?")
 
     async def do() -> None:
-        async with taking_part(url, prefix) as counter:
+        async with taking_part(url, prefix, threshold) as counter:
             await counter.clear()
 
     run(do)

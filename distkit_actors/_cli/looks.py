@@ -16,6 +16,7 @@ from .. import Fleet, open_store
 from .store_command import (
     StoreCommand,
     json_option,
+    number_of_seconds,
     prefix_argument,
     print_json,
     print_table,
@@ -33,6 +34,7 @@ from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
+    callback=number_of_seconds,
     default=1.0,
     show_default=True,
     help="Seconds between two looks.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -82,12 +83,37 @@ prefix_argument = click.argument("prefix")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def number_of_seconds(
+    ctx: click.Context,
+    param: click.Parameter,
+    value: float | None,
+) -> float | None:
+    """Return an option's seconds; say so if they are ``nan``, which no range leaves out."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("'nan' is no number of seconds", ctx, param)
+    return value
+
+
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(min=0.1),
+    callback=number_of_seconds,
+    default=30.0,
+    show_default=True,
+    help="The service's dead_instance_threshold, in seconds.",
+)
+
+
 @asynccontextmanager
-async def taking_part(url: str, prefix: str) -> AsyncGenerator[StrictInstanceAwareCounter]:
+async def taking_part(
+    url: str, prefix: str, threshold: float
+) -> AsyncGenerator[StrictInstanceAwareCounter]:
     """Return a counter that spreads the prefix over as many parts as those do who live there."""
     async with Fleet.open(prefix, open_store(url)) as fleet:
         store = open_store(url, partitions=fleet.partitions)
-    async with StrictInstanceAwareCounter.open(prefix, store) as counter:
+    async with StrictInstanceAwareCounter.open(
+        prefix, store, dead_instance_threshold=threshold
+    ) as counter:
         yield counter
 
 

@@ -83,6 +83,7 @@ class Inquiry:
         )
         self._observation = Observation()
         self._waiting: deque[_Question] = deque()
+        self._carried: _Question | None = None  # what the store is asked now
         self._work = trio.Event()
         self._closed = False
         self._thread = get_ident()
@@ -161,7 +162,9 @@ class Inquiry:
         """Carry questions to the store."""
         while True:  # noqa: ASYNC913 - internal: waiting, or asking, is one
             while self._waiting:  # noqa: ASYNC913
-                await self._carry(self._waiting.popleft())
+                self._carried = self._waiting.popleft()
+                await self._carry(self._carried)
+                self._carried = None
             self._work = trio.Event()
             await self._work.wait()
 
@@ -208,6 +211,7 @@ class Inquiry:
     def close(self) -> None:
         """Answer nobody any more."""
         self._closed = True
-        for question in self._waiting:
+        carried = () if self._carried is None else (self._carried,)
+        for question in (*carried, *self._waiting):
             question.answer(None, CounterClosedError("the block of this fleet has been left"))
         self._waiting.clear()

@@ -448,6 +448,25 @@ async def test_waiting_ends_with_the_block(world: World) -> None:
         await failed.wait()
 
 
+@pytest.mark.parametrize("trouble", ["away", "silent"])
+async def test_a_question_on_its_way_ends_with_the_block(world: World, trouble: str) -> None:
+    """And so do those behind it."""
+    failed = list[str]()
+
+    async def ask(fleet: Fleet, key: str) -> None:
+        with pytest.raises(CounterClosedError):
+            await fleet.get(key)
+        failed.append(key)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, looking(world) as onlooker:
+            onlooker.wire.cut() if trouble == "away" else onlooker.wire.delay(1000)
+            for key in ("a", "b"):
+                nursery.start_soon(ask, onlooker.fleet, key)
+            await trio.sleep(1)
+    assert sorted(failed) == ["a", "b"]
+
+
 async def test_it_waits_for_a_store_that_is_away(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

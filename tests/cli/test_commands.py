@@ -115,6 +115,12 @@ def test_set_and_delete_move_the_epoch(shop: tuple[str, str]) -> None:
     assert out("get", *shop, "more") == "0\n"
 
 
+def test_what_is_no_number_of_seconds_changes_nothing(shop: tuple[str, str]) -> None:
+    wrong = run("set", *shop, "sessions", "5", "--for", "nan", code=2)
+    assert "no number of seconds" in wrong.stderr
+    assert out("get", *shop, "sessions") == "17\n"
+
+
 def test_clear_asks(shop: tuple[str, str]) -> None:
     asked = run("clear", *shop, code=1, input="n\n")
     assert "Delete all keys" in asked.output

@@ -47,6 +47,8 @@ def reply(value: object) -> bytes:
             return b"*-1\r\n"
         case int():
             return b":%d\r\n" % value
+        case bytes():
+            return b"$%d\r\n%b\r\n" % (len(value), value)
         case list():
             return b"*%d\r\n" % len(value) + b"".join(map(reply, value))
         case Exception():

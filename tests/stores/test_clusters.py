@@ -165,6 +165,33 @@ async def test_a_node_that_does_not_know_its_own_name_has_the_one_it_was_asked_b
         await where.locate(10)
 
 
+async def test_a_node_that_knows_less_is_not_the_first_to_be_asked_each_time(
+    nursery: trio.Nursery,
+) -> None:
+    """One that is cut off from the others answers, too, by what it knew."""
+    nodes = [FakeNode() for _ in range(3)]
+    at = await started(nursery, *nodes)
+    for node in nodes:
+        node.rows = [row(0, 16383, B, *at)]
+    nodes[0].rows = [row(0, 16383, A, *at)]  # the others have another primary now
+    where = locator(*at)
+    found = set[Node]()
+    for _ in range(8):
+        found.add(await where.locate(5))
+        where.failed(where.version)
+    assert found == {A, B}
+    for node in nodes:
+        assert len(node.said) >= 2
+
+
+async def test_an_answer_that_makes_no_sense_is_none(nursery: trio.Nursery) -> None:
+    odd, other = FakeNode([0, 16383, [b"\xff", 7001, "id"]]), FakeNode(row(0, 16383, A))
+    (at,) = await started(nursery, odd)
+    with pytest.raises(StoreUnavailableError, match="makes no sense: UnicodeDecodeError"):
+        await locator(at).locate(5)
+    assert await locator(at, *await started(nursery, other)).locate(5) == A
+
+
 async def test_what_is_no_cluster_is_refused(nursery: trio.Nursery) -> None:
     node = FakeNode()
     (at,) = await started(nursery, node)

@@ -24,6 +24,28 @@ from distkit_actors import (
 from tests.harness.server import RedisServer
 
 
+async def test_a_provider_that_hangs_leaves_the_application_its_threads() -> None:
+    """Each try to connect gives up, but the thread of it goes on."""
+    free = threading.Event()
+
+    class Hangs(CredentialProvider):
+        def get_credentials(self) -> tuple[str]:
+            free.wait()
+            return ("secret",)
+
+    store = RedisStore("redis://127.0.0.1:1", credential_provider=Hangs(), response_timeout=0.01)
+    limiter = trio.to_thread.current_default_thread_limiter()
+    try:
+        async with store.link("p") as link:
+            for _ in range(10):
+                with pytest.raises(StoreUnavailableError):
+                    await link.connect()
+        assert limiter.borrowed_tokens == 0
+        assert await trio.to_thread.run_sync(int) == 0
+    finally:
+        free.set()
+
+
 class Vault:
     """A server on which only one user may log in, whose password is changed now and then."""
 

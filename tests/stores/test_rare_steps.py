@@ -253,6 +253,28 @@ def test_a_namespace_of_which_the_last_is_forgotten_gets_a_time_to_live(twin: Tw
     twin.compare()
 
 
+def test_to_forget_somebody_unknown_leaves_a_namespace_its_time_to_live(twin: Twin) -> None:
+    """Else it would stay for ever, and what it remembers of moves would not."""
+    session = session_of("i")
+    run(twin, session, Entry(Kind.MOVE, "a", 1))
+    run(twin, session, Entry(Kind.PUT, "a", 0), leave=True)
+    assert twin.execute(Forget("", "nobody")) == Forgotten(0, 0)
+    for suffix in (b"n", b"m"):
+        assert 0 < twin.lua.client.pttl(twin.lua.base + suffix) <= PERIODS.retention // 1000
+    twin.execute(Peek("nobody"))
+    assert 0 < twin.lua.client.pttl(twin.lua.base + b"n") <= PERIODS.retention // 1000
+    twin.compare()
+
+
+@pytest.mark.parametrize("name", [":", "n", ":pad", "i:", " ", "\x00", "\xfe"])
+def test_who_tries_what_it_may_harms_nobody_whatever_the_name(twin: Twin, name: str) -> None:
+    run(twin, session_of(name), add("a", 5))
+    twin.execute(Peek("other"))
+    twin.compare()
+    twin.execute(Forget("", "other"))
+    twin.compare()
+
+
 def test_forgetting_where_nobody_is_makes_nothing(twin: Twin) -> None:
     assert twin.execute(Forget("", "i")) == Forgotten(0, 0)
     assert twin.lua.names_in_use() == []

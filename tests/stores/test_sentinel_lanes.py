@@ -41,7 +41,7 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def let_look(store: RedisStore) -> None:
     """Have a look be due."""
     assert isinstance(store._locator, SentinelLocator)
-    store._locator._looked_at = -float("inf")
+    store._locator._looked_at.set(-float("inf"))
 
 
 def questions(sentinel: FakeSentinel) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -141,14 +140,23 @@ async def test_a_look_that_finds_nobody_changes_nothing(nursery: trio.Nursery) -
     assert where.serves(0, A)
 
 
-async def test_a_look_is_due_in_another_run_of_trio(nursery: trio.Nursery) -> None:
-    """Whose clock may be behind that of the run that has looked."""
+async def test_each_run_of_trio_looks_by_its_own_clock(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their clocks begin anywhere, so that each would find the other's look too long ago."""
+    monkeypatch.setattr(_sentinel, "_PACE", 1000.0)
     where = locator(*await started(nursery, FakeSentinel(A)))
+    assert where.look_due
     await where.locate(0)
-    where._looked_at = trio.current_time() + 1_000_000
-    assert where.look_due
-    where._looked_at = -math.inf
-    assert where.look_due
+    assert not where.look_due
+
+    async def elsewhere() -> list[bool]:
+        due = [where.look_due]
+        await where.locate(0)
+        return [*due, where.look_due]
+
+    assert await trio.to_thread.run_sync(trio.run, elsewhere) == [True, False]
+    assert not where.look_due
 
 
 async def test_sentinels_are_told_who_we_are(nursery: trio.Nursery) -> None:

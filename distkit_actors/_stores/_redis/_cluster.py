@@ -155,7 +155,9 @@ class ClusterLocator(Locator):
         self._table, self._moved = table, {}
         self._version += 1
         # Those of the URL are kept: all others may have got new addresses when nobody was asked.
-        self._known = list(dict.fromkeys((*table.nodes, *self._given)))
+        # The order stays, so that the next time another one is the first to be asked.
+        there = dict.fromkeys((*table.nodes, *self._given))
+        self._known = list(dict.fromkeys((*filter(there.__contains__, self._known), *there)))
 
 
 async def _ask_for_table(connection: Connection, asked: Node) -> _Table:

@@ -16,6 +16,8 @@ from ._credential_provider import AsyncCredentialProvider, CredentialProvider
 _Words: TypeAlias = tuple[str] | tuple[str, str]
 
 _METHOD: Final = "get_credentials"
+#: In so many threads a provider is asked at the same time.
+_THREADS: Final = 4
 
 
 class _Streaming(Protocol):
@@ -39,6 +41,7 @@ class Credentials:
         self.version = 0
         self._make = make
         self._provider = provider
+        self._threads = trio.lowlevel.RunVar[trio.CapacityLimiter | None]("threads of a provider")
         if provider is None:
             return
         settings = make()
@@ -70,7 +73,9 @@ class Credentials:
             if _is_own(provider, _METHOD):
                 # In a thread, as it may wait. The other method is asyncio's, mostly.
                 ask = cast("CredentialProvider", provider).get_credentials
-                words = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+                words = await trio.to_thread.run_sync(
+                    ask, abandon_on_cancel=True, limiter=self._limiter()
+                )
             else:
                 words = await cast("AsyncCredentialProvider", provider).get_credentials_async()
             _check(words)
@@ -80,6 +85,18 @@ class Credentials:
             return words
         # Here, where it has no context: what a provider says may contain anything.
         raise StoreUnavailableError(f"the credential provider has failed: {failure}")
+
+    def _limiter(self) -> trio.CapacityLimiter:
+        """Return what bounds the threads in which the provider is asked, in this run of trio.
+
+        A thread that is given up keeps its place. With trio's own limiter, a provider that hangs
+        would keep the whole application from using threads, such as those that look names up.
+        """
+        limiter = self._threads.get(None)
+        if limiter is None:
+            limiter = trio.CapacityLimiter(_THREADS)
+            self._threads.set(limiter)
+        return limiter
 
     def _on_next(self, _: object) -> None:
         self.version += 1

@@ -62,7 +62,8 @@ class SentinelLocator(Locator):
         self._service = service
         self._patience = patience
         self._known: _Word | None = None
-        self._looked_at = -float("inf")
+        # Each run of trio has a clock of its own.
+        self._looked_at = trio.lowlevel.RunVar[float]("when the sentinels were asked last")
 
     @property
     def looks(self) -> bool:
@@ -72,8 +73,7 @@ class SentinelLocator(Locator):
     @property
     def look_due(self) -> bool:
         """Whether the last look was too long ago."""
-        # Each run of trio has a clock of its own: the last look may be in another one's future.
-        return not 0 <= trio.current_time() - self._looked_at <= _PACE
+        return trio.current_time() - self._looked_at.get(-float("inf")) > _PACE
 
     async def locate(self, slot: int) -> Node:  # noqa: ARG002 - all slots are at the primary
         """Ask the sentinels; see `Locator.locate`."""
@@ -84,7 +84,8 @@ class SentinelLocator(Locator):
         if not words:
             raise self._nobody_tells(failures)
         # If all are older than what we know, the sentinels have been set up anew.
-        self._known, self._looked_at = _newest(words), begun_at
+        self._known = _newest(words)
+        self._looked_at.set(begun_at)
         return self._known.primary
 
     async def check(
@@ -109,7 +110,7 @@ class SentinelLocator(Locator):
 
     async def look(self) -> None:
         """Ask one sentinel after another until one knows the primary; see `Locator.look`."""
-        self._looked_at = trio.current_time()  # others need not look meanwhile
+        self._looked_at.set(trio.current_time())  # others need not look meanwhile
         # Each is the first to be asked in its turn: one may know less.
         self._sentinels = self._sentinels[1:] + self._sentinels[:1]
         words, _ = await self._survey.ask(

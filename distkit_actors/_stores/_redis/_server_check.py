@@ -51,5 +51,6 @@ async def _info(connection: Caller, section: bytes, patience: float) -> dict[str
         if error.code in {None, NO_COMMAND, "NOPERM"}:
             return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint
         raise
-    lines = answer.decode().splitlines() if isinstance(answer, bytes) else []
+    # A server tells where its files are, too, and their names may be any bytes.
+    lines = answer.decode(errors="replace").splitlines() if isinstance(answer, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)

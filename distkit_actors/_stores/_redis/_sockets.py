@@ -27,6 +27,7 @@ class SocketStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         family, kind = stream.socket.family, stream.socket.type
         self._socket = socket.socket(family, kind, fileno=stream.socket.detach())
+        self._socket.setblocking(False)  # else `socket.setdefaulttimeout` says how long it blocks
         self.unsent = bytearray()  # what was written and did not fit, for `flush`
 
     def write(self, data: bytes) -> None:

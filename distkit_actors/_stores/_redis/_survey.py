@@ -8,7 +8,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import trio
 from redis.asyncio.connection import AbstractConnection
 
-from ..._errors import StoreError
+from ..._errors import StoreError, StoreUnavailableError
 from ._connection import Connection
 from ._stream import open_stream
 
@@ -55,7 +55,8 @@ class Survey:
         self._make = make
         self._kind = kind
         self._patience = patience
-        self._shunned: dict[Node, float] = {}  # since when
+        # Since when. Each run of trio has a clock of its own.
+        self._shunned = trio.lowlevel.RunVar[dict[Node, float]]("who was silent lately")
 
     async def ask(
         self,
@@ -81,29 +82,38 @@ class Survey:
         said: Said[_T],
     ) -> None:
         now = trio.current_time()
-        self._shunned = {node: at for node, at in self._shunned.items() if 0 <= now - at <= _SHUN}
+        shunned = {node: at for node, at in self._shunned.get({}).items() if now - at <= _SHUN}
+        self._shunned.set(shunned)
 
         async def ask(node: Node, over: trio.Event) -> None:  # noqa: ASYNC910 - as above
             try:
                 said.answers.append(await self._ask_one(node, question))
             except StoreError as error:
                 said.failures.append(error)
-                self._shunned[node] = now
+                shunned[node] = now
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                said.failures.append(
+                    StoreUnavailableError(
+                        f"the {self._kind} {node} answered what makes no sense: "
+                        f"{type(error).__name__}"
+                    )
+                )
+                shunned[node] = now
             else:
-                self._shunned.pop(node, None)
+                shunned.pop(node, None)
                 if enough(said.answers[-1]):
                     nursery.cancel_scope.cancel()
             finally:
                 over.set()
 
         async with trio.open_nursery() as nursery:
-            for node in sorted(nodes, key=self._shunned.__contains__):
+            for node in sorted(nodes, key=shunned.__contains__):
                 over = trio.Event()
                 nursery.start_soon(ask, node, over)
                 with trio.move_on_after(min(_STAGGER, self._patience / 8)) as waiting:
                     await over.wait()
                 if waiting.cancelled_caught:
-                    self._shunned[node] = now  # unless it answers after all
+                    shunned[node] = now  # unless it answers after all
 
     async def _ask_one(
         self, node: Node, question: Callable[[Connection, Node], Awaitable[_T]]

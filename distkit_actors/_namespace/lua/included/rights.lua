@@ -3,11 +3,12 @@
 -- Finds out whether the user may call all commands of the scripts that write. Such a script must
 -- not fail half way: Redis does not undo what came before.
 --
--- None of these changes anything.
+-- None of these changes anything. Nothing has the name `nothing`: what belongs to an instance is
+-- named after its id, which may be any text.
 local function try_commands()
-  local nothing = hash_of('') .. ':'
+  local nothing = N .. ':'
   for _, command in ipairs({
-    {'HINCRBY', N, ':born', '0'}, {'HDEL', N, ':'}, {'PERSIST', N}, {'HGET', N, ':born'},
+    {'HINCRBY', N, ':born', '0'}, {'HDEL', N, ':'}, {'PERSIST', nothing}, {'HGET', N, ':born'},
     {'HLEN', N}, {'EXISTS', N}, {'HSCAN', nothing, '0'}, {'HRANDFIELD', nothing},
     {'UNLINK', nothing}, {'PEXPIRE', nothing, '1'}, {'ZADD', A, 'XX', '0', ''}, {'ZREM', A, ''},
     {'ZCARD', A}, {'ZSCAN', A, '0'}, {'ZSCORE', A, ''}, {'ZMSCORE', A, ''}, {'ZRANGE', D, '0', '0'},
