@@ -160,15 +160,23 @@ class BufferedKey:
             later = -sum(hold.count for hold in other)
         # Two layers together may exceed what one entry can carry: the rest waits.
         amount = self.delta if fits(self.delta) else (INT64_MAX if self.delta > 0 else INT64_MIN)
+        put_off = False
         if self.assign is not None:
             amount = self.delta - later
+            if put_off := not fits(self.assign + amount):
+                # Only what is taken back can lead there. It goes in a later step, by itself, and
+                # waits for room if it must.
+                amount = self.delta + sum(hold.count for hold in self.unsent_releases)
+                amount = min(max(amount, INT64_MIN - self.assign), INT64_MAX - self.assign)
         self.in_flight = True
         self.flight_assign, self.assign = self.assign, None
         self.flight_delta = amount
         self.delta -= amount
         self.flight_holds, self.unsent_holds = self.unsent_holds, ()
         self.flight_releases, self.unsent_releases = self.unsent_releases, ()
-        if self.flight_assign is not None and other:
+        if put_off:
+            self.flight_releases, self.unsent_releases = (), self.flight_releases
+        elif self.flight_assign is not None and other:
             self.flight_releases = tuple(hold for hold in self.flight_releases if hold not in other)
             self.unsent_releases = other
         self._number()

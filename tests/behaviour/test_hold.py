@@ -31,6 +31,7 @@ from tests.behaviour.world import (
     each,
     everywhere,
     gather,
+    on_both,
     outcome,
     struck,
 )
@@ -813,3 +814,31 @@ async def test_cancelled_together_with_its_counter(world: World) -> None:
             await world.sees(b, "k", 3, 0)
             nursery.cancel_scope.cancel()
         assert (0, 0) == await b.get("k")
+
+
+@on_both
+@pytest.mark.parametrize("sent", [True, False])
+async def test_i12_the_end_of_a_hold_may_have_no_room_behind_what_replaced_it(
+    world: World, sent: bool
+) -> None:
+    """It waits by itself, or is said to be lost, and disturbs nothing that travels with it."""
+    a, b = await world.lax(), await world.strict()
+    async with a.hold("k", -1):
+        if sent:
+            await a.flush()
+        await a.set_on_instance("k", MAX)
+        a.inc_nowait("other")
+    a.inc_nowait("other")
+    if sent:
+        await a.flush()
+    else:
+        with pytest.raises(CounterOverflowError, match="k: 1"):
+            await a.flush()
+    assert await b.get("k") == (MAX, 0)
+    assert await b.get("other") == (2, 0)
+    assert await b.slices("other") == {a.instance_id: 2}
+    assert a.statistics().state == "running"
+    await a.dec("k", 5)
+    await a.flush()
+    if sent:
+        await world.sees(b, "k", MAX - 4, 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from distkit_actors._instance._buffered_key import NEVER, BufferedKey
@@ -442,3 +442,45 @@ def test_keys_without_a_slice_are_forgotten_when_nobody_uses_them() -> None:
     assert set(buffer.buffered_keys) == {"a", "b"}
     buffer.forget_idle(22.0, 10.0)
     assert set(buffer.buffered_keys) == {"a"}
+
+
+EDGE: Final = st.sampled_from([INT64_MIN, INT64_MIN + 3, -3, -1, 1, 3, INT64_MAX - 3, INT64_MAX])
+STEPS_AT_THE_EDGE: Final = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["count", "put", "hold"]), EDGE),
+        st.tuples(st.sampled_from(["end", "send", "undo"]), st.integers(0, 3)),
+    ),
+    max_size=20,
+)
+
+
+@given(STEPS_AT_THE_EDGE)
+@example([("hold", -1), ("put", INT64_MAX), ("end", 0), ("send", 0)])
+@example([("hold", -1), ("send", 0), ("send", 0), ("put", INT64_MAX), ("end", 0), ("send", 0)])
+@example([("hold", 3), ("put", INT64_MIN), ("end", 0), ("count", 3), ("send", 0)])
+def test_i12_what_is_sent_is_an_int64_whatever_is_taken_back(steps: list[tuple[str, int]]) -> None:
+    """A store could not execute anything else, and would stop in the middle of a step."""
+    key, own, holds, entry = BufferedKey("k"), Slice(0, 1), list[Hold](), None
+    for name, number in steps:
+        if name in {"count", "hold"} and key.admits(key.delta + number):
+            key.delta += number
+            if name == "hold":
+                holds.append(Hold("k", number))
+                key.hold(holds[-1])
+        elif name == "put":
+            key.replace(number)
+        elif name == "end" and number < len(holds):
+            key.give_back(holds.pop(number))
+        elif name == "send" and not key.in_flight and (entry := key.send(own)) is not None:
+            assert fits(entry.value)
+        elif name in {"send", "undo"} and key.in_flight:
+            assert entry is not None
+            after = entry.value + (0 if entry.kind is Kind.PUT else own.value)
+            if name == "undo" or not fits(after):
+                key.take_back()
+                continue
+            for hold in key.flight_holds:
+                hold.at = own.stamp
+            own = Slice(after, own.stamp)
+            key.acknowledge()
+            key.base(after, after, 1.0)
