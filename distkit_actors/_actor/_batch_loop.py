@@ -404,6 +404,8 @@ class BatchLoop:
         dispatch.settle(update, now)
         if dispatch.buffer is not None:
             dispatch.buffer.forget_idle(now, self._idle_patience)
+            if dispatch.flush_waiters.waiting and dispatch.pending:
+                self._agenda.flush(urgent=False)  # what they wait for may have come back
 
     def _note(self, now: float) -> None:
         """Log what has become of the session, if something has."""

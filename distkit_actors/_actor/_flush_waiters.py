@@ -33,6 +33,11 @@ class FlushWaiters:
     def __init__(self) -> None:
         self._waiters: list[FlushWaiter] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
     def add(self, unsettled: dict[BufferedKey, int]) -> FlushWaiter:
         """Return a new waiter, which waits until ``unsettled`` is settled."""
         waiter = FlushWaiter(unsettled)

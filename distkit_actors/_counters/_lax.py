@@ -340,8 +340,8 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         if buffered.has_base or buffered.asked:
             await _checkpoint()
         else:
-            buffered.asked = True
             await self._refresh(buffered)
+            buffered.asked = True  # unless it was cancelled: then the next one asks
         if not actor.open:
             await actor.wait_open()
         buffered = self._buffered(key)

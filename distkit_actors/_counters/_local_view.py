@@ -47,9 +47,9 @@ class LocalViewMixin(CounterBase):
         await self._actor.wait_open()
         new = [self._buffered(key) for key in keys]
         new = [buffered for buffered in new if not (buffered.has_base or buffered.asked)]
+        await self._read([buffered.key for buffered in new])
         for buffered in new:
             buffered.asked = True
-        await self._read([buffered.key for buffered in new])
         await self._actor.wait_open()
 
     async def _read(self, keys: Sequence[str]) -> dict[str, CounterValue]:

@@ -111,9 +111,11 @@ class WriteBuffer:
 
     def touch(self, buffered: BufferedKey) -> None:
         """Note that ``buffered`` has something to send."""
+        # First of all: a key that only says so itself would never be sent, if an interrupt by the
+        # keyboard came in between.
+        self._dirty[buffered.key] = buffered
         buffered.dirty = True
         buffered.update_bounds()
-        self._dirty[buffered.key] = buffered
         self._on_dirty(buffered.key)
 
     def replace(self, buffered: BufferedKey, value: int) -> None:

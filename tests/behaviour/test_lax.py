@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -191,6 +192,31 @@ async def test_the_first_inc_of_a_key_reads_the_store(world: World) -> None:
     assert sent == len(batches(world, a))
 
 
+async def test_a_first_inc_that_was_cancelled_leaves_the_reading_to_the_next(world: World) -> None:
+    a = await world.lax(flush_interval=60.0, allowed_lag=60.0)
+    b = await world.strict()
+    await b.inc_all({"k": 10, "j": 10})
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await a.inc("k")
+    world.wire(a).delay(0.1)
+    with trio.move_on_after(0.05):
+        await a.inc("k")
+    with trio.move_on_after(0.05):
+        await a.inc_all({"j": 1})
+    assert (11, 1) == await a.inc("k")
+    assert (11, 1) == await a.inc("j")
+
+
+async def test_who_comes_during_a_first_inc_waits_for_the_reading_too(world: World) -> None:
+    a = await world.lax(flush_interval=60.0, allowed_lag=60.0)
+    b = await world.strict()
+    await b.inc("k", 10)
+    world.wire(a).delay(0.1)
+    values = await gather(*[partial(a.inc, "k")] * 3)
+    assert sorted(values) == [(11, 1), (12, 2), (13, 3)]  # type: ignore[type-var]  # they are pairs
+
+
 @on_both
 async def test_get_asks_when_the_value_is_older_than_the_lag(world: World) -> None:
     """A value may serve for `allowed_lag`, and no longer."""
@@ -318,6 +344,17 @@ async def test_flush_waits_for_what_was_counted_before(world: World) -> None:
     await a.flush()
     assert (13, 0) == await b.get("k")
     assert (10, 0) == await b.get("j")
+
+
+async def test_flush_waits_for_no_interval_though_its_counts_came_back(world: World) -> None:
+    """They were refused once, as the instance had been forgotten, and it returned first."""
+    a = await world.lax(flush_interval=1000.0, dead_instance_threshold=900.0)
+    b = await world.strict()
+    await b.forget(a.instance_id)
+    a.inc_nowait("k", 3)
+    with trio.fail_after(world.threshold):
+        await a.flush()
+    assert (3, 0) == await b.get("k")
 
 
 async def test_flush_with_nothing_to_do_is_a_checkpoint(world: World) -> None:
