@@ -46,13 +46,14 @@ _LOOKS: Final = 2
 class Place:
     """The place of one waiter in the line."""
 
-    __slots__ = ("arrived", "counted", "least", "ticket")
+    __slots__ = ("arrived", "counted", "heard", "least", "polls", "ticket")
 
     def __init__(self, arrived: float, least: int) -> None:
         self.arrived = arrived  # by the clock of this process
         self.least = least  # its ticket must be at least this: greater than those before it
         self.ticket: int | None = None  # once it is drawn
         self.counted: Hold | None = None  # counts it in `FleetLimiterUsage.tasks_waiting`
+        self.heard = self.polls = 0  # notices of the key, and polls, when it asked last
 
 
 class Order:
@@ -163,29 +164,34 @@ class Order:
         if told or self._looked_at < place.arrived:
             await self._look(place)
         self._hints, self._polls = hints, polls
+        place.heard, place.polls = hints[self._key], polls
         return not self._rank(place)
 
     async def wait(self, place: Place) -> None:
         """Wait for notice of a change that concerns ``place``. A checkpoint."""
         rank = self._rank(place)
         with trio.move_on_at(place.arrived + _COUNTED_AFTER) as early:
-            await self._word(rank)
+            await self._word(place, rank)
         if early.cancelled_caught:
             await self.count(place)
-            await self._word(rank)
+            await self._word(place, rank)
         await trio.sleep_until(self._looked_at + min(_LONGEST_LOOK_PAUSE, rank * _LOOK_PAUSE))
 
     # --------------------------------------------------------------------- parts
 
-    async def _word(self, rank: int) -> None:
-        """Wait for notice, since the last look, of what concerns a waiter with this rank."""
-        concern = (self.tickets,) if rank else (self._key, self.tickets)
+    async def _word(self, place: Place, rank: int) -> None:
+        """Wait for notice, since the last look, of what concerns a waiter with this rank.
+
+        What one has found of the line holds for all; but each of those who are first asks for
+        tokens itself.
+        """
         listener = self._listener
         await trio.lowlevel.checkpoint()
         while not (
             listener.ended
-            or listener.polls != self._polls
-            or any(listener.hints[key] != self._hints.get(key) for key in concern)
+            or listener.polls != place.polls
+            or listener.hints[self.tickets] != self._hints.get(self.tickets)
+            or (not rank and listener.hints[self._key] != place.heard)
         ):
             await listener.wait()
 

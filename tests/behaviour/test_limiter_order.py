@@ -36,6 +36,26 @@ from tests.behaviour.world import Flavour, World, both_flavours, everywhere
 APART = 0.05
 
 
+async def test_a_notice_that_another_limiter_here_has_seen_is_news_still(world: World) -> None:
+    """A token that has become free may be the first one's, who has asked just before."""
+    counter = await world.strict()
+    order = Order(counter, KEY)
+    await order._read()  # what time it is for the store
+    first = order.join()
+    await trio.sleep(1)
+    second = order.join()
+    try:
+        assert await order.is_first(first)
+        assert not await order.is_first(second)
+        order.look_again()
+        assert not await order.is_first(second)
+        with trio.fail_after(1):
+            await order.wait(first)
+    finally:
+        for place in (first, second):
+            order.leave(place)
+
+
 @asynccontextmanager
 async def all_taken(limiter: FleetLimiter) -> AsyncIterator[Callable[[], None]]:
     """Have all tokens, until what this gives is called."""
