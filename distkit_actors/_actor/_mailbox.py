@@ -75,7 +75,7 @@ class Mailbox:
     """
 
     def __init__(self, size: int) -> None:
-        if checked_number(size, "mailbox_size", "") < 1:
+        if not checked_number(size, "mailbox_size", "") >= 1:  # which nan is not
             raise ValueError(f"mailbox_size must be at least 1, not {size}")
         self.size = size
         self.length = 0

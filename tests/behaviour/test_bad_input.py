@@ -169,6 +169,7 @@ def test_bad_prefixes(kind: Callable[..., object], prefix: object) -> None:
         {"dead_instance_threshold": 10.0, "heartbeat_interval": 6.0},
         {"mailbox_size": 0},
         {"mailbox_size": -5},
+        {"mailbox_size": float("nan")},
         {"on_exit": "stay"},
         {"on_exit": None},
         {"exit_grace": -1.0},

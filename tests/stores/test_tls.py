@@ -6,6 +6,7 @@ import logging
 import re
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ import trustme
 
 from distkit_actors import RedisStore, StoreError, StoreUnavailableError, StrictInstanceAwareCounter
 from distkit_actors._stores._redis._reasons import reason
+from distkit_actors._stores._redis._urls import read_url
 from tests.faults.fleet import until
 from tests.harness import transports
 from tests.harness.ports import LOOPBACK
@@ -254,3 +256,74 @@ async def test_a_server_with_tls_is_recognised(
     error = await failure_of(store, fresh_prefix)
     assert isinstance(error, StoreUnavailableError)
     assert "rediss://" in str(error)
+
+
+async def test_options_may_be_arguments(
+    authority: Authority, redis_server: RedisServer, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    handler, context = leading_to(redis_server.port), authority.context(asks=True)
+    port = await listen(nursery, handler, context)
+    files = dict(pair.split("=") for pair in authority.options_of_a_client()[1:].split("&"))
+    store = RedisStore(
+        f"rediss://{LOOPBACK}:{port}/0?ssl_certfile={files['ssl_certfile']}",
+        ssl_ca_certs=str(authority.file),
+        ssl_certfile=files["ssl_certfile"],
+        ssl_keyfile=files["ssl_keyfile"],
+        ssl_check_hostname=True,
+        ssl_cert_reqs="required",
+        ssl_min_version=ssl.TLSVersion.TLSv1_2,
+        ssl_include_verify_flags=[ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST],
+        ssl_password="",
+    )
+    async with StrictInstanceAwareCounter.open(fresh_prefix, store) as counter:
+        assert await counter.inc("k", 3) == (3, 3)
+
+
+def test_arguments_mean_what_they_mean_in_a_url() -> None:
+    options: dict[str, object] = {
+        "ssl_ca_certs": "/a",
+        "ssl_check_hostname": False,
+        "ssl_cert_reqs": "none",
+        "ssl_min_version": ssl.TLSVersion.TLSv1_3,
+        "ssl_exclude_verify_flags": {ssl.VerifyFlags.VERIFY_X509_STRICT},
+        "ssl_password": "secret",
+    }
+    words = {
+        **options,
+        "ssl_check_hostname": "no",
+        "ssl_min_version": "TLSv1.3",
+        "ssl_exclude_verify_flags": "VERIFY_X509_STRICT",
+    }
+    query = "&".join(f"{name}={word}" for name, word in words.items())
+    for scheme in ("rediss", "valkeys+cluster", "rediss+sentinel"):
+        place = f"{scheme}://h:1" + "/s" * ("sentinel" in scheme)
+        assert read_url(place, options) == read_url(f"{place}?{query}")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "error", "said"),
+    [
+        ("redis://h", {"ssl_ca_certs": "/a"}, ValueError, "ssl_ca_certs is for rediss://"),
+        ("rediss://h", {"ssl_ca_certs": ""}, ValueError, "path of a file"),
+        ("rediss://h", {"ssl_ca_certs": 5}, ValueError, "path of a file"),
+        ("rediss://h", {"ssl_check_hostname": "maybe"}, ValueError, "true or false"),
+        ("rediss://h", {"ssl_min_version": "SSLv1"}, ValueError, "TLSv1.2"),
+        ("rediss://h", {"ssl_include_verify_flags": [1]}, ValueError, "ssl.VerifyFlags"),
+        (
+            "rediss://h?ssl_ca_certs=/b",
+            {"ssl_ca_certs": "/a"},
+            ValueError,
+            "says ssl_ca_certs",
+        ),
+        ("rediss://h", {"ssl_foo": "/a"}, TypeError, "unexpected keyword argument 'ssl_foo'"),
+        ("rediss://h", {"socket_timeout": 1}, TypeError, "unexpected keyword argument"),
+        ("rediss://h?ssl_password=aaa", {"ssl_password": "bbb"}, ValueError, "not the same"),
+    ],
+)
+def test_an_argument_that_is_no_good_is_named(
+    url: str, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said) as caught:
+        RedisStore(url, **options)
+    assert "aaa" not in str(caught.value)
+    assert "bbb" not in str(caught.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol, cast, final
+from typing import Final, Protocol, Unpack, cast, final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
@@ -34,6 +34,7 @@ from ._shared_feeds import SharedFeeds
 from ._stream import open_stream
 from ._subscription import RedisSubscription
 from ._survey import Node
+from ._tls_options import TlsOptions
 from ._urls import ServerUrl, read_url
 from ._wire import KeyNames
 
@@ -49,10 +50,10 @@ class RedisStore(Store):
 
     Args:
         url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS (which
-            verifies the server; ``?ssl_ca_certs=path`` and redis-py's other ``ssl_…``
-            options may follow) or ``unix://[user:password@]/path[?db=…]``. ``valkey://`` and
-            ``valkeys://`` mean the same as ``redis://`` and ``rediss://``. Characters with
-            a meaning in URLs must be percent-encoded, in passwords too. The options
+            verifies the server; redis-py's ``ssl_…`` options may follow ``?``) or
+            ``unix://[user:password@]/path[?db=…]``. ``valkey://`` and ``valkeys://`` mean the same
+            as ``redis://`` and ``rediss://``. Characters with a meaning in URLs must be
+            percent-encoded, in passwords too. The options
             ``client_name``, ``db``, ``password``, ``protocol`` (2 only) and ``username`` may
             follow ``?``, each once; any other is refused by its name.
             ``redis+sentinel://[user:password@]host[:port],…/service[/db]`` names sentinels, which
@@ -84,6 +85,11 @@ class RedisStore(Store):
             log, within about a minute, and later writes wait for a tenth of that until replicas
             confirm again. Writes only; reads and heartbeats do not wait. See
             ``docs/topologies.md``.
+        tls: options of TLS, as redis-py has them, for a URL with ``rediss``: ``ssl_ca_certs``,
+            ``ssl_ca_data``, ``ssl_ca_path``, ``ssl_cert_reqs``, ``ssl_certfile``,
+            ``ssl_check_hostname``, ``ssl_ciphers``, ``ssl_exclude_verify_flags``,
+            ``ssl_include_verify_flags``, ``ssl_keyfile``, ``ssl_min_version`` and ``ssl_password``.
+            Each may stand in the URL instead.
 
     Raises:
         TypeError: ``partitions`` or ``min_replicas`` is no int.
@@ -102,13 +108,14 @@ class RedisStore(Store):
         credential_provider: CredentialProvider | AsyncCredentialProvider | None = None,
         partitions: int = 1,
         min_replicas: int = 0,
+        **tls: Unpack[TlsOptions],
     ) -> None:
         self._partitions = checked_partitions(partitions)
         self._min_replicas = checked_replicas(min_replicas)
         self._parts: dict[int, PartStore] = {}
         _check_timeout(response_timeout)
         self._response_timeout = response_timeout
-        place = read_url(url)
+        place = read_url(url, tls)
         self._address = place.address
         self._credentials = Credentials(
             partial(_make_connection, place.kind, place.settings), credential_provider

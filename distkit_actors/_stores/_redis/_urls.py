@@ -26,6 +26,7 @@ from .._schemes import (
     uses_tls,
 )
 from ._survey import Node
+from ._tls_options import read_tls_options
 from ._url_options import (
     ALL_OPTIONS,
     KNOWN_TO_REDIS_PY,
@@ -71,8 +72,11 @@ class ServerUrl(NamedTuple):
     """What to make a connection to a sentinel with, but for where it is."""
 
 
-def read_url(url: str) -> ServerUrl:
-    """Read the URL of a server. Raises `ValueError`."""
+def read_url(url: str, tls: Mapping[str, object] | None = None) -> ServerUrl:
+    """Read the URL of a server, and the options of TLS that are given beside it.
+
+    Raises `TypeError` or `ValueError`.
+    """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody checks
         raise TypeError(f"the store's URL must be a str, not {type(url).__name__}")
     url, hosts = _one_host(url.strip())
@@ -98,6 +102,9 @@ def read_url(url: str) -> ServerUrl:
         for name in SENTINEL_OPTIONS
         if name in options
     }
+    for name, value in read_tls_options(parts.scheme, tls or {}).items():
+        if options.setdefault(name, value) != value:
+            raise ValueError(f"the store's URL says {name}, too, and not the same")
     for name in options.keys() & settings.keys():
         if options[name] != settings[name]:
             raise ValueError(f"the store's URL says {name} twice, and not the same")
