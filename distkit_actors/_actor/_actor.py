@@ -333,6 +333,8 @@ class Actor(Admission):
         if self.life is not Life.NEW:
             raise CounterClosedError(f"a counter runs once, and this one is {self.life.value}")
         self._begin()
+        if self._stop_requested.is_set():  # before its task ran: now there is something to stop
+            self.stop()
         try:
             async with self._store.link(self._prefix) as link:
                 if self._detached_start:

@@ -47,6 +47,7 @@ class Agenda:
         self._flush_quota = 0  # keys that the due flush has still to send
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
+        self._tried_at_stop = False  # they have been tried since the stop began
         self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
 
     def has_work(self) -> bool:
@@ -103,8 +104,9 @@ class Agenda:
         shared = self._alone and (self.beat_due or self._flush_quota > 0 or dispatch.shared_waits)
         if not shared and dispatch.queries.ask():
             self._alone = True
-        elif self._session.withheld and self._retry_due(now):
-            # By itself: whether it is accepted decides what later entries find.
+        elif self._session.withheld and not dispatch.in_steps and self._retry_due(now):
+            # By itself: whether it is accepted decides what later entries find. Between the steps
+            # of an operation its results would be taken for those of a step.
             self._session.begin(self._session.retries())
         else:
             self._begin(now, shared=shared)
@@ -117,7 +119,10 @@ class Agenda:
         if beat or self.stopping:
             self._flush_quota = pending
         if beat or self.stopping or self._deferred_due(now):
-            dispatch.releases.retry_deferred()
+            # At a stop they are tried once more, and not again and again, in turns.
+            if not (self.stopping and self._tried_at_stop):
+                dispatch.releases.retry_deferred()
+            self._tried_at_stop = self.stopping
         # At a stop nobody asks again, so there is no other half to wait for.
         trip = _NEVER if self.stopping else self._pacing.trip
         flush = self._flush_quota > 0

@@ -130,6 +130,11 @@ class Dispatch:
         return [] if exclusive is not None else self.mailbox.take(limit, self.session.slices)
 
     @property
+    def in_steps(self) -> bool:
+        """Whether an exclusive operation has begun and not ended."""
+        return self._steps is not None
+
+    @property
     def alone(self) -> bool:
         """Whether what was collected last travels alone."""
         return self._steps is not None or self.queries.asking

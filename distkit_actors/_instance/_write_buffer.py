@@ -330,7 +330,7 @@ class WriteBuffer:
         """Let nothing more be counted; what is pending stays to be reported."""
         for buffered in self._dirty.values():  # all others are retired
             buffered.invalidate()
-        self.buffered_keys, self._before = {}, {}
+        self.buffered_keys, self._before, self._idle = {}, {}, OrderedDict()
 
     def forget_idle(self, now: float, patience: float, limit: int = 1000) -> None:
         """Forget keys that have had no slice and no use for ``patience`` seconds (I10, bounds)."""

@@ -9,6 +9,8 @@ here each invariant has its plainest scenarios, in both stores.
 from __future__ import annotations
 
 import logging
+from itertools import cycle
+from math import inf
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from distkit_actors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
+from distkit_actors._actor._agenda import Agenda
 from distkit_actors._protocol._messages import MAX_ENTRIES, Applied, Apply, Kind, Resume
 from tests.behaviour.world import (
     MAX,
@@ -1016,6 +1019,46 @@ async def test_i12_a_return_that_would_overflow_waits(world: World) -> None:
     await a.dec("k")
     await world.sees(a, "k", MAX - 1, MAX)
     assert 0 == a.statistics().withheld_slices
+
+
+async def test_i12_what_waits_for_room_is_not_tried_between_the_steps_of_an_operation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results would be taken for those of a step."""
+    a = await world.strict()
+    b = await world.strict()
+    keys = [f"key {number}" for number in range(2500)]
+    await a.inc("k", MAX)
+    await a.set_all_on_instance(dict.fromkeys(keys, 1))
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await b.inc("k", 10)
+    await world.rejoin(a)
+    await a.get("k")
+    assert 1 == a.statistics().withheld_slices
+    turns = cycle([True, False])
+    monkeypatch.setattr(Agenda, "_retry_due", lambda *_: next(turns))
+    await a.clear_on_instance()
+    assert not [key for key in await b.keys() if key != "k"]
+    assert (10, 0) == await a.get("k")
+
+
+async def test_i9_a_stop_does_not_try_again_and_again_what_has_no_room(world: World) -> None:
+    """Holds that have ended, of which none can be taken back now."""
+    a = await world.strict(on_exit="linger", exit_grace=inf)
+    b = await world.strict()
+    c = await world.strict()
+    await b.inc("k", MIN)
+    async with a.hold("k", 3), a.hold("k", 4):
+        await c.inc("k", -7)
+        world.wire(a).hold()
+    sent = len(world.requests(a))
+    with trio.fail_after(world.threshold):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.aclose)
+            await trio.sleep(0.1)
+            world.wire(a).release()
+    assert len(world.requests(a)) - sent < 10
 
 
 @on_both

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from math import inf
 
 import pytest
@@ -53,6 +54,16 @@ async def test_a_start_with_grace_waits_for_its_store(
     assert 0 == counter.statistics().reconnects
     assert ["away", "back", "registered"] == events(caplog)
     assert "is away" in caplog.text
+
+
+async def test_a_start_that_was_stopped_before_it_began_ends_in_time(world: World) -> None:
+    """As one part of a namespace may be, before its task has run."""
+    counter = world.build("strict", start_grace=inf, exit_grace=2.0)
+    world.wire(counter).cut()
+    counter._actor.stop()
+    with trio.fail_after(3):
+        with suppress(StoreUnavailableError):
+            await counter.run()
 
 
 @both_flavours

@@ -484,3 +484,10 @@ def test_i12_what_is_sent_is_an_int64_whatever_is_taken_back(steps: list[tuple[s
             own = Slice(after, own.stamp)
             key.acknowledge()
             key.base(after, after, 1.0)
+
+
+def test_a_closed_buffer_has_nothing_idle_to_forget() -> None:
+    pair = Pair()
+    pair.buffer.buffered("a", 1.0)
+    pair.buffer.close()
+    pair.buffer.forget_idle(1e9, 0.0)
