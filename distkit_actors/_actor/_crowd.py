@@ -25,6 +25,8 @@ _USUAL: Final = 128
 #: How much of an answer's time a portion has to keep this process busy. With less than all of it,
 #: portions that are too large become smaller.
 _SHARE: Final = 0.9
+#: A portion may be so much smaller than that, as the answer to it comes sooner than one to all.
+_LENIENCE: Final = 1.25
 #: Factor by which the measured time of a caller grows with each batch: callers may do more now.
 _FORGETTING: Final = 1.05
 #: Seconds of the processor for each caller, before they have been measured; and the least of them,
@@ -67,4 +69,4 @@ class Crowd:
         if not keys or half < _LEAST:
             return MAX_ENTRIES
         needed = _SHARE * trip / (self._turnaround * operations / keys)
-        return min(half, max(_USUAL, int(needed))) if needed <= half else MAX_ENTRIES
+        return min(half, max(_USUAL, int(needed))) if needed <= _LENIENCE * half else MAX_ENTRIES

@@ -12,6 +12,7 @@ from distkit_actors._actor import _crowd
 from distkit_actors._actor._crowd import Crowd
 from distkit_actors._protocol._messages import MAX_ENTRIES
 
+TRIPS = (0.001, 0.002, 0.004, 0.0065, 0.0072)
 #: Seconds of a quick answer, and of one that takes longer than any crowd keeps a process busy.
 QUICK, LONG = 0.0001, 1.0
 
@@ -66,8 +67,8 @@ def test_a_portion_has_128_keys_if_answers_are_quick() -> None:
 
 def test_a_longer_way_takes_larger_portions_and_then_all(processor: Processor) -> None:
     crowd = measured(processor, 10e-6)
-    portions = [crowd.portion(1000, 1000, trip) for trip in (0.001, 0.002, 0.004, 0.006)]
-    assert portions == pytest.approx([128, 180, 360, MAX_ENTRIES], abs=1)
+    portions = [crowd.portion(1000, 1000, trip) for trip in TRIPS]
+    assert portions == pytest.approx([128, 180, 360, 500, MAX_ENTRIES], abs=1)
 
 
 def test_callers_who_take_longer_are_a_crowd_for_a_longer_way(processor: Processor) -> None:
