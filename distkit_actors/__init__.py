@@ -104,6 +104,7 @@ __all__ = [
     "StoreUnavailableError",
     "StrictInstanceAwareCounter",
     "StrictOptions",
+    "TlsOptions",
     "__version__",
     "open_store",
 ]
@@ -122,6 +123,7 @@ if typing.TYPE_CHECKING:
     )
     from ._stores._redis._credential_provider import CredentialProvider as CredentialProvider
     from ._stores._redis._store import RedisStore as RedisStore
+    from ._stores._redis._tls_options import TlsOptions as TlsOptions
 else:
     # Imported when they are asked for: redis-py takes longer than all the rest, and most programs
     # need no more than one of these.
@@ -135,6 +137,7 @@ else:
         "FleetLimiterStatistics": "._limiter._limiter",
         "FleetLimiterUsage": "._limiter._limiter",
         "RedisStore": "._stores._redis._store",
+        "TlsOptions": "._stores._redis._tls_options",
     }
 
     def __getattr__(name: str) -> object:

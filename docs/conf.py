@@ -51,7 +51,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Nothing is looked up in the inventories of others: the build needs no network.
-    (r"py:.*", r"(abc|collections|contextlib|enum|outcome|redis|trio|types|typing)\..*"),
+    (r"py:.*", r"(abc|collections|contextlib|enum|outcome|redis|ssl|trio|types|typing)\..*"),
     (r"py:.*", r"(opentelemetry|prometheus_client)\..*"),
     # A private name in a signature has no page to link to.
     (r"py:.*", r"(.*\.)?_\w+(\..*)?"),

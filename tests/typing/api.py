@@ -250,6 +250,8 @@ def stores() -> None:
     RedisStore("redis://", partitions="16")  # type: ignore[arg-type]
     MemoryStore(4)  # type: ignore[call-arg]
     RedisStore("redis://", response_timeout=1.0)
+    RedisStore("rediss://", ssl_ca_certs="ca.pem", ssl_check_hostname=False)
+    RedisStore("rediss://", ssl_ca_certs=5)  # type: ignore[arg-type]
     RedisStore.from_pool(ConnectionPool(), response_timeout=1.0, partitions=4)
     provider: CredentialProvider = Vault()
     other: AsyncCredentialProvider = AsyncVault()

@@ -13,7 +13,10 @@ _TLS_URLS: Final = " and ".join(f"{scheme}://" for scheme in TLS_SCHEMES)
 
 
 class TlsOptions(TypedDict, total=False):
-    """Options of TLS, as redis-py has them; each may stand in the URL instead."""
+    """Options of TLS, as redis-py has them, for `RedisStore` and functions that pass them on.
+
+    Each may stand in the URL instead.
+    """
 
     ssl_ca_certs: str
     """Path of a file with the certificates of authorities."""
@@ -39,6 +42,9 @@ class TlsOptions(TypedDict, total=False):
     """The oldest version of TLS."""
     ssl_password: str
     """Of that key."""
+
+
+TlsOptions.__module__ = "distkit_actors"  # which imports it when it is asked for
 
 
 def read_tls_options(scheme: str, given: Mapping[str, object]) -> dict[str, object]:
