@@ -175,7 +175,8 @@ class BufferedKey:
         self.flight_holds, self.unsent_holds = self.unsent_holds, ()
         self.flight_releases, self.unsent_releases = self.unsent_releases, ()
         if put_off:
-            self.flight_releases, self.unsent_releases = (), self.flight_releases
+            self.unsent_releases = self.flight_releases
+            self.flight_releases = ()
         elif self.flight_assign is not None and other:
             self.flight_releases = tuple(hold for hold in self.flight_releases if hold not in other)
             self.unsent_releases = other
