@@ -47,8 +47,8 @@ class Agenda:
         self._flush_quota = 0  # keys that the due flush has still to send
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
-        self._tried_at_stop = False  # they have been tried since the stop began
         self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
+        self._tried_at_stop = False  # put off releases have been tried since the stop began
 
     def has_work(self) -> bool:
         """Tell whether there is something to send now."""
@@ -119,7 +119,8 @@ class Agenda:
         if beat or self.stopping:
             self._flush_quota = pending
         if beat or self.stopping or self._deferred_due(now):
-            # At a stop they are tried once more, and not again and again, in turns.
+            # At a stop they are tried once more only. Else those that are refused would be tried
+            # in turns, for ever.
             if not (self.stopping and self._tried_at_stop):
                 dispatch.releases.retry_deferred()
             self._tried_at_stop = self.stopping

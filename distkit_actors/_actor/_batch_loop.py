@@ -405,7 +405,7 @@ class BatchLoop:
         if dispatch.buffer is not None:
             dispatch.buffer.forget_idle(now, self._idle_patience)
             if dispatch.flush_waiters.waiting and dispatch.pending:
-                self._agenda.flush(urgent=False)  # what they wait for may have come back
+                self._agenda.flush(urgent=False)  # the counts they wait for may be pending again
 
     def _note(self, now: float) -> None:
         """Log what has become of the session, if something has."""

@@ -22,10 +22,11 @@ _LEAST: Final = 16
 #: garbage so often that 1000 tasks on 1000 keys do a quarter less. With 1000 they do half as much,
 #: and some wait for 50 ms.
 _USUAL: Final = 128
-#: How much of an answer's time a portion has to keep this process busy. With less than all of it,
-#: portions that are too large become smaller.
+#: A portion should keep this process busy for this part of an answer's time. It is less than all of
+#: it: a large portion makes the answer late by itself, and would stay large.
 _SHARE: Final = 0.9
-#: A portion may be so much smaller than that, as the answer to it comes sooner than one to all.
+#: Half of a crowd travels even if so many times as much would be right: what was measured may be
+#: the answer to all, and that to a half comes sooner.
 _LENIENCE: Final = 1.25
 #: Factor by which the measured time of a caller grows with each batch: callers may do more now.
 _FORGETTING: Final = 1.05

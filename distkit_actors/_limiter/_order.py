@@ -76,8 +76,8 @@ class Order:
         self._showing = trio.Lock()
         self._rivals: dict[str, int] = {}  # tickets of others, when we looked last
         self._looked_at = float("-inf")
-        self._hints: dict[str, int] = {}  # what had been heard when the last look began
-        self._polls = 0
+        self._heard: int = -1  # notices of the line, when the last look began
+        self._polls: int = 0
         self._largest = 0  # ticket ever seen
         self._crowded_at = float("-inf")  # when somebody was found to wait elsewhere
 
@@ -158,12 +158,12 @@ class Order:
         self._part.watches.listen(self._listener)
         await self._show(place)
         hints, polls = dict(self._listener.hints), self._listener.polls
-        told = hints[self.tickets] != self._hints.get(self.tickets)
+        told = hints[self.tickets] != self._heard
         if polls != self._polls:
             told = await self._changed()
         if told or self._looked_at < place.arrived:
             await self._look(place)
-        self._hints, self._polls = hints, polls
+        self._heard, self._polls = hints[self.tickets], polls
         place.heard, place.polls = hints[self._key], polls
         return not self._rank(place)
 
@@ -190,7 +190,7 @@ class Order:
         while not (
             listener.ended
             or listener.polls != place.polls
-            or listener.hints[self.tickets] != self._hints.get(self.tickets)
+            or listener.hints[self.tickets] != self._heard
             or (not rank and listener.hints[self._key] != place.heard)
         ):
             await listener.wait()

@@ -9,7 +9,8 @@ from typing import Final, Literal, TypedDict, cast
 from .._schemes import TLS_SCHEMES, uses_tls
 from ._url_options import KNOWN_TO_REDIS_PY, TLS_OPTIONS
 
-_TLS_URLS: Final = " and ".join(f"{scheme}://" for scheme in TLS_SCHEMES)
+#: The URLs that they are for.
+TLS_URLS: Final = " and ".join(f"{scheme}://" for scheme in TLS_SCHEMES)
 
 
 class TlsOptions(TypedDict, total=False):
@@ -57,7 +58,7 @@ def read_tls_options(scheme: str, given: Mapping[str, object]) -> dict[str, obje
         if name not in TLS_OPTIONS.keys() & KNOWN_TO_REDIS_PY:
             raise TypeError(f"RedisStore() got an unexpected keyword argument {name!r}")
         if not uses_tls(scheme):
-            raise ValueError(f"{name} is for {_TLS_URLS} only")
+            raise ValueError(f"{name} is for {TLS_URLS} only")
         option, text = TLS_OPTIONS[name], _as_text(value)
         found = None if text is None else option.read(text)
         if found is None:

@@ -26,7 +26,7 @@ from .._schemes import (
     uses_tls,
 )
 from ._survey import Node
-from ._tls_options import read_tls_options
+from ._tls_options import TLS_URLS, read_tls_options
 from ._url_options import (
     ALL_OPTIONS,
     KNOWN_TO_REDIS_PY,
@@ -46,8 +46,6 @@ _NO_URL: Final = f"the store's URL must begin with {named(USUAL_SCHEMES[:-1], US
 
 _DEFAULT_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
-
-_TLS_URLS: Final = [f"{scheme}://" for scheme in TLS_SCHEMES]
 
 #: A name that can be repeated without doing harm to a terminal or a log.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -263,9 +261,7 @@ def _check_name(name: str, parts: SplitResult, names: set[str], *, tls: bool, al
     if name in known:
         return
     if name in TLS_OPTIONS and not tls:
-        raise ValueError(
-            f"the option {name} in the store's URL is for {' and '.join(_TLS_URLS)} only"
-        )
+        raise ValueError(f"the option {name} in the store's URL is for {TLS_URLS} only")
     if name in SENTINEL_OPTIONS:
         raise ValueError(f"the option {name} in the store's URL is for redis+sentinel:// only")
     allowed = ", ".join(sorted(known))

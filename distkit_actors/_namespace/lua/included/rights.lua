@@ -3,8 +3,8 @@
 -- Finds out whether the user may call all commands of the scripts that write. Such a script must
 -- not fail half way: Redis does not undo what came before.
 --
--- None of these changes anything. Nothing has the name `nothing`: what belongs to an instance is
--- named after its id, which may be any text.
+-- None of these changes anything. No key has the name `nothing`. It is none that an instance could
+-- have: their names end with an id, which may be any text.
 local function try_commands()
   local nothing = N .. ':'
   for _, command in ipairs({
