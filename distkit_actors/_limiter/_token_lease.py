@@ -125,7 +125,7 @@ class Tokens:
             # What is made from nothing uses the stamp of its step up: no other step has that, and
             # later ones have greater ones (P6, one clock).
             entries += [Entry(Kind.PUT, self._fence, 0), Entry(Kind.PUT, self._fence, 1)]
-        batch, asked = AtomicBatch(entries, hold), trio.current_time()
+        batch, asked, cuts = AtomicBatch(entries, hold), trio.current_time(), self._cuts
         try:
             await self._part.ask(batch)
         except OutcomeUnknownError:
@@ -141,15 +141,16 @@ class Tokens:
         if isinstance(found, ConditionFailed):
             return None
         # If the lease is over, the counter has been stopped since, or the answer has been on its
-        # way for so long that the slice may be gone. Or there are fewer tokens in all by now. The
-        # next try says which.
-        too_many = found.cumulative + count > self.total
-        if (crowded and not in_line) or too_many or not self._part.lease_valid:
+        # way for so long that the slice may be gone. If there are fewer tokens in all by now, more
+        # may be in use than that, also if there were none when the store gave this one out: it has
+        # given others out since. The next try says which.
+        doubtful = cuts < self._cuts or not self._part.lease_valid
+        if (crowded and not in_line) or doubtful:
             self._part.release(hold)
             return None
         self.in_use += count
         self._ask_at = float("-inf")
-        return Token(hold, trio.current_time() + self._turn, batch.at, self._cuts)
+        return Token(hold, trio.current_time() + self._turn, batch.at, cuts)
 
     def _room(self, count: int) -> int:
         """Return how many tokens may be in use before ``count`` more are taken."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from distkit_actors import FleetLimiter
+from distkit_actors._actor._operations import Operation
 from distkit_actors._protocol._messages import Apply, Request
 from tests.behaviour.world import Counter, World
 
@@ -120,6 +123,23 @@ def idle(limiter: FleetLimiter) -> bool:
 def endless(limiter: FleetLimiter, borrower: object) -> None:
     """Let the turn of a token never be over."""
     limiter._loans[borrower].token.turn_ends = math.inf
+
+
+def late_answers(
+    limiter: FleetLimiter, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let some of a limiter's questions and answers take longer than others."""
+    part = limiter._tokens._part
+    ask = part.ask
+
+    async def slowly(operation: Operation) -> tuple[int, int]:
+        await trio.sleep(chance.choice([0, 0, 0.003, 0.02]))
+        answer = await ask(operation)
+        with trio.CancelScope(shield=True):  # it has come: who asked is only told of it later
+            await trio.sleep(chance.choice([0, 0, 0.003, 0.02]))
+        return answer
+
+    monkeypatch.setattr(part, "ask", slowly)
 
 
 async def seconds(call: Callable[[], Awaitable[object]]) -> float:

@@ -31,6 +31,7 @@ from tests.behaviour.limits import (
     endless,
     idle,
     in_use,
+    late_answers,
     lines,
     questions,
     requests,
@@ -73,10 +74,36 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
     world: World, flavours: tuple[Flavour, Flavour], totals: list[int]
 ) -> None:
     """Many tasks, some of which give up, wherever they are, while the limit may change."""
-    total = max(totals)
-    chance = random.Random(f"{flavours}{total}")
     counters = [await world.make(flavour) for flavour in flavours]
-    limiters = [FleetLimiter(counter, KEY, total) for counter in counters]
+    limiters = [FleetLimiter(counter, KEY, max(totals)) for counter in counters]
+    await many_visits(limiters, totals * 10, random.Random(f"{flavours}{max(totals)}"))
+    for limiter, counter in zip(limiters, counters, strict=True):
+        assert idle(limiter)
+        await in_use(world, counter, 0, 0)
+        for key in (limiter._order.tickets, limiter._order.waiting):
+            await world.sees(counter, key, 0, 0)
+
+
+@pytest.mark.parametrize("seed", [9, 69, 170, 267])
+async def test_the_limit_is_never_exceeded_whenever_answers_come(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What the store decided first may be told last, and after the limit was set lower."""
+    chance = random.Random(seed)
+    trio._core._run._r.seed(seed)  # in which order tasks run
+    flavours: list[Flavour] = ["strict", chance.choice(["strict", "lax"]), "strict"]
+    limiters = [FleetLimiter(await world.make(flavour), KEY, 3) for flavour in flavours]
+    for limiter in limiters:
+        late_answers(limiter, chance, monkeypatch)
+    await many_visits(limiters, [3, 1, 2] * 50, chance)
+    assert all(idle(limiter) for limiter in limiters)
+
+
+async def many_visits(
+    limiters: list[FleetLimiter], totals: list[int], chance: random.Random
+) -> None:
+    """Have many tasks take a token for a while, while the limit is set to others."""
+    total = max(totals)
     gauge = Gauge(total)
 
     async def visitor(limiter: FleetLimiter) -> None:
@@ -93,23 +120,18 @@ async def test_the_limit_is_never_exceeded_and_no_token_is_lost(
             await trio.sleep(chance.choice([0, 0.001, 0.01]))
 
     async def manager() -> None:
-        for another in [*totals * 10, total]:
+        for another in [*totals, total]:
             gauge.change(another, limiters)
             await trio.sleep(chance.choice([0.001, 0.01, 0.1]))
 
     with trio.fail_after(300):
         async with trio.open_nursery() as nursery:
-            if len(totals) > 1:
+            if len(set(totals)) > 1:
                 nursery.start_soon(manager)
             for limiter in limiters:
                 for _ in range(10):
                     nursery.start_soon(visitor, limiter)
     assert gauge.uses > 50
-    for limiter, counter in zip(limiters, counters, strict=True):
-        assert idle(limiter)
-        await in_use(world, counter, 0, 0)
-        for key in (limiter._order.tickets, limiter._order.waiting):
-            await world.sees(counter, key, 0, 0)
 
 
 @everywhere

@@ -529,6 +529,34 @@ async def test_an_answer_that_comes_after_the_total_was_set_lower_lets_nobody_in
             await line.until("y")
 
 
+async def test_a_total_set_lower_holds_for_who_was_let_in_before_others_and_is_told_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store let in one here and then one there: both were within the total of that time."""
+    here, there = await fleet(world, "strict", 2, total=2)
+    part = here._tokens._part
+    ask = part.ask
+
+    async def slowly(operation: Operation) -> tuple[int, int]:
+        answer = await ask(operation)
+        if operation.hold is not None and not there.borrowed_tokens:
+            await there.acquire_on_behalf_of("x")
+            for limiter in (here, there):
+                limiter.total_tokens = 1
+        return answer
+
+    monkeypatch.setattr(part, "ask", slowly)
+    async with lines() as line:
+        await line.join(here, "y")
+        await trio.sleep(1)
+        assert 1 == there.borrowed_tokens
+        assert [] == line.got
+        monkeypatch.undo()
+        there.release_on_behalf_of("x")
+        with trio.fail_after(0.1):
+            await line.until("y")
+
+
 async def test_who_asked_for_more_than_there_are_any_more_is_told_and_nothing_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
