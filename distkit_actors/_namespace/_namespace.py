@@ -112,7 +112,10 @@ class Namespace(Execution):
         registry.observed.hear(now)
         self.clock = at = max(self.clock + 1, now)
         inherited = request.inherit and old is not None and old.state is State.LIVE
-        known = old.known if old and inherited else registry.epochs.latest
+        known = registry.epochs.latest
+        if old and (inherited or len(old.slices) > MAX_PURGE):
+            # It does not know the moves that leftovers have still to be judged by (P18).
+            known = old.known
         record = Record(at, request.nonce, request.periods, known, request.about)
         record.inherited = inherited
         record.swept = registry.epochs.cleared

@@ -86,6 +86,8 @@ class Execution(Healing):
         moved = self._moved_since(request) if isinstance(request, Apply) else set[str]()
         moved_before = epochs.latest
         again = isinstance(request, Resume) and self._reassert(request, record, at, now)
+        if not again:  # else it may have slices that moves have made void which it knows (P11)
+            record.known = max(record.known, request.known)
         step = Step(record, request, at, now, moved)
         results = () if again else self._run_all(step, entries)
         if isinstance(request, Apply) and request.leave:
@@ -116,6 +118,8 @@ class Execution(Healing):
         if record is None or record.incarnation != request.incarnation:
             old = record
             periods, known = request.periods, request.known
+            if old:  # it may have leftovers of an older incarnation, which knew less
+                known = min(known, old.known)
             record = Record(request.incarnation, "", periods, known, request.about)
             record.swept = registry.epochs.cleared
             if old:
@@ -149,7 +153,6 @@ class Execution(Healing):
         for key, epoch in journal.moves:
             if key in record.slices and record.slices[key].stamp < epoch:
                 del record.slices[key]
-        record.known = max(record.known, known)
         return journal, more
 
     def _catch_up_with(self, record: Record, entries: Sequence[Entry], journal: Journal) -> Journal:

@@ -236,6 +236,17 @@ def store_scenario(name: str) -> Check:
     return lambda subject: getattr(test_redis_limits, name)(subject.store())
 
 
+def leftovers_with_old_moves(subject: Subject) -> None:
+    """They are judged by these moves, which may not be forgotten before."""
+    test_redis_limits.test_no_move_is_forgotten_before_a_newcomer_has_removed_all(
+        subject.twin(), "lua"
+    )
+    for newer in range(2):
+        test_redis_limits.test_no_move_is_forgotten_before_who_returns_has_removed_all(
+            subject.twin(), "lua", newer
+        )
+
+
 def tell(
     twin: Twin, instance: str, known: int, moves: list[tuple[str, int]], *claims: Entry
 ) -> None:
@@ -379,6 +390,7 @@ CHECKS: dict[str, Check] = {
     "leftovers that do not fit": twin_scenario(
         "test_leftovers_that_do_not_fit_become_a_body_of_their_own"
     ),
+    "leftovers with old moves": leftovers_with_old_moves,
     "long rare steps": long_rare_steps,
     # Each finds a defect that the others find late.
     "history 8": histories(range(8, 9)),

@@ -37,6 +37,10 @@ FOUND_BY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "forgetting moves": {
         "finish": ("moves are forgotten",),
         "entries": ("moves are forgotten",),
+        "open": ("leftovers with old moves",),
+        "resume": ("leftovers with old moves",),
+        "journal": ("leftovers with old moves",),
+        "step": ("leftovers with old moves",),
     },
     "one clock": {
         "fast_path": ("lone steps",),

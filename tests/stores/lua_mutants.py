@@ -100,6 +100,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("finish", "head_of(record.known, incarnation", "head_of(known, incarnation"),
     ],
     "forgetting moves": [
+        Mutant("open", "or old[1] and count_slices(I) > MAX_PURGE then", "then"),
+        Mutant("resume", "if not again then\n", "if true then\n"),
+        Mutant("journal", "  if not restarts then  -- else there may be leftovers\n", "  do\n"),
+        Mutant("step", "record.inc and math.min(known, record.known) or known", "known"),
         Mutant("finish", "    if stamp > known_by_all then", "    if stamp >= known_by_all then"),
         Mutant("finish", "    space.floor = stamp\n", ""),
         Mutant("finish", "2 * moved_now)", "moved_now)"),

@@ -59,6 +59,7 @@ NUMBERS = {
     ("step", "10"): "own fields before the entries'",
     ("words", "3"): "words of an entry behind its first",
     ("words", "4"): "words of an entry, and where they begin",
+    ("space", "3600000"): "HOUR: MemoryStore keeps no namespace that nobody has joined",
     ("watch", "1000"): "microseconds of a millisecond",
     ("watch", "60000"): "MINUTE, in milliseconds",
 }

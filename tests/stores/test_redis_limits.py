@@ -19,6 +19,7 @@ from distkit_actors._protocol._messages import (
     Apply,
     Entry,
     Kind,
+    Load,
     Open,
     Opened,
     Peek,
@@ -72,7 +73,7 @@ def session_of(instance: str, periods: Periods = PERIODS, *, inherit: bool = Fal
     return Session(instance, "nonce", periods, inherit=inherit)
 
 
-def settle(store: Twin | LuaStore, session: Session) -> list[Reply]:
+def settle(store: Twin | LuaStore | Half, session: Session) -> list[Reply]:
     """Exchange messages until the session has nothing left to send."""
     replies = []
     while (request := session.request()) is not None:
@@ -81,7 +82,9 @@ def settle(store: Twin | LuaStore, session: Session) -> list[Reply]:
     return replies
 
 
-def run(store: Twin | LuaStore, session: Session, *entries: Entry, **options: Any) -> Applied:
+def run(
+    store: Twin | LuaStore | Half, session: Session, *entries: Entry, **options: Any
+) -> Applied:
     settle(store, session)
     session.begin(entries, **options)
     last = settle(store, session)[-1]
@@ -358,6 +361,72 @@ def test_leftovers_that_do_not_fit_become_a_body_of_their_own(twin: Twin) -> Non
     twin.compare()
 
 
+class Half:
+    """One of the two in which a twin keeps its namespace."""
+
+    def __init__(self, twin: Twin, kind: str) -> None:
+        self._twin, self._kind = twin, kind
+
+    def execute(self, request: Request) -> Reply:
+        if self._kind == "lua":
+            return self._twin.lua.execute(request, self._twin.now)
+        return self._twin.namespace.execute(request, self._twin.now)
+
+    def sums(self) -> dict[str, int]:
+        if self._kind == "lua":
+            return dict(self._twin.lua.dump()["sums"])
+        return dict(self._twin.namespace.registry.sums)
+
+    def state_of(self, instance: str) -> tuple[int, int]:
+        """Return what is asked in a first piece: the incarnation, and when this was born."""
+        reply = self.execute(Peek(instance))
+        assert isinstance(reply, Peeked)
+        return reply.incarnation, reply.born
+
+
+def with_old_moves(twin: Twin, kind: str) -> tuple[Half, int]:
+    """Leave a dead instance with void slices alone, whose moves are old enough to be forgotten.
+
+    Returns the stamp of the last of these moves, too.
+    """
+    half, keys = Half(twin, kind), names(3 * MAX_PURGE)
+    dead, mover = session_of("i"), session_of("mover")
+    for start in range(0, len(keys), MAX_PURGE):
+        run(half, dead, *(add(key) for key in keys[start : start + MAX_PURGE]))
+    keys.reverse()
+    for start in range(0, len(keys), MAX_PURGE):
+        run(half, mover, *(Entry(Kind.MOVE, key, 0) for key in keys[start : start + MAX_PURGE]))
+    moved = run(half, mover, leave=True).at
+    twin.now += PERIODS.retention + SECOND
+    return half, moved
+
+
+@pytest.mark.parametrize("kind", ["lua", "python"])
+def test_no_move_is_forgotten_before_a_newcomer_has_removed_all(twin: Twin, kind: str) -> None:
+    """It removes its predecessor's slices in several steps, and each forgets old moves."""
+    half, _ = with_old_moves(twin, kind)
+    run(half, Session("i", "another nonce", PERIODS, inherit=False), add("mine"))
+    assert half.sums() == {"mine": 1}
+
+
+@pytest.mark.parametrize("kind", ["lua", "python"])
+@pytest.mark.parametrize("newer", [0, 1])
+def test_no_move_is_forgotten_before_who_returns_has_removed_all(
+    twin: Twin, kind: str, newer: int
+) -> None:
+    """The store has an old copy of it, from before it heard of these moves."""
+    half, moved = with_old_moves(twin, kind)
+    incarnation, born = half.state_of("i")
+    for seq in range(99, 120):
+        reply = half.execute(
+            Resume("i", incarnation + newer, seq, moved, PERIODS, born, first=True)
+        )
+        assert isinstance(reply, Applied)
+        if not reply.again:
+            break
+    assert half.sums() == {}
+
+
 def test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner(twin: Twin) -> None:
     stale, big, small = session_of("stale"), session_of("big"), session_of("small")
     run(twin, stale, add("a", -10), add("b", -10))
@@ -517,6 +586,22 @@ def test_a_revived_record_does_not_expire(store: LuaStore) -> None:
     run(store, early, add("a", 3))  # by way of a resume
     assert store.client.pttl(store.hash_of("early")) == -1
     assert store.dump()["deadlines"].keys() == {"early", "late"}
+
+
+def test_i10_a_namespace_that_nobody_joins_goes_by_itself(store: LuaStore) -> None:
+    """Whoever came may have died, or may lack the rights, before it was registered."""
+    session = session_of("i")
+    run(store, session, add("a"))
+    store.wipe()
+    late = Apply("i", session.incarnation, session.seq + 1, session.known, PERIODS, [add("a")])
+    for request in (Peek("i"), late, Load("i", session.incarnation, 1, "")):
+        store.execute(request)
+        assert store.names_in_use() == [store.base + b"n"]
+        assert 0 < store.client.pttl(store.base + b"n") <= 3600_000
+        store.wipe()
+    store.execute(Peek("i"))
+    run(store, session, add("a"))
+    assert store.client.pttl(store.base + b"n") == -1
 
 
 # ------------------------------------------------------------------ refused, and nothing done

@@ -51,7 +51,11 @@ local lost = add_living(periods, lives and old[6], old[7])
 local at = math.max(space.clock + 1, now)
 space.clock = at
 local inherited = ARGV[6] == '1' and lives and '1' or '0'
-local known = inherited == '1' and tonumber(old[4]) or space.latest
+local known = space.latest
+if inherited == '1' or old[1] and count_slices(I) > MAX_PURGE then
+  -- It does not know the moves that leftovers have still to be judged by (P18, empty ground).
+  known = tonumber(old[4])
+end
 write_record(I, at, ARGV[3], inherited, LIVE, periods, known, space.last, lost,
   tonumber(old[8] or space.clear), ARGV[11])
 revive(periods.threshold, known)

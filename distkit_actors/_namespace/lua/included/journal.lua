@@ -1,4 +1,4 @@
--- Needs: base, space, sums, step; of the script: FIRST
+-- Needs: base, space, sums, step; of the script: FIRST, restarts
 
 -- The moves of epochs that an instance has still to hear of, and its slices that they made void.
 
@@ -102,6 +102,16 @@ local function catch_up_with(moves, last)
   drop_own(gone)
 end
 
+-- Notes up to which stamp the caller knows the moves. It must not have slices any more that these
+-- have made void: the moves may be forgotten from now on (P11, forgetting moves).
+local function note_known()
+  if known > record.known then
+    record.known = known
+    call('ZADD', H, ARGV[5], instance)
+    write_field(':hold', ARGV[5])
+  end
+end
+
 -- Drops the caller's slices that others' moves made void, and tells it of those moves.
 local function catch_up()
   if known < space.clear and record.swept < space.clear then
@@ -125,10 +135,8 @@ local function catch_up()
   if last then
     catch_up_with(moves, last)
   end
-  if known > record.known then
-    record.known = known
-    call('ZADD', H, ARGV[5], instance)
-    write_field(':hold', ARGV[5])
+  if not restarts then  -- else there may be leftovers
+    note_known()
   end
   return moves, last
 end

@@ -20,6 +20,9 @@ local SPACE_FIELDS = {
   ':last', ':paces', ':from', ':to',
 }
 local space, saved = {}, {}
+-- For how long (ms) a namespace stays that nobody has joined yet. Who does makes it stay.
+local HOUR = 3600000
+local is_newborn = false
 
 -- `values` of the fields, if they have been read already.
 local function take_space(values)
@@ -78,6 +81,9 @@ local function save_space(all)
   if #words > 0 then
     call('HSET', N, unpack(words))
   end
+  if is_newborn then
+    call('PEXPIRE', N, HOUR)
+  end
 end
 
 -- The first write of a step must be one that Redis refuses when it is out of memory. Before it
@@ -95,7 +101,7 @@ end
 local function birth()
   if space.born == 0 then
     space.clock = math.max(space.clock + 1, now)
-    space.born = space.clock
+    space.born, is_newborn = space.clock, true
   end
   return text(space.born)
 end

@@ -120,8 +120,9 @@ local function touch()
   local lives = record.state == LIVE
   local lost = add_living(periods, lives and record.threshold, record.interval)
   if record.inc ~= incarnation then
-    record.known = known
-    write_record(I, incarnation, '', '0', LIVE, periods, known, space.last, lost,
+    -- It may have leftovers of an older one, which knew less.
+    record.known = record.inc and math.min(known, record.known) or known
+    write_record(I, incarnation, '', '0', LIVE, periods, record.known, space.last, lost,
       record.swept, ARGV[13])
   else
     call('HSET', I, ':state', LIVE, ':thr', ARGV[6], ':int', ARGV[7], ':ret', ARGV[8],
