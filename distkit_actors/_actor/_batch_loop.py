@@ -377,7 +377,7 @@ class BatchLoop:
         refused = await self.requester.connect(link)
         if refused is None:
             return True
-        self._agenda.refused()
+        self._refused(refused)
         self._dispatch.fail_waiting(refused.error)
         return False
 
@@ -440,14 +440,18 @@ class BatchLoop:
         """Take the own slices back and say good-bye, in bounded steps (P27, leaving)."""
         self.accepts_releases = False
         session, left = self._session, deque[str]()
+        used = session.used
         ends = (Phase.LEFT, Phase.FENCED, Phase.REFUSED)
         while session.phase not in ends and self.availability.refusal is None:
             if session.idle:
-                left = left or deque(session.slices)  # all again, if it had to resume meanwhile
+                left = left or deque(session.slices)
                 some = [left.popleft() for _ in range(min(session.piece_size, len(left)))]
                 session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
+                used = session.used
             if link.connected or await self._connect(link):
                 await self._complete(link, trio.current_time())
+            if session.used != used:  # it had to resume, which has brought all slices back
+                left.clear()
 
     async def _end_holds(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Take the counts of all holds back, as nobody will do it later; the slices stay.

@@ -37,6 +37,7 @@ class CountsFirst:
 
     def __init__(self) -> None:
         self._ready: set[Operation] = set()  # what was counted before them has been sent
+        self._behind: list[Operation] = []  # wait for counts of the batch on its way
 
     def sort(self, taken: Sequence[CoalescedEntry], buffer: WriteBuffer) -> Turn:
         """Decide which of ``taken`` go now, and which counts go along."""
@@ -71,15 +72,17 @@ class CountsFirst:
         behind = [each for each in turn.now if each.entry.key in left]
         if behind:
             turn.now[:] = [each for each in turn.now if each.entry.key not in left]
-        return [*(op for each in behind for op in each.operations), *turn.later]
+        self._behind = [*(op for each in behind for op in each.operations), *turn.later]
+        return self._behind
 
     def undone(self) -> None:
         """Note that the counts which were sent are pending again, so that they have to go first."""
         self._ready.clear()
+        self._behind = []
 
     def withdraw(self) -> list[Operation]:
         """Take out those that wait for the counts on their way."""
-        return [operation for operation in self._ready if operation.withdraw()]
+        return [each for each in {*self._ready, *self._behind} if each.withdraw()]
 
 
 def _only(operations: Sequence[Operation], coalesced: CoalescedEntry) -> CoalescedEntry:

@@ -166,14 +166,15 @@ class Dispatch:
         """Return the counts that were made before an atomic batch on its keys; they go ahead.
 
         They go ahead only once; otherwise somebody who counts all the time would keep it from being
-        sent. They go again only if they could not be executed. Counts that are due go along.
+        sent. They go again only if they could not be executed, or if they are more than an entry
+        can carry. Counts that are due go along.
         """
         if self.buffer is None or batch.behind_counts:
             return []
-        batch.behind_counts = True
         keys = [entry.key for entry in batch.entries]
         room = self.session.piece_size if flush else 0
         counts, nothing = self.buffer.send(room, now, self.session.slices, first=keys)
+        batch.behind_counts = not any(map(self.buffer.has_pending, keys))
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
         return counts

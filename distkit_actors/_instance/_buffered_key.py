@@ -40,6 +40,7 @@ class BufferedKey:
         "flight_holds",
         "flight_number",
         "flight_releases",
+        "flight_replaced",
         "has_base",
         "high",
         "in_flight",
@@ -50,6 +51,7 @@ class BufferedKey:
         "sent",
         "unsent_holds",
         "unsent_releases",
+        "unsent_replaced",
         "used",
     )
 
@@ -76,6 +78,9 @@ class BufferedKey:
         self.flight_holds: tuple[Hold, ...] = ()
         self.unsent_releases: tuple[Hold, ...] = ()
         self.flight_releases: tuple[Hold, ...] = ()
+        # Holds whose additions a new value replaces: one that is not sent yet, or is on its way.
+        self.unsent_replaced: tuple[Hold, ...] = ()
+        self.flight_replaced: tuple[Hold, ...] = ()
         self.used = False  # somebody has looked at it since it became idle
         self.dirty = False  # something is pending, and the write buffer knows it
         self.low, self.high = 1, 0  # the least and the most ``delta`` may be; see `update_bounds`
@@ -121,7 +126,8 @@ class BufferedKey:
         """Make the own slice ``value``, whatever it was."""
         self.assign = value
         self.delta = 0
-        self.unsent_releases = ()  # replaced with all the rest
+        self.unsent_replaced = (*self.unsent_replaced, *self.unsent_releases)
+        self.unsent_releases = ()
         self.update_bounds()
 
     def invalidate(self) -> None:
@@ -174,6 +180,7 @@ class BufferedKey:
         self.delta -= amount
         self.flight_holds, self.unsent_holds = self.unsent_holds, ()
         self.flight_releases, self.unsent_releases = self.unsent_releases, ()
+        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, ()
         if put_off:
             self.unsent_releases = self.flight_releases
             self.flight_releases = ()
@@ -209,6 +216,7 @@ class BufferedKey:
         self.flight_delta, self.delta = self.delta, 0
         self.flight_holds, self.unsent_holds = self.unsent_holds, ()
         self.flight_releases, self.unsent_releases = self.unsent_releases, ()
+        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, ()
 
     def acknowledge(self) -> None:
         """Forget what was in flight: it is in the base now, or void."""
@@ -219,7 +227,7 @@ class BufferedKey:
         self.in_flight = False
         self.flight_assign = None
         self.flight_delta = 0
-        self.flight_holds = self.flight_releases = ()
+        self.flight_holds = self.flight_releases = self.flight_replaced = ()
 
     def take_back(self) -> None:
         """Make what was in flight pending again."""
@@ -227,6 +235,10 @@ class BufferedKey:
             self.assign = self.flight_assign
             self.delta += self.flight_delta
             self.unsent_releases = (*self.flight_releases, *self.unsent_releases)
+            self.unsent_replaced = self.flight_replaced
+        else:  # which replaces what was in flight, too
+            replaced = (*self.flight_replaced, *self.flight_releases)
+            self.unsent_replaced = (*replaced, *self.unsent_replaced)
         self.unsent_holds = (*self.flight_holds, *self.unsent_holds)
         # What was taken back before it was ever added has cancelled out.
         never = set(self.unsent_holds) & set(self.unsent_releases)

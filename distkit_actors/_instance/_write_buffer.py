@@ -62,7 +62,6 @@ class WriteBuffer:
         self._dirty: OrderedDict[str, BufferedKey] = OrderedDict()  # as they were first touched
         self._sent: list[BufferedKey] = []  # in the order of their entries
         self._staged: list[BufferedKey] = []  # void if the clear on its way succeeds
-        self._replaced: list[Hold] = []  # holds whose additions a new value has replaced
         # Buffered keys with nothing to send that nobody has looked at since the last clear.
         self._before: dict[str, BufferedKey] = {}
         self._clear = _Clear(_nothing, by_us=True, at=0.0)
@@ -120,7 +119,6 @@ class WriteBuffer:
 
     def replace(self, buffered: BufferedKey, value: int) -> None:
         """Make the own slice of a key ``value``, whatever it was and whatever is pending."""
-        self._replaced += buffered.unsent_releases
         buffered.replace(value)
         if not buffered.dirty:
             self.touch(buffered)
@@ -177,13 +175,9 @@ class WriteBuffer:
 
     # ------------------------------------------------------------------- settling
 
-    def _settled(self) -> Settled:
-        replaced, self._replaced = self._replaced, []
-        return Settled([], [], [], replaced, [])
-
     def settle(self, results: Sequence[Result], now: float) -> Settled:
         """Take in what became of what `send` gave out."""
-        settled = self._settled()
+        settled = Settled([], [], [], [], [])
         sent, self._sent = self._sent, []
         for buffered, result in zip(sent, results, strict=True):
             if result is Rejection.RETRY or result is Rejection.MOVED:
@@ -192,6 +186,8 @@ class WriteBuffer:
             settled.keys.append(buffered.key)
             if buffered.flight_releases and result is not Rejection.REFUSED:
                 settled.released.extend(buffered.flight_releases)
+            if buffered.flight_replaced and result is not Rejection.REFUSED:
+                settled.released.extend(buffered.flight_replaced)
             if isinstance(result, Previous):
                 if buffered.flight_holds:
                     settled.committed.extend(buffered.flight_holds)
@@ -214,7 +210,8 @@ class WriteBuffer:
 
     def _refuse(self, buffered: BufferedKey, settled: Settled) -> None:
         """Drop refused counts (P32, refused counts), but try releases again."""
-        settled.deferred.extend(buffered.flight_releases)
+        # Those that the refused value was to replace are still in the slice.
+        settled.deferred.extend((*buffered.flight_replaced, *buffered.flight_releases))
         amount = buffered.flight_delta + (buffered.flight_assign or 0)
         amount += sum(hold.count for hold in buffered.flight_releases)
         for hold in buffered.flight_holds:
@@ -232,13 +229,13 @@ class WriteBuffer:
 
     def end_stage(self, *, void: bool, now: float) -> Settled:
         """End what `stage` began. ``void``: the clear succeeded, so what was staged is void."""
-        settled = self._settled()
+        settled = Settled([], [], [], [], [])
         staged, self._staged = self._staged, []
         for buffered in staged:
             if void:
                 settled.keys.append(buffered.key)
                 settled.committed.extend(buffered.flight_holds)
-                settled.released.extend(buffered.flight_releases)
+                settled.released.extend((*buffered.flight_replaced, *buffered.flight_releases))
                 buffered.acknowledge()
                 buffered.update_bounds()
                 self._rest(buffered, now)
@@ -247,8 +244,6 @@ class WriteBuffer:
         return settled
 
     def _back(self, buffered: BufferedKey) -> None:
-        if buffered.assign is not None:
-            self._replaced += buffered.flight_releases
         buffered.take_back()
         buffered.update_bounds()
         self.touch(buffered)

@@ -625,8 +625,12 @@ async def _caught(call: Callable[..., Awaitable[object]], *arguments: object) ->
         (lambda c: c.set_on_instance("k", -5), -5),
         (lambda c: c.inc("k", -5), MAX - 5),
         (lambda c: c.get("k"), MAX),
+        (lambda c: _of_k(c.set_all({"k": -5})), -5),
+        (lambda c: _of_k(c.set_all_on_instance({"k": -5})), -5),
+        (lambda c: _of_k(c.inc_all({"k": -5})), MAX - 5),
+        (lambda c: _of_k(c.get_all(["k"])), MAX),
     ],
-    ids=["set", "set_on_instance", "inc", "get"],
+    ids=["set", "set_on_instance", "inc", "get", "set_all", "put_all", "inc_all", "get_all"],
 )
 async def test_an_operation_comes_behind_counts_that_take_several_entries(
     world: World, call: Callable[[StrictInstanceAwareCounter], Awaitable[CounterValue]], after: int
@@ -644,6 +648,48 @@ async def test_an_operation_comes_behind_counts_that_take_several_entries(
     await a.flush()
     assert (after, after) == a.get_nowait("k")
     assert (after, 0) == await b.get("k")
+
+
+async def _of_k(values: Awaitable[dict[str, CounterValue]]) -> CounterValue:
+    return (await values)["k"]
+
+
+@on_memory
+@pytest.mark.parametrize("limited", [False, True])
+async def test_an_operation_comes_behind_the_end_of_a_hold_that_takes_a_batch_of_its_own(
+    world: World, limited: bool
+) -> None:
+    """It is of a slice that is gone, and a new value was put before it ended."""
+    a = await world.lax(flush_interval=LONG)
+    async with a.hold("k"):
+        await a.strict.dec("k")
+        await a.set_on_instance("k", 5)
+    if limited:
+        async with a.strict.hold("k", limit=5) as value:
+            assert (5, 5) == value
+    else:
+        assert {"k": (4, 4)} == await a.strict.get_all(["k"])
+
+
+@on_memory
+async def test_who_waits_for_counts_that_take_several_entries_is_told_of_a_refusal(
+    world: World,
+) -> None:
+    a = await world.lax(flush_interval=LONG)
+    wire = world.wire(a)
+    a.inc_nowait("k", MIN)
+    await a.flush()
+    for count in (MAX, MAX, 1):
+        a.inc_nowait("k", count)
+    wire.delay(0.01)
+    wire.refuse(StoreError("OOM"))
+    with trio.fail_after(1):
+        for call in (partial(a.strict.inc, "k", -5), partial(a.strict.get, "k")):
+            with pytest.raises(StoreError, match="OOM"):
+                await call()
+    assert 10 > wire.counts["refuse"], "it asks again and again"
+    wire.refuse(None)
+    assert (MAX, MAX) == await a.strict.get("k")
 
 
 # ------------------------------------------------------------------------- what is built on it

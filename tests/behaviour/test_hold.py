@@ -842,3 +842,19 @@ async def test_i12_the_end_of_a_hold_may_have_no_room_behind_what_replaced_it(
     await a.flush()
     if sent:
         await world.sees(b, "k", MAX - 4, 0)
+
+
+@on_both
+async def test_i12_the_end_of_a_hold_outlives_a_value_that_was_to_replace_it_and_is_refused(
+    world: World,
+) -> None:
+    """The store has no room for the value, so what the hold has added is still there."""
+    a, b = await world.lax(flush_interval=60), await world.strict()
+    async with a.hold("k", 5):
+        await a.flush()
+        await b.inc("k", MAX - 7)
+    await a.set_on_instance("k", 10)
+    with pytest.raises(CounterOverflowError, match="k: 10"):
+        await a.flush()
+    await world.sees(b, "k", MAX - 7, MAX - 7)
+    assert {b.instance_id: MAX - 7} == await b.slices("k")

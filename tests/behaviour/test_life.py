@@ -37,6 +37,7 @@ from tests.behaviour.world import (
     everywhere,
     gather,
     outcome,
+    struck,
 )
 from tests.harness.logs import events
 
@@ -339,6 +340,21 @@ async def test_cancelling_the_nursery_stops_in_good_order(world: World, flavour:
     assert (7, 0) == await observer.get("k")
     with pytest.raises(CounterClosedError):
         await counter.get("k")
+
+
+async def test_who_has_to_resume_while_leaving_takes_all_slices_along(world: World) -> None:
+    """The store has lost everything before the last of several steps."""
+    a = await world.strict()
+    for half in range(2):
+        await a.inc_all(dict.fromkeys((f"k-{half}-{number}" for number in range(750)), 1))
+    world.wire(a).cut()
+    await world.backend.wipe(world.prefix)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        world.heal(a)
+    b = await world.strict()
+    assert [] == await b.keys()
 
 
 async def test_a_cancelled_aclose_goes_on_in_run(world: World) -> None:
@@ -767,6 +783,35 @@ async def test_a_wrong_password_later_does_not_hang(world: World, flavour: Flavo
             await a.set("k", 2)
     world.wire(a).refuse(None)
     assert (3, 3) == await a.set("k", 3)
+
+
+async def test_a_wrong_password_fails_an_operation_that_was_certainly_not_executed(
+    world: World,
+) -> None:
+    """The store was away when it was sent, and refuses the connection when it is to be repeated."""
+    a = await world.strict()
+    wire = world.wire(a)
+    await a.inc("k")
+    wire.away(None)
+    async with trio.open_nursery() as nursery:
+        error = trio.Event()
+
+        async def ask() -> None:
+            with pytest.raises(StoreError, match="WRONGPASS"):
+                await a.inc("k", 100)
+            error.set()
+
+        nursery.start_soon(ask)
+        await struck(wire, "away")
+        wire.cut()
+        await struck(wire, "cut", wire.counts["cut"] + 1)
+        wire.refuse(StoreError("WRONGPASS"), connections=True)
+        wire.heal()
+        wire.forget_plan()
+        with trio.fail_after(10):
+            await error.wait()
+    wire.refuse(None)
+    assert (2, 2) == await a.inc("k")
 
 
 # --------------------------------------------------------------------------------- takeover

@@ -243,7 +243,6 @@ class Desk:
         out.plain += (
             list(buffer._dirty),
             [buffered.key for buffered in buffer._sent],
-            self._numbers(buffer._replaced),
         )
 
     def _numbers(self, holds: Sequence[Hold]) -> list[int]:
@@ -344,11 +343,12 @@ class Desk:
                 buffered.flight_holds,
                 buffered.unsent_releases,
                 buffered.flight_releases,
+                buffered.unsent_replaced,
+                buffered.flight_replaced,
             ) = (tuple(self.holds[number] for number in numbers) for numbers in holds)
         for key in next(source.plain):
             buffer.touch(buffer.buffered_keys[key])
         buffer._sent = [buffer.buffered_keys[key] for key in next(source.plain)]
-        buffer._replaced = [self.holds[number] for number in next(source.plain)]
 
     def copy(self, session: Session) -> Desk:
         """Return an independent copy, around a copy of the session."""
@@ -375,7 +375,6 @@ class _References:
         self.holds.update(op.hold for op in waiting if op.hold is not None)
         self.holds.update(op.ends for op in waiting if isinstance(op, Release))
         if desk.buffer is not None:
-            self.holds.update(desk.buffer._replaced)
             for buffered in desk.buffer.buffered_keys.values():
                 self.holds.update(*_holds_of(buffered))
 
@@ -416,6 +415,8 @@ def _holds_of(buffered: BufferedKey) -> tuple[tuple[Hold, ...], ...]:
         buffered.flight_holds,
         buffered.unsent_releases,
         buffered.flight_releases,
+        buffered.unsent_replaced,
+        buffered.flight_replaced,
     )
 
 
