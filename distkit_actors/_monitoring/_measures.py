@@ -232,6 +232,7 @@ class Watched:
         """Measure ``counter``, once."""
         if not isinstance(counter, InstanceAwareCounter):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
             raise TypeError(f"a counter is needed, not {counter!r}")
+        counter = counter._whole  # pyright: ignore[reportPrivateUsage] - both faces are one
         with self._lock:
             if counter not in self._living():
                 self._counters.append(weakref.ref(counter))

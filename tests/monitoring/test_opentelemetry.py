@@ -66,6 +66,16 @@ async def test_it_shows_own_slices_that_add_up(reading: Reading) -> None:
     assert reading.values("slice") == []
 
 
+async def test_both_faces_of_a_counter_are_shown_once(reading: Reading) -> None:
+    async with LaxInstanceAwareCounter.open("app", MemoryStore(), instance_id="a") as a:
+        instruments = CounterInstruments(a.strict, meter_provider=reading.provider)
+        instruments.add(a)
+        instruments.add(a.strict)
+        await a.strict.inc("k", 5)
+        assert reading.values("slice") == reading.values("slice", kind="lax") == [5]
+    del instruments
+
+
 async def test_it_shows_an_outage(reading: Reading, autojump_clock: trio.testing.MockClock) -> None:
     store = FaultyStore(MemoryStore())
     async with LaxInstanceAwareCounter.open("app", store) as counter:

@@ -151,6 +151,18 @@ async def test_counters_come_and_go() -> None:
     assert a.own_slices() == {}
 
 
+async def test_both_faces_of_a_counter_are_shown_once() -> None:
+    async with LaxInstanceAwareCounter.open("app", MemoryStore(), instance_id="a") as a:
+        await a.strict.inc("k", 5)
+        for collector in (
+            CounterCollector(a.strict),
+            CounterCollector(a, a.strict),
+            CounterCollector(a.strict, a),
+        ):
+            seen = exposed(collector)
+            assert of(seen, "slice") == of(seen, "slice", kind="lax", instance_id="a") == [5]
+
+
 async def test_it_keeps_no_counter_alive() -> None:
     collector = CounterCollector(StrictInstanceAwareCounter("app", MemoryStore(), instance_id="a"))
     gc.collect()
