@@ -51,8 +51,11 @@ def top(
     printed again and again; with --json, each is one line.
     """
     work = partial(_top, url, prefix, once=once, interval=interval, most=most, as_json=as_json)
-    with suppress(KeyboardInterrupt):
-        run(work)
+    if once:
+        run(work)  # Ctrl-C calls it off, as it does other commands
+    else:
+        with suppress(KeyboardInterrupt):
+            run(work)
 
 
 async def _top(

@@ -18,6 +18,7 @@ import termios
 from pathlib import Path
 
 import pytest
+import trio
 
 from distkit_actors._cli.main import main
 from tests.cli.seed import seed
@@ -104,7 +105,10 @@ def test_a_reader_that_goes_ends_it(redis_url: str, fresh_prefix: str) -> None:
     process.stderr.close()
 
 
-def test_what_is_held_ends_with_a_signal(redis_url: str, fresh_prefix: str) -> None:
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_held_ends_with_a_signal(
+    redis_url: str, fresh_prefix: str, ends: signal.Signals
+) -> None:
     seed(redis_url, fresh_prefix, {"a": {"k": 3}}, dead_instance_threshold=300.0)
     words = ["set", redis_url, fresh_prefix, "k", "7"]
     process = subprocess.Popen(
@@ -114,7 +118,7 @@ def test_what_is_held_ends_with_a_signal(redis_url: str, fresh_prefix: str) -> N
     assert process.stderr.readline() == "holding 7 until Ctrl-C\n"
     held = [*COMMAND, "get", redis_url, fresh_prefix, "k"]
     assert subprocess.run(held, capture_output=True, check=True, cwd=ROOT).stdout == b"7\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(ends)
     out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("7\n", "", 0)
     assert subprocess.run(held, capture_output=True, check=True, cwd=ROOT).stdout == b"0\n"
@@ -184,6 +188,23 @@ def test_control_c_while_it_imports(
     monkeypatch.setattr("sys.meta_path", [Slow(), *sys.meta_path])
     assert main(["get", "memory://", "p", "k"]) == 130
     assert capsys.readouterr().err == "aborted\n"
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("--once",), 130)])
+def test_control_c_ends_top_well_unless_it_had_only_to_look_once(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    code: int,
+) -> None:
+    async def interrupted(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("distkit_actors._cli.looks.look", interrupted)
+    assert main(["top", "memory://", "p", *words]) == code
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.strip()) == ("", "aborted" if code else "")
 
 
 class Interrupted(io.StringIO):
