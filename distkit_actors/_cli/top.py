@@ -24,7 +24,7 @@ class Row(NamedTuple):
     key: str
     cumulative: int
     rate: float | None
-    """How much it grows in a second; None if it was not there before."""
+    """How much it grows in a second; None in the first look."""
     slices: Mapping[str, int]
 
 
