@@ -49,7 +49,7 @@ async def all_of(works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:  # n
     """Do all of ``works`` at the same time, each to its end, and return what they return.
 
     Where some fail, the error of the first of them is raised, and those of the others are in its
-    notes. A cancellation comes out as it is, not in a group.
+    notes. A cancellation, or an interrupt by the user, comes out as it is, not in a group.
     """
     if len(works) == 1:
         return [await works[0]()]
@@ -67,9 +67,7 @@ async def all_of(works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:  # n
             for number in range(len(works)):
                 nursery.start_soon(run, number)
     except BaseExceptionGroup as group:
-        if sole(group) is not None:
-            raise
-        raise _one_of(group) from None
+        raise (sole(group) or _one_of(group)) from None
     if errors:
         raise first_of([errors[number] for number in sorted(errors)])
     return [results[number] for number in range(len(works))]  # noqa: ASYNC910 - as above

@@ -327,6 +327,37 @@ async def test_all_are_done_and_the_first_error_is_raised() -> None:
     assert ["and ValueError: number 2"] == caught.value.__notes__
 
 
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_interrupt_comes_out_as_it_is(number: int) -> None:
+    async def interrupted() -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        await all_of([interrupted, *[trio.sleep_forever] * (number - 1)])
+    assert "interrupted" in [entry.name for entry in caught.traceback]
+
+
+async def test_several_that_end_all_come_out_as_a_group() -> None:
+    both = trio.Event()
+    entered: list[BaseException] = []
+
+    async def end(error: BaseException) -> None:
+        await trio.lowlevel.checkpoint()
+        entered.append(error)
+        if len(entered) == 2:
+            both.set()
+        with trio.CancelScope(shield=True):
+            await both.wait()
+        raise error
+
+    errors = [KeyboardInterrupt(), SystemExit()]
+    works = [partial(end, error) for error in errors]
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await all_of([*works, trio.sleep_forever])
+    assert set(errors) == set(caught.value.exceptions)
+
+
 # ------------------------------------------------------------------------- a part is away
 
 

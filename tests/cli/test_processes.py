@@ -15,11 +15,13 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from distkit_actors import open_store
 from distkit_actors._cli.main import main
 from tests.cli.seed import seed
 
@@ -205,6 +207,22 @@ def test_control_c_ends_top_well_unless_it_had_only_to_look_once(
     assert main(["top", "memory://", "p", *words]) == code
     shown = capsys.readouterr()
     assert (shown.out, shown.err.strip()) == ("", "aborted" if code else "")
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_control_c_calls_off_a_look_at_any_number_of_parts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, partitions: int
+) -> None:
+    async def interrupted(_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGINT)
+
+    several = partial(open_store, partitions=partitions)
+    monkeypatch.setattr("distkit_actors._cli.looks.open_store", several)
+    monkeypatch.setattr("distkit_actors._fleet._part.FleetPart.instances", interrupted)
+    assert main(["instances", "memory://", "p"]) == 130
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.strip()) == ("", "aborted")
 
 
 class Interrupted(io.StringIO):
