@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -21,7 +22,14 @@ from ._inquiry import Inquiry, all_rows
 Level: TypeAlias = Literal["ok", "note", "warning", "wrong"]
 
 #: How often a key is looked at whose slices do not add up, as others count meanwhile.
-_LOOKS: Final = 20
+_LOOKS: Final = 40
+#: A key is wrong if so many looks in a row find the same difference. That of damage is constant.
+#: But the sum and the slices are read one after the other. If a key flips between two values,
+#: up to one look in four finds the same difference by chance. Ten in a row come a few times in a
+#: million.
+_SAME: Final = 10
+#: Longest pause before the next look, in seconds. It is random, lest looks keep step with a key.
+_LONGEST_PAUSE: Final = 0.005
 #: How many such keys are named.
 _NAMED: Final = 10
 #: Seconds for which the store's clock is observed, and by how much it may differ in them.
@@ -133,7 +141,7 @@ async def _rights(link: Link) -> Finding:
 async def _instances(inquiry: Inquiry) -> list[Finding]:
     rows = await all_rows(inquiry.exchange, QueryKind.INSTANCES)
     ages = {name: age / _MICROSECONDS for name, age, _ in rows}
-    dead = sorted(name for name, _, alive in rows if not alive)
+    dead = [name for name, alive in {name: alive for name, _, alive in rows}.items() if not alive]
     living = len(ages) - len(dead)
     if not ages:
         return [Finding("note", "empty", "there are no instances, and nothing is left of any")]
@@ -166,7 +174,7 @@ async def _sums(inquiry: Inquiry) -> list[Finding]:
     sums = {key: value for key, value, _ in await all_rows(inquiry.exchange, QueryKind.KEYS)}
     keys = sums.keys() | slices.keys()
     suspects = sorted(key for key in keys if sums.get(key, 0) != slices[key])
-    wrong = [f for f in [await _settled(inquiry, key) for key in suspects] if f is not None]
+    wrong = await _settled(inquiry, suspects)
     if not wrong:
         return [
             Finding("ok", "sums", f"the slices of {len(keys)} key{'s' * (len(keys) != 1)} add up")
@@ -181,27 +189,42 @@ def _named(wrong: list[Finding]) -> Iterable[Finding]:
         yield Finding(wrong[0].level, "sums", text)
 
 
-async def _settled(inquiry: Inquiry, key: str) -> Finding | None:
-    """Look at a key until two looks in a row agree, whatever others count meanwhile."""
-    before: tuple[int, int] | None = None
+async def _settled(inquiry: Inquiry, suspects: Sequence[str]) -> list[Finding]:
+    """Look at keys until each is known to be fine or wrong, whatever others count meanwhile."""
+    found: list[Finding] = []
+    # {key: (difference, in how many looks in a row)}
+    seen: dict[str, tuple[int, int]] = dict.fromkeys(suspects, (0, 0))
     for _ in range(_LOOKS):
-        total = await _stored(inquiry, key)
-        rows = await all_rows(inquiry.exchange, QueryKind.SLICES, key)
-        added = sum({name: value for name, value, _ in rows}.values())
-        if added == total:
-            return None  # noqa: ASYNC910 - there was a look
-        if (total, added) == before and await _stored(inquiry, key) == total:
-            return Finding(
-                "wrong",
-                "sums",
-                f"the cumulative of {key!r} is {total}, and its slices add up to {added}: somebody "
-                "has deleted or changed keys of the namespace by hand, or the server has evicted "
-                "them (set or delete of the key makes it right)",
-            )
-        before = (total, added)
-    return Finding(  # noqa: ASYNC910 - there were looks
-        "note", "sums", f"{key!r} changes too fast to be looked at"
+        for key, (before, times) in list(seen.items()):
+            total, added = await _look_at(inquiry, key)
+            difference = total - added
+            seen[key] = (difference, times + 1 if difference == before else 1)
+            if seen[key][1] == _SAME:
+                found.append(_off(key, total, added))
+            if not difference or seen[key][1] == _SAME:
+                del seen[key]
+        if not seen:
+            return found  # noqa: ASYNC910 - there were looks before, and here
+        await trio.sleep(random.uniform(0, _LONGEST_PAUSE))
+    restless = (f"{key!r} changes too fast to be looked at" for key in seen)
+    return found + [Finding("note", "sums", text) for text in restless]  # noqa: ASYNC910 - as above
+
+
+def _off(key: str, total: int, added: int) -> Finding:
+    return Finding(
+        "wrong",
+        "sums",
+        f"the cumulative of {key!r} is {total}, and its slices add up to {added}: somebody "
+        "has deleted or changed keys of the namespace by hand, or the server has evicted "
+        "them (set or delete of the key makes it right)",
     )
+
+
+async def _look_at(inquiry: Inquiry, key: str) -> tuple[int, int]:
+    """Return the cumulative of a key, and what its slices add up to a moment later."""
+    total = await _stored(inquiry, key)
+    rows = await all_rows(inquiry.exchange, QueryKind.SLICES, key)
+    return total, sum({name: value for name, value, _ in rows}.values())
 
 
 async def _stored(inquiry: Inquiry, key: str) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 
 import trio
 
 from distkit_actors import MemoryStore, Store, StoreError
 from distkit_actors._fleet._audit import Finding, audit
-from distkit_actors._protocol._messages import QueryPage, Reply, Request
+from distkit_actors._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import World, on_redis
 
@@ -43,7 +44,7 @@ async def test_those_who_count_meanwhile_are_no_fault(world: World) -> None:
     assert levels(await audit(world.prefix, world.backend.store())) == {"ok"}
 
 
-async def test_a_sum_that_is_off_is_found_by_two_looks(world: World) -> None:
+async def test_a_sum_that_is_off_is_found_by_looks_that_agree(world: World) -> None:
     a, b = await world.strict(), await world.strict()
     await a.inc_all({"k": 5, "gone": 1})
     await b.inc("other", 1)
@@ -101,13 +102,21 @@ async def test_a_clock_that_jumps_is_found(world: World) -> None:
     assert "went on by 101.0 s in 1.0 s" in text
 
 
-class Peculiar(Store):
-    """Says something of its own of how it is set up, and of slices."""
+Meddle: TypeAlias = Callable[[Query, QueryPage], Awaitable[QueryPage]]
 
-    def __init__(self, inner: Store, said: tuple[str, ...] | StoreError, restless: bool) -> None:
+
+class Peculiar(Store):
+    """Says something of its own of how it is set up; somebody meddles with what it answers."""
+
+    def __init__(
+        self,
+        inner: Store,
+        said: tuple[str, ...] | StoreError = (),
+        meddle: Meddle | None = None,
+    ) -> None:
         self.inner = inner
         self.said = said
-        self.restless = restless
+        self.meddle = meddle
 
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         return self._link(prefix)
@@ -121,7 +130,6 @@ class Peculiar(Store):
 class PeculiarLink(Link):
     def __init__(self, store: Peculiar, inner: Link) -> None:
         self.store, self.inner = store, inner
-        self.asked = 0
 
     async def connect(self) -> None:
         await self.inner.connect()
@@ -131,11 +139,10 @@ class PeculiarLink(Link):
 
     async def receive(self, request: Request) -> Reply:
         reply = await self.inner.receive(request)
-        if self.store.restless and isinstance(reply, QueryPage):
-            self.asked += 1
-            rows = [(name, number + self.asked, flag) for name, number, flag in reply.rows]
-            return QueryPage(reply.cursor, rows, reply.at)
-        return reply
+        if self.store.meddle is None or not isinstance(reply, QueryPage):
+            return reply
+        assert isinstance(request, Query)
+        return await self.store.meddle(request, reply)
 
     async def inspect(self) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
@@ -150,9 +157,9 @@ class PeculiarLink(Link):
 
 async def test_how_the_store_is_set_up_is_told(world: World) -> None:
     inner = world.backend.store()
-    evicts = await audit(world.prefix, Peculiar(inner, ("it evicts",), restless=False))
+    evicts = await audit(world.prefix, Peculiar(inner, ("it evicts",)))
     assert of(evicts, "eviction") == [("wrong", "it evicts")]
-    mute = await audit(world.prefix, Peculiar(inner, StoreError("not to you"), restless=False))
+    mute = await audit(world.prefix, Peculiar(inner, StoreError("not to you")))
     ((level, text),) = of(mute, "eviction")
     assert level == "note"
     assert "not to you" in text
@@ -161,5 +168,55 @@ async def test_how_the_store_is_set_up_is_told(world: World) -> None:
 async def test_what_never_stands_still_is_not_called_wrong(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 5)
-    found = await audit(world.prefix, Peculiar(world.backend.store(), (), restless=True))
+    asked = 0
+
+    async def change(_: Query, page: QueryPage) -> QueryPage:
+        nonlocal asked
+        await trio.lowlevel.checkpoint()
+        asked += 1
+        rows = [(name, number + asked**2, flag) for name, number, flag in page.rows]
+        return page._replace(rows=rows)
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=change))
     assert of(found, "sums") == [("note", "'k' changes too fast to be looked at")]
+
+
+async def test_a_token_that_goes_to_and_fro_in_step_with_the_looks_is_no_fault(
+    world: World,
+) -> None:
+    a = await world.strict()
+    await a.inc("other")
+    swings: list[QueryKind] = []
+
+    async def swing(query: Query, page: QueryPage) -> QueryPage:
+        """Take the token behind the first read of a look, and release it behind the second."""
+        await trio.lowlevel.checkpoint()
+        if len(swings) < 6 and (query.kind is not QueryKind.VALUES or query.keys):
+            if query.kind in (QueryKind.HELD, QueryKind.VALUES):
+                swings.append(query.kind)
+                await a.inc("token")
+            elif query.kind in (QueryKind.KEYS, QueryKind.SLICES):
+                swings.append(query.kind)
+                await a.dec("token")
+        return page
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=swing))
+    look = [QueryKind.VALUES, QueryKind.SLICES]
+    assert swings == [QueryKind.HELD, QueryKind.KEYS, *look, *look]
+    assert [level for level, _ in of(found, "sums")] == ["ok"]
+
+
+async def test_an_instance_that_is_named_twice_is_counted_once(world: World) -> None:
+    a, _ = await world.strict(), await world.strict()
+
+    async def repeat(query: Query, page: QueryPage) -> QueryPage:
+        await trio.lowlevel.checkpoint()
+        if query.kind is not QueryKind.INSTANCES:
+            return page
+        rows = [(name, age, name == a.instance_id) for name, age, _ in page.rows]
+        return page._replace(rows=2 * rows)
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=repeat))
+    assert of(found, "instances") == [("ok", "1 alive")]
+    ((_, text),) = of(found, "dead")
+    assert text.startswith("1 dead instance is still in the store")
