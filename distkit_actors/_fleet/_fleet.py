@@ -236,9 +236,9 @@ class Fleet:
         """Return a block that gives a channel of the values of ``key``.
 
         As `InstanceAwareCounter.watch`: the current value comes first, then each other one, and the
-        latest wins. That of a death comes within two seconds though nobody is left to notice
-        it. The channel ends with the block of `open`. Without the right to write, the store cannot
-        be asked to push, and the key is read every ``allowed_lag`` seconds.
+        latest wins. That of a death comes within two seconds though nobody is left to notice it.
+        The channel ends with the block of `open`, and raises `StoreError` if the number of parts
+        changes. Without the right to write, the key is read every ``allowed_lag`` seconds.
 
         Raises:
             InvalidKeyError: Not a key.
@@ -267,6 +267,7 @@ class Fleet:
         Raises:
             TypeError: ``condition`` is no condition.
             InvalidKeyError: Not a key.
+            StoreError: The number of parts has changed; any other refusal is waited for.
             CounterClosedError: The block of `open` was left.
         """
         checked_condition(condition)
@@ -287,7 +288,7 @@ async def _started(prefix: str, store: Store, links: AsyncExitStack) -> list[Fle
 
     async def add(place: Store, title: str) -> None:
         link = await links.enter_async_context(place.link(prefix))
-        parts.append(FleetPart(prefix, title, place, link))
+        parts.append(FleetPart(prefix, title, place, link, parts[0] if parts else None))
 
     several = store.partitions > 1
     await add(store.part(0) if several else store, f"{prefix} (part 0)" if several else prefix)
@@ -295,6 +296,5 @@ async def _started(prefix: str, store: Store, links: AsyncExitStack) -> list[Fle
     parts[0].inquiry.partitions = number
     for n in range(1, number):
         await add(store.part(n), f"{prefix} (part {n})")
-        parts[n].inquiry.partitions = number
     await all_of([part.inquiry.start for part in parts[1:]] or [trio.lowlevel.checkpoint])
     return parts

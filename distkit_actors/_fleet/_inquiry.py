@@ -12,6 +12,7 @@ import trio
 from .._actor._availability import Availability
 from .._actor._life import Course, Event
 from .._actor._log import Log
+from .._actor._outcomes import copy_of
 from .._errors import CounterClosedError, StoreError, StoreUnavailableError
 from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
 from .._stores._contract import Link, StoreAwayError, StoreSilentError
@@ -53,6 +54,11 @@ async def all_rows(  # noqa: ASYNC910 - each page is a checkpoint
     return [row for page in await all_pages(ask, kind, key, keys) for row in page.rows]
 
 
+def _is_of_nobody(reply: Reply) -> bool:
+    """Whether nobody is there who says over how many parts the namespace is spread."""
+    return isinstance(reply, QueryPage) and not reply.partitions
+
+
 class _Question:
     """What somebody asks."""
 
@@ -73,10 +79,13 @@ class Inquiry:
     """The one task that talks to the store, and those who wait for it.
 
     So no caller's cancellation touches the connection.
+
+    ``first`` asks the first part of the namespace, if this asks another one.
     """
 
-    def __init__(self, log: Log, link: Link) -> None:
+    def __init__(self, log: Log, link: Link, first: Inquiry | None = None) -> None:
         self._link = link
+        self._first = first
         self._course = Course()  # as an actor's, but for an id
         self._availability = Availability(
             log, _LONGEST_PAUSE, self._course, lambda: (0, len(self._waiting))
@@ -87,7 +96,16 @@ class Inquiry:
         self._work = trio.Event()
         self._closed = False
         self._thread = get_ident()
-        self.partitions = 0  # over how many parts the namespace should be spread; 0: any number
+        # Over how many parts the namespace should be spread; 0: any number.
+        self.partitions: int = 0 if first is None else first.partitions
+        self._outdated: StoreError | None = None
+
+    @property
+    def outdated(self) -> StoreError | None:
+        """What is raised since the number of parts has changed; None if it has not."""
+        if self._outdated is None and self._first is not None:
+            return self._first.outdated
+        return self._outdated
 
     async def start(self) -> int:  # noqa: ASYNC910 - internal: connecting is a checkpoint
         """Connect, and see that we may ask; any trouble is raised.
@@ -143,6 +161,9 @@ class Inquiry:
         if question.error is not None:
             raise question.error
         assert question.reply is not None
+        if self._first is not None and _is_of_nobody(question.reply):
+            # This part may be one no longer. All meet in the first one, which knows (P44, parts).
+            await self._first.ask(Query("", QueryKind.VALUES))
         return question.reply
 
     def check_task(self) -> None:
@@ -202,10 +223,11 @@ class Inquiry:
         if isinstance(reply, QueryPage):
             self._observation.answered(asked, reply.at)
             if self.partitions and reply.partitions not in (0, self.partitions):
-                raise StoreError(
+                self._outdated = StoreError(
                     f"the prefix was spread over {self.partitions} parts and is over "
                     f"{reply.partitions} now: open another fleet"
                 )
+                raise copy_of(self._outdated)
         return reply
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from .._actor._log import Log
 from .._actor._operations import AtomicBatch, Operation, QueryOperation
 from .._actor._watches import Watches
+from .._errors import StoreError
 from .._protocol._messages import Forget, Forgotten, Previous, QueryKind, QueryPage
 from .._protocol._values import CounterValue
 from .._stores._contract import Link, Store
@@ -22,9 +23,11 @@ _KEYS: Final = 100
 class FleetPart:
     """Asks one part, and follows what changes there. There may be several (P44, parts)."""
 
-    def __init__(self, prefix: str, title: str, store: Store, link: Link) -> None:
+    def __init__(
+        self, prefix: str, title: str, store: Store, link: Link, first: FleetPart | None
+    ) -> None:
         log = Log(prefix, store, "fleet", title)
-        self.inquiry = Inquiry(log, link)
+        self.inquiry: Inquiry = Inquiry(log, link, None if first is None else first.inquiry)
         self.watches = Watches(store, prefix, "", None, log, self._ask_for_watches)
 
     def close(self) -> None:
@@ -74,7 +77,16 @@ class FleetPart:
         return values  # noqa: ASYNC910 - there was one look at least
 
     async def _ask_for_watches(self, operation: Operation) -> tuple[int, int]:  # noqa: ASYNC910 - internal: asking is a checkpoint
-        """Do for `Watches` what an actor does."""
+        """Do for `Watches` what an actor does; end all watching if the number of parts changed."""
+        try:
+            await self._answer(operation)
+        except StoreError:
+            if self.inquiry.outdated is not None:
+                self.watches.close(self.inquiry.outdated)
+            raise
+        return 0, 0
+
+    async def _answer(self, operation: Operation) -> None:  # noqa: ASYNC910 - internal: asking is a checkpoint
         if isinstance(operation, QueryOperation):
             operation.reply = await self.inquiry.ask(operation.request)
         else:
@@ -82,4 +94,3 @@ class FleetPart:
             keys = [entry.key for entry in operation.entries]
             values = await self.values(keys)
             operation.results = [Previous(values[key].cumulative, 0) for key in keys]
-        return 0, 0

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
 from random import Random
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -974,6 +975,75 @@ async def test_an_onlooker_is_told_that_the_number_has_changed(world: World) -> 
         async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)):
             with pytest.raises(StoreError, match="was spread over 4 parts and is over 2 now"):
                 await fleet.get(KEYS[0])
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[3]])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
+async def test_an_onlooker_never_reads_by_a_number_that_is_no_longer_in_force(
+    world: World, before: int, after: int, key: str
+) -> None:
+    async with Fleet.open(world.prefix, _other(world, before)) as fleet:
+        assert (0, 0) == await fleet.get(key)  # nobody is there
+        async with StrictInstanceAwareCounter.open(world.prefix, _other(world, after)) as a:
+            await a.inc(key)
+            with _told_of(before, after):
+                await fleet.get(key)
+            with _told_of(before, after):
+                await fleet.slices(key)
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[3]])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
+async def test_a_watch_ends_when_the_number_changes(
+    world: World, before: int, after: int, key: str
+) -> None:
+    async with (
+        Fleet.open(world.prefix, _other(world, before)) as fleet,
+        fleet.watch(key) as values,
+        fleet.watch(key) as others,
+    ):
+        assert (0, 0) == await values.receive() == await others.receive()
+        async with StrictInstanceAwareCounter.open(world.prefix, _other(world, after)) as a:
+            await a.inc(key)
+            with _told_of(before, after) as first:
+                await values.receive()
+            with _told_of(before, after) as second:
+                await others.receive()
+            assert first.value is not second.value
+            async with fleet.watch(key) as late:
+                with _told_of(before, after):
+                    await late.receive()
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[3]])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
+async def test_a_wait_ends_when_the_number_changes(
+    world: World, before: int, after: int, key: str
+) -> None:
+    ended = trio.Event()
+
+    async def wait() -> None:
+        with _told_of(before, after):
+            await fleet.wait_until(key, Ge(1))
+        ended.set()
+
+    async with (
+        Fleet.open(world.prefix, _other(world, before)) as fleet,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        async with StrictInstanceAwareCounter.open(world.prefix, _other(world, after)) as a:
+            await a.inc(key)
+            await ended.wait()
+            await wait()
+
+
+@contextmanager
+def _told_of(before: int, after: int) -> Iterator[pytest.ExceptionInfo[StoreError]]:
+    text = f"was spread over {before} parts and is over {after} now"
+    with trio.fail_after(60), pytest.raises(StoreError, match=text) as caught:
+        yield caught
 
 
 async def test_whoever_is_forgotten_is_so_in_every_part(world: World) -> None:
