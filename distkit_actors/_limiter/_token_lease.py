@@ -63,6 +63,8 @@ class Tokens:
         self._fence = companion(key, FENCE, len(self._actor.parts))
         self._turn = TURN
         self._ask_at = float("-inf")  # not before, for whoever is first now
+        self._may_ask = trio.Event()  # sooner than that
+        self._out: dict[Token, None] = {}  # what this process has, and somebody uses
         self._returned: list[Token] = []  # not long ago, the oldest first
 
     @property
@@ -74,6 +76,7 @@ class Tokens:
     def total(self, total: int) -> None:
         self._cuts += total < self._total
         self._total = total
+        self._let_ask()
 
     def check_open(self) -> None:
         """Raise what an operation of the counter would if it does not run."""
@@ -97,9 +100,10 @@ class Tokens:
         """
         order = self.order
         await self._actor.wait_open()  # else a long line would be told one by one
-        if trio.current_time() < self._ask_at and not order.is_crowded:
-            await trio.sleep_until(self._ask_at)
-        # Also if this is cancelled: while tokens are handed on here, the next one is soon there.
+        if not order.is_crowded and self._will_hand_on(count):
+            # The next one is soon there, and the store need not be asked by each who is first.
+            with trio.move_on_at(self._ask_at):
+                await self._may_ask.wait()
         self._ask_at = trio.current_time() + self._turn
         if order.may_be_empty and (token := await self._ask(count, in_line=False)) is not None:
             return token
@@ -150,7 +154,18 @@ class Tokens:
             return None
         self.in_use += count
         self._ask_at = float("-inf")
-        return Token(hold, trio.current_time() + self._turn, batch.at, cuts)
+        token = Token(hold, trio.current_time() + self._turn, batch.at, cuts)
+        self._out[token] = None
+        return token
+
+    def _will_hand_on(self, count: int) -> bool:
+        """Tell whether so many tokens may be handed on here, if their user is soon done."""
+        return any(token.count == count and self.usable(token) for token in self._out)
+
+    def _let_ask(self) -> None:
+        self._ask_at = float("-inf")
+        self._may_ask.set()
+        self._may_ask = trio.Event()
 
     def _room(self, count: int) -> int:
         """Return how many tokens may be in use before ``count`` more are taken."""
@@ -162,10 +177,11 @@ class Tokens:
 
     def give_back(self, token: Token) -> None:
         """Let the store have a token again, with the next batch. Never fails."""
+        del self._out[token]
         self._part.release(token.hold)
         self._returned = [old for old in self._returned if self.usable(old)]
         self._returned.append(token)
-        self._ask_at = float("-inf")
+        self._let_ask()
         self.order.look_again()
 
     def retrieve(self, count: int) -> Token | None:
@@ -179,5 +195,8 @@ class Tokens:
             if token.count == count and self.usable(token):
                 # What was given back before has been sent before.
                 self._returned.remove(token)
-                return token if self._part.cancel_release(token.hold) else None
+                if not self._part.cancel_release(token.hold):
+                    return None
+                self._out[token] = None
+                return token
         return None

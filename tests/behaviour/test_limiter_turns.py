@@ -118,3 +118,49 @@ async def test_where_there_is_room_nobody_waits(world: World, flavour: Flavour) 
         assert await seconds(limiter.acquire) < TURN
         await trio.sleep(2 * TURN)
         limiter.release()
+
+
+@both_flavours
+async def test_who_comes_after_one_that_gave_up_does_not_wait_for_a_turn(
+    world: World, flavour: Flavour
+) -> None:
+    """Nobody here has a token that could be handed on."""
+    here = FleetLimiter(await world.make(flavour), KEY, 1)
+    there = FleetLimiter(await world.strict(), KEY, 1)
+    await there.acquire()
+    with trio.move_on_after(TURN / 10):
+        await here.acquire()
+    there.release()
+    await trio.sleep(TURN / 10)  # the store hears of it
+    assert await seconds(here.acquire) < TURN / 10
+
+
+@both_flavours
+async def test_who_waits_for_a_turn_is_woken_if_the_token_goes_back(
+    world: World, flavour: Flavour
+) -> None:
+    """It came in a turn that is over when the token is released."""
+    limiter = FleetLimiter(await world.make(flavour), KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    turn_ends = limiter._loans["x"].token.turn_ends
+    await trio.sleep_until(turn_ends - TURN / 10)
+    with trio.move_on_after(TURN / 20):
+        await limiter.acquire()
+    async with lines() as line:
+        await line.join(limiter, "y")
+        await trio.sleep_until(turn_ends + TURN / 10)
+        limiter.release_on_behalf_of("x")
+        with trio.fail_after(TURN / 10):
+            await line.until("y")
+
+
+async def test_who_waits_for_several_does_not_wait_for_the_turn_of_one(world: World) -> None:
+    limiter = FleetLimiter(await world.strict(), KEY, 3)
+    other = FleetLimiter(await world.strict(), KEY, 3)
+    await limiter.acquire_on_behalf_of("x")
+    await other.acquire_on_behalf_of("y", 2)
+    with trio.move_on_after(TURN / 10):
+        await limiter.acquire(2)
+    other.release_on_behalf_of("y")
+    await trio.sleep(TURN / 10)
+    assert await seconds(lambda: limiter.acquire(2)) < TURN / 10
