@@ -86,7 +86,7 @@ class Execution(Healing):
         moved = self._moved_since(request) if isinstance(request, Apply) else set[str]()
         moved_before = epochs.latest
         again = isinstance(request, Resume) and self._reassert(request, record, at, now)
-        if not again:  # else it may have slices that moves have made void which it knows (P11)
+        if not again:  # else it may still have leftovers (P11, forgetting moves)
             record.known = max(record.known, request.known)
         step = Step(record, request, at, now, moved)
         results = () if again else self._run_all(step, entries)
