@@ -239,6 +239,20 @@ async def test_a_setting_that_is_no_good_is_named(
     assert option in str(error)
 
 
+async def test_who_waits_is_told_that_a_server_closes_as_tls_wants_it(
+    authority: Authority, transport: Transport, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    async def say_goodbye(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.aclose()
+
+    port = await listen(nursery, say_goodbye, authority.context())
+    store = store_at(port, f"ssl_ca_certs={authority.file}", transport)
+    error = await failure_of(store, fresh_prefix)
+    assert isinstance(error, StoreUnavailableError)
+    assert "no answer for" not in str(error)
+
+
 async def test_a_server_without_tls_is_recognised(
     transport: Transport, nursery: trio.Nursery, fresh_prefix: str
 ) -> None:

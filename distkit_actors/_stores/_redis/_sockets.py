@@ -160,6 +160,11 @@ class TlsStream(SocketStream):
         except ssl.SSLError:
             if not data:
                 raise
+        else:  # the other side has said that it closes
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)  # so that the next one sees it, too
+            if not data:
+                raise ssl.SSLZeroReturnError
         self._send_encrypted()  # keys may be changed
         return data
 
