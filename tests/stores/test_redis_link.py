@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -30,7 +30,7 @@ from distkit_actors._stores._redis import _rights, _server_check
 from distkit_actors._stores._redis._store import RedisStore
 from distkit_actors._stores._redis._urls import read_url
 from distkit_actors._stores._urls import open_store
-from tests.harness.proxy import FaultProxy
+from tests.harness.proxy import FaultProxy, is_script
 from tests.harness.server import RedisServer
 from tests.harness.transports import BOTH, reach_by
 
@@ -137,6 +137,38 @@ async def test_a_forgotten_script_is_sent_again(own_redis: RedisServer, fresh_pr
         await add(link, session, "a", 1)
         assert session.slices["a"].value == 2
         assert session.seq == 2
+
+
+@pytest.mark.parametrize("how", ["lost", "cancelled"])
+async def test_scripts_are_loaded_again_though_what_followed_the_last_time_was_cut_off(
+    how: str, own_redis: RedisServer, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    proxy = FaultProxy(own_redis)
+    await nursery.start(proxy.run)
+    async with linked(RedisStore(proxy.url, response_timeout=30), fresh_prefix) as link:
+        await opened(link)
+        await own_redis.command_async("SCRIPT", "FLUSH")
+        loaded = proxy.commands["SCRIPT"]
+        cut_off = proxy.drop_request if how == "lost" else proxy.hang_reply
+        cut_off(when=lambda request: is_script(request) and proxy.commands["SCRIPT"] > loaded)
+        if how == "lost":
+            with pytest.raises(StoreUnavailableError):
+                await link.exchange(Peek("i"))
+        else:
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(link.exchange, Peek("i"))
+                await proxy.wait_for("hang_reply")
+                waiting.cancel_scope.cancel()
+            proxy.cut_all()
+        await own_redis.command_async("SCRIPT", "FLUSH")
+        loaded = proxy.commands["SCRIPT"]
+        with suppress(StoreUnavailableError):  # it may have to notice first that it was cut
+            await link.connect()
+            await link.exchange(Peek("i"))
+        await link.connect()
+        assert isinstance(await link.exchange(Peek("i")), Peeked)
+        assert proxy.commands["SCRIPT"] > loaded
+        assert proxy.commands["EVAL"] == 0
 
 
 # --------------------------------------------------------------------- the connection fails

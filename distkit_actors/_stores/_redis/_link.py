@@ -235,17 +235,13 @@ class RedisLink(Link):
                     self._loads = True
                     raise
             else:
-                self._lost_loading = 0
+                self._lost_loading, self._loads = 0, True
                 try:
-                    answer = await self._call(self._command(request))
+                    return await self._call(self._command(request))
                 except ErrorReplyError as again:
                     if again.code != "NOSCRIPT":
-                        self._loads = True
                         raise
-                    # It was loaded somewhere else.
-                else:
-                    self._loads = True
-                    return answer
+                    self._loads = False  # it was loaded somewhere else
         try:
             return await self._call(self._in_full(request))
         except ErrorReplyError as refused:
