@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import StoreError, StoreUnavailableError
 from distkit_actors._stores._contract import StoreAwayError
@@ -82,3 +83,25 @@ async def test_what_is_said_of_a_channel_that_was_subscribed_to_again_since_is_n
             await again.connect()
             await here.announce(["smessage", channel("p"), "k"])
             assert await again.wait() == {"k"}
+
+
+async def test_a_sign_of_life_that_has_come_is_seen_by_who_waits_when_its_time_is_over(
+    nodes: list[Node], mock_clock: trio.testing.MockClock
+) -> None:
+    """Nobody was there to receive it: who had asked for it was cancelled."""
+    here, _ = nodes
+    here.refuses = None
+    async with cluster_of(here).subscribe("p") as p:
+        assert p is not None
+        await p.connect()
+        here.silent, asked = True, here.said.count(["PING"])
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(p.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(31)
+            while here.said.count(["PING"]) == asked:
+                await trio.lowlevel.checkpoint()
+            waiting.cancel_scope.cancel()
+        await here.announce(["pong", ""], ["smessage", channel("p"), "k"])
+        mock_clock.jump(31)
+        assert await p.wait() == {"k"}

@@ -150,7 +150,9 @@ class Feed:
         elif data is not None:
             self._lose(self._words.failure(trio.BrokenResourceError(CLOSED)))
         elif silence.cancelled_caught:
-            if self._pinged:
+            if come := stream.receive_nowait():  # while nobody received
+                self._take(come)
+            elif self._pinged:
                 self._lose(self._silent())
             else:
                 self._ask(b"PING")
