@@ -659,6 +659,29 @@ async def _confirm_everything(stream: trio.abc.Stream) -> None:
         await stream.send_all(b"+OK\r\n")
 
 
+@pytest.mark.parametrize("options", ["u:pw@|", "|/3", "|?client_name=me"])
+async def test_a_server_that_refuses_who_we_are_loses_the_connection(
+    options: str, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    """At once, and not only when somebody connects again."""
+    closed = trio.Event()
+
+    async def refuse(stream: trio.abc.Stream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(b"-NOPERM no permissions\r\n")
+        closed.set()
+
+    port = await listen(nursery, refuse)
+    before, _, behind = options.partition("|")
+    url = f"redis://{before}{LOOPBACK}:{port}{behind}"
+    async with RedisStore(url).subscribe(fresh_prefix) as subscription:
+        assert subscription is not None
+        with pytest.raises(StoreError, match="NOPERM"):
+            await subscription.connect()
+        with trio.fail_after(20):
+            await closed.wait()
+
+
 # ------------------------------------------------------------------------ one connection
 
 

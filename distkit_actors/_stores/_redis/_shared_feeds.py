@@ -59,8 +59,8 @@ class SharedFeed:
     async def _connect(self) -> None:
         self.close()  # what leads to a server that does not serve any more
         connection = self._connection
-        await connection.connect()
         try:
+            await connection.connect()
             # First what a silence is broken with, so that a missing right shows now.
             await connection.call(b"PING")
             sharded = self._shards and await _knows_sharded(connection)
