@@ -27,6 +27,7 @@ class Node(Fake):
         self.rows: list[object] = []
         self.of: dict[str, object] = {}
         self.hangs_up = False
+        self.away: dict[str, Exception] = {}  # what it says of channels that it has not
         self.refuses: Exception | None = Exception("ERR unknown command `SSUBSCRIBE`, with args")
 
     def tell(self, *words: str) -> object:
@@ -46,9 +47,9 @@ class Node(Fake):
                     return self.refuses
                 if not channels:
                     return Exception("ERR wrong number of arguments for 'ssubscribe' command")
-                return [verb.lower(), channels[0], 1]
+                return self.away.get(channels[0], [verb.lower(), channels[0], 1])
             case ["SUNSUBSCRIBE", channel]:
-                return ["sunsubscribe", channel, 0]
+                return self.away.get(channel, ["sunsubscribe", channel, 0])
             case _:
                 return Exception("NOPERM no permissions")
 

@@ -85,6 +85,78 @@ async def test_what_is_said_of_a_channel_that_was_subscribed_to_again_since_is_n
             assert await again.wait() == {"k"}
 
 
+@pytest.mark.parametrize("error", ["MOVED {slot} {node}", "NOPERM no permissions", "CLUSTERDOWN"])
+async def test_one_who_is_not_let_go_harms_no_other(error: str, nodes: list[Node]) -> None:
+    here, there = nodes
+    here.refuses = None
+    store = cluster_of(here)
+    async with store.subscribe("q") as q:
+        assert q is not None
+        await q.connect()
+        async with store.subscribe("p") as p:
+            assert p is not None
+            await p.connect()
+            said = Exception(error.format(slot=slot("p"), node=there.node))
+            here.away[channel("p")] = said
+        await here.announce(["smessage", channel("p"), "k"], ["smessage", channel("q"), "l"])
+        assert await q.wait() == {"l"}
+        here.away.clear()
+        async with store.subscribe("p") as p:
+            assert p is not None
+            await p.connect()
+            await here.announce(["smessage", channel("p"), "m"])
+            assert await p.wait() == {"m"}
+    assert len(here.conversations) == 2  # of which one is about the table
+
+
+async def test_what_nobody_knows_in_answer_to_one_who_leaves_is_the_end(nodes: list[Node]) -> None:
+    """It may come from anything, in answer to anything."""
+    here, _ = nodes
+    here.refuses = None
+    store = cluster_of(here)
+    async with store.subscribe("q") as q:
+        assert q is not None
+        await q.connect()
+        async with store.subscribe("p") as p:
+            assert p is not None
+            await p.connect()
+            here.away[channel("p")] = Exception("what is that?")
+        with pytest.raises(StoreUnavailableError, match="what is that"):
+            await q.wait()
+
+
+@pytest.mark.parametrize("asked_next", ["nothing", "another channel", "the same channel"])
+async def test_a_slot_that_moves_while_its_channel_is_given_up_harms_no_other(
+    asked_next: str, nodes: list[Node]
+) -> None:
+    """The word that it has moved comes first, and then what is said to who leaves."""
+    here, there = nodes
+    here.refuses = None
+    store = cluster_of(here)
+    async with store.subscribe("q") as q, AsyncExitStack() as stack:
+        assert q is not None
+        await q.connect()
+        p = await stack.enter_async_context(store.subscribe("p"))
+        assert p is not None
+        await p.connect()
+        here.away[channel("p")] = Exception(f"MOVED {slot('p')} {there.node}")
+        await here.announce(["sunsubscribe", channel("p"), 1])
+        await stack.aclose()
+        if asked_next == "another channel":
+            async with store.subscribe("r") as r:
+                assert r is not None
+                await r.connect()
+                await here.announce(["smessage", channel("r"), "k"])
+                assert await r.wait() == {"k"}
+        elif asked_next == "the same channel":
+            async with store.subscribe("p") as again:
+                assert again is not None
+                with pytest.raises(StoreAwayError, match="MOVED"):
+                    await again.connect()
+        await here.announce(["smessage", channel("q"), "k"])
+        assert await q.wait() == {"k"}
+
+
 async def test_a_sign_of_life_that_has_come_is_seen_by_who_waits_when_its_time_is_over(
     nodes: list[Node], mock_clock: trio.testing.MockClock
 ) -> None:

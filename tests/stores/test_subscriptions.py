@@ -621,6 +621,30 @@ async def test_just_enough_rights_to_listen(own_redis: RedisServer, fresh_prefix
                 await subscription.connect()
 
 
+async def test_one_who_may_not_give_a_channel_up_harms_no_other(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    rights = ["+ping", "+subscribe", "&dk:*"]
+    own_redis.command("ACL", "SETUSER", "u", "reset", "on", ">pw", "resetchannels", *rights)
+    store = RedisStore(f"redis://u:pw@{own_redis.host}:{own_redis.port}")
+    passing = f"{fresh_prefix}.passing"
+    async with (
+        member(RedisStore(own_redis.url), fresh_prefix) as one,
+        member(RedisStore(own_redis.url), passing) as other,
+        subscribed(store, fresh_prefix) as subscription,
+    ):
+        await one.watch()
+        await other.watch()
+        for number in range(3):
+            async with subscribed(store, passing) as another:
+                await other.add(f"k{number}")
+                assert await another.wait() == {f"k{number}"}
+            await one.add(f"k{number}")
+            assert await subscription.wait() == {f"k{number}"}
+        assert listening(own_redis) == 1
+        assert KeyNames(passing).channel in channels(own_redis)  # it may not give that up
+
+
 @pytest.mark.usefixtures("transport")
 async def test_a_right_that_is_taken_away(own_redis: RedisServer, fresh_prefix: str) -> None:
     rights = ["+ping", "+subscribe", "&dk:*"]

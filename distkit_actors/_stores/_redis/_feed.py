@@ -20,7 +20,7 @@ from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreSilentError
 from ._connection import LOST, Answer, ErrorReplyError, pack
 from ._listener import NOTHING, Listener
-from ._reply_errors import to_store_error
+from ._reply_errors import concerns_slot, to_store_error
 from ._sockets import CLOSED
 from ._stream import StreamConnection
 from ._subscription import ADVICE, NO_REDIS, changed_keys
@@ -181,6 +181,11 @@ class Feed:
             self._pinged, self._since = True, trio.current_time()
         elif not self._asked:
             self._since = trio.current_time()
+        self._send(verb, channel)
+        if verb == b"UNSUBSCRIBE" and self._verb_prefix:
+            self._send(b"PING")  # which shows where its answer ends; see `_hand_out`
+
+    def _send(self, verb: bytes, channel: bytes = b"") -> None:
         self._asked.append((verb, channel))
         self._stream.write(pack((self._verb_prefix + verb, channel) if channel else (verb,)))
 
@@ -223,6 +228,12 @@ class Feed:
                     for listener in self._listeners.pop(channel, ()):
                         listener.dismiss()
                 return
+            case ErrorReplyError() if (
+                concerns_slot(message) and self._asked and self._asked[0][0] == b"PING"
+            ):
+                # No PING is answered so. The word that a slot had moved was taken for the answer to
+                # an UNSUBSCRIBE, and this is its answer.
+                return
             case _ if self._asked:
                 verb, channel = self._asked.popleft()
             case _:
@@ -231,6 +242,8 @@ class Feed:
             self._words.withhold(message)
             if verb == b"SUBSCRIBE":
                 self._end_of_asking(channel, message)
+            elif verb == b"UNSUBSCRIBE" and message.code is not None:
+                pass  # the server goes on with the channel, whose messages go to nobody
             else:
                 self._lose(to_store_error(message, ADVICE))
         elif verb == b"SUBSCRIBE":
