@@ -192,6 +192,26 @@ async def test_a_watch_goes_on_where_the_slot_has_moved(cluster: RedisCluster) -
                 pass
 
 
+async def test_who_stops_to_watch_as_the_slot_moves_harms_no_other(cluster: RedisCluster) -> None:
+    """The word that it has moved is not read yet."""
+    prefix, elsewhere = prefixes_of(cluster, 2)
+    source, target = node_of(cluster, prefix), node_of(cluster, elsewhere)
+    other = next(name for name in iter(unique_prefix, "") if node_of(cluster, name) is source)
+    publish = "SPUBLISH" if source.version >= (7, 0) else "PUBLISH"
+    store = RedisStore(url_of(cluster))
+    with trio.fail_after(PATIENCE):
+        async with store.subscribe(other) as lasting:
+            assert lasting is not None
+            await lasting.connect()
+            async with store.subscribe(prefix) as leaving:
+                assert leaving is not None
+                await leaving.connect()
+                cluster.migrate_slot(KeyNames(prefix).slot, target)
+            for key in ("k", "l"):
+                source.command(publish, KeyNames(other).channel, key)
+                assert await lasting.wait() == {key}
+
+
 async def test_a_server_that_is_no_node_is_refused(
     redis_server: RedisServer, fresh_prefix: str
 ) -> None:
