@@ -36,7 +36,7 @@ async def test_one_whose_sharded_channel_is_refused_is_told_what_it_takes(
     nodes[0].refuses = Exception("NOPERM this user has no permissions to run 'ssubscribe'")
     async with cluster_of(*nodes).subscribe("p") as subscription:
         assert subscription is not None
-        with pytest.raises(StoreError, match="SSUBSCRIBE and SPUBLISH"):
+        with pytest.raises(StoreError, match="SSUBSCRIBE, SUNSUBSCRIBE and SPUBLISH"):
             await subscription.connect()
 
 

@@ -14,8 +14,9 @@ from distkit_actors import Fleet, RedisStore, StoreError, StrictInstanceAwareCou
 from distkit_actors._cli.commands import cli
 from distkit_actors._stores._redis._rights import acl_command, acl_rule
 from distkit_actors._stores._redis._scripts import load_scripts
+from distkit_actors._stores._redis._wire import KeyNames
 from distkit_actors.testing._checks_push import changes_are_told
-from tests.harness.cluster import RedisCluster
+from tests.harness.cluster import ClusterNode, RedisCluster
 from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
 
@@ -65,6 +66,37 @@ def commands_to_look(url: str, prefix: str) -> None:
     run("check", url, prefix)
 
 
+async def one_stops_to_watch(
+    store: RedisStore, server: RedisServer, prefix: str, parts: Sequence[int], *, sharded: bool
+) -> None:
+    """One of those who watch parts of a prefix on one connection goes, and another one comes.
+
+    The channel of the former is given up, and who was there before is told of changes as ever.
+    """
+    shard, publish = ("SHARD", "SPUBLISH") if sharded else ("", "PUBLISH")
+    names = [KeyNames(prefix, part).channel.decode() for part in parts[:3]]
+
+    def channels() -> set[str]:
+        found: list[str | bytes] = server.command("PUBSUB", f"{shard}CHANNELS")
+        return {name if isinstance(name, str) else name.decode() for name in found} & {*names}
+
+    gone, lasting, coming = (store.part(part) for part in parts[:3])
+    async with lasting.subscribe(prefix) as subscription:
+        assert subscription is not None
+        await subscription.connect()
+        async with gone.subscribe(prefix) as another:
+            assert another is not None
+            await another.connect()
+            assert channels() == {*names[:2]}
+        async with coming.subscribe(prefix) as another:
+            assert another is not None
+            await another.connect()  # the server has answered what came before, too
+            assert channels() == {*names[1:]}
+            server.command(publish, names[1], "k")
+            with trio.fail_after(30):
+                assert await subscription.wait() == {"k"}
+
+
 # ------------------------------------------------------------------------------ it is enough
 
 
@@ -80,6 +112,7 @@ async def test_the_rule_of_a_prefix_in_parts_is_enough_for_all_of_them(
             for key in keys:
                 async with counter.watch(key) as values:
                     assert await values.receive() == (1, 1)
+    await one_stops_to_watch(store, own_redis, fresh_prefix, range(3), sharded=False)
 
 
 @pytest.mark.parametrize("odd", ["", ODD])
@@ -144,6 +177,12 @@ async def test_the_rule_for_a_cluster_is_enough(cluster: RedisCluster, fresh_pre
             async with store.part(part).subscribe(fresh_prefix) as subscription:
                 assert subscription is not None
                 await subscription.connect()
+        parts: dict[ClusterNode, list[int]] = {}
+        for part in range(store.partitions):
+            node = cluster.node_of(KeyNames(fresh_prefix, part).slot)
+            parts.setdefault(node, []).append(part)
+        node, there = max(parts.items(), key=lambda item: len(item[1]))
+        await one_stops_to_watch(store, node, fresh_prefix, there, sharded=node.version >= (7, 0))
 
 
 async def test_the_rule_for_sentinels_and_replicas_is_enough(fresh_prefix: str) -> None:
@@ -190,6 +229,8 @@ async def everything(url: str, prefix: str, server: RedisServer) -> None:
     async with StrictInstanceAwareCounter.open(prefix, url) as counter:
         await counter.inc("k")
     await changes_are_told(RedisStore(url))
+    store = RedisStore(url, partitions=3)
+    await one_stops_to_watch(store, server, prefix, range(3), sharded=False)
     await Fleet.prefixes(url)
     server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     try:
@@ -255,7 +296,9 @@ def test_the_rule_has_what_the_scripts_call() -> None:
         called |= set(re.findall(r"\{'([A-Z]{3,})', [NMLAHD]\b", text))
         called |= set(re.findall(r"'(S?PUBLISH)'", text))
     granted = {word[1:].upper() for word in acl_rule("p", watch=True) if word[0] == "+"}
-    assert granted - called == {"EVALSHA", "SCRIPT|LOAD", "INFO", "SUBSCRIBE", "PING"}
+    assert granted - called == {
+        *("EVALSHA", "SCRIPT|LOAD", "INFO", "SUBSCRIBE", "UNSUBSCRIBE", "PING"),
+    }
     assert called - granted == {"SPUBLISH"}  # in a cluster only
     assert "+spublish" in acl_rule("p", watch=True, topology="cluster")
 

@@ -25,8 +25,8 @@ _OF_QUERIES: Final = (
 #: What else is sent.
 _TO_RUN_SCRIPTS: Final = ("evalsha", "script|load", "info")
 _TO_READ_ONLY: Final = ("evalsha_ro", "script|load", "info")
-_TO_TELL: Final = ("publish", "subscribe", "ping")
-_TO_TELL_IN_CLUSTERS: Final = ("spublish", "ssubscribe", "ping")
+_TO_TELL: Final = ("publish", "subscribe", "unsubscribe", "ping")
+_TO_TELL_IN_CLUSTERS: Final = ("spublish", "ssubscribe", "sunsubscribe", "ping")
 _TO_LIST_PREFIXES: Final = ("scan",)
 _TO_CHOOSE: Final = ("select",)
 #: To find the server that serves, and to wait for its replicas (``min_replicas``).

@@ -15,9 +15,9 @@ from ._wire import read_key
 
 #: What to do about a right that is missing.
 ADVICE: Final = {
-    "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, PUBLISH and the "
-    "channels &dk:* (`distkit-actors acl --watch` prints the rule), and in a cluster from version "
-    "7.0 on SSUBSCRIBE and SPUBLISH",
+    "NOPERM": "the user may not be told of changes: grant it PING, SUBSCRIBE, UNSUBSCRIBE, "
+    "PUBLISH and the channels &dk:* (`distkit-actors acl --watch` prints the rule), and in a "
+    "cluster from version 7.0 on SSUBSCRIBE, SUNSUBSCRIBE and SPUBLISH",
 }
 #: How it is said that an answer to a subscription is none.
 NO_REDIS: Final = "the store answers a subscription as no Redis server does"
