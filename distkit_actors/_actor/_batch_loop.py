@@ -445,7 +445,7 @@ class BatchLoop:
         while session.phase not in ends and self.availability.refusal is None:
             if session.idle:
                 left = left or deque(session.slices)
-                some = [left.popleft() for _ in range(min(session.piece_size, len(left)))]
+                some = [left.popleft() for _ in range(min(session.bulk_size, len(left)))]
                 session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
                 used = session.used
             if link.connected or await self._connect(link):

@@ -95,7 +95,7 @@ class ClearSteps(ExclusiveSteps):
 
 
 class ClearOwnSteps(ExclusiveSteps):
-    """`clear_on_instance`: up to a thousand keys in a step (I10, bounds)."""
+    """`clear_on_instance`: some hundred keys in a step (I10, bounds)."""
 
     stages = True
 
@@ -111,7 +111,7 @@ class ClearOwnSteps(ExclusiveSteps):
     def next_entries(self) -> list[Entry]:
         """See `ExclusiveSteps.next_entries`."""
         self._step, self._removed = [], {}
-        while len(self._step) < self._session.piece_size and self._any_left():
+        while len(self._step) < self._session.bulk_size and self._any_left():
             self._step.append(self._left.popleft())
         return [Entry(Kind.PUT, key, 0) for key in self._step]
 

@@ -316,7 +316,7 @@ class Session(SessionView):
         if work is None:
             raise ProtocolError("nothing to resume")
         if work.sent is None:
-            moves, claims = work.piece(self.own, self.piece_size)
+            moves, claims = work.piece(self.own, self.bulk_size)
             work.sent = Resume(
                 self.instance,
                 self.incarnation,

@@ -114,7 +114,7 @@ class Namespace(Execution):
         inherited = request.inherit and old is not None and old.state is State.LIVE
         known = registry.epochs.latest
         if old and (inherited or len(old.slices) > MAX_PURGE):
-            # It does not know the moves that leftovers have still to be judged by (P18, empty ground).
+            # It does not know the moves by which leftovers are judged (P18, empty ground).
             known = old.known
         record = Record(at, request.nonce, request.periods, known, request.about)
         record.inherited = inherited
