@@ -90,6 +90,8 @@ class Admission:
             raise self._conflict()
         life = self._course.now
         if life is not Life.RUNNING and life is not Life.AWAY:
+            if life is Life.NEW and _asyncio_runs() and not trio.lowlevel.in_trio_task():
+                raise RuntimeError(_elsewhere())
             state = "not started" if life is Life.NEW else life.value
             raise CounterClosedError(closed_text(state))
 

@@ -118,8 +118,9 @@ class FleetLimiter:
 
     It is about one key, so of a namespace in several parts only the part of that key matters.
 
-    Not to be shared between threads. Needs no task of its own and no closing. Limiters of one
-    counter on one key have lines of their own; make one, and keep it.
+    Whatever takes tokens or gives them back raises `RuntimeError` in another thread than the
+    counter's. Needs no task of its own and no closing. Limiters of one counter on one key have
+    lines of their own; make one, and keep it.
 
     Args:
         counter: Whose instance takes the tokens; strict or lax, running or not yet.
@@ -166,6 +167,7 @@ class FleetLimiter:
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running, or has stopped meanwhile.
         """
+        self._actor.check_task()
         await self.acquire_on_behalf_of(trio.lowlevel.current_task(), count)
 
     @trio.lowlevel.enable_ki_protection
@@ -177,6 +179,7 @@ class FleetLimiter:
         Raises:
             RuntimeError: It has some already, or another task waits for some on its behalf.
         """
+        self._actor.check_task()
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self.acquire_on_behalf_of_nowait(borrower, count)
@@ -201,6 +204,7 @@ class FleetLimiter:
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
+        self._actor.check_thread()
         self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task(), count)
 
     @trio.lowlevel.enable_ki_protection
@@ -212,6 +216,7 @@ class FleetLimiter:
         Raises:
             RuntimeError: It has some already, or a task waits for some on its behalf.
         """
+        self._actor.check_thread()
         if _checked_number(count) > self._tokens.total:
             raise ValueError(f"there are {self._tokens.total} tokens, so {count} can never be had")
         if borrower in self._loans:
@@ -221,7 +226,7 @@ class FleetLimiter:
         self._tokens.check_open()
         token = None if self._line else self._tokens.retrieve(count)
         if token is None:
-            raise trio.WouldBlock
+            raise trio.WouldBlock("no free token is here; `acquire` asks the store for one")
         self._loans[borrower] = _Loan(token)
 
     # ---------------------------------------------------------------- releasing
@@ -236,6 +241,7 @@ class FleetLimiter:
         Raises:
             RuntimeError: The task has none.
         """
+        self._actor.check_thread()
         self.release_on_behalf_of(trio.lowlevel.current_task())
 
     @trio.lowlevel.enable_ki_protection
@@ -245,6 +251,7 @@ class FleetLimiter:
         Raises:
             RuntimeError: It has none.
         """
+        self._actor.check_thread()
         loan = self._loans.pop(borrower, None)
         if loan is None:
             raise RuntimeError("this borrower has none of the limiter's tokens")
@@ -280,6 +287,7 @@ class FleetLimiter:
 
     @total_tokens.setter
     def total_tokens(self, total: int) -> None:
+        self._actor.check_thread()
         self._tokens.total = _checked_total(total)
         self._order.look_again()
 

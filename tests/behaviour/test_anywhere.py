@@ -15,9 +15,9 @@ import trio
 import trio.testing
 
 from distkit_actors import (
-    CounterClosedError,
     CounterStatistics,
     Eq,
+    FleetLimiter,
     InstanceAwareCounter,
     LaxInstanceAwareCounter,
     MemoryStore,
@@ -168,16 +168,53 @@ async def test_no_other_thread_may_call(
             trio.from_thread.run_sync(counter.inc_nowait, "k")
         assert "running" == counter.statistics().state
 
-    # A thread takes as long as it takes: meanwhile told time must not go by.
-    clock = trio.lowlevel.current_clock()
-    if isinstance(clock, trio.testing.MockClock):
-        clock.autojump_threshold = math.inf
-    await trio.to_thread.run_sync(everything)
-    if isinstance(clock, trio.testing.MockClock):
-        clock.autojump_threshold = 0
+    await in_thread(everything)
     value = await counter.get("k")
     assert value.cumulative == (6 if flavour == "lax" else 5)
     assert ["k"] == await counter.keys()
+
+
+@both_flavours
+async def test_no_other_thread_may_use_a_limiter(world: World, flavour: Flavour) -> None:
+    """What is called there does nothing, and the limiter goes on with its tokens and its line."""
+    limiter = FleetLimiter(await world.make(flavour), "seats", 1)
+    await limiter.acquire_on_behalf_of("x")
+
+    def total() -> None:
+        limiter.total_tokens = 7
+
+    def everything() -> None:
+        for call in (limiter.acquire, lambda: limiter.acquire_on_behalf_of("y")):
+            for by in (_by_hand, _by_another_trio):
+                with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync"):
+                    by(call)
+        for sync_call in (
+            limiter.acquire_nowait,
+            lambda: limiter.acquire_on_behalf_of_nowait("y"),
+            limiter.release,
+            lambda: limiter.release_on_behalf_of("x"),
+            total,
+        ):
+            with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync"):
+                sync_call()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limiter.acquire_on_behalf_of, "z")
+        await trio.testing.wait_all_tasks_blocked()
+        await in_thread(everything)
+        assert (1, 1) == (limiter.total_tokens, limiter.borrowed_tokens)
+        limiter.release_on_behalf_of("x")
+    assert ("z",) == limiter.statistics().borrowers
+
+
+async def in_thread(work: Callable[[], None]) -> None:
+    """Do something in another thread. It takes as long as it takes: told time must not go by."""
+    clock = trio.lowlevel.current_clock()
+    if isinstance(clock, trio.testing.MockClock):
+        clock.autojump_threshold = math.inf
+    await trio.to_thread.run_sync(work)
+    if isinstance(clock, trio.testing.MockClock):
+        clock.autojump_threshold = 0
 
 
 @both_flavours
@@ -193,7 +230,7 @@ def test_asyncio_is_told_that_it_is_the_wrong_one(flavour: Flavour) -> None:
             async with KINDS[flavour].open("p", MemoryStore()):
                 raise AssertionError
         for sync_call in _sync_calls(counter).values():
-            with pytest.raises(CounterClosedError, match="not started"):
+            with pytest.raises(RuntimeError, match="under asyncio"):
                 sync_call()
 
     # asyncio's own loop: once trio-asyncio has been imported, `asyncio.run` makes one of its.
