@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import trio
@@ -173,6 +174,10 @@ _AT_ONCE: Final = 1000
 #: costs the server a third of its time, and 80 ms to forget.
 _LOGGED: Final = 1000
 
+#: What is promised of steps of the event loop and of scripts, in seconds.
+_LONGEST_STEP: Final = 0.010
+_LONGEST_SCRIPT: Final = 0.005
+
 _WHAT: Final = {
     "clear": "to hear that another has cleared, and to count on",
     "clear_on_instance": "to remove all own slices",
@@ -226,6 +231,21 @@ async def bounds(bench: Bench) -> None:
                 "longest script": ([found.script for found in ours], "s"),
             },
         )
+    size = sizes[1]  # which the promise is about (I10, bounds)
+    for what in _WHAT:
+        ours = seen[what, size]
+        for thing, found_of, bound in (
+            ("longest step of the event loop", attrgetter("step"), _LONGEST_STEP),
+            ("longest script", attrgetter("script"), _LONGEST_SCRIPT),
+        ):
+            bench.row(
+                f"{what} with {amount(size, 'key')}: {thing}",
+                "its time",
+                [found_of(found) for found in ours],
+                f"{bound * 1000:g} ms",
+                [bound],
+                aim=1,
+            )
 
 
 async def _bounds(bench: Bench, prefix: str, size: int) -> dict[str, _Seen]:

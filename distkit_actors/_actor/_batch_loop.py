@@ -54,6 +54,8 @@ _SOLO_STREAK: Final = 4
 _FENCED: Final = Phase.FENCED
 _REFUSED: Final = Phase.REFUSED
 _LIVE: Final = Phase.LIVE
+#: So many are looked at with each sign of life: it takes some milliseconds (I10, bounds).
+_IDLE_AT_ONCE: Final = 10_000
 #: A key without a slice is forgotten after this many thresholds without use.
 _IDLE_THRESHOLDS: Final = 2
 
@@ -211,6 +213,9 @@ class BatchLoop:
     def beat(self) -> None:
         """Send a sign of life."""
         self._agenda.beat_due = True
+        if self._dispatch.buffer is not None:  # no answer may come for long
+            now = trio.current_time()
+            self._dispatch.buffer.forget_idle(now, self._idle_patience, _IDLE_AT_ONCE)
         self.wake()
 
     def flush(self, *, urgent: bool = False) -> None:

@@ -156,6 +156,19 @@ async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> No
     assert len(batches(world, a)) - sent <= 3
 
 
+async def test_i10_keys_that_were_asked_for_in_an_outage_are_forgotten(world: World) -> None:
+    """Though no answer comes, and there are ever new ones: rooms of visitors, say."""
+    a = await world.lax()
+    await a.get("k")
+    await world.cut(a)
+    for number in range(30):
+        for room in range(20):
+            await a.get(f"room-{number}-{room}")
+        await world.intervals(1)
+    assert 300 > len(a._buffer.buffered_keys)
+    world.heal(a)
+
+
 # -------------------------------------------------------------------------- the local view
 
 
