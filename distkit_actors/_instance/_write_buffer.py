@@ -206,6 +206,7 @@ class WriteBuffer:
                 buffered.acknowledge()
                 buffered.read_at = NEVER
                 buffered.update_bounds()
+                self._rest(buffered, now)
         return settled
 
     def _refuse(self, buffered: BufferedKey, settled: Settled) -> None:

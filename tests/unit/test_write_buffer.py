@@ -429,6 +429,20 @@ def test_an_end_that_is_not_sent_yet_may_be_undone() -> None:
 # --------------------------------------------------------------------------------- bounds
 
 
+@pytest.mark.parametrize("result", [Rejection.REFUSED, Rejection.UNKNOWN])
+def test_i10_a_key_whose_counts_were_refused_is_forgotten(result: Result) -> None:
+    """Though it was looked at when it had something to send."""
+    buffer = WriteBuffer(lambda _: None)
+    buffered = buffer.buffered("k", 0.0)
+    buffered.delta += 1
+    buffer.touch(buffered)
+    buffer.forget_idle(20.0, 10.0)
+    buffer.send(1, 20.0, {})
+    buffer.settle([result], 20.0)
+    buffer.forget_idle(40.0, 10.0)
+    assert not buffer.buffered_keys
+
+
 def test_keys_without_a_slice_are_forgotten_when_nobody_uses_them() -> None:
     buffer = WriteBuffer(lambda _: None)
     for key in KEYS:
