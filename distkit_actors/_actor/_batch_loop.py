@@ -355,8 +355,7 @@ class BatchLoop:
                 session.lost()
                 raise
             if isinstance(outcome, Lost):
-                # Loading begins anew: the next answer may come from another server, to which the
-                # cursor means something else.
+                # The next answer may come from another server; see `_connect`.
                 if outcome.in_doubt or session.phase is Phase.LOAD:
                     session.lost()
                 await requester.pause()
@@ -370,14 +369,19 @@ class BatchLoop:
                 now = requester.answered_at
                 self._hand_out(request, outcome, now)
             request = session.request() or self._dispatch.queries.request()
-            if request is not None and not (link.connected or await self._connect(link)):
-                return  # noqa: ASYNC910 - asking was one
+            if request is not None and not link.connected:
+                if not await self._connect(link):
+                    return  # noqa: ASYNC910 - asking was one
+                request = session.request() or self._dispatch.queries.request()
         requester.sent_at = None
 
     async def _connect(self, link: Link) -> bool:
         """Make a connection, however long that takes; False if the store refuses us."""
         if self._sent is not None:  # on a connection that is lost
             self._sent = None
+            self._session.lost()
+        if self._session.phase is Phase.LOAD:
+            # Loading begins anew: to another server the cursor means something else.
             self._session.lost()
         refused = await self.requester.connect(link)
         if refused is None:

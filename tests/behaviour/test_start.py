@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from math import inf
 
 import pytest
@@ -18,11 +19,13 @@ from distkit_actors import (
     InstanceConflictError,
     LaxInstanceAwareCounter,
     MemoryStore,
+    Store,
     StoreError,
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Load, Open, Peek
+from distkit_actors._protocol._messages import Load, Loaded, Open, Peek, Reply, Request
+from distkit_actors._stores._contract import Link
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Flavour, Tap, World, both_flavours
 from tests.harness.logs import events
@@ -361,6 +364,79 @@ async def test_a_detached_counter_begins_to_load_again_after_trouble(
     assert pages[0].seq == pages[1].seq < pages[2].seq
     assert (5, 0) == await observer.get("k0.0")
     assert (1, 0) == await observer.get("k2.899")
+
+
+class Dropped(Link):
+    """A link on the connection of others, who drop it once, between two pages of what is loaded.
+
+    A cursor means something to the server that gave it only: to another one it says the end.
+    """
+
+    def __init__(self, inner: Link) -> None:
+        self.inner = inner
+        self.pages: list[str] = []  # their cursors
+        self.connection, self.given_on = 1, 0
+        self.up, self.dropped = True, False
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.up:
+            self.up, self.connection = True, self.connection + 1
+
+    @property
+    def connected(self) -> bool:
+        return self.up
+
+    async def receive(self, request: Request) -> Reply:
+        if not self.up:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError("the connection was lost")
+        if isinstance(request, Load):
+            self.pages.append(request.cursor)
+            if request.cursor and self.given_on != self.connection:
+                await trio.lowlevel.checkpoint()
+                return Loaded("", [])
+        reply = await self.inner.exchange(request)
+        if isinstance(reply, Loaded) and reply.cursor:
+            self.given_on = self.connection
+            self.up, self.dropped = self.dropped, True
+        return reply
+
+
+class DroppedStore(Store):
+    """A store with one such link."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryStore()
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self.memory.link(prefix) as inner:
+            self.made = Dropped(inner)
+            yield self.made
+
+
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "at once"])
+async def test_an_heir_whose_connection_is_dropped_between_pages_inherits_all(
+    detached: bool, autojump_clock: MockClock
+) -> None:
+    """Nothing was lost, but the new connection may lead to another server."""
+    store = DroppedStore()
+    first = LaxInstanceAwareCounter.open(
+        "p", store.memory, instance_id="me", on_exit="linger", flush_interval=1000.0
+    )
+    async with first as predecessor:
+        for number in range(1300):
+            predecessor.inc_nowait(f"k{number}")
+    async with LaxInstanceAwareCounter.open(
+        "p", store, instance_id="me", inherit=True, detached_start=detached
+    ) as heir:
+        heir.inc_nowait("k0", 4)
+        await heir.flush()
+        assert ["", True] == [store.made.pages[0], store.made.pages[-1] != ""]
+        assert 2 == store.made.pages.count("") == store.made.connection
+        assert (5, 5) == await heir.get("k0")
+        assert (1, 1) == await heir.get("k1299")
 
 
 async def test_a_store_that_refuses_a_detached_start_is_tried_again(
