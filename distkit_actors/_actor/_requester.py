@@ -15,7 +15,7 @@ import trio
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
 from .._protocol._messages import Applied, Mismatch, Reply, Request
-from .._stores._contract import Link, StoreAwayError, StoreSilentError
+from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
 
 _NEVER: Final = float("inf")
@@ -87,7 +87,8 @@ class Requester:
         """Ask once. A store that is reached and does not answer has twice the time next time.
 
         A connection that others have made may have been closed long ago without anybody noticing.
-        So if such a connection is lost, that says nothing about the store.
+        So if such a connection is lost, that says nothing about the store. Nor does it if the
+        namespace is at another server now.
 
         Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
         """
@@ -99,11 +100,12 @@ class Requester:
                 if isinstance(reply, Mismatch):
                     raise mismatch(reply.partitions)
                 return reply
-        except StoreAwayError:
-            raise
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
+            moved = isinstance(error, CursorLostError)
+            if isinstance(error, StoreAwayError) and not moved:
+                raise
             self._start_tries += 1
-            if not self._made_by_others or self._start_tries == _STARTS:
+            if not (self._made_by_others or moved) or self._start_tries == _STARTS:
                 raise
             await self._connect_to_start(link)
             return Lost(in_doubt=True)

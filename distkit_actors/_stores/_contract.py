@@ -23,6 +23,10 @@ class StoreAwayError(StoreUnavailableError):
     """The store answered that it cannot serve now; the request was certainly not executed."""
 
 
+class CursorLostError(StoreAwayError):
+    """A page of slices was not asked for: to another server its cursor means something else."""
+
+
 class StoreSilentError(StoreUnavailableError):
     """The store was reached, but did not answer in time: it is overloaded, or has stopped."""
 

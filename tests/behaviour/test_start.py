@@ -25,7 +25,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Load, Loaded, Open, Peek, Reply, Request
-from distkit_actors._stores._contract import Link
+from distkit_actors._stores._contract import CursorLostError, Link
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Flavour, Tap, World, both_flavours
 from tests.harness.logs import events
@@ -437,6 +437,42 @@ async def test_an_heir_whose_connection_is_dropped_between_pages_inherits_all(
         assert 2 == store.made.pages.count("") == store.made.connection
         assert (5, 5) == await heir.get("k0")
         assert (1, 1) == await heir.get("k1299")
+
+
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "at once"])
+async def test_an_heir_whose_namespace_moves_between_pages_inherits_all(
+    world: World, detached: bool
+) -> None:
+    """To the server that has it now the cursor means nothing; the start does not fail for it."""
+    first = await world.lax(instance_id="me", on_exit="linger")
+    for number in range(1300):
+        first.inc_nowait(f"k{number}")
+    await first.aclose()
+    counter = world.build("lax", instance_id="me", inherit=True, detached_start=detached)
+    moved = CursorLostError("the namespace is at another server now")
+    wire = world.wire(counter)
+    wire.answer(moved, executed=False, when=lambda request: getattr(request, "cursor", ""))
+    await world.start(counter)
+    counter.inc_nowait("k0", 4)
+    await counter.flush()
+    pages = [request for request in wire.requests if isinstance(request, Load)]
+    assert ["", True, ""] == [pages[0].cursor, pages[1].cursor != "", pages[2].cursor]
+    assert pages[1].seq < pages[2].seq
+    assert (5, 5) == await world.value(counter, "k0")
+    assert (1, 1) == await world.value(counter, "k1299")
+
+
+async def test_a_namespace_that_keeps_moving_fails_the_start(world: World) -> None:
+    first = await world.lax(instance_id="me", on_exit="linger")
+    await first.inc("k")
+    await first.aclose()
+    counter = world.build("lax", instance_id="me", inherit=True)
+    world.wire(counter).answer(
+        CursorLostError("it moves"), None, executed=False, when=lambda r: isinstance(r, Load)
+    )
+    with pytest.raises(CursorLostError, match="it moves"):
+        await counter.run()
+    assert 3 == sum(isinstance(request, Load) for request in world.wire(counter).requests)
 
 
 async def test_a_store_that_refuses_a_detached_start_is_tried_again(

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from distkit_actors import StoreUnavailableError
-from distkit_actors._protocol._messages import Peek, Peeked
-from distkit_actors._stores._contract import StoreAwayError
+from distkit_actors._protocol._messages import Load, Loaded, Peek, Peeked
+from distkit_actors._stores._contract import CursorLostError, StoreAwayError
 from distkit_actors._stores._redis._parts import slot_of
 from tests.harness.ports import LOOPBACK, free_port
 
@@ -65,6 +65,49 @@ async def test_a_redirection_moves_the_links_of_that_slot_only(nodes: list[Node]
         # Who has heard of it from another one does not ask the old node.
         assert (here.asked("p"), there.asked("p"), here.asked("q")) == (3, 2, 2)
         assert here.connections == there.connections == here.tables == 1
+
+
+@pytest.mark.parametrize("cursor", ["", "500"], ids=["first page", "later page"])
+async def test_a_cursor_is_not_taken_to_another_node(nodes: list[Node], cursor: str) -> None:
+    """It means something only to the node that gave it."""
+    here, there = nodes
+    async with linked(cluster_of(here), "p") as (p,):
+        here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+        there.say("p", ["loaded", ""])
+        if cursor:
+            with pytest.raises(CursorLostError):
+                await p.exchange(Load("i", 1, 1, cursor))
+            assert there.asked("p") == 0
+            await p.connect()
+        assert await p.exchange(Load("i", 1, 2, "")) == Loaded("", [])
+        assert there.asked("p") == 1
+
+
+@pytest.mark.parametrize("cursor", ["", "500"], ids=["first page", "later page"])
+async def test_a_cursor_is_not_taken_to_a_connection_that_is_made_to_bring_scripts_along(
+    nodes: list[Node], cursor: str
+) -> None:
+    """A proxy that closes the connection when it is told scripts may lead to another server."""
+    here, _ = nodes
+
+    def proxy(*words: str) -> object:
+        match words:
+            case ["SCRIPT", *_]:
+                raise trio.BrokenResourceError
+            case ["EVALSHA", *_]:
+                return Exception("NOSCRIPT No matching script")
+            case ["EVAL", *_]:
+                return ["loaded", ""]
+            case _:
+                return here.tell(*words)
+
+    async with linked(cluster_of(here), "p") as (p,):
+        here.answer = proxy
+        if cursor:
+            with pytest.raises(CursorLostError):
+                await p.exchange(Load("i", 1, 1, cursor))
+            await p.connect()
+        assert await p.exchange(Load("i", 1, 2, "")) == Loaded("", [])
 
 
 async def test_a_redirection_to_nowhere_has_the_table_asked_for(nodes: list[Node]) -> None:

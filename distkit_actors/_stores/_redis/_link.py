@@ -13,8 +13,8 @@ from typing import Final, cast
 import trio
 
 from ..._errors import StoreUnavailableError
-from ..._protocol._messages import Apply, Query, Reply, Request
-from .._contract import Link, StoreAwayError
+from ..._protocol._messages import Apply, Load, Query, Reply, Request
+from .._contract import CursorLostError, Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._error_lines import NO_COMMAND
 from ._heartbeats import NOT_DONE, Heartbeat
@@ -178,6 +178,7 @@ class RedisLink(Link):
             try:
                 if not moved:
                     return await self._otherwise_asked(request, error)
+                _check_cursor(request)
                 await self.connect()
                 return await self._call(self._command(request))
             except ErrorReplyError as again:
@@ -225,6 +226,7 @@ class RedisLink(Link):
                 # There are proxies that close the connection for it. They do so each time.
                 self._lost_loading += 1
                 self._loads = self._lost_loading < _LOSSES_OF_A_PROXY
+                _check_cursor(request)
                 await self.connect()
             except trio.Cancelled:
                 self._loads = True
@@ -306,6 +308,12 @@ class RedisLink(Link):
 
     def unanswered(self, patience: float) -> None:
         self._lane.unanswered(patience)
+
+
+def _check_cursor(request: Request) -> None:
+    """Raise if a request must not be sent on another connection: it may lead to another server."""
+    if isinstance(request, Load) and request.cursor:
+        raise CursorLostError("the namespace may be at another server, so it is read anew")
 
 
 def _is_heartbeat(request: Apply) -> bool:
