@@ -53,6 +53,13 @@ class OwnCopy:
         """Begin with what a new incarnation knows."""
         self._told_at, self.known = incarnation, known
 
+    def heard_of(self, key: str) -> int:
+        """Return a stamp that is as young as each move of ``key`` that the instance knows of.
+
+        An own move may be younger than ``known``, as a stored answer brings no journal.
+        """
+        return max(self.known, self.cleared, self.moves.get(key, 0))
+
     # ------------------------------------------------------------ what is believed
 
     def with_beliefs(self, entries: Iterable[Entry]) -> list[Entry]:

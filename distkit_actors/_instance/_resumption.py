@@ -115,7 +115,7 @@ class Resumption:
                 results.append(Rejection.REFUSED)
                 continue
             # Even a slice of 0 is claimed, as the answer to its claim has the sum for the caller.
-            stamp = own_slice.stamp if own_slice else own.known
+            stamp = own_slice.stamp if own_slice else own.heard_of(entry.key)
             own.slices[entry.key] = Slice(after, stamp)
             self.stamps[entry.key] = stamp
             self.folds.setdefault(entry.key, []).append((index, before, entry.folded))

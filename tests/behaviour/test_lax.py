@@ -24,7 +24,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Apply, Entry, Reply, Request
+from distkit_actors._protocol._messages import Apply, Entry, Kind, Reply, Request
 from distkit_actors._stores._contract import Link
 from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_both
 
@@ -466,6 +466,34 @@ async def test_a_flush_ends_when_its_batch_was_sent_again(world: World) -> None:
             await world.until(gone)
             world.wire(a).release()
     assert await b.get("k") == (3, 0)
+
+
+@pytest.mark.parametrize("how", ["delete", "clear"])
+async def test_counts_after_a_move_whose_answer_was_lost_survive_the_loss_of_all(
+    world: World, how: str
+) -> None:
+    """The answer to the repeated move tells of no moves, so the counter knows none but its own."""
+    a: Any = await world.lax(flush_interval=1000.0)
+    b = await world.strict()
+    await b.inc("k", 5)
+    move = partial(a.delete, "k") if how == "delete" else a.clear
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move)
+        async with world.reply_lost(a, moves):
+            pass
+    a.inc_nowait("k")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.flush)
+        async with world.reply_lost(a, lambda request: getattr(request, "entries", ())):
+            await world.backend.wipe(world.prefix)
+            await trio.sleep(0.05)  # no outage takes no time, see A3
+    assert (1, 1) == await world.value(a, "k")
+    assert (1, 0) == await b.get("k")
+
+
+def moves(request: Request) -> bool:
+    kinds = {entry.kind for entry in request.entries} if isinstance(request, Apply) else set()
+    return not kinds.isdisjoint((Kind.MOVE, Kind.CLEAR))
 
 
 async def test_a_flush_waits_for_counts_that_take_three_entries(world: World) -> None:

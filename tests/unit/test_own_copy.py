@@ -301,6 +301,18 @@ def test_what_may_have_run_is_folded_or_run_again_or_given_up(
     assert own.slices == {"a": (after, 4)}
 
 
+def test_what_is_folded_into_no_slice_is_younger_than_the_last_known_move_of_its_key() -> None:
+    """The answer to an own move may have been a stored one, which tells of no journal."""
+    own = OwnCopy()
+    own.known, own.cleared = 6, 8
+    own.moves["a"] = 9
+    batch = Batch([Entry(Kind.ADD, key, 1) for key in "ab"], 0, leave=False, atomic=False)
+    work = Resumption()
+    work.fold(batch, own)
+    assert own.slices == {"a": (1, 9), "b": (1, 8)}
+    assert work.stamps == {"a": 9, "b": 8}
+
+
 def test_a_claim_that_is_accepted_tells_what_became_of_the_operations_in_it() -> None:
     own = own_copy(a=(5, 4))
     work = Resumption()
