@@ -141,14 +141,17 @@ class Namespace(Execution):
         ):
             # Also where an older incarnation has come back after a data loss (P26, fencing).
             return MustResume(None, self._birth(now))
-        start = int(request.cursor or 0)
+        # The cursor says how many slices are left. Late moves may take some away between two pages,
+        # wherever they are, and none are added: so none is left out, and some may come twice.
+        count = len(record.slices)
+        start = max(0, count - int(request.cursor)) if request.cursor else 0
         end = start + MAX_PURGE
         page = [
             (key, own.value, own.stamp)
             for key, own in islice(record.slices.items(), start, end)
             if own.stamp >= self.registry.epochs.of(key)
         ]
-        if end < len(record.slices):
-            return Loaded(str(end), page)
+        if end < count:
+            return Loaded(str(count - end), page)
         record.seq = max(record.seq, request.seq)
         return Loaded("", page)

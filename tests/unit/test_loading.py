@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import pytest
+
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._protocol._messages import Applied, Entry, Kind, Loaded, MustResume, Periods
+from distkit_actors._protocol._messages import (
+    MAX_PURGE,
+    Applied,
+    Entry,
+    Kind,
+    Loaded,
+    MustResume,
+    Periods,
+)
 
 PERIODS = Periods(3_000_000, 1_000_000, 600_000_000)
 
@@ -67,6 +77,32 @@ def test_a_store_that_goes_back_behind_what_was_loaded_is_noticed() -> None:
     store.all(heir, Entry(Kind.ADD, "k", 100))
     registry = store.namespace.registry
     assert registry.total("k") == registry.records["a"].slices["k"].value == 100
+
+
+@pytest.mark.parametrize("where", ["of the first page", "of the second page", "of both"])
+def test_a_move_that_the_store_hears_of_late_takes_no_slice_out_of_all_pages(where: str) -> None:
+    """It takes the slices of its keys away, between two pages."""
+    store = Store()
+    old = joined(store, "a", "old")
+    other = joined(store, "b", "other")
+    keys = [f"k{number:04}" for number in range(3 * MAX_PURGE)]
+    for first in range(0, len(keys), MAX_PURGE):
+        store.all(old, *(Entry(Kind.ADD, key, 1) for key in keys[first : first + MAX_PURGE]))
+    before = deepcopy(store.namespace)
+    pages = {"of the first page": [0], "of the second page": [1], "of both": [0, 1]}[where]
+    moved = [keys[page * MAX_PURGE + 7] for page in pages]
+    store.all(other, *(Entry(Kind.MOVE, key, 0) for key in moved))
+    store.namespace = before
+
+    heir = heir_to_be(store)
+    assert isinstance(page := store.ask(heir), Loaded)
+    assert page.cursor
+    store.all(other, Entry(Kind.ADD, "mine", 1))
+    assert not store.namespace.registry.records["a"].slices.keys() & {*moved}
+    store.all(heir)
+    assert set(keys) - heir.slices.keys() <= {*moved}
+    store.all(heir, Entry(Kind.ADD, "mine", 1))
+    assert heir.slices.keys() == set(keys) - {*moved} | {"mine"}
 
 
 def test_an_heir_that_missed_an_answer_begins_to_load_again() -> None:
