@@ -219,8 +219,14 @@ class Dispatch:
 
     def _stamp(self, key: str, update: Update) -> int:
         """Return the stamp of the slice that the result for ``key`` is about (P36, holds)."""
+        if key in update.stamps:
+            return update.stamps[key]
         own = self.session.slices.get(key)
-        return update.stamps.get(key, update.ground if own is None else own.stamp)
+        if own is not None:
+            return own.stamp
+        # Moves of the key may have been told ahead of their turn, in which they are told again
+        # (P10, learning moves).
+        return max(update.ground, update.epochs.get(key, 0), self.session.moves.get(key, 0))
 
     def _settle_batch(self, results: Sequence[Result], update: Update, now: float) -> None:
         counts, self._counts = self._counts, 0

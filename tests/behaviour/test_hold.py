@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
@@ -19,6 +20,7 @@ from distkit_actors import (
     LimitReachedError,
     OutcomeUnknownError,
 )
+from distkit_actors._namespace import _epochs
 from distkit_actors._protocol._messages import MAX_JOURNAL, Applied, Apply, Kind
 from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
 from tests.behaviour.test_cancellation import cancelled_after, ticks
@@ -466,6 +468,44 @@ async def test_more_moves_than_one_answer_tells(world: World, flavour: Flavour) 
         if isinstance(reply, Applied) and reply.journal and releases(request)
     ]
     assert heard == [True]
+
+
+@both_flavours
+async def test_a_move_that_was_told_ahead_and_is_told_again_does_not_end_a_hold_behind_it(
+    world: World, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold came to nothing in its step, so there is no slice to say how old it is."""
+    monkeypatch.setattr(_epochs, "MAX_JOURNAL", 5)
+    a, b = await world.make(flavour, dead_instance_threshold=1000.0), await world.strict()
+    for number in range(20):
+        await b.set(f"key-{number}", 1)
+    await b.set("k", 7)
+    hold = a.hold("k")
+    world.wire(a).hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.get, "else")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(gather, hold.__aenter__, lambda: a.dec("k"))  # in one step, behind it
+        await trio.testing.wait_all_tasks_blocked()
+        world.wire(a).release()
+    await world.settle()
+    told = [
+        reply.journal.moves
+        for _, _, reply in world.tap(a).seen
+        if isinstance(reply, Applied) and reply.journal and "k" in dict(reply.journal.moves)
+    ]
+    assert 6 == len(told[0])
+
+    async def heard_of_all() -> bool:
+        await world.value(a, "else")
+        _, _, reply = world.tap(a).seen[-1]
+        return isinstance(reply, Applied) and not reply.backlog
+
+    await world.until(heard_of_all)
+    await hold.__aexit__(None, None, None)
+    await world.settle()
+    assert (6, -1) == await world.value(a, "k")
+    assert (6, 7) == await b.get("k")
 
 
 # ------------------------------------------------------------------ outage, death, return
