@@ -34,7 +34,6 @@ import trio
 
 from .._errors import (
     CounterClosedError,
-    CounterOverflowError,
     InstanceConflictError,
     OutcomeUnknownError,
     StoreUnavailableError,
@@ -54,6 +53,7 @@ from ._life import Event, Life
 from ._log import Log, LoggerKind
 from ._mailbox import Mailbox
 from ._operations import Operation
+from ._outcomes import lost
 from ._start import Start
 from ._timers import Timers
 from ._watches import Watches
@@ -238,6 +238,12 @@ class Actor(Admission):
 
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
+        await self.wait_flushed()
+        if refused := self.take_refused():
+            raise lost(refused)
+
+    async def wait_flushed(self) -> None:
+        """Wait until what was counted before is in the store, or was refused. A checkpoint."""
         await self.wait_open()
         assert self.buffer is not None
         unsettled = self.buffer.unsettled()
@@ -252,13 +258,13 @@ class Actor(Admission):
                 self._dispatch.flush_waiters.remove(waiter)
             if waiter.error is not None:
                 raise waiter.error
+
+    def take_refused(self) -> dict[str, int]:
+        """Return the counts that the store has refused since this was asked last, by key."""
+        assert self.buffer is not None
         refused, self.buffer.refused = self.buffer.refused, {}
-        if refused:
-            self._refused_keys += len(refused)
-            raise CounterOverflowError(
-                "the store had to refuse counts that would leave the signed 64-bit range; they "
-                f"are lost: {', '.join(f'{key}: {count}' for key, count in refused.items())}"
-            )
+        self._refused_keys += len(refused)
+        return refused
 
     def stop(self) -> None:
         """Ask for a graceful stop; `run` returns when it is done."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .._errors import CounterOverflowError, DistkitError, OutcomeUnknownError
 from .._protocol._messages import ConditionFailed, Entry, Kind, Previous
@@ -25,6 +25,14 @@ def overflow(keys: Sequence[str] = ()) -> Exception:
     of = f" of {', '.join(map(repr, keys[:10]))}" if keys else ""
     return CounterOverflowError(
         f"the slice or the cumulative{of} would leave the signed 64-bit range; nothing was changed"
+    )
+
+
+def lost(refused: Mapping[str, int]) -> Exception:
+    """Return the error for lax counts that the store has refused (P32, refused counts)."""
+    return CounterOverflowError(
+        "the store had to refuse counts that would leave the signed 64-bit range; they are lost: "
+        f"{', '.join(f'{key}: {count}' for key, count in refused.items())}"
     )
 
 

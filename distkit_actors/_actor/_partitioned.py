@@ -25,6 +25,7 @@ from .._protocol._values import checked_name
 from ._actor import Actor
 from ._mailbox import Mailbox
 from ._operations import AtomicBatch, Operation
+from ._outcomes import lost
 from ._partitioned_buffer import PartitionedBuffer
 from ._scatter import ask_all, ask_batch, shares_of, steps_of
 from ._shared_life import SharedLife
@@ -109,7 +110,12 @@ class PartitionedActor(SharedLife):
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
         await self.wait_open()
-        await self.of_each(Actor.flush)
+        await self.of_each(Actor.wait_flushed)
+        # Only now: what was taken before another part fails, or before a cancellation, would never
+        # be reported.
+        refused = {key: count for part in self.parts for key, count in part.take_refused().items()}
+        if refused:
+            raise lost(refused)
 
     def statistics(self) -> CounterStatistics:
         """Return how things stand in all parts together. Any thread may ask."""
