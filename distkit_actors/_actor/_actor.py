@@ -438,10 +438,11 @@ class Actor(Admission):
         if crash is not None:
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
-        undone = self._dispatch.abandon(waiting, taken)
+        # Counted first: later counts may cancel out what was on its way, which the store may have.
+        undone = 0 if self.buffer is None else self.buffer.pending
+        undone += self._dispatch.abandon(waiting, taken)
         self.watches.close(self._conflict() if superseded else None)
         if self.buffer is not None:
-            undone += self.buffer.pending
             self.buffer.close()
         self.undone = undone
         end: Exception | None = None

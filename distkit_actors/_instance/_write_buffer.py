@@ -76,8 +76,9 @@ class WriteBuffer:
     def pending(self) -> int:
         """How many keys have counts that are not acknowledged. Any thread may ask."""
         # Each is copied at once: the counter's thread may go on meanwhile.
-        parts = (tuple(self._sent), tuple(self._staged), tuple(self._dirty.values()))
-        return len({buffered for part in parts for buffered in part})
+        flight, dirty = (*tuple(self._sent), *tuple(self._staged)), tuple(self._dirty.values())
+        # Counts of a dirty key may have cancelled each other out.
+        return len({*flight, *(buffered for buffered in dirty if buffered.pending)})
 
     def has_pending(self, key: str) -> bool:
         """Whether there is something to send of ``key``."""

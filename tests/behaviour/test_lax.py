@@ -527,6 +527,45 @@ async def test_a_flush_does_not_wait_for_what_comes_later(world: World) -> None:
         assert ended.is_set()
 
 
+@pytest.mark.parametrize("registered", [True, False])
+async def test_counts_that_cancel_each_other_out_are_not_pending(
+    world: World, *, registered: bool
+) -> None:
+    """A stop has nothing to report then; where nobody knows the counter, it ends at once."""
+    counter = world.build("lax", detached_start=not registered)
+    if registered:
+        await world.start(counter)
+    world.wire(counter).cut()
+    if not registered:
+        await world.start(counter)
+    await world.intervals(2)
+    async with counter.hold("held"):
+        counter.inc_nowait("k")
+        assert 2 == counter.statistics().pending_keys
+    counter.dec_nowait("k")
+    counter.inc_nowait("j", 0)
+    assert 0 == counter.statistics().pending_keys
+    begun = trio.current_time()
+    await counter.aclose()
+    assert registered or trio.current_time() == begun
+    assert 0 == counter.statistics().pending_keys
+
+
+async def test_a_stop_reports_what_cancels_out_a_count_on_its_way(world: World) -> None:
+    """The store may have that count, and then it has too much."""
+    counter = world.build("lax")
+    world.tolerate(counter)
+    await world.start(counter)
+    await counter.inc("k")
+    await counter.flush()
+    world.wire(counter).hold()
+    counter.inc_nowait("k")
+    await world.intervals(0.5)
+    counter.dec_nowait("k")
+    with pytest.raises(StoreUnavailableError, match="stopped with 1 counts"):
+        await counter.aclose()
+
+
 # ------------------------------------------------------------------------- refused counts
 
 

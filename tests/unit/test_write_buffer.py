@@ -133,7 +133,7 @@ class Pair:
 
     def check(self) -> None:
         """See that each view is what the account says, and who is said to be unsettled."""
-        unsettled = set()
+        unsettled, pending = set(), set()
         for key, account in self.accounts.items():
             buffered = self.buffer.find(key)
             if account.pending or account.flight:
@@ -144,8 +144,10 @@ class Pair:
                     assert buffered.dirty
                 if buffered.dirty or buffered.in_flight:
                     unsettled.add(key)
+                if buffered.pending or buffered.in_flight:
+                    pending.add(key)
         assert {buffered.key for buffered in self.buffer.unsettled()} == unsettled
-        assert self.buffer.pending == len(unsettled)
+        assert self.buffer.pending == len(pending)
 
 
 numbers = st.integers(-100, 100)
