@@ -207,7 +207,9 @@ class SharedLife:
         undone = sum(part.undone for part in self.parts)
         errors = [e for e in self._errors.values() if isinstance(e, Exception)]
         conflicts = [e for e in errors if isinstance(e, InstanceConflictError)]
-        at_end = all(part.undone or part not in self._errors for part in self.parts)
+        at_end = all(
+            part.undone or not isinstance(self._errors.get(part), Exception) for part in self.parts
+        )
         failure: Exception | None = None
         if conflicts and any(part.life is Life.SUPERSEDED for part in self.parts):
             failure = self.parts[0].conflict(undone)

@@ -723,6 +723,22 @@ async def test_a_stop_says_what_it_could_not_do(world: World) -> None:
     assert 2 == a.statistics().pending_keys
 
 
+async def test_a_counter_that_is_cancelled_says_what_it_could_not_do(world: World) -> None:
+    a = world.build("lax", on_exit="linger")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(a.run)
+            for part in (1, 2):
+                world.wire(a).part(part).cut()
+            await world.intervals(1)
+            for key in KEYS:
+                a.inc_nowait(key, 3)
+            nursery.cancel_scope.cancel()
+    assert ["stopped with 2 counts or operations"] == [
+        str(error).split(" that")[0] for error in caught.value.exceptions
+    ]
+
+
 async def test_a_bug_in_one_part_ends_all(world: World) -> None:
     a = world.build("strict")
     with pytest.raises(ExceptionGroup) as caught:
