@@ -49,6 +49,7 @@ class SharedLife:
         self.parts = parts
         self.failure: Exception | None = None  # what a stop could not do
         self._detached_start = detached_start
+        self._begun = False  # `run` has been called; its parts begin in later turns
         self._working = False  # all parts have started, and none has ended
         self._stopping = False
         self._closed = trio.Event()
@@ -67,6 +68,8 @@ class SharedLife:
     def life(self) -> Life:
         """Where in its life it is: where the part is that is worst off."""
         lives = {part.life for part in self.parts}
+        if self._begun and lives == {Life.NEW}:
+            return Life.STARTING
         if len(lives) == 1:
             return next(iter(lives))
         if not lives.isdisjoint((Life.SUPERSEDED, Life.STOPPING)):
@@ -129,6 +132,7 @@ class SharedLife:
         self.check_task()
         if self.life is not Life.NEW:
             raise CounterClosedError(f"a counter runs once, and this one is {self.life.value}")
+        self._begun = True
         name = self.instance_id or str(uuid.uuid4())
         for part in self.parts:
             part.call(name)
@@ -186,7 +190,8 @@ class SharedLife:
             task_status.started()
 
         try:
-            await part.run(registered)
+            if part.life is Life.NEW:  # else it was killed before this task ran
+                await part.run(registered)
         except BaseException as error:  # noqa: ASYNC103 - told by `_close`
             self._errors[part] = sole(error) or error
             if not isinstance(self._errors[part], Exception):

@@ -668,6 +668,49 @@ async def test_a_start_that_is_cancelled_ends_at_once(world: World, part: int) -
     assert [b.instance_id] == [info.instance_id for info in await b.instances()]
 
 
+async def test_a_second_run_in_the_same_turn_is_refused_and_disturbs_nobody(world: World) -> None:
+    a = world.build("strict")
+    refused: list[CounterClosedError] = []
+
+    async def run() -> None:
+        try:
+            await a.run()
+        except CounterClosedError as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ["a counter runs once, and this one is starting"] == list(map(str, refused))
+        assert (1, 1) == await a.inc(KEYS[2])
+        await a.aclose()
+    assert 1 == len(refused)
+
+
+@pytest.mark.parametrize("end", ["aclose", "kill"])
+async def test_an_end_in_the_turn_of_the_start_ends_the_start(world: World, end: str) -> None:
+    """In the other turn, in which the end comes first, the counter never runs."""
+    begun: list[str] = []
+
+    async def run(a: StrictInstanceAwareCounter) -> None:
+        begun.append("run")
+        if begun[0] == "run":
+            await a.run()
+
+    async def stop(a: StrictInstanceAwareCounter) -> None:
+        begun.append("end")
+        await (a.aclose() if end == "aclose" else a._actor.kill())
+
+    for _ in range(20):
+        a = world.build("strict")
+        begun.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, a)
+            nursery.start_soon(stop, a)
+        assert "closed" == a.statistics().state
+
+
 @pytest.mark.parametrize("part", [0, 2])
 async def test_a_start_that_is_closed_ends(world: World, part: int) -> None:
     a = world.build("strict", start_grace=100.0)
