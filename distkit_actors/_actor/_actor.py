@@ -306,6 +306,8 @@ class Actor(Admission):
         requester = self._requester
         sent_at, heard_at = requester.sent_at, requester.heard_at
         since = self._loop.availability.since
+        if self._closed.is_set():  # what was not answered then never is
+            sent_at = since = None
         now = 0.0 if sent_at is heard_at is since is None else self.now()
         refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
@@ -324,7 +326,7 @@ class Actor(Admission):
             warnings=self._loop.availability.warnings,
             last_heartbeat_age=None if heard_at is None else now - heard_at,
             outages=self._loop.availability.outages,
-            outage_age=None if since is None or self._closed.is_set() else now - since,
+            outage_age=None if since is None else now - since,
         )
 
     # ---------------------------------------------------------------------- life

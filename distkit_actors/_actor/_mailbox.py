@@ -313,7 +313,7 @@ class Mailbox:
         self._queues = KeyQueues()
         self._sections = OrderedDict({self._queues: None})
         self._line.clear()
-        self.length = 0
+        self._peak, self.length = self.peak, 0
         for operation in drained:
             operation.queue = None
         return drained

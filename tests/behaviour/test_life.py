@@ -607,6 +607,20 @@ async def test_statistics_are_no_checkpoint(world: World, flavour: Flavour) -> N
         assert counter.statistics().connected
 
 
+async def test_nothing_is_in_flight_once_a_counter_has_ended(world: World) -> None:
+    """A batch may have been on its way when the time of the stop was over."""
+    counter = world.build("lax", on_exit="linger")
+    world.tolerate(counter)
+    await world.start(counter)
+    world.wire(counter).hold()
+    counter.inc_nowait("k")
+    await world.intervals(0.5)
+    assert counter.statistics().in_flight_age is not None
+    with pytest.raises(StoreUnavailableError):
+        await counter.aclose()
+    assert counter.statistics().in_flight_age is None
+
+
 # ------------------------------------------------------------------------------------- repr
 
 

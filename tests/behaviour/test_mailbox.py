@@ -126,6 +126,7 @@ def test_nothing_that_was_drained_waits() -> None:
     for operation in drained:
         assert not operation.withdraw()
     assert box.mailbox.length == 0
+    assert box.mailbox.peak == 3
     assert box.take() == ""
 
 
