@@ -208,7 +208,8 @@ MEASURES: Final[tuple[Measure, ...]] = (
 class Watched:
     """The counters that are measured, as long as somebody else has them and they have not ended.
 
-    Any thread may use it, also while others do.
+    One that is superseded stays beyond its end: that comes sooner than anybody looks, and an alert
+    is to see it. Any thread may use it, also while others do.
     """
 
     def __init__(
@@ -245,7 +246,20 @@ class Watched:
         return found
 
     def samples(self) -> Iterator[Sample]:
-        """Return each counter that has a name and has not ended, in the order of their coming."""
+        """Return each counter that has a name, in the order of their coming, the superseded last.
+
+        No labels come twice: who has the id now is shown in place of whoever is superseded.
+        """
+        samples = list(self._samples())
+        shown = set[tuple[str, str, str]]()
+        for last in (False, True):
+            for sample in samples:
+                superseded = sample.statistics.state == "superseded"
+                if superseded is last and not (superseded and sample.labels in shown):
+                    shown.add(sample.labels)
+                    yield sample
+
+    def _samples(self) -> Iterator[Sample]:
         with self._lock:
             counters = self._living()
         for counter in counters:

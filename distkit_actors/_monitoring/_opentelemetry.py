@@ -27,6 +27,9 @@ class CounterInstruments:
     and one that has ended is not shown any more. It asks nobody, so that reading takes no longer
     while the store is away, and any thread may read.
 
+    One that is superseded is shown until the object is gone, or another counter of this process
+    has its id: an alert could not see it otherwise, as it ends at once.
+
     The instruments, their attributes and units are in ``docs/observability.md``. There are no
     cumulatives: each of ten workers would show the whole, and the sum of that is ten times too
     large. The slices of all instances, ``distkit_actors.slice``, add up to the cumulative.
@@ -63,7 +66,7 @@ class CounterInstruments:
             make[measure.kind](name, [self._callback(measure)], unit, measure.text)
 
     def add(self, counter: InstanceAwareCounter) -> None:
-        """Show ``counter``, too, from its start to its end.
+        """Show ``counter``, too, from its start to its end, or longer if it is superseded.
 
         Not a checkpoint; any thread may call it. Raises `TypeError` for what is no counter.
         """

@@ -32,6 +32,9 @@ class CounterCollector(Collector):
     come. They are not kept alive, and one that has ended is not shown any more. It asks nobody, so
     a scrape takes no longer while the store is away, and any thread may scrape.
 
+    One that is superseded is shown until the object is gone, or another counter of this process
+    has its id: an alert could not see it otherwise, as it ends at once.
+
     The metrics, their labels and units are in ``docs/observability.md``. There are no cumulatives:
     each of ten workers would show the whole, and the sum of that is ten times too large. The slices
     of all instances add up to the cumulative: ``sum by (prefix, key) (distkit_actors_slice)``.
@@ -56,7 +59,7 @@ class CounterCollector(Collector):
         self._watched = Watched(counters, keys, max_keys)
 
     def add(self, counter: InstanceAwareCounter) -> None:
-        """Show ``counter``, too, from its start to its end.
+        """Show ``counter``, too, from its start to its end, or longer if it is superseded.
 
         Not a checkpoint; any thread may call it. Raises `TypeError` for what is no counter.
         """

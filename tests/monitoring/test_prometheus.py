@@ -181,6 +181,25 @@ async def test_the_superseded_is_shown_as_such_and_without_slices() -> None:
                 assert of(seen, "state", state="superseded") == [1]
                 assert of(seen, "slice") == []
                 await trio.sleep_forever()
+    # An alert has to see it, and the counter ends sooner than the next scrape comes.
+    assert of(exposed(CounterCollector(old)), "state", state="superseded") == [1]
+
+
+async def test_whoever_has_the_id_now_is_shown_in_place_of_the_superseded() -> None:
+    store, collector = MemoryStore(), CounterCollector()
+    for last in range(3):
+        with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+            async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
+                collector.add(old)
+                async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as new:
+                    if last:
+                        collector.add(new)
+                    with pytest.raises(InstanceConflictError):
+                        await old.inc("k")
+                    state = "running" if last else "superseded"
+                    assert of(exposed(collector), "state", state=state) == [1]
+                    await trio.sleep_forever()
+        assert of(exposed(collector), "state", state="superseded") == [1]
 
 
 async def test_how_many_keys_are_shown_is_bounded() -> None:
