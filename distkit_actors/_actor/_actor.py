@@ -148,9 +148,10 @@ class Actor(Admission):
         """Divide keys among the parts that they are in."""
         return [keys]
 
-    def call(self, name: str) -> None:
-        """Give this actor the id that was drawn for all parts; only before it runs."""
+    def call(self, name: str, begun_at: float) -> None:
+        """Tell this actor what is the same for all parts: its id, and when the start has begun."""
         self._session.name(name, "")
+        self._start.begun_at = begun_at
 
     def dismiss(self) -> None:
         """End an actor that was never run."""

@@ -135,7 +135,7 @@ class SharedLife:
         self._begun = True
         name = self.instance_id or str(uuid.uuid4())
         for part in self.parts:
-            part.call(name)
+            part.call(name, trio.current_time())
 
         def ready() -> None:
             self._ready += 1

@@ -13,6 +13,7 @@ class Start:
     """The start of one counter, which `call_off` may end."""
 
     def __init__(self, loop: BatchLoop, grace: float) -> None:
+        self.begun_at: float | None = None  # for all parts, if there are several (P44, parts)
         self._loop = loop
         self._grace = grace
         self._called_off = False
@@ -20,12 +21,13 @@ class Start:
         self._pause = trio.CancelScope()
 
     async def register(self, link: Link) -> bool:
-        """Take the id; try again for ``grace`` seconds while the store is away.
+        """Take the id; try again while the store is away, until ``grace`` seconds are over.
 
         When the time is over, it tries once more. Returns False if the start was called off
         before it was done.
         """
-        deadline = trio.current_time() + self._grace
+        begun_at = trio.current_time() if self.begun_at is None else self.begun_at
+        deadline = begun_at + self._grace
         with self._scope:
             while not await self._try(link, last=trio.current_time() >= deadline):
                 if not self._called_off:

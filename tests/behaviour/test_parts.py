@@ -668,6 +668,23 @@ async def test_a_start_that_is_cancelled_ends_at_once(world: World, part: int) -
     assert [b.instance_id] == [info.instance_id for info in await b.instances()]
 
 
+async def test_the_grace_of_a_start_is_for_all_parts_together(world: World) -> None:
+    a = world.build("strict", start_grace=10.0)
+    for part in (0, 2):
+        world.wire(a).part(part).cut()
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def heal() -> None:
+            await trio.sleep(7)
+            world.wire(a).part(0).heal()
+
+        nursery.start_soon(heal)
+        with pytest.raises(StoreUnavailableError):
+            await a.run()
+    assert 10.0 == pytest.approx(trio.current_time() - begun)
+
+
 async def test_a_second_run_in_the_same_turn_is_refused_and_disturbs_nobody(world: World) -> None:
     a = world.build("strict")
     refused: list[CounterClosedError] = []
