@@ -622,6 +622,106 @@ async def test_a_detached_start_is_refused_with_every_beat(world: World) -> None
     assert (1, 1) == await world.value(a, KEYS[1])
 
 
+async def test_a_detached_start_that_is_refused_changes_nothing_in_any_part(world: World) -> None:
+    """Also where nobody lives: those who live have fewer parts."""
+    async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)):
+        a = await world.lax(detached_start=True)
+        for key in KEYS:
+            a.inc_nowait(key)
+        await world.intervals(2)
+        assert [None, None] == [namespace(world, part) for part in (2, 3)]
+        for call in (a.flush, partial(a.set, KEYS[2], 5), partial(a.strict.get, KEYS[3])):
+            with pytest.raises(StoreError, match="over 2 parts"):
+                await call()
+        a.inc_nowait(KEYS[3])
+        assert (2, 2) == await a.get(KEYS[3])  # in memory
+        assert [None, None] == [namespace(world, part) for part in (2, 3)]
+    await world.intervals(2)
+    await a.flush()
+    assert [1, 1, 1, 2] == [value.cumulative for value in (await a.strict.get_all(KEYS)).values()]
+
+
+async def test_a_detached_start_waits_for_part_0(world: World) -> None:
+    """A part that could be asked has no value to wait for, meanwhile."""
+    a = world.build("lax", detached_start=True)
+    world.wire(a).part(0).cut()
+    await world.start(a)
+    await world.intervals(1)
+    start = trio.current_time()
+    assert (1, 1) == await a.inc(KEYS[2])
+    assert trio.current_time() - start <= 10 * world.backend.lag + 0.01
+    assert [None] * PARTS == [namespace(world, part) for part in range(PARTS)]
+    world.wire(a).part(0).heal()
+    await a.flush()
+    assert (1, 1) == await a.strict.get(KEYS[2])
+
+
+@pytest.mark.parametrize("heals", [False, True])
+async def test_a_stop_of_a_detached_start_registers_part_0_for_what_others_have_to_tell(
+    world: World, *, heals: bool
+) -> None:
+    a = world.build("lax", detached_start=True, on_exit="linger")
+    world.tolerate(a)
+    world.wire(a).part(0).cut()
+    await world.start(a)
+    a.inc_nowait(KEYS[2])
+    await world.intervals(1)
+    async with trio.open_nursery() as nursery:
+
+        async def heal() -> None:
+            await trio.sleep(world.backend.grace / 2)
+            world.heal(a)
+            world.wire(a).part(0).heal()
+
+        if heals:
+            nursery.start_soon(heal)
+            await a.aclose()
+        else:
+            with pytest.raises(StoreUnavailableError, match="stopped with 1 counts"):
+                await a.aclose()
+    b = await world.strict()
+    assert (int(heals), 0) == await b.get(KEYS[2])
+
+
+@pytest.mark.parametrize("parts", [[0], range(PARTS)])
+async def test_a_detached_start_that_has_nothing_to_say_ends_at_once(
+    world: World, parts: list[int]
+) -> None:
+    a = world.build("lax", detached_start=True)
+    for part in parts:
+        world.wire(a).part(part).cut()
+    await world.start(a)
+    await world.intervals(1)
+    start = trio.current_time()
+    await a.aclose()
+    assert trio.current_time() == start
+
+
+async def test_one_who_comes_back_with_the_old_number_is_refused_in_every_part(
+    world: World,
+) -> None:
+    """In those, too, that only the old number has: what part 0 hears holds for all."""
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys(KEYS, 1))
+    for _ in range(10):  # from now on its operations go alone
+        await a.inc(KEYS[3])
+    world.wire(a).part(0).cut()
+    world.wire(a).part(1).cut()
+    await trio.sleep(1.1 * world.threshold)
+    async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 2)):
+        world.wire(a).part(0).heal()
+        world.wire(a).part(1).heal()
+        await world.intervals(1)
+        for key in KEYS:
+            with pytest.raises(StoreError, match="over 2 parts"):
+                await a.inc(key)
+        assert 11 == namespace(world, 3).registry.sums[KEYS[3]]
+    await world.intervals(2)
+    assert [2, 2, 2, 12] == [
+        v.cumulative for v in (await a.inc_all(dict.fromkeys(KEYS, 1))).values()
+    ]
+
+
 # ------------------------------------------------------------------------------------ life
 
 
