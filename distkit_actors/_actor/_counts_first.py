@@ -4,7 +4,8 @@ A counter that counts in memory may be asked for exact answers, too, by its stri
 operation there acts behind what is pending on its key. One that reads or replaces travels with
 those counts, behind them in the same batch. One that adds cannot, as a batch adds to a key once
 (P13, values before). So the counts go first, and the operation goes with the next batch, whatever
-has been counted since. It waits for one round trip at most, however much is counted.
+has been counted since. It waits for one round trip at most, however much is counted; or for some
+more, where the counts are more than one entry can carry.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class CountsFirst:
 
     def withdraw(self) -> list[Operation]:
         """Take out those that wait for the counts on their way."""
-        return [each for each in {*self._ready, *self._behind} if each.withdraw()]
+        waiting = dict.fromkeys([*self._behind, *self._ready])
+        return [each for each in waiting if each.withdraw()]
 
 
 def _only(operations: Sequence[Operation], coalesced: CoalescedEntry) -> CoalescedEntry:

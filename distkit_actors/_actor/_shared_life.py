@@ -111,7 +111,7 @@ class SharedLife:
         if self._is_open:
             return
         for part in self.parts:
-            if part.life is Life.SUPERSEDED or self._working:
+            if part.life is Life.SUPERSEDED or self._working or self.life is Life.NEW:
                 part.check_open()
         state = "not started" if self.life is Life.NEW else self.life.value
         raise CounterClosedError(closed_text(state))

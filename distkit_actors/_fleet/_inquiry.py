@@ -24,6 +24,8 @@ _LONGEST_PAUSE: Final = 2.0
 _STARTS: Final = 3
 #: After so many failures in a row it is an outage, and not an idle connection that was closed.
 _OUTAGE: Final = 2
+#: Seconds after which the first part is asked again, while another one is.
+_LOOK_AGAIN: Final = 2.0
 
 
 async def all_pages(  # noqa: ASYNC910 - each page is a checkpoint
@@ -99,6 +101,7 @@ class Inquiry:
         # Over how many parts the namespace should be spread; 0: any number.
         self.partitions: int = 0 if first is None else first.partitions
         self._outdated: StoreError | None = None
+        self._looked_at = float("-inf")  # by another part, see `_look_soon`
 
     @property
     def outdated(self) -> StoreError | None:
@@ -151,6 +154,10 @@ class Inquiry:
         self.check_task()
         await trio.lowlevel.checkpoint_if_cancelled()
         self.check_open()
+        if self._first is not None:
+            self._first._look_soon()
+            if self._first.outdated is not None:
+                raise copy_of(self._first.outdated)
         question = _Question(request)
         self._waiting.append(question)
         self._work.set()
@@ -165,6 +172,17 @@ class Inquiry:
             # This part may be one no longer. All meet in the first one, which knows (P44, parts).
             await self._first.ask(Query("", QueryKind.VALUES))
         return question.reply
+
+    def _look_soon(self) -> None:
+        """Ask over how many parts the namespace is spread, though nobody waits for the answer.
+
+        The dead may have left another number in the other parts.
+        """
+        now = trio.current_time()
+        if now >= self._looked_at + _LOOK_AGAIN:
+            self._looked_at = now
+            self._waiting.append(_Question(Query("", QueryKind.VALUES)))
+            self._work.set()
 
     def check_task(self) -> None:
         """Raise RuntimeError where no task of its trio thread runs."""

@@ -204,7 +204,7 @@ class FleetLimiter:
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
-        self._actor.check_thread()
+        self._actor.check_task()
         self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task(), count)
 
     @trio.lowlevel.enable_ki_protection
@@ -241,7 +241,7 @@ class FleetLimiter:
         Raises:
             RuntimeError: The task has none.
         """
-        self._actor.check_thread()
+        self._actor.check_task()
         self.release_on_behalf_of(trio.lowlevel.current_task())
 
     @trio.lowlevel.enable_ki_protection

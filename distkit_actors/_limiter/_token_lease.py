@@ -100,9 +100,9 @@ class Tokens:
         """
         order = self.order
         await self._actor.wait_open()  # else a long line would be told one by one
-        if not order.is_crowded and self._will_hand_on(count):
+        if not order.is_crowded:
             # The next one is soon there, and the store need not be asked by each who is first.
-            with trio.move_on_at(self._ask_at):
+            with trio.move_on_at(min(self._ask_at, self._hands_on_until(count))):
                 await self._may_ask.wait()
         self._ask_at = trio.current_time() + self._turn
         if order.may_be_empty and (token := await self._ask(count, in_line=False)) is not None:
@@ -158,9 +158,10 @@ class Tokens:
         self._out[token] = None
         return token
 
-    def _will_hand_on(self, count: int) -> bool:
-        """Tell whether so many tokens may be handed on here, if their user is soon done."""
-        return any(token.count == count and self.usable(token) for token in self._out)
+    def _hands_on_until(self, count: int) -> float:
+        """Return until when so many tokens may be handed on here, if their user is done by then."""
+        usable = (token for token in self._out if token.count == count and self.usable(token))
+        return max((token.turn_ends for token in usable), default=float("-inf"))
 
     def _let_ask(self) -> None:
         self._ask_at = float("-inf")

@@ -218,11 +218,18 @@ async def in_thread(work: Callable[[], None]) -> None:
 
 
 @both_flavours
-def test_asyncio_is_told_that_it_is_the_wrong_one(flavour: Flavour) -> None:
-    """Before the start, too: of every method, and of `open`."""
-    counter = KINDS[flavour]("p", MemoryStore())
+@pytest.mark.parametrize("parts", [1, 3])
+def test_asyncio_is_told_that_it_is_the_wrong_one(flavour: Flavour, parts: int) -> None:
+    """Before the start, too: of every method, of `open`, and of a limiter."""
+    counter = KINDS[flavour]("p", MemoryStore(partitions=parts))
+    limiter = FleetLimiter(counter, "seats", 1)
 
     async def main() -> None:
+        for limit in (limiter.acquire_nowait, limiter.release):
+            with pytest.raises(RuntimeError, match="under asyncio"):
+                limit()
+        with pytest.raises(RuntimeError, match="under asyncio"):
+            await limiter.acquire()
         for call in _async_calls(counter).values():
             with pytest.raises(RuntimeError, match=r"under asyncio.* hypercorn -k trio"):
                 await call()

@@ -220,3 +220,16 @@ async def test_an_instance_that_is_named_twice_is_counted_once(world: World) -> 
     assert of(found, "instances") == [("ok", "1 alive")]
     ((_, text),) = of(found, "dead")
     assert text.startswith("1 dead instance is still in the store")
+
+
+async def test_where_very_many_keys_are_damaged_only_some_are_looked_at_again(world: World) -> None:
+    a = await world.strict()
+    await a.inc_all(dict.fromkeys((f"k-{number}" for number in range(250)), 1))
+    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    for key in registry.sums:
+        registry.sums[key] = 7
+    found = of(await audit(world.prefix, world.backend.store()), "sums")
+    assert {"wrong"} == {level for level, _ in found}
+    texts = [text for _, text in found]
+    assert len(texts) == 12
+    assert texts[-2:] == ["so it is with 190 more keys", "50 more keys did not add up in one look"]

@@ -164,3 +164,17 @@ async def test_who_waits_for_several_does_not_wait_for_the_turn_of_one(world: Wo
     other.release_on_behalf_of("y")
     await trio.sleep(TURN / 10)
     assert await seconds(lambda: limiter.acquire(2)) < TURN / 10
+
+
+async def test_who_waits_for_a_turn_asks_once_that_is_over(world: World) -> None:
+    """Its user keeps the token, and one that others have given back is free."""
+    here = FleetLimiter(await world.strict(), KEY, 2)
+    there = FleetLimiter(await world.strict(), KEY, 2)
+    await here.acquire_on_behalf_of("x")
+    await there.acquire()
+    token = here._loans["x"].token
+    token.turn_ends = trio.current_time() + TURN / 5
+    with trio.move_on_after(TURN / 10):
+        await here.acquire()
+    there.release()
+    assert await seconds(here.acquire) < TURN / 2

@@ -1198,6 +1198,28 @@ async def test_an_onlooker_never_reads_by_a_number_that_is_no_longer_in_force(
                 await fleet.slices(key)
 
 
+async def test_an_onlooker_is_told_though_the_dead_have_left_the_old_number(world: World) -> None:
+    """Nobody is left to reap them in the parts that are none any more."""
+    dead = await world.strict()
+    await dead.inc(KEYS[3])
+    async with (
+        Fleet.open(world.prefix, world.backend.store()) as fleet,
+        fleet.watch(KEYS[3]) as values,
+    ):
+        assert (1, 0) == await values.receive()
+        await world.crash(dead)
+        await world.intervals(4)
+        async with StrictInstanceAwareCounter.open(world.prefix, _other(world, 1)) as a:
+            await a.inc(KEYS[3])
+            with _told_of(4, 1), trio.fail_after(10):
+                while True:
+                    await fleet.get(KEYS[3])
+                    await trio.sleep(1)
+            with _told_of(4, 1), trio.fail_after(10):
+                while True:
+                    await values.receive()
+
+
 @pytest.mark.parametrize("key", [KEYS[0], KEYS[3]])
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
 async def test_a_watch_ends_when_the_number_changes(

@@ -20,7 +20,7 @@ from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreSilentError
 from ._connection import LOST, Answer, ErrorReplyError, pack
 from ._listener import NOTHING, Listener
-from ._reply_errors import concerns_slot, to_store_error
+from ._reply_errors import to_store_error
 from ._sockets import CLOSED
 from ._stream import StreamConnection
 from ._subscription import ADVICE, NO_REDIS, changed_keys
@@ -183,7 +183,8 @@ class Feed:
             self._since = trio.current_time()
         self._send(verb, channel)
         if verb == b"UNSUBSCRIBE" and self._verb_prefix:
-            self._send(b"PING")  # which shows where its answer ends; see `_hand_out`
+            self._asked.append((b"PING", channel))  # shows where its answer ends: see `_hand_out`
+            self._stream.write(pack((b"PING",)))
 
     def _send(self, verb: bytes, channel: bytes = b"") -> None:
         self._asked.append((verb, channel))
@@ -228,11 +229,12 @@ class Feed:
                     for listener in self._listeners.pop(channel, ()):
                         listener.dismiss()
                 return
-            case ErrorReplyError() if (
-                concerns_slot(message) and self._asked and self._asked[0][0] == b"PING"
+            case ErrorReplyError(code=str()) if (
+                self._asked and self._asked[0][0] == b"PING" and self._asked[0][1]
             ):
-                # No PING is answered so. The word that a slot had moved was taken for the answer to
-                # an UNSUBSCRIBE, and this is its answer.
+                # This PING is behind an UNSUBSCRIBE. The word that a slot had moved was taken for
+                # the answer to that, and this is its answer.
+                self._words.withhold(message)
                 return
             case _ if self._asked:
                 verb, channel = self._asked.popleft()
