@@ -31,7 +31,11 @@ async def counters(
 
         async def run(prefix: str, task_status: trio.TaskStatus[None]) -> None:
             async with StrictInstanceAwareCounter.open(
-                prefix, store, dead_instance_threshold=threshold, heartbeat_interval=interval
+                prefix,
+                store,
+                dead_instance_threshold=threshold,
+                heartbeat_interval=interval,
+                start_grace=30,  # a machine may be busier than a short `response_timeout` allows
             ) as counter:
                 started[prefix] = counter
                 task_status.started()
