@@ -111,7 +111,6 @@ class Actor(Admission):
         self._start = Start(self._loop, start_grace)
         self._detached_start = detached_start
         self._label = label
-        self._followers: list[Actor] = []  # the actors of the other parts, if this is part 0
         self._lifeline = trio.CancelScope(shield=True)
         self._stop_requested = trio.Event()
         self._stop_by = float("inf")  # when a stop that was asked for has to be over
@@ -153,12 +152,6 @@ class Actor(Admission):
         """Tell this actor what is the same for all parts: its id, and when the start has begun."""
         self._session.name(name, "")
         self._start.begun_at = begun_at
-
-    def follow(self, first: Actor) -> None:
-        """Ask nothing of the store while part 0 may not, see `Agreement`."""
-        self._requester.leader = agreement = first._requester.agreement
-        agreement.followers.append(self._loop.beat)
-        first._followers.append(self)
 
     def dismiss(self) -> None:
         """End an actor that was never run."""
@@ -431,15 +424,8 @@ class Actor(Admission):
     @property
     def _never_there(self) -> bool:
         """Whether the store is away, never heard of this counter, and would be told nothing."""
-        away = self.life is Life.AWAY or self._loop.availability.waits
-        # The other parts can tell nothing before part 0 has registered.
-        tells = any(part._tells for part in (self, *self._followers))
-        return away and not self._session.registered and not tells
-
-    @property
-    def _tells(self) -> bool:
-        """Whether there is something that the store has to be told."""
-        return self._dispatch.waiting or (self.buffer is not None and self.buffer.pending > 0)
+        tells = self._dispatch.waiting or (self.buffer is not None and self.buffer.pending)
+        return self.life is Life.AWAY and not self._session.registered and not tells
 
     def _close(self, crash: BaseException | None) -> Exception | None:
         """Fail all who still wait; return the error about what was left undone, if any was."""

@@ -39,7 +39,6 @@ class Availability:
         self._longest_pause = longest_pause
         self._away = False  # the store is away, which the course has been told
         self._attempts = 0  # failed ones since the last answer
-        self.waits = False  # nothing may be asked yet, see `held`
         self._readers: dict[trio.CancelScope, float] = {}  # {block of `waiting`: its least end}
 
     def lost(self, error: StoreUnavailableError) -> None:
@@ -112,7 +111,7 @@ class Availability:
         Not before ``least`` seconds in any case.
         """
         now = trio.current_time()
-        if self._away or self.waits or self.refusal is not None:
+        if self._away or self.refusal is not None:
             most = least
         with trio.CancelScope(deadline=now + max(least, most)) as scope:
             self._readers[scope] = now + least
@@ -120,16 +119,6 @@ class Availability:
                 yield
             finally:
                 del self._readers[scope]
-
-    @contextmanager
-    def held(self) -> Generator[None]:
-        """Let nobody wait for a value during the block, as the store cannot be asked for it."""
-        self.waits = True
-        self._tell_readers()
-        try:
-            yield
-        finally:
-            self.waits = False
 
     def _tell_readers(self) -> None:
         if self._readers:

@@ -333,8 +333,6 @@ class BatchLoop:
         if not (link.connected or await self._connect(link)):
             self._agenda.beat_due = False  # connecting is tried again with the next beat
             return  # noqa: ASYNC910 - connecting failed
-        if self.requester.leader is not None:
-            await self.requester.wait_leader()
         now = trio.current_time()
         self._agenda.make_up(now)
         await self._complete(link, now)

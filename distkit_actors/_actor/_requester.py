@@ -14,9 +14,8 @@ import trio
 
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
-from .._protocol._messages import Applied, Mismatch, Opened, Reply, Request
+from .._protocol._messages import Applied, Mismatch, Reply, Request
 from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
-from ._agreement import Agreement
 from ._availability import Availability
 
 _NEVER: Final = float("inf")
@@ -63,8 +62,6 @@ class Requester:
         self.connected = False
         self.connections = 0
         self.batches = 0
-        self.agreement = Agreement()
-        self.leader: Agreement | None = None  # that of part 0, in another part (P44, parts)
         self._availability = availability
         self._pacing = pacing
         self.patience = trio.CancelScope()  # around all requests; its deadline ends a late answer
@@ -102,8 +99,6 @@ class Requester:
                 self._start_tries = 0
                 if isinstance(reply, Mismatch):
                     raise mismatch(reply.partitions)
-                if isinstance(reply, Opened):
-                    self.agreement.reached()
                 return reply
         except StoreUnavailableError as error:
             moved = isinstance(error, CursorLostError)
@@ -166,10 +161,6 @@ class Requester:
         It is cancelled when the patience is over. Whenever it is cancelled, nobody knows whether
         the request was executed.
         """
-        if not sent and self.leader is not None and self.leader.refusal is not None:
-            await trio.lowlevel.checkpoint()
-            self._availability.refused(self.leader.refusal)
-            return Refused(self.leader.refusal)
         self.asked(link, now)
         try:
             if not sent:
@@ -191,12 +182,6 @@ class Requester:
             return Refused(error)  # noqa: ASYNC910 - asking was one
         return self.answered(reply)
 
-    async def wait_leader(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
-        """Wait until part 0 has an answer, if this is another part and the start is detached."""
-        if self.leader is not None and not self.leader.known.is_set():
-            with self._availability.held():
-                await self.leader.known.wait()
-
     def asked(self, link: Link, now: float) -> None:
         """Note that a request is sent at ``now``, and set the deadline of its answer if need be."""
         patience = self._pacing.patience(link.patience)
@@ -217,14 +202,9 @@ class Requester:
             # The time of the first sending is on the safe side: nobody knows which copy of a
             # repeated request was the sign of life. Other kinds of requests are none.
             self.heard_at = sent_at
-            if self.agreement.refusal is not None:
-                self.agreement.reached()
-        elif isinstance(reply, Opened):
-            self.agreement.reached()
         elif isinstance(reply, Mismatch):
             refusal = mismatch(reply.partitions)
             self._availability.refused(refusal)
-            self.agreement.refused(refusal)
             return Refused(refusal)
         self.batches += 1
         if not self.connected:

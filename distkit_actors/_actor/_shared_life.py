@@ -4,8 +4,7 @@ They have one instance id. They start, stop and are superseded together, and the
 end of all.
 
 Part 0 registers before the others. So an instance with the wrong number of parts, or with an id
-that it must leave to somebody else, finds out before it has disturbed anybody in another part. What
-part 0 hears of the number later holds for all parts, too (`Agreement`).
+that it must leave to somebody else, finds out before it has disturbed anybody in another part.
 """
 
 from __future__ import annotations
@@ -48,8 +47,6 @@ class SharedLife:
 
     def __init__(self, parts: Sequence[Actor], *, detached_start: bool) -> None:
         self.parts = parts
-        for part in parts[1:]:
-            part.follow(parts[0])
         self.failure: Exception | None = None  # what a stop could not do
         self._detached_start = detached_start
         self._begun = False  # `run` has been called; its parts begin in later turns
