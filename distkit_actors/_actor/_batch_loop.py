@@ -29,7 +29,7 @@ from .._instance._pacing import Pacing
 from .._instance._session import Phase, Session
 from .._instance._session_view import Loss
 from .._protocol._liveness import LivenessConfig
-from .._protocol._messages import Applied, Entry, Kind, MustResume, Previous, Reply, Request
+from .._protocol._messages import Applied, Entry, Kind, Load, MustResume, Previous, Reply, Request
 from .._stores._contract import Link
 from ._agenda import Agenda
 from ._availability import Availability
@@ -238,8 +238,10 @@ class BatchLoop:
     async def start(self, link: Link) -> None:
         """Take the id over. Any trouble fails the start, unless the store is merely slow."""
         await self.requester.start(link)
-        session = self._session
+        session, begun, asked_at = self._session, None, trio.current_time()
         while (request := session.request()) is not None:
+            if request != begun and not isinstance(request, Load):  # which is no sign of life
+                begun, asked_at = request, trio.current_time()
             try:
                 outcome = await self.requester.ask_to_start(link, request)
             except BaseException:
@@ -249,7 +251,7 @@ class BatchLoop:
                 session.lost()
             else:
                 session.receive(outcome)
-        self.requester.heard_at = trio.current_time()
+        self.requester.heard_at = asked_at
 
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Work until stopped, then leave; return whether another counter has taken the id over."""
@@ -334,6 +336,8 @@ class BatchLoop:
             self._agenda.beat_due = False  # connecting is tried again with the next beat
             return  # noqa: ASYNC910 - connecting failed
         now = trio.current_time()
+        if self._session.idle:
+            self.requester.sent_at = None  # of a query that had no answer
         self._agenda.make_up(now)
         await self._complete(link, now)
         if self.look_due and not self._superseded:
@@ -363,7 +367,11 @@ class BatchLoop:
                     break  # a query ends its turn, as a sign of life may be due (P41, turns)
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
+                due = self._agenda.beat_due
+                query = session.idle
                 self._refused(outcome)
+                if query:  # which is no sign of life: one that is due goes all the same
+                    self._agenda.beat_due = due
                 return  # noqa: ASYNC910 - asking was one
             else:
                 now = requester.answered_at
@@ -441,6 +449,8 @@ class BatchLoop:
             self._session.withdraw()
             self._dispatch.refused(refused.error)
         else:
+            if self._session.phase is Phase.LOAD:
+                self._session.lost()  # others may connect anew before it goes on: see `_connect`
             self._dispatch.fail_waiting(refused.error)
 
     # ---------------------------------------------------------------------- exit

@@ -167,7 +167,8 @@ class Requester:
                 await link.send(request)
             reply = await link.receive(request)
         except StoreAwayError as error:
-            self._availability.away(error)
+            if not isinstance(error, CursorLostError):  # which says nothing about the store
+                self._availability.away(error)
             self.connected = self.connected and link.connected
             return Lost(in_doubt=False)  # noqa: ASYNC910 - asking was one
         except StoreUnavailableError as error:

@@ -46,7 +46,7 @@ class Timers:
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = next_heartbeat(now, self._period)
-            await trio.sleep_until(due)
+            await trio.sleep_until(min(due, looked + _LOOKS))
 
     async def flush_regularly(self) -> None:
         """Have counts sent an interval after the first of them."""

@@ -30,7 +30,7 @@ _LOOKS: Final = 40
 _SAME: Final = 10
 #: Longest pause before the next look, in seconds. It is random, lest looks keep step with a key.
 _LONGEST_PAUSE: Final = 0.005
-#: How many keys are looked at again. After damage it may be all.
+#: How many keys are looked at again together. Once one is wrong, it may be all: they are counted.
 _LOOKED_AT: Final = 200
 #: How many such keys are named.
 _NAMED: Final = 10
@@ -176,11 +176,16 @@ async def _sums(inquiry: Inquiry) -> list[Finding]:
     sums = {key: value for key, value, _ in await all_rows(inquiry.exchange, QueryKind.KEYS)}
     keys = sums.keys() | slices.keys()
     suspects = sorted(key for key in keys if sums.get(key, 0) != slices[key])
-    wrong = await _settled(inquiry, suspects[:_LOOKED_AT])
+    wrong: list[Finding] = []
+    while suspects and all(finding.level != "wrong" for finding in wrong):
+        wrong += await _settled(inquiry, suspects[:_LOOKED_AT])
+        suspects = suspects[_LOOKED_AT:]
+    wrong.sort(key=lambda finding: finding.level != "wrong")
     found = list(_named(wrong))
-    if len(suspects) > _LOOKED_AT:
-        text = f"{len(suspects) - _LOOKED_AT} more keys did not add up in one look"
-        found.append(Finding(wrong[0].level if wrong else "note", "sums", text))
+    if suspects:
+        found.append(
+            Finding("wrong", "sums", f"{len(suspects)} more keys did not add up in one look")
+        )
     if not found:
         return [
             Finding("ok", "sums", f"the slices of {len(keys)} key{'s' * (len(keys) != 1)} add up")

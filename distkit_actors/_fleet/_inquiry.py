@@ -102,6 +102,7 @@ class Inquiry:
         self.partitions: int = 0 if first is None else first.partitions
         self._outdated: StoreError | None = None
         self._looked_at = float("-inf")  # by another part, see `_look_soon`
+        self._look: _Question | None = None
 
     @property
     def outdated(self) -> StoreError | None:
@@ -179,9 +180,11 @@ class Inquiry:
         The dead may have left another number in the other parts.
         """
         now = trio.current_time()
-        if now >= self._looked_at + _LOOK_AGAIN:
-            self._looked_at = now
-            self._waiting.append(_Question(Query("", QueryKind.VALUES)))
+        if now >= self._looked_at + _LOOK_AGAIN and (
+            self._look is None or self._look.answered.is_set()
+        ):
+            self._looked_at, self._look = now, _Question(Query("", QueryKind.VALUES))
+            self._waiting.append(self._look)
             self._work.set()
 
     def check_task(self) -> None:

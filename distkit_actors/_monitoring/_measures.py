@@ -251,13 +251,13 @@ class Watched:
         No labels come twice: who has the id now is shown in place of whoever is superseded.
         """
         samples = list(self._samples())
-        shown = set[tuple[str, str, str]]()
-        for last in (False, True):
-            for sample in samples:
-                superseded = sample.statistics.state == "superseded"
-                if superseded is last and not (superseded and sample.labels in shown):
-                    shown.add(sample.labels)
-                    yield sample
+        samples.sort(key=lambda sample: sample.statistics.state == "superseded")
+        # Of those who do not know it yet, whoever has come last has the id.
+        shown: dict[tuple[str, str, str], Sample] = {}
+        for sample in samples:
+            if sample.labels not in shown or sample.statistics.state != "superseded":
+                shown[sample.labels] = sample
+        yield from shown.values()
 
     def _samples(self) -> Iterator[Sample]:
         with self._lock:

@@ -233,3 +233,21 @@ async def test_where_very_many_keys_are_damaged_only_some_are_looked_at_again(wo
     texts = [text for _, text in found]
     assert len(texts) == 12
     assert texts[-2:] == ["so it is with 190 more keys", "50 more keys did not add up in one look"]
+
+
+async def test_a_damaged_key_is_found_behind_many_that_only_look_like_it(world: World) -> None:
+    """Those were counted between the look at the slices and that at the sums."""
+    a = await world.strict()
+    keys = [f"k-{number}" for number in range(250)]
+    await a.inc_all(dict.fromkeys([*keys, "z"], 1))
+    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry.sums["z"] = 7
+
+    async def count(query: Query, page: QueryPage) -> QueryPage:
+        await trio.lowlevel.checkpoint()
+        if query.kind is QueryKind.HELD:
+            await a.inc_all(dict.fromkeys(keys, 1))
+        return page
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=count))
+    assert [(level, "'z'" in text) for level, text in of(found, "sums")] == [("wrong", True)]

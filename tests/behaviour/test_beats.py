@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import StoreError
 from distkit_actors._actor._operations import QueryOperation
@@ -161,3 +162,48 @@ async def test_i14_those_who_live_share_the_pace_at_which_they_reap(
     assert took < 2 * world.interval
     # They need 60 batches, which would take them 2 ms if each went on at once.
     assert took > 0.1 or living == 1
+
+
+async def test_a_sign_of_life_goes_though_a_query_before_it_is_refused(world: World) -> None:
+    """The query was none. The refusal of a batch puts what is due off."""
+    a = await world.strict()
+    world.beat_slowly()
+    wire = world.wire(a)
+    wire.hold()
+    wire.answer(StoreError("no"), executed=False, when=lambda request: isinstance(request, Query))
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(StoreError, match="no"):
+                await a.instances()
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        a._actor.parts[0]._loop.beat()
+        wire.release()
+    await trio.testing.wait_all_tasks_blocked()
+    assert isinstance(world.requests(a)[-1], Apply)
+
+
+async def test_a_start_counts_as_heard_when_it_was_taken_in(world: World) -> None:
+    """To load what is inherited takes long, and is no sign of life."""
+    old = await world.strict(instance_id="me")
+    for half in range(5):
+        await old.inc_all(dict.fromkeys((f"k-{half}-{number}" for number in range(500)), 1))
+    world.tolerate(old)
+    heir = world.build("strict", instance_id="me", inherit=True)
+    world.wire(heir).delay(0.1)
+    await world.start(heir)
+    age = heir.statistics().last_heartbeat_age
+    assert age is not None
+    assert age > 0.45
+
+
+async def test_the_store_is_looked_at_each_minute_however_slow_the_beats_are(world: World) -> None:
+    a = await world.strict(dead_instance_threshold=7200)
+    await trio.sleep(1)
+    for _ in range(3):
+        assert not a._actor.parts[0]._loop.look_due
+        await trio.sleep(61)
+        assert a._actor.parts[0]._loop.look_due
+        await a.inc("k")

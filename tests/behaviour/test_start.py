@@ -458,8 +458,24 @@ async def test_an_heir_whose_namespace_moves_between_pages_inherits_all(
     pages = [request for request in wire.requests if isinstance(request, Load)]
     assert ["", True, ""] == [pages[0].cursor, pages[1].cursor != "", pages[2].cursor]
     assert pages[1].seq < pages[2].seq
+    assert 0 == counter.statistics().outages
     assert (5, 5) == await world.value(counter, "k0")
     assert (1, 1) == await world.value(counter, "k1299")
+
+
+async def test_an_heir_who_is_refused_between_pages_begins_to_load_anew(world: World) -> None:
+    """Others may have made the connection again when it goes on, and to another server."""
+    first = await world.lax(instance_id="me", on_exit="linger")
+    for number in range(1300):
+        first.inc_nowait(f"k{number}")
+    await first.aclose()
+    counter = world.build("lax", instance_id="me", inherit=True, detached_start=True)
+    wire = world.wire(counter)
+    wire.answer(StoreError("OOM"), executed=False, when=lambda r: getattr(r, "cursor", ""))
+    await world.start(counter)
+    await world.sees(counter, "k1299", 1, 1)
+    pages = [request for request in wire.requests if isinstance(request, Load)]
+    assert ["", True, ""] == [pages[0].cursor, pages[1].cursor != "", pages[2].cursor]
 
 
 async def test_a_namespace_that_keeps_moving_fails_the_start(world: World) -> None:

@@ -202,6 +202,22 @@ async def test_whoever_has_the_id_now_is_shown_in_place_of_the_superseded() -> N
         assert of(exposed(collector), "state", state="superseded") == [1]
 
 
+async def test_no_labels_come_twice_though_the_superseded_does_not_know_it_yet() -> None:
+    store, collector = MemoryStore(), CounterCollector()
+    with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+        async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
+            collector.add(old)
+            await old.inc("k")
+            async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as new:
+                collector.add(new)
+                await new.inc("k", 5)
+                assert old.statistics().state == "running"
+                assert of(exposed(collector), "slice") == [5]
+                with pytest.raises(InstanceConflictError):
+                    await old.inc("k")
+                await trio.sleep_forever()
+
+
 async def test_how_many_keys_are_shown_is_bounded() -> None:
     async with StrictInstanceAwareCounter.open("app", MemoryStore()) as counter:
         await counter.inc_all({f"k{n}": n + 1 for n in range(5)})

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from distkit_actors._instance._session import Phase, Session
@@ -361,6 +361,7 @@ class Idle(History):
 @pytest.mark.parametrize("kind", [Solo, Idle])
 @histories
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
+@example(seed=298, steps=5)  # joins in the step in which the namespace is born
 def test_steps_with_a_way_of_their_own_are_equal(
     kind: type[History], client: redis.Redis, seed: int, steps: int
 ) -> None:

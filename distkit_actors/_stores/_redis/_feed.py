@@ -55,6 +55,7 @@ class Feed:
         self._verb_prefix, self._kind_prefix = (b"S", b"s") if sharded else (b"", b"")
         self._listeners: dict[bytes, set[Listener]] = {}  # by channel
         self._asked: deque[tuple[bytes, bytes]] = deque()  # commands without an answer
+        self._given_up = b""  # the channel, if the last answer seems to be to an UNSUBSCRIBE
         self._receiving = False
         self._since = trio.current_time()  # when it was heard of, or asked for a sign of life
         self._pinged = False
@@ -230,14 +231,17 @@ class Feed:
                         listener.dismiss()
                 return
             case ErrorReplyError(code=str()) if (
-                self._asked and self._asked[0][0] == b"PING" and self._asked[0][1]
+                self._asked and self._asked[0] == (b"PING", self._given_up) and self._given_up
             ):
                 # This PING is behind an UNSUBSCRIBE. The word that a slot had moved was taken for
                 # the answer to that, and this is its answer.
                 self._words.withhold(message)
+                self._given_up = b""
                 return
             case _ if self._asked:
                 verb, channel = self._asked.popleft()
+                told = verb == b"UNSUBSCRIBE" and not isinstance(message, ErrorReplyError)
+                self._given_up = channel if told else b""
             case _:
                 raise hiredis.ProtocolError(f"an answer to nothing: {message!r:.100}")
         if isinstance(message, ErrorReplyError):

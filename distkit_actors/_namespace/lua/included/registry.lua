@@ -28,6 +28,7 @@ local function revive(threshold, known)
   for _, name in ipairs({N, M, L}) do
     call('PERSIST', name)
   end
+  is_newborn = false
   space.due = math.min(space.due, space.last + threshold)
 end
 
