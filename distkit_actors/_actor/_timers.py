@@ -35,18 +35,19 @@ class Timers:
 
     async def heartbeat(self) -> None:
         """Have a batch sent when the last one that was acknowledged is a beat old."""
-        begun = looked = trio.current_time()
+        begun = trio.current_time()
+        look_at = begun + _LOOKS
         while True:
             now = trio.current_time()
             self._log.fits(len(self._session.withheld), now)
-            if now - looked >= _LOOKS:
-                self._loop.look_due, looked = True, now
+            if now >= look_at:
+                self._loop.look_due, look_at = True, now + _LOOKS
             heard_at = self._loop.requester.heard_at
             due = next_heartbeat(begun if heard_at is None else heard_at, self._period)
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = next_heartbeat(now, self._period)
-            await trio.sleep_until(min(due, looked + _LOOKS))
+            await trio.sleep_until(min(due, look_at))
 
     async def flush_regularly(self) -> None:
         """Have counts sent an interval after the first of them."""
