@@ -243,7 +243,7 @@ async def bounds(bench: Bench) -> None:
                 "its time",
                 [found_of(found) for found in ours],
                 f"{bound * 1000:g} ms",
-                [bound],
+                [bound] * len(ours),
                 aim=1,
             )
 
