@@ -367,11 +367,11 @@ class BatchLoop:
                     break  # a query ends its turn, as a sign of life may be due (P41, turns)
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
-                due = self._agenda.beat_due
-                query = session.idle
+                if (
+                    not session.idle
+                ):  # a query is no sign of life; one that is due goes
+                    self._agenda.refused()
                 self._refused(outcome)
-                if query:  # which is no sign of life: one that is due goes all the same
-                    self._agenda.beat_due = due
                 return  # noqa: ASYNC910 - asking was one
             else:
                 now = requester.answered_at
@@ -394,6 +394,7 @@ class BatchLoop:
         refused = await self.requester.connect(link)
         if refused is None:
             return True
+        self._agenda.refused()
         self._refused(refused)
         self._dispatch.fail_waiting(refused.error)
         return False
@@ -443,7 +444,6 @@ class BatchLoop:
 
     def _refused(self, refused: Refused) -> None:
         """Take in a refusal: operations fail, unless the batch may have run before and is kept."""
-        self._agenda.refused()
         if self._session.phase is Phase.LIVE and not self._session.in_doubt:
             self.requester.sent_at = None
             self._session.withdraw()

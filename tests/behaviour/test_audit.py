@@ -48,7 +48,7 @@ async def test_a_sum_that_is_off_is_found_by_looks_that_agree(world: World) -> N
     a, b = await world.strict(), await world.strict()
     await a.inc_all({"k": 5, "gone": 1})
     await b.inc("other", 1)
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     registry.sums["k"] = 7
     del registry.sums["gone"]
     registry.sums["nobody's"] = 3
@@ -225,7 +225,7 @@ async def test_an_instance_that_is_named_twice_is_counted_once(world: World) -> 
 async def test_where_very_many_keys_are_damaged_only_some_are_looked_at_again(world: World) -> None:
     a = await world.strict()
     await a.inc_all(dict.fromkeys((f"k-{number}" for number in range(250)), 1))
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     for key in registry.sums:
         registry.sums[key] = 7
     found = of(await audit(world.prefix, world.backend.store()), "sums")
@@ -240,7 +240,7 @@ async def test_a_damaged_key_is_found_behind_many_that_only_look_like_it(world: 
     a = await world.strict()
     keys = [f"k-{number}" for number in range(250)]
     await a.inc_all(dict.fromkeys([*keys, "z"], 1))
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     registry.sums["z"] = 7
 
     async def count(query: Query, page: QueryPage) -> QueryPage:

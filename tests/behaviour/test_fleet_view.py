@@ -569,7 +569,7 @@ async def test_forget_cancelled_in_the_midst_goes_on(world: World) -> None:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     assert (0, 0) == await a.get("key-2499")
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     assert {} == registry.sums
 
 

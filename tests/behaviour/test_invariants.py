@@ -183,7 +183,7 @@ async def test_i3_a_heartbeat_reaps_as_well(world: World) -> None:
         await a.inc(f"key-{n}")
     world.kill(a)
     await trio.sleep(world.threshold + 2 * world.interval)
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     assert {} == registry.sums
 
 
@@ -203,7 +203,7 @@ async def test_i3_a_thousand_dead_instances(world: World) -> None:
     await trio.sleep(world.threshold + 1)
     assert (6, 6) == await b.inc("mine", 6)
     await world.sees(b, "k", 5, 5)
-    registry = world.backend.shared._namespaces[world.prefix].registry  # type: ignore[attr-defined]
+    registry = world.registry
     await world.intervals(2)
     assert {"k": 5, "mine": 6} == registry.sums
 

@@ -38,6 +38,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._instance._buffered_key import NEVER
+from distkit_actors._namespace._registry import Registry
 from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link, Subscription
 from distkit_actors.testing import FaultyStore
@@ -307,6 +308,12 @@ class World:
         self._scopes: dict[Counter, trio.CancelScope] = {}
         self._crashed: set[Counter] = set()
         self._tolerated: set[Counter] = set()
+
+    @property
+    def registry(self) -> Registry:
+        """What a `MemoryStore` keeps of the namespace."""
+        assert isinstance(self.backend, MemoryBackend)
+        return self.backend.shared._namespaces[self.prefix].registry
 
     # ------------------------------------------------------------------ counters
 
