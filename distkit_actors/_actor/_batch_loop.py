@@ -367,9 +367,7 @@ class BatchLoop:
                     break  # a query ends its turn, as a sign of life may be due (P41, turns)
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
-                if (
-                    not session.idle
-                ):  # a query is no sign of life; one that is due goes
+                if not session.idle:  # a query is no sign of life; one that is due goes
                     self._agenda.refused()
                 self._refused(outcome)
                 return  # noqa: ASYNC910 - asking was one
