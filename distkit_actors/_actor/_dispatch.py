@@ -386,11 +386,12 @@ class Dispatch:
     def refused(self, error: Exception) -> None:
         """Take in that the store refuses the batch: operations fail, lax counts stay pending."""
         behind = self._counts_first.withdraw()  # they would wait for these counts for ever
+        steps = self._steps
         taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
             # The batch was counts that had to go ahead of it: it would wait for them for ever.
             taken.append(self.mailbox.take_exclusive())
-        self._fail([op for op in taken if not op.required], lambda: copy_of(error))
+        self._fail([op for op in taken if not op.required], lambda: copy_of(error), steps)
         self.releases.defer(taken)
         self.flush_waiters.fail(error)
 
@@ -406,8 +407,9 @@ class Dispatch:
 
         ``waiting`` is the error of those that still wait, ``taken`` of those in the batch.
         """
+        steps = self._steps
         operations = self._taken()
-        self._fail(operations, lambda: copy_of(taken))
+        self._fail(operations, lambda: copy_of(taken), steps)
         self.fail_waiting(waiting)
         return sum(operation.writes for operation in operations)
 
@@ -428,6 +430,14 @@ class Dispatch:
             self._counts_are_back()
         return operations
 
-    def _fail(self, operations: Sequence[Operation], error: Callable[[], Exception]) -> None:
+    def _fail(
+        self,
+        operations: Sequence[Operation],
+        error: Callable[[], Exception],
+        steps: ExclusiveSteps | None = None,
+    ) -> None:
         for operation in operations:
-            operation.fail(error())
+            failure = error()
+            if steps is not None and steps.begun and operation is steps.operation:
+                failure.add_note("some of its steps have taken effect; called again, it goes on")
+            operation.fail(failure)

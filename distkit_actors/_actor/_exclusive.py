@@ -192,7 +192,7 @@ class AtomicBatchSteps(ExclusiveSteps):
 
 
 class ForgetSteps(ExclusiveSteps):
-    """`forget`: a thousand slices in a step."""
+    """`forget`: some hundred slices in a step."""
 
     def next_entries(self) -> list[Entry]:
         """See `ExclusiveSteps.next_entries`."""

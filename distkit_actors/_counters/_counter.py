@@ -512,8 +512,9 @@ class InstanceAwareCounter(
     async def clear_on_instance(self) -> None:
         """Remove this instance's slices of every key.
 
-        In steps of a thousand keys, with no other operation of this instance in between; in
-        every part by itself, if there are several.
+        In steps of up to 300 keys, with no other operation of this instance in between; in
+        every part by itself, if there are several. If a step is refused, those before it have
+        taken effect, and a note of the error says so.
         A checkpoint; cancelled in the midst, it goes on to its end unheard. Raises
         what `inc` raises.
 

@@ -170,7 +170,7 @@ async def _instances(inquiry: Inquiry) -> list[Finding]:
 async def _sums(inquiry: Inquiry) -> list[Finding]:
     """See whether each sum is that of its slices (I1), the dead included on both sides."""
     slices = Counter[str]()
-    for name, _, _ in await all_rows(inquiry.exchange, QueryKind.INSTANCES):
+    for name in {name for name, _, _ in await all_rows(inquiry.exchange, QueryKind.INSTANCES)}:
         held = await all_rows(inquiry.exchange, QueryKind.HELD, name)
         slices.update({key: value for key, value, _ in held})
     sums = {key: value for key, value, _ in await all_rows(inquiry.exchange, QueryKind.KEYS)}

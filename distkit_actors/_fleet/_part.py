@@ -41,8 +41,8 @@ class FleetPart:
 
     async def slices(self, key: str) -> dict[str, int]:
         """Return the slices of the living."""
-        rows = await self.look(QueryKind.SLICES, key)
-        return {name: value for name, value, alive in rows if alive}
+        rows = {row[0]: row for row in await self.look(QueryKind.SLICES, key)}
+        return {name: value for name, value, alive in rows.values() if alive}
 
     async def keys(self) -> list[str]:
         """Return the keys whose cumulative is not 0."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from distkit_actors import (
     InstanceAwareCounter,
     LaxInstanceAwareCounter,
     MemoryStore,
+    StoreError,
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Apply, Kind
@@ -208,6 +210,34 @@ async def test_clear_on_instance_of_thousands_of_keys(world: World, flavour: Fla
     for key in keys[:2499:250]:
         assert (0, 0) == await b.get(key)
     assert (1, 0) == await b.get("key-2499")
+
+
+@pytest.mark.parametrize("operation", ["clear_on_instance", "forget"])
+async def test_an_operation_that_is_refused_half_way_says_so(world: World, operation: str) -> None:
+    """And goes on when it is called again."""
+    a, b = await world.strict(), await world.strict()
+    of = a if operation == "clear_on_instance" else b
+    await of.inc_all({f"key-{n}": 1 for n in range(1000)})
+    if of is b:
+        world.wire(b).cut()
+    wire, call = world.wire(a), partial(getattr(a, operation), *[b.instance_id] * (of is b))
+
+    def removes(request: object) -> bool:
+        kinds = {entry.kind for entry in request.entries} if isinstance(request, Apply) else set()
+        return bool(kinds & {Kind.PUT, Kind.FORGET})
+
+    wire.answer(StoreError("out of memory"), executed=False, when=removes)
+    with pytest.raises(StoreError, match="out of memory") as nothing:
+        await call()
+    assert not hasattr(nothing.value, "__notes__")
+    wire.forward(1, when=removes)
+    wire.answer(StoreError("out of memory"), executed=False, when=removes)
+    with pytest.raises(StoreError, match="out of memory") as half:
+        await call()
+    assert ["some of its steps have taken effect; called again, it goes on"] == half.value.__notes__
+    assert 0 < len(await a.keys()) < 1000
+    await call()
+    assert [] == await a.keys()
 
 
 async def test_a_cancelled_clear_ends_though_it_was_reaped_half_way(

@@ -6,7 +6,15 @@ import pytest
 import trio
 
 from distkit_actors import StoreUnavailableError
-from distkit_actors._protocol._messages import Load, Loaded, Peek, Peeked
+from distkit_actors._protocol._messages import (
+    Load,
+    Loaded,
+    Peek,
+    Peeked,
+    Query,
+    QueryKind,
+    QueryPage,
+)
 from distkit_actors._stores._contract import CursorLostError, StoreAwayError
 from distkit_actors._stores._redis._parts import slot_of
 from tests.harness.ports import LOOPBACK, free_port
@@ -108,6 +116,59 @@ async def test_a_cursor_is_not_taken_to_a_connection_that_is_made_to_bring_scrip
                 await p.exchange(Load("i", 1, 1, cursor))
             await p.connect()
         assert await p.exchange(Load("i", 1, 2, "")) == Loaded("", [])
+
+
+_SCANNED = [kind for kind in QueryKind if kind is not QueryKind.VALUES]
+
+
+@pytest.mark.parametrize("kind", _SCANNED, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("trouble", ["moved", "cut"])
+async def test_pages_of_a_query_begin_anew_on_another_connection(
+    nodes: list[Node], kind: QueryKind, trouble: str
+) -> None:
+    """To the server that answers there the cursor would say to leave names out."""
+    here, there = nodes
+    async with linked(cluster_of(here), "p", "q") as (p, _):
+        here.say("p", ["surveyed", "500", "7", "1"])
+        first = await p.exchange(Query("i", kind, "k"))
+        assert isinstance(first, QueryPage)
+        again = await p.exchange(Query("i", kind, "k", first.cursor))
+        assert again == first
+        assert cursors(here) == ["", "500"]
+        if trouble == "moved":
+            here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+            there.say("p", ["surveyed", "", "7", "1"])
+        else:
+            here.hangs_up = True
+            with pytest.raises(StoreUnavailableError):
+                await p.exchange(Query("i", kind, "k", first.cursor))
+            here.hangs_up = False
+            here.say("p", ["surveyed", "", "7", "1"])
+            await p.connect()
+        last = await p.exchange(Query("i", kind, "k", first.cursor))
+        assert isinstance(last, QueryPage)
+        assert last.cursor == ""
+        assert cursors(there if trouble == "moved" else here)[-1] == ""
+
+
+async def test_pages_of_values_go_on_where_they_were(nodes: list[Node]) -> None:
+    """Their cursor is a number of instances, which is the same everywhere."""
+    here, there = nodes
+    async with linked(cluster_of(here), "p") as (p,):
+        here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+        there.say("p", ["surveyed", "400", "7", "1"])
+        page = await p.exchange(Query("", QueryKind.VALUES, "", "300", ("k",)))
+        assert isinstance(page, QueryPage)
+        assert page.cursor == "400"
+        assert cursors(there) == ["300"]
+
+
+def cursors(node: Node) -> list[str]:
+    """The cursors of the queries that a node was sent."""
+    values = {kind.value for kind in QueryKind}
+    scripts = [words for words in node.said if words[0] == "EVALSHA"]
+    found = [(words, [n for n, word in enumerate(words) if word in values]) for words in scripts]
+    return [words[at[-1] + 2] for words, at in found if at]
 
 
 async def test_a_redirection_to_nowhere_has_the_table_asked_for(nodes: list[Node]) -> None:

@@ -13,9 +13,10 @@ from typing import Final, cast
 import trio
 
 from ..._errors import StoreUnavailableError
-from ..._protocol._messages import Apply, Load, Query, Reply, Request
+from ..._protocol._messages import Apply, Load, Query, QueryPage, Reply, Request
 from .._contract import CursorLostError, Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
+from ._cursors import Cursors
 from ._error_lines import NO_COMMAND
 from ._heartbeats import NOT_DONE, Heartbeat
 from ._lane import Lane
@@ -59,6 +60,7 @@ class RedisLink(Link):
         self._min_replicas = min_replicas
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
         self._gathered = False  # what was sent last is a heartbeat that went with others
+        self._cursors = Cursors()
 
     async def connect(self) -> None:
         await self._lane.connect()
@@ -146,13 +148,13 @@ class RedisLink(Link):
         if self._min_replicas and may_have_changed(request, reply):
             lane = self._lane
             await lane.replicas.confirm(lane, lane.number, self._min_replicas, self._patience)
-        return reply
+        return self._handed(request, reply)
 
     def wait_answer(self) -> Awaitable[None] | None:
         # What has to wait for replicas is received by the one who can wait again.
         return None if self._min_replicas else self._lane.wait_answer()
 
-    def receive_nowait(self, request: Request) -> Reply | None:  # noqa: ARG002 - any may ask
+    def receive_nowait(self, request: Request) -> Reply | None:
         answer = self._lane.receive_nowait()
         if answer is None:
             return None
@@ -163,7 +165,7 @@ class RedisLink(Link):
         self._in_a_row = 0
         if self._lane.looks:
             self._lane.note_time()
-        return reply
+        return self._handed(request, reply)
 
     def interrupt(self) -> None:
         self._lane.interrupt()
@@ -254,7 +256,7 @@ class RedisLink(Link):
 
     def _in_full(self, request: Request) -> bytes:
         """Return the command that asks for it and brings the script along."""
-        name, arguments = encode(request)
+        name, arguments = self._encode(request)
         keys, (before, behind) = self._keys(request), self._around(name, request)
         verb = b"EVAL_RO" if self._reads(request) else b"EVAL"
         words = (verb, load_scripts()[name].source, b"%d" % len(keys), *keys)
@@ -264,7 +266,7 @@ class RedisLink(Link):
         """Return the command that asks for it."""
         if not self._by_name:
             return self._in_full(request)
-        name, arguments = encode(request)
+        name, arguments = self._encode(request)
         reads = self._only_reads and self._reads(request)
         opening = None if reads else self._openings.get((name, request.instance))
         behind: tuple[bytes, ...] = ()
@@ -277,6 +279,16 @@ class RedisLink(Link):
             if not reads:
                 self._openings[name, request.instance] = opening
         return opening.pack((*arguments, *behind))
+
+    def _encode(self, request: Request) -> tuple[str, list[bytes]]:
+        if type(request) is Query:
+            request = self._cursors.asked(request, self._lane.number)
+        return encode(request)
+
+    def _handed(self, request: Request, reply: Reply) -> Reply:
+        if type(reply) is QueryPage and type(request) is Query:
+            return self._cursors.answered(request, reply)
+        return reply
 
     def _around(self, name: str, request: Request) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Return what stands before the arguments of a script, and what behind them."""
