@@ -340,7 +340,7 @@ class BatchLoop:
             self.requester.sent_at = None  # of a query that had no answer
         self._agenda.make_up(now)
         await self._complete(link, now)
-        if self.look_due and not self._superseded:
+        if self.look_due and link.connected and not self._superseded:
             self.look_due = False
             if await self.requester.inspect(link):
                 self._session.lost()

@@ -287,7 +287,7 @@ class Watches:
             polls += 1
             self._listeners.drop_resting()
             self._end_if_unwanted()
-            with suppress(StoreError):  # logged by the actor
+            with suppress(StoreError):  # the actor logs it, or nobody misses it, as all is read
                 await self._lease()
             self.changed(self._watchers)
             if not polls % _POLLS_OF_LISTENERS:

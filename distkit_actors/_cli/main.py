@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if not missing:
+        _escape_what_cannot_be_printed()
         try:
             return _run(words)
         except KeyboardInterrupt:  # also while the imports take their time
@@ -45,6 +47,13 @@ def _run(words: list[str]) -> int:
     except click.Abort:
         return _aborted()
     return code if isinstance(code, int) else 0
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """Have a key be shown as an escape where the output has no such letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _aborted() -> int:

@@ -126,8 +126,8 @@ def run(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 def print_json(value: object) -> None:
-    """Print on one line what a program reads."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """Print on one line what a program reads, in letters that every output and terminal takes."""
+    click.echo(json.dumps(value))
 
 
 def print_table(

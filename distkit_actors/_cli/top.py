@@ -65,8 +65,8 @@ def name_of(info: InstanceInfo) -> str:
 async def look(fleet: Fleet, most: int | None, before: Picture | None) -> Picture:
     """Look at a fleet, at up to ``most`` of its keys in full. A checkpoint."""
     instances = await fleet.instances()
-    now = trio.current_time()
     found = await fleet.get_all(await fleet.keys())
+    now = trio.current_time()  # when they were read, however long that took
     values = {key: value.cumulative for key, value in found.items()}
     shown = sorted(values, key=lambda key: (-abs(values[key]), key))[:most]
     rows: list[Row] = []

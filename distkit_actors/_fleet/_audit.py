@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 
 
 async def audit(prefix: str, store: Store) -> list[Finding]:
-    """Look at everything that can be seen without changing anything. Takes a second.
+    """Look at everything that can be seen without changing anything. Takes a second or more.
 
     A checkpoint. Raises `StoreUnavailableError` or `StoreError` if one may not even look.
     """
@@ -92,7 +92,7 @@ async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, 
             raise
         except StoreError as error:
             found.append(Finding("wrong", "state", f"the namespace cannot be read: {error}"))
-        await trio.sleep(begun + _CLOCK_SECONDS - trio.current_time())
+        await trio.sleep_until(begun + _CLOCK_SECONDS)
         elapsed = trio.current_time() - begun
         found.append(_clock(elapsed, (await _store_time(link) - at) / _MICROSECONDS))
     return partitions, found

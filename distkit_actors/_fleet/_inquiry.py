@@ -14,7 +14,7 @@ from .._actor._life import Course, Event
 from .._actor._log import Log
 from .._actor._outcomes import copy_of
 from .._errors import CounterClosedError, StoreError, StoreUnavailableError
-from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
+from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request, Watch
 from .._stores._contract import Link, StoreAwayError, StoreSilentError
 from ._looking import Observation
 
@@ -220,6 +220,10 @@ class Inquiry:
             except StoreUnavailableError as error:
                 failures += 1
                 away = isinstance(error, StoreAwayError)
+                if away and isinstance(question.request, Watch):
+                    # It writes. A store that takes no writes now may still answer what reads.
+                    question.answer(None, error)
+                    return
                 if away:
                     self._availability.away(error)
                 else:
@@ -227,8 +231,12 @@ class Inquiry:
                 if away or failures >= _OUTAGE:
                     self._observation.interrupted()
                 await self._availability.pause()
+                if away and self._waiting and not isinstance(question.request, Query):
+                    self._waiting.append(question)  # it writes, too
+                    return
             except StoreError as error:
-                self._availability.refused(error)
+                if not isinstance(question.request, Watch):  # who watches reads again and again
+                    self._availability.refused(error)
                 question.answer(None, error)
                 return
             else:

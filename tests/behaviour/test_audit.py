@@ -165,6 +165,21 @@ async def test_how_the_store_is_set_up_is_told(world: World) -> None:
     assert "not to you" in text
 
 
+async def test_a_look_over_a_slow_network_takes_its_time(world: World) -> None:
+    """As many round trips as there are instances take longer than the clock is observed."""
+    for number in range(12):
+        await (await world.strict()).inc(f"key-{number}")
+    world.registry.sums["key-3"] = 7
+
+    async def slow(_: Query, page: QueryPage) -> QueryPage:
+        await trio.sleep(0.1)
+        return page
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=slow))
+    assert [level for level, _ in of(found, "sums")] == ["wrong"]
+    assert [level for level, _ in of(found, "clock")] == ["ok"]
+
+
 async def test_what_never_stands_still_is_not_called_wrong(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 5)

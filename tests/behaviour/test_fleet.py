@@ -24,8 +24,8 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Forget, Query, Watch
-from distkit_actors._stores._contract import Link, StoreSilentError
+from distkit_actors._protocol._messages import Forget, Query, Request, Watch
+from distkit_actors._stores._contract import Link, StoreAwayError, StoreSilentError
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.test_bad_input import BAD_NAMES
 from tests.behaviour.world import MAX, MIN, Tap, World, on_both, on_redis, struck
@@ -579,3 +579,45 @@ async def test_another_thread_is_told_what_to_do(world: World) -> None:
                 trio.run(onlooker.fleet.get, "k")
 
         await trio.to_thread.run_sync(elsewhere)
+
+
+# ------------------------------------------------------------ servers that take no writes
+
+
+def _writes(request: Request) -> bool:
+    return not isinstance(request, Query)
+
+
+async def test_looks_go_on_where_the_store_takes_no_writes(world: World) -> None:
+    """A primary that misses its replicas answers what reads; a watch asks it for a lease."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        away = StoreAwayError("not enough replicas")
+        onlooker.wire.answer(away, None, executed=False, when=_writes)
+        async with onlooker.fleet.watch("k") as values, trio.open_nursery() as nursery:
+            assert (3, 0) == await values.receive()
+            nursery.start_soon(onlooker.fleet.forget, "somebody")
+            for number in range(1, 6):
+                await trio.sleep(3)
+                with trio.fail_after(3):
+                    assert 3 + number - 1 == await onlooker.total("k")
+                await a.inc("k")
+                with trio.fail_after(3):
+                    assert (3 + number, 0) == await values.receive()
+            onlooker.wire.forget_plan()
+
+
+@pytest.mark.parametrize("error", [StoreError("no right"), StoreAwayError("a replica")])
+async def test_a_watch_that_may_not_ask_for_pushes_is_no_outage(
+    world: World, caplog: pytest.LogCaptureFixture, error: StoreError
+) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        onlooker.wire.answer(error, None, executed=False, when=_writes)
+        async with onlooker.fleet.watch("k") as values:
+            assert (3, 0) == await values.receive()
+            await trio.sleep(30)
+    told = [record.event for record in caplog.records if record.name.startswith("distkit_actors")]
+    assert set(told) <= {"not_pushed"}

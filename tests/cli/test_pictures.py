@@ -9,6 +9,8 @@ from trio.testing import MockClock
 from distkit_actors import Fleet, InstanceInfo, MemoryStore, StrictInstanceAwareCounter
 from distkit_actors._cli.text import age, columns, printable, shortened
 from distkit_actors._cli.top import Picture, Row, lines, look, name_of, room_for_keys
+from distkit_actors._protocol._messages import QueryKind
+from distkit_actors.testing import FaultyStore
 
 
 def picture(instances: int = 3, keys: int = 2, hidden: int = 0) -> Picture:
@@ -147,3 +149,34 @@ async def test_rates_are_by_time(autojump_clock: MockClock) -> None:
         rates = {row.key: row.rate for row in second.rows}
         assert rates == {"new": 250.0, "small": 0.0, "big": 5.0, "third": 0.0}
         assert second.alive == 1
+
+
+async def test_rates_are_those_of_when_the_values_were_read(autojump_clock: MockClock) -> None:
+    """The store is away between the first and the last question of a look."""
+    store = MemoryStore()
+    wire = FaultyStore(store)
+    async with (
+        StrictInstanceAwareCounter.open("p", store, instance_id="a") as counter,
+        Fleet.open("p", wire) as fleet,
+    ):
+        await counter.inc("k", 100)
+        first = await look(fleet, None, None)
+        await trio.sleep(1)
+        wire.drop_request(1, when=lambda request: getattr(request, "kind", "") is QueryKind.KEYS)
+        async with trio.open_nursery() as nursery:
+
+            async def count() -> None:
+                while not wire.counts["drop_request"]:
+                    await trio.lowlevel.checkpoint()
+                wire.cut()
+                await trio.sleep(50)
+                await counter.inc("k", 500)
+                wire.heal()
+
+            nursery.start_soon(count)
+            second = await look(fleet, None, first)
+        await trio.sleep(10)
+        third = await look(fleet, None, second)
+    (rate,), (none,) = [row.rate for row in second.rows], [row.rate for row in third.rows]
+    assert 9 < rate <= 10
+    assert none == 0

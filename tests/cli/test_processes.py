@@ -6,6 +6,7 @@ import errno
 import fcntl
 import importlib.abc
 import io
+import json
 import os
 import pty
 import re
@@ -41,6 +42,29 @@ def test_a_pipe_gets_plain_lines(redis_url: str, fresh_prefix: str) -> None:
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1].split() == ["k", "3", "0", "3"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_an_output_without_the_letters_of_a_key_gets_escapes(
+    redis_url: str, fresh_prefix: str, encoding: str
+) -> None:
+    key = "ключ \x9b31m"
+    seed(redis_url, fresh_prefix, {"a": {key: 3}}, dead_instance_threshold=300.0)
+    shown: dict[str, bytes] = {}
+    for option in ("", "--json"):
+        done = subprocess.run(
+            [*COMMAND, "get", redis_url, fresh_prefix, *filter(None, [option])],
+            capture_output=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert done.stderr == b""
+        assert b"\x9b" not in done.stdout.replace("ключ".encode(), b"")  # a terminal would obey it
+        shown[option] = done.stdout
+    name = "ключ" if encoding == "utf-8" else r"\u043a\u043b\u044e\u0447"
+    assert shown[""].decode(encoding) == name + " \\x9b31m  3\n"
+    assert json.loads(shown["--json"]) == {key: 3}
 
 
 @pytest.mark.parametrize("columns", [30, 140])

@@ -50,6 +50,7 @@ NOT_NOW = (
     "-CLUSTERDOWN The cluster is down",
     "-TRYAGAIN Multiple keys request during rehashing of slot",
     "-ERR max number of clients reached",
+    "-ERR max number of clients + cluster connections reached",  # what a node of a cluster says
 )
 REFUSE = (
     "-OOM command not allowed when used memory > 'maxmemory'.",

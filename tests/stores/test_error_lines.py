@@ -58,6 +58,7 @@ AWAY = {
     f"ERR READONLY You can't write against a read only replica.{NEW}": "READONLY",
     "TRYAGAIN Multiple keys request during rehashing of slot": "TRYAGAIN",
     "ERR max number of clients reached": "no more clients",
+    "ERR max number of clients + cluster connections reached": "no more clients",
 }
 UNKNOWN = (
     "upstream failure",

@@ -6,13 +6,28 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import trio
+import trio.testing
 
+from distkit_actors import RedisStore, StoreUnavailableError
 from distkit_actors._instance._session import Session
-from distkit_actors._protocol._messages import Apply, Entry, Kind, Watch
+from distkit_actors._protocol._messages import (
+    Apply,
+    Entry,
+    Kind,
+    Peek,
+    Peeked,
+    Periods,
+    Stale,
+    Watch,
+)
 from distkit_actors._stores._redis._heartbeats import NOT_DONE
+from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._wire import decode, encode
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
+from tests.stores.fakes import Fake, started
+from tests.stores.nodes import PEEKED, linked
 from tests.stores.test_redis_limits import SECOND, START, add, run, session_of
 from tests.stores.twin import Scripts, Twin, connect
 
@@ -105,3 +120,55 @@ def together(client: redis.Redis, scripts: Scripts | None = None) -> None:
 
 def test_each_is_executed_as_if_it_were_alone(client: redis.Redis) -> None:
     together(client)
+
+
+# --------------------------------------------------------------- what a proxy says of them
+
+
+async def test_nothing_more_is_asked_behind_an_error_that_nobody_knows(
+    nursery: trio.Nursery,
+) -> None:
+    """A proxy that adds a line to the answers would shift them all."""
+    server = Fake(_standalone)
+    await started(nursery, server)
+    async with linked(RedisStore(f"redis://{server.node}"), "p", "q") as (p, q):
+        for _ in range(2):
+            await add_a_line(server)
+            await p.connect()
+            await p.send(BEAT)
+            assert await p.receive(BEAT) == Stale()
+            *before, last = [scripts(said) for said in server.conversations]
+            assert before[-1] == 3  # two of other kinds, and the one that was answered so
+            assert last == 1
+            await q.connect()
+            assert isinstance(await q.exchange(Peek("i")), Peeked)
+        # A proxy that says it of each script for many heartbeats says it twice.
+        await add_a_line(server)
+        await p.send(BEAT)
+        with pytest.raises(StoreUnavailableError):
+            await p.receive(BEAT)
+
+
+BEAT = Apply("i", 1, 1, 0, Periods(1, 1, 1), [])
+
+
+async def add_a_line(server: Fake) -> None:
+    await trio.testing.wait_all_tasks_blocked()  # nothing is being said there
+    await server.streams[-1].send_all(b"-ERR Connection timed out\r\n")
+
+
+def scripts(said: list[list[str]]) -> int:
+    """How many scripts were asked for on a connection."""
+    return sum(words[0] == "EVALSHA" for words in said)
+
+
+def _standalone(*words: str) -> object:
+    match words:
+        case ["INFO", *_]:
+            return b"redis_mode:standalone\r\n"
+        case ["EVALSHA", sha, *_] if sha.encode() == load_scripts()["peek"].sha:
+            return PEEKED
+        case ["EVALSHA", *_]:
+            return ["stale"]
+        case _:
+            return "OK"

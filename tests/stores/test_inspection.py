@@ -126,3 +126,40 @@ async def test_a_look_that_fails_disturbs_no_count(
         assert store.looks >= 10
         assert counter.statistics().warnings == ()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class Restless(Odd):
+    """A store whose links have to connect again after each second answer."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(StoreError("no"))
+        self.first = first  # after which answer that begins
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self.inner.link(prefix) as link:
+            yield RestlessLink(self, link)
+
+
+class RestlessLink(OddLink):
+    def __init__(self, store: Restless, inner: Link) -> None:
+        super().__init__(store, inner)
+        self.answers = store.first
+
+    async def receive(self, request: Request) -> Reply:
+        reply = await super().receive(request)
+        self.answers += 1
+        self.connected = self.answers % 2 == 0
+        return reply
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_look_that_is_due_comes_as_soon_as_it_can(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Not a minute later, when the same may be in its way."""
+    monkeypatch.setattr(_timers, "_LOOKS", 60.0)
+    store = Restless(first)
+    async with StrictInstanceAwareCounter.open("p", store) as counter:
+        await trio.sleep(600)
+        assert store.looks >= 9

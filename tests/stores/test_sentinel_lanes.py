@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from distkit_actors import RedisStore, StoreUnavailableError
-from distkit_actors._protocol._messages import Peek, Peeked
+from distkit_actors._protocol._messages import Load, Loaded, Peek, Peeked
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis import _sentinel
 from distkit_actors._stores._redis._sentinel import SentinelLocator
@@ -72,6 +72,40 @@ async def test_one_looks_for_all(nursery: trio.Nursery) -> None:
                 for link in links:
                     asking.start_soon(ask, link)
         assert server.connections == 1
+
+
+async def test_who_asks_seldom_looks_before_each_request(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """An old primary would answer it, and what it says may be seconds old."""
+    monkeypatch.setattr(_sentinel, "_PACE", 2.0)
+    async with watched(nursery) as (store, sentinel, server), linked(store, "p") as (p,):
+        for number in range(1, 4):
+            assert questions(sentinel) == number
+            await ask(p)
+            await ask(p)
+            assert p.can_send_nowait
+            mock_clock.jump(3)
+            assert not p.can_send_nowait
+            await ask(p)
+        assert server.connections == 1
+
+
+async def test_nobody_looks_between_two_pages_of_a_load(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """To look is to connect, and on a new connection a load begins anew."""
+    monkeypatch.setattr(_sentinel, "_PACE", 2.0)
+    async with watched(nursery) as (store, _, server), linked(store, "p") as (p,):
+        server.say("p", ["loaded", "500"])
+        for _ in range(3):
+            assert await p.exchange(Load("i", 1, 1, "")) == Loaded("500", [])
+            mock_clock.jump(3)
+            assert p.connected
+        server.say("p", ["loaded", ""])
+        assert await p.exchange(Load("i", 1, 1, "500")) == Loaded("", [])
+        mock_clock.jump(3)
+        assert not p.connected
 
 
 @pytest.mark.usefixtures("seldom")

@@ -36,6 +36,7 @@ class FakeSentinel(Fake):
         super().__init__(self.tell)
         self.primary = primary
         self.epoch = epoch
+        self.flags = "master"
         self.error: Exception | None = None
 
     def tell(self, *words: str) -> object:
@@ -47,7 +48,7 @@ class FakeSentinel(Fake):
         if service != "service":
             return None if question != "MASTER" else Exception("ERR No such master with that name")
         if question == "MASTER":
-            return ["name", service, "config-epoch", str(self.epoch), "flags", "master"]
+            return ["name", service, "config-epoch", str(self.epoch), "flags", self.flags]
         return [self.primary.host, str(self.primary.port)]
 
 
@@ -109,13 +110,49 @@ async def test_a_sentinel_that_knows_less_is_not_believed(nursery: trio.Nursery)
     assert older.said
 
 
-async def test_sentinels_that_were_set_up_anew_are_believed(nursery: trio.Nursery) -> None:
+async def test_a_sentinel_that_came_back_without_its_memory_is_not_asked_first_for_ever(
+    nursery: trio.Nursery,
+) -> None:
+    """It names the first primary, which is dead: so nobody has told it of the others."""
+    older, newer = FakeSentinel(A, 0), FakeSentinel(B, 8)
+    where = locator(*await started(nursery, older, newer))
+    assert B in [await where.locate(0) for _ in range(2)]
+    for _ in range(4):
+        assert await where.locate(0) == B
+
+
+@pytest.mark.parametrize("flags", ["s_down,master", "master,o_down"])
+@pytest.mark.parametrize("order", ["older first", "newer first"])
+async def test_a_sentinel_that_cannot_reach_the_primary_is_not_believed_alone(
+    nursery: trio.Nursery, flags: str, order: str
+) -> None:
+    older, newer = FakeSentinel(A, 0), FakeSentinel(B, 8)
+    older.flags = flags
+    nodes = await started(nursery, older, newer)
+    where = locator(*(nodes if order == "older first" else nodes[::-1]))
+    assert await where.locate(0) == B
+    newer.flags = flags
+    for _ in range(3):
+        assert await where.locate(0) == B
+
+
+@pytest.mark.parametrize("how", ["locate", "look"])
+async def test_sentinels_that_were_set_up_anew_are_believed(
+    nursery: trio.Nursery, how: str
+) -> None:
     one, two = FakeSentinel(A, 8), FakeSentinel(A, 8)
     where = locator(*await started(nursery, one, two))
     assert await where.locate(0) == A
-    for fake in (one, two):
-        fake.primary, fake.epoch = B, 0
-    assert await where.locate(0) == B
+    one.primary, one.epoch = B, 0
+    for _ in range(2):  # one alone may know less
+        await where.look()
+        assert where.serves(0, A)
+    two.primary, two.epoch = B, 0
+    if how == "look":
+        await where.look()
+        assert where.serves(0, B)
+    else:
+        assert await where.locate(0) == B
 
 
 async def test_a_look_finds_another_primary(nursery: trio.Nursery) -> None:

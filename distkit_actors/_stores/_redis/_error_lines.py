@@ -53,7 +53,7 @@ _CODES: Final = frozenset(
 #: taken off).
 _TEXTS: Final = (
     (NO_COMMAND, r"(?:unknown|unsupported) (?:sub)?command\b|command\b.{0,60}\bnot support"),
-    (NO_CLIENT, r"max number of clients reached"),
+    (NO_CLIENT, r"max number of clients (?:\+ cluster connections )?reached"),
     (NO_DATABASE, r"(?:DB index is out of range|invalid DB index|SELECT is not allowed)"),
     (NO_PASSWORD, r"(?:AUTH <password> called without any|Client sent AUTH, but no) password"),
     ("WRONGPASS", r"invalid password"),

@@ -118,8 +118,11 @@ class Lane(ABC):
     async def drop(self) -> None:
         """Close the connection on which the last command was sent, for all who use it."""
 
-    def note_time(self) -> None:  # noqa: B027 - most never look
-        """Note whether it is time to look if another server serves, as no answer is missing now."""
+    def note_time(self, *, look: bool) -> None:  # noqa: B027 - most never look
+        """Note when to ``look`` if another server serves, as no answer is missing now.
+
+        Otherwise nobody looks before there was another answer.
+        """
 
     def redirect(self, error: ErrorReplyError) -> bool:  # noqa: ARG002 - for those that know others
         """Note a redirection; return whether it was one, and `connect` is to go there.

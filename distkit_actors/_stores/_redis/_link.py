@@ -13,7 +13,7 @@ from typing import Final, cast
 import trio
 
 from ..._errors import StoreUnavailableError
-from ..._protocol._messages import Apply, Load, Query, QueryPage, Reply, Request
+from ..._protocol._messages import Apply, Load, Loaded, Query, QueryPage, Reply, Request
 from .._contract import CursorLostError, Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._cursors import Cursors
@@ -26,6 +26,8 @@ from ._scripts import load_scripts
 from ._server_check import eviction
 from ._wire import KeyNames, around, decode, encode
 
+#: Errors that nobody knows, in answer to heartbeats, until it is known that a proxy makes them.
+_STRAYS_OF_A_PROXY: Final = 2
 #: Connections that are lost while scripts are loaded until it is known that a proxy closes them.
 _LOSSES_OF_A_PROXY: Final = 2
 #: How many redirections in a row are followed.
@@ -49,6 +51,7 @@ class RedisLink(Link):
         self._only_reads = False  # the user has rights for EVALSHA_RO, and none for EVALSHA
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
         self._lost_loading = 0  # connections that were lost meanwhile
+        self._strays = 0  # errors that nobody knows, in answer to heartbeats
         self._names = names
         # In a cluster a script must not run while its keys are on their way to another node: what
         # it does not declare may be elsewhere by then. No node runs one that declares a key that is
@@ -102,6 +105,7 @@ class RedisLink(Link):
             self._lane.gathers
             and self._by_name
             and self._loads
+            and self._strays < _STRAYS_OF_A_PROXY
             and not self._in_cluster
             and not self._min_replicas
         )
@@ -142,9 +146,7 @@ class RedisLink(Link):
                 "the store, or something in front of it, answered what no script of ours replies: "
                 f"{answer!r:.100}"
             ) from error
-        self._in_a_row = 0
-        if self._lane.looks:
-            self._lane.note_time()
+        self._note(reply)
         if self._min_replicas and may_have_changed(request, reply):
             lane = self._lane
             await lane.replicas.confirm(lane, lane.number, self._min_replicas, self._patience)
@@ -162,10 +164,14 @@ class RedisLink(Link):
             reply = decode(cast("bytes | Sequence[bytes]", answer))
         except Exception:  # noqa: BLE001 - `receive` finds and says the same
             return None
+        self._note(reply)
+        return self._handed(request, reply)
+
+    def _note(self, reply: Reply) -> None:
         self._in_a_row = 0
         if self._lane.looks:
-            self._lane.note_time()
-        return self._handed(request, reply)
+            # Not between two pages of a load, as that begins anew on each new connection.
+            self._lane.note_time(look=not (type(reply) is Loaded and reply.cursor))
 
     def interrupt(self) -> None:
         self._lane.interrupt()
@@ -197,6 +203,11 @@ class RedisLink(Link):
             return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
         if self._gathered:  # it may be about one of the others
             self._gathered = False
+            if error.code is None:
+                # Something in front of the server may have said it, and the answer may come yet.
+                self._strays += 1
+                await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
+                await self.connect()  # noqa: ASYNC120 - a cancellation says more
             return await self._call(self._command(request))
         raise error
 

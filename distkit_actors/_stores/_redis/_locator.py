@@ -26,9 +26,14 @@ class Locator(ABC):
         return False
 
     @property
+    def look_at(self) -> float:
+        """After which instant there should be another look."""
+        return float("inf")
+
+    @property
     def look_due(self) -> bool:
         """Whether the last look was so long ago that there should be another."""
-        return False
+        return trio.current_time() > self.look_at
 
     @property
     def version(self) -> int:
@@ -140,9 +145,9 @@ class Route:
         return self._locator.serves(self._slot, self._node)
 
     @property
-    def look_due(self) -> bool:
-        """Whether the last look was so long ago that there should be another."""
-        return self._locator.look_due
+    def look_at(self) -> float:
+        """After which instant there should be another look."""
+        return self._locator.look_at
 
     async def look(self) -> None:
         """Find out whether another server serves now, if that is due. A checkpoint."""

@@ -14,7 +14,7 @@ from ._connection import Connection, ErrorReplyError
 from ._error_lines import NO_COMMAND, NO_PASSWORD
 from ._locator import Locator
 from ._reply_errors import to_store_error
-from ._survey import Node, Survey
+from ._survey import Node, Said, Survey
 
 #: Seconds after which the sentinels are asked whether there is another primary, by the next
 #: request: the old one may be reached still, and then nothing else tells.
@@ -37,6 +37,8 @@ class _Word(NamedTuple):
     epoch: int
     """Of the configuration; of two words on the primary the one with the higher is newer."""
     primary: Node
+    down: bool
+    """The sentinel cannot reach that primary itself: another one may know its successor."""
 
 
 @final
@@ -71,16 +73,14 @@ class SentinelLocator(Locator):
         return True
 
     @property
-    def look_due(self) -> bool:
-        """Whether the last look was too long ago."""
-        return trio.current_time() - self._looked_at.get(-float("inf")) > _PACE
+    def look_at(self) -> float:
+        """After which instant there should be another look."""
+        return self._looked_at.get(-float("inf")) + _PACE
 
     async def locate(self, slot: int) -> Node:  # noqa: ARG002 - all slots are at the primary
         """Ask the sentinels; see `Locator.locate`."""
         begun_at = trio.current_time()
-        words, failures = await self._survey.ask(
-            self._sentinels, self._ask, self._is_new, _ASKING * self._patience
-        )
+        words, failures = await self._ask_all(_ASKING)
         if not words:
             raise self._nobody_tells(failures)
         # If all are older than what we know, the sentinels have been set up anew.
@@ -111,15 +111,21 @@ class SentinelLocator(Locator):
     async def look(self) -> None:
         """Ask one sentinel after another until one knows the primary; see `Locator.look`."""
         self._looked_at.set(trio.current_time())  # others need not look meanwhile
-        # Each is the first to be asked in its turn: one may know less.
-        self._sentinels = self._sentinels[1:] + self._sentinels[:1]
-        words, _ = await self._survey.ask(
-            self._sentinels, self._ask, self._is_new, _LOOK * self._patience
-        )
-        if words and self._is_new(_newest(words)):
+        words, _ = await self._ask_all(_LOOK)
+        # As in `locate`, all may be older.
+        if words and (self._is_new(_newest(words)) or len(words) == len(self._sentinels)):
             self._known = _newest(words)
 
     # ---------------------------------------------------------------- asking them
+
+    async def _ask_all(self, part: float) -> Said[_Word]:
+        """Ask them until one says something new, for a part of the time an answer may take."""
+        # Each is the first to be asked in its turn: one may know less.
+        nodes, self._sentinels = self._sentinels, self._sentinels[1:] + self._sentinels[:1]
+        return await self._survey.ask(nodes, self._ask, self._is_enough, part * self._patience)
+
+    def _is_enough(self, word: _Word) -> bool:
+        return self._is_new(word) and not word.down
 
     def _is_new(self, word: _Word) -> bool:
         """Return whether a word is not older than what we know."""
@@ -139,8 +145,9 @@ class SentinelLocator(Locator):
         words = cast("list[bytes]", fields)
         match address:
             case [bytes() as host, bytes() as port]:
-                epoch = dict(zip(words[::2], words[1::2], strict=False)).get(b"config-epoch", b"0")
-                return _Word(int(epoch), Node(host.decode(), int(port)))
+                said = dict(zip(words[::2], words[1::2], strict=False))
+                epoch, flags = said.get(b"config-epoch", b"0"), said.get(b"flags", b"")
+                return _Word(int(epoch), Node(host.decode(), int(port)), b"_down" in flags)
             case _:
                 raise self._unknown()
 
@@ -161,4 +168,4 @@ class SentinelLocator(Locator):
 
 
 def _newest(words: Sequence[_Word]) -> _Word:
-    return max(words, key=lambda word: word.epoch)
+    return max(words, key=lambda word: (word.epoch, not word.down))

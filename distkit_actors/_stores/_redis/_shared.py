@@ -42,6 +42,8 @@ from ._replicas import Replicas
 from ._stream import StreamConnection
 from ._survey import Node
 
+_NEVER: Final = float("inf")
+
 #: Numbers of connections.
 _NUMBERS: Final = count(1)
 
@@ -224,25 +226,29 @@ class FollowingLane(SharedLane):
 
     def __init__(self, connection: SharedConnection) -> None:
         super().__init__(connection)
-        self._look_due = False
+        self._look_at = _NEVER
 
     @property
     def connected(self) -> bool:
         """See `Lane.connected`. It leads where it should, and there is no reason to look."""
         return super().connected and not self._look_due and self._connection.route.serves
 
-    def note_time(self) -> None:
+    @property
+    def _look_due(self) -> bool:
+        return trio.current_time() > self._look_at
+
+    def note_time(self, *, look: bool) -> None:
         """See `Lane.note_time`."""
-        self._look_due = self._connection.route.look_due
+        self._look_at = self._connection.route.look_at if look else _NEVER
 
     async def connect(self) -> None:
         """See `Lane.connect`."""
         if self._look_due and super().connected:
             await self._connection.route.look()
-            self._look_due = False
+            self._look_at = _NEVER  # until there was an answer
             if self.connected:
                 return
-        self._look_due = False  # as it is found out anew
+        self._look_at = _NEVER  # as it is found out anew
         await super().connect()
 
 
