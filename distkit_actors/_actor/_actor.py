@@ -229,13 +229,16 @@ class Actor(Admission):
     @property
     def lease_valid(self) -> bool:
         """Whether the own slices count for certain, as nobody can have taken us for dead."""
-        return (
-            self.open
-            and self._session.phase is Phase.LIVE
-            and self._requester.heard_at is not None
-            and trio.current_time() - self._requester.heard_at
-            < _LEASE_SHARE * self._liveness.threshold
-        )
+        if not self.open or self._session.phase is not Phase.LIVE:
+            return False
+        age = self._age(self._requester.heard_at, trio.current_time())
+        return age is not None and age < _LEASE_SHARE * self._liveness.threshold
+
+    def _age(self, heard_at: float | None, now: float) -> float | None:
+        """Return how old a sign of life is in seconds; the machine may have been suspended."""
+        if heard_at is None:
+            return None
+        return now - heard_at + self._requester.suspensions.since(heard_at, now)
 
     async def flush(self) -> None:
         """Wait until everything counted before is in the store, and report what it refused."""
@@ -325,7 +328,7 @@ class Actor(Admission):
             connected=requester.connected,
             reconnects=max(0, requester.connections - 1),
             warnings=self._loop.availability.warnings,
-            last_heartbeat_age=None if heard_at is None else now - heard_at,
+            last_heartbeat_age=self._age(heard_at, now),
             outages=self._loop.availability.outages,
             outage_age=None if since is None else now - since,
         )

@@ -152,6 +152,8 @@ class BatchLoop:
                     self._sent = self._session.request()
                     if self._sent is not None:
                         link.send_nowait(self._sent)
+                        # Before this task has its turn the deadline of the last one may be over.
+                        self.requester.asked(link, now)
                 except Exception as error:  # noqa: BLE001 - as above
                     self._failure = error
         self.wake()

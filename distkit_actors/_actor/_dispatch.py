@@ -11,6 +11,7 @@ flush have modules of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Final
 
 from .._instance._session import Session
@@ -200,7 +201,7 @@ class Dispatch:
         if self.buffer is not None:
             if update.cleared:
                 self.buffer.cleared(self._own, by_us=False, now=now)
-            for key in update.epochs:
+            for key in chain(update.epochs, update.dropped):
                 self.buffer.moved(key, self._own(key), now)
         if update.results is not None:
             if self._steps is not None:
@@ -353,7 +354,7 @@ class Dispatch:
             self._steps = None
             if self.buffer is not None and steps.stages:
                 # As if they had been sent just before.
-                settled = self.buffer.end_stage(void=done, now=now)
+                settled = self.buffer.end_stage(void=done, now=now, but=steps.refused)
                 self._record_outcome(self.buffer, settled, lambda _: at - 1)
         if done:
             steps.end_holds(self.releases, at)

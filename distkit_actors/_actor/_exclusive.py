@@ -37,6 +37,8 @@ class ExclusiveSteps(ABC):
     atomic = False
     #: A step of it has been executed, so it goes on to its end, whether or not somebody waits.
     begun = False
+    #: Keys in which it was refused, so that what is pending there is not void.
+    refused: Sequence[str] = ()
     #: Why it failed.
     error: Exception | None = None
 
@@ -103,7 +105,7 @@ class ClearOwnSteps(ExclusiveSteps):
         super().__init__(operation)
         self._session = session
         self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
-        self._refused: list[str] = []
+        self.refused: list[str] = []
         self._tried: set[str] = set()
         self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
         self._step: list[str] = []
@@ -123,9 +125,9 @@ class ClearOwnSteps(ExclusiveSteps):
             if isinstance(result, Previous):
                 self._removed[key] = result.cumulative - result.slice
             elif result is Rejection.REFUSED:
-                self._refused.append(key)
-        if self._refused:
-            self.error = _stuck(self._refused)
+                self.refused.append(key)
+        if self.refused:
+            self.error = _stuck(self.refused)
         return not self._any_left()
 
     def update_view(self, buffer: WriteBuffer, now: float) -> None:

@@ -17,6 +17,7 @@ from .._instance._pacing import Pacing
 from .._protocol._messages import Applied, Mismatch, Reply, Request
 from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
+from ._suspensions import Suspensions
 
 _NEVER: Final = float("inf")
 #: How long an answer may take at the most, in times of the link's patience.
@@ -64,6 +65,7 @@ class Requester:
         self.batches = 0
         self._availability = availability
         self._pacing = pacing
+        self.suspensions = Suspensions()
         self.patience = trio.CancelScope()  # around all requests; its deadline ends a late answer
         self._start_patience = _NEVER  # that a start needs for an answer
         self._start_tries = 0  # how often a request of the start had no answer

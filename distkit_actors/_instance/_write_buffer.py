@@ -10,7 +10,7 @@ keys are dirty, sent, staged, idle), and these are better seen on one page.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .._protocol._messages import Entry, Previous, Rejection, Result, Slice
@@ -229,12 +229,15 @@ class WriteBuffer:
         for buffered in sent:
             self._back(buffered)
 
-    def end_stage(self, *, void: bool, now: float) -> Settled:
-        """End what `stage` began. ``void``: the clear succeeded, so what was staged is void."""
+    def end_stage(self, *, void: bool, now: float, but: Collection[str] = ()) -> Settled:
+        """End what `stage` began.
+
+        ``void``: the clear succeeded, so what was staged is void, ``but`` in these keys.
+        """
         settled = Settled([], [], [], [], [])
         staged, self._staged = self._staged, []
         for buffered in staged:
-            if void:
+            if void and buffered.key not in but:
                 settled.keys.append(buffered.key)
                 settled.committed.extend(buffered.flight_holds)
                 settled.released.extend((*buffered.flight_replaced, *buffered.flight_releases))

@@ -300,6 +300,26 @@ async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: Wor
     assert (50, 0) == await a.get("k")
 
 
+async def test_i8_own_reads_show_no_slice_that_a_forgotten_move_has_taken(world: World) -> None:
+    """Not of a lax counter either, which shows what it has read before."""
+    world.beat_slowly()
+    a, b = await world.lax(), await world.strict()
+    for key in ("k", "still"):
+        await a.inc(key, 3)
+        await a.get(key)
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await b.set("k", 50)
+    await trio.sleep(3700)
+    await b.delete("other")  # lets the store forget what is old
+    await trio.sleep(100)
+    await world.rejoin(a)
+    assert (0, 0) == (a.get_nowait("k").instance_count, a.get_nowait("still").instance_count)
+    assert 1 == (await a.inc("k")).instance_count
+    assert (51, 1) == await world.value(a, "k")
+    assert ["k"] == await a.keys()
+
+
 async def test_i4_so_they_do_however_many_messages_it_takes(world: World) -> None:
     """By the second part of its return an instance has read what is left of the journal."""
     world.beat_slowly()

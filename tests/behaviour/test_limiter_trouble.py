@@ -16,6 +16,7 @@ from distkit_actors import (
     InstanceConflictError,
     StoreError,
 )
+from distkit_actors._actor import _suspensions
 from distkit_actors._limiter._token_lease import TURN
 from tests.behaviour.limits import (
     KEY,
@@ -288,6 +289,34 @@ async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: 
         await ticks(3)
         assert ["z"] == line.got
         await in_use(world, a, 1, 0)
+
+
+async def test_a_token_from_before_the_machine_was_suspended_lets_nobody_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of trio stood still meanwhile, and the others' did not: they may have it."""
+    asleep = 0.0
+    monkeypatch.setattr(_suspensions, "suspended", lambda: asleep)
+    a = await world.strict()
+    limiter = FleetLimiter(a, KEY, 1)
+    world.wire(a).delay(0.5, replies=True)
+    async with lines() as line:
+        await line.join(limiter, "x")
+        while not (asked := sum(map(asks, world.requests(a)))):  # noqa: ASYNC110 - sets no event
+            await trio.sleep(0.1)
+        assert asked == 1
+        asleep = world.threshold
+        age = a.statistics().last_heartbeat_age
+        assert age is not None
+        assert age > world.threshold
+        await line.until("x")
+        assert sum(map(asks, world.requests(a))) == 2
+        age = a.statistics().last_heartbeat_age
+        assert age is not None
+        assert age < world.threshold
+        await in_use(world, a, 1, 1)
+        limiter.release_on_behalf_of("x")
+        await in_use(world, a, 0, 0)
 
 
 @both_flavours

@@ -50,6 +50,7 @@ class HeldStore(Store):
         self.backlog = 0  # that answers tell of
         self.bug: Exception | None = None  # in looking for an answer
         self.in_doubt: Callable[[], bool] = lambda: False
+        self.sending: Callable[[], None] = lambda: None
         self.doubts: list[bool] = []  # whether what was asked again was in doubt
         self.changed = trio.Event()
 
@@ -90,6 +91,7 @@ class _HeldLink(Link):
 
     def send_nowait(self, request: Request) -> None:
         self._store.sent.append(request)
+        self._store.sending()
         self._sent, self._answer = request, self._store.inner.execute("app", request)
 
     def wait_answer(self) -> Awaitable[None] | None:
@@ -407,6 +409,22 @@ async def test_what_is_no_plain_addition_takes_the_usual_way(
         assert await counter.set_on_instance("k", 3) == (3, 3)
         assert await counter.set_on_instance("k", 4) == (4, 4)
         assert await counter.get("k") == (4, 4)
+
+
+async def test_what_was_just_sent_is_not_taken_for_unanswered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The deadline of what was asked before it may be over before the batch loop has its turn."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        for number in range(1, 4):
+            await trio.sleep(1.24 * PATIENCE)  # less than a deadline is set in advance
+            store.sending = lambda: autojump_clock.jump(0.02 * PATIENCE)
+            assert await counter.set_on_instance("k", number) == (number, number)
+            store.sending = lambda: None
+            assert await counter.set_on_instance("k", 0) == (0, 0)
+        assert counter.statistics().outages == 0
+        assert not store.doubts
 
 
 async def test_one_that_is_refused_fails_and_the_next_goes_on(

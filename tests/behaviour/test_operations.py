@@ -338,6 +338,27 @@ async def test_removal_that_would_overflow_changes_nothing(world: World, flavour
     assert (MAX, MIN) == await a.delete_on_instance("k")
 
 
+async def test_what_is_pending_in_a_slice_that_has_to_stay_is_counted(world: World) -> None:
+    """Nothing of that key was removed, so it goes on; of the other key it is void."""
+    a = await world.lax(flush_interval=1000)
+    b, c = await world.strict(), await world.strict()
+    await a.inc_all({"k": -10, "other": 1})
+    await a.flush()
+    await b.inc("k", MAX)
+    await c.inc("k", 5)
+    a.inc_nowait("k", 2)
+    a.inc_nowait("other", 2)
+    async with a.hold("k", 3):
+        with pytest.raises(CounterOverflowError, match="k"):
+            await a.clear_on_instance()
+        await a.flush()
+        assert (MAX, -5) == await world.value(a, "k")
+        assert (0, 0) == await b.get("other")
+    await a.flush()
+    assert (MAX - 3, -8) == await world.value(a, "k")
+    assert (0, 0) == await b.get("other")
+
+
 @everywhere
 async def test_set_on_instance_is_judged_by_the_final_value(world: World, flavour: Flavour) -> None:
     """From one end of int64 to the other in one step, though the difference does not fit."""

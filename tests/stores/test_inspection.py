@@ -160,6 +160,6 @@ async def test_a_look_that_is_due_comes_as_soon_as_it_can(
     """Not a minute later, when the same may be in its way."""
     monkeypatch.setattr(_timers, "_LOOKS", 60.0)
     store = Restless(first)
-    async with StrictInstanceAwareCounter.open("p", store) as counter:
+    async with StrictInstanceAwareCounter.open("p", store):
         await trio.sleep(600)
         assert store.looks >= 9
