@@ -42,6 +42,8 @@ class Node(Fake):
                 return next((said for base, said in self.of.items() if base in words[3]), PEEKED)
             case ["PING"]:
                 return "PONG"
+            case ["AUTH", *_]:
+                return "OK"
             case ["SSUBSCRIBE" | "SUBSCRIBE" as verb, *channels]:
                 if verb == "SSUBSCRIBE" and self.refuses is not None:
                     return self.refuses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from distkit_actors import StoreUnavailableError
+from distkit_actors import RedisStore, StoreUnavailableError
 from distkit_actors._protocol._messages import (
     Load,
     Loaded,
@@ -116,6 +116,29 @@ async def test_a_cursor_is_not_taken_to_a_connection_that_is_made_to_bring_scrip
                 await p.exchange(Load("i", 1, 1, cursor))
             await p.connect()
         assert await p.exchange(Load("i", 1, 2, "")) == Loaded("", [])
+
+
+async def test_a_slow_credential_provider_takes_no_time_of_the_nodes(
+    nodes: list[Node], mock_clock: trio.testing.MockClock
+) -> None:
+    """It is asked once before they are, and they have all of theirs."""
+    asked = 0
+
+    class Slow:
+        async def get_credentials_async(self) -> tuple[str, str]:
+            nonlocal asked
+            await trio.lowlevel.checkpoint()
+            asked += 1
+            mock_clock.jump(0.9 * 30)
+            return "user", "password"
+
+    here, _ = nodes
+    store = RedisStore(
+        f"redis+cluster://{here.node}", response_timeout=30, credential_provider=Slow()
+    )
+    async with linked(store, "p", "q"):
+        assert asked == 2  # for the table, and for the connection
+        assert here.connections == here.tables == 1
 
 
 _SCANNED = [kind for kind in QueryKind if kind is not QueryKind.VALUES]

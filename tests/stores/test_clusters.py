@@ -11,7 +11,7 @@ from distkit_actors import RedisStore, StoreError, StoreUnavailableError
 from distkit_actors._protocol._messages import Peek
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis._cluster import ClusterLocator
-from distkit_actors._stores._redis._survey import Node
+from distkit_actors._stores._redis._survey import MakeTo, Node
 from distkit_actors._stores._redis._wire import KeyNames
 from tests.harness.ports import LOOPBACK, free_port
 
@@ -47,10 +47,10 @@ def row(first: int, last: int, *nodes: Node) -> list[object]:
 
 
 def locator(*nodes: Node, patience: float = PATIENCE) -> ClusterLocator:
-    async def make(node: Node) -> TcpConnection:
-        return TcpConnection(host=node.host, port=node.port)
+    async def ready() -> MakeTo:
+        return lambda node: TcpConnection(host=node.host, port=node.port)
 
-    return ClusterLocator(make, nodes, patience)
+    return ClusterLocator(ready, nodes, patience)
 
 
 async def test_any_node_knows_them_all_and_is_asked_once(nursery: trio.Nursery) -> None:

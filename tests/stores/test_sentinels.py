@@ -18,7 +18,7 @@ from distkit_actors import (
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis import _sentinel, _survey
 from distkit_actors._stores._redis._sentinel import SentinelLocator
-from distkit_actors._stores._redis._survey import Node
+from distkit_actors._stores._redis._survey import MakeTo, Node
 from tests.faults.fleet import until
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.server import RedisServer
@@ -55,10 +55,10 @@ class FakeSentinel(Fake):
 def locator(
     *nodes: Node, service: str = "service", patience: float = PATIENCE, **settings: object
 ) -> SentinelLocator:
-    async def make(node: Node) -> TcpConnection:
-        return TcpConnection(host=node.host, port=node.port, **settings)
+    async def ready() -> MakeTo:
+        return lambda node: TcpConnection(host=node.host, port=node.port, **settings)
 
-    return SentinelLocator(make, nodes, service, patience)
+    return SentinelLocator(ready, nodes, service, patience)
 
 
 @pytest.fixture(autouse=True)

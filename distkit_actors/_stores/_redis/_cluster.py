@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, NamedTuple, final
 
 import trio
-from redis.asyncio.connection import AbstractConnection
 
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreAwayError
@@ -15,7 +14,7 @@ from ._connection import Answer, Connection, ErrorReplyError
 from ._locator import Locator
 from ._once import Once
 from ._reply_errors import to_store_error
-from ._survey import Node, Survey
+from ._survey import MakeTo, Node, Survey
 
 #: Which part of the time that an answer may take the asking for the table may take.
 _ASKING: Final = 0.75
@@ -47,18 +46,18 @@ class ClusterLocator(Locator):
     """Asks nodes of a cluster which of them serves a slot, and remembers it.
 
     Args:
-        make: Makes a connection to a node, not connected yet.
+        ready: See `Survey`.
         nodes: Some of the nodes.
         patience: Seconds that an answer may take.
     """
 
     def __init__(
         self,
-        make: Callable[[Node], Awaitable[AbstractConnection]],
+        ready: Callable[[], Awaitable[MakeTo]],
         nodes: Sequence[Node],
         patience: float,
     ) -> None:
-        self._survey = Survey(make, "node", patience)
+        self._survey = Survey(ready, "node", patience)
         self._given = list(nodes)
         self._known = list(nodes)  # in the order in which they are asked
         self._patience = patience

@@ -57,14 +57,21 @@ class Credentials:
 
     async def make(self) -> AbstractConnection:
         """Return a connection that is not made yet."""
-        connection = self._make()
-        provider = self._provider
-        if provider is None:
-            return connection  # noqa: ASYNC910 - internal: connecting is the checkpoint
+        return (await self.maker())()
+
+    async def maker(self) -> Callable[[], AbstractConnection]:
+        """Return what makes connections that say all the same; the provider is asked once."""
+        if self._provider is None:
+            return self._make  # noqa: ASYNC910 - internal: connecting is the checkpoint
         *name, password = await self._ask()
-        connection.username = name[0] if name else None
-        connection.password = password
-        return connection
+
+        def make() -> AbstractConnection:
+            connection = self._make()
+            connection.username = name[0] if name else None
+            connection.password = password
+            return connection
+
+        return make
 
     async def _ask(self) -> _Words:
         provider = self._provider

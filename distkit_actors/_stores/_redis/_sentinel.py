@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, cast, final
 
 import trio
-from redis.asyncio.connection import AbstractConnection
 
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreAwayError
@@ -14,7 +13,7 @@ from ._connection import Connection, ErrorReplyError
 from ._error_lines import NO_COMMAND, NO_PASSWORD
 from ._locator import Locator
 from ._reply_errors import to_store_error
-from ._survey import Node, Said, Survey
+from ._survey import MakeTo, Node, Said, Survey
 
 #: Seconds after which the sentinels are asked whether there is another primary, by the next
 #: request: the old one may be reached still, and then nothing else tells.
@@ -46,7 +45,7 @@ class SentinelLocator(Locator):
     """Asks sentinels for the primary.
 
     Args:
-        make: Makes a connection to a sentinel, not connected yet.
+        ready: See `Survey`.
         sentinels: Where they are.
         service: What they call the primary and its replicas.
         patience: Seconds that an answer may take.
@@ -54,12 +53,12 @@ class SentinelLocator(Locator):
 
     def __init__(
         self,
-        make: Callable[[Node], Awaitable[AbstractConnection]],
+        ready: Callable[[], Awaitable[MakeTo]],
         sentinels: Sequence[Node],
         service: str,
         patience: float,
     ) -> None:
-        self._survey = Survey(make, "sentinel", patience)
+        self._survey = Survey(ready, "sentinel", patience)
         self._sentinels = list(sentinels)  # in the order in which they are asked
         self._service = service
         self._patience = patience

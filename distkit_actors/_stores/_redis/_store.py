@@ -33,7 +33,7 @@ from ._shared import SharedConnections
 from ._shared_feeds import SharedFeeds
 from ._stream import open_stream
 from ._subscription import RedisSubscription
-from ._survey import Node
+from ._survey import MakeTo, Node
 from ._tls_options import TlsOptions
 from ._urls import ServerUrl, read_url
 from ._wire import KeyNames
@@ -289,19 +289,26 @@ class _ConnectionClass(Protocol):
 
 
 def _make_locator(place: ServerUrl, credentials: Credentials, patience: float) -> Locator:
-    async def to_node(node: Node) -> AbstractConnection:
-        connection = await credentials.make()
-        connection.host, connection.port = node  # type: ignore[attr-defined]
-        return connection
+    async def to_nodes() -> MakeTo:
+        make = await credentials.maker()
 
-    async def to_sentinel(node: Node) -> AbstractConnection:  # noqa: ASYNC124 - as the other
-        settings = {**place.to_sentinels, **node._asdict()}
-        return _make_connection(place.kind, settings)  # noqa: ASYNC910 - connecting is one
+        def to_node(node: Node) -> AbstractConnection:
+            connection = make()
+            connection.host, connection.port = node  # type: ignore[attr-defined]
+            return connection
+
+        return to_node
+
+    async def to_sentinels() -> MakeTo:  # noqa: ASYNC124 - as the other
+        def to_sentinel(node: Node) -> AbstractConnection:
+            return _make_connection(place.kind, {**place.to_sentinels, **node._asdict()})
+
+        return to_sentinel  # noqa: ASYNC910 - connecting is one
 
     if place.service:
-        return SentinelLocator(to_sentinel, place.nodes, place.service, patience)
+        return SentinelLocator(to_sentinels, place.nodes, place.service, patience)
     if place.nodes:
-        return ClusterLocator(to_node, place.nodes, patience)
+        return ClusterLocator(to_nodes, place.nodes, patience)
     return FixedLocator()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import trio
 from redis.asyncio.connection import AbstractConnection
@@ -30,6 +30,10 @@ class Node(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+#: Makes a connection to a node, not connected yet.
+MakeTo: TypeAlias = Callable[[Node], AbstractConnection]
+
+
 class Said(NamedTuple, Generic[_T]):
     """What came of asking."""
 
@@ -41,18 +45,19 @@ class Survey:
     """Asks one server after another the same, until one says what is good enough.
 
     Args:
-        make: Makes a connection to one of them, not connected yet.
+        ready: Returns what makes a connection to one of them, not connected yet. It may ask
+            somebody who takes his time, which is not that of the servers.
         kind: What each is called in messages.
         patience: Seconds that an answer may take.
     """
 
     def __init__(
         self,
-        make: Callable[[Node], Awaitable[AbstractConnection]],
+        ready: Callable[[], Awaitable[MakeTo]],
         kind: str,
         patience: float,
     ) -> None:
-        self._make = make
+        self._ready = ready
         self._kind = kind
         self._patience = patience
         # Since when. Each run of trio has a clock of its own.
@@ -69,13 +74,14 @@ class Survey:
 
         One that does not answer at once is not waited for. It takes ``patience`` seconds at most.
         """
-        said = Said[_T]([], [])
+        said, make = Said[_T]([], []), await self._ready()
         with trio.move_on_after(patience):
-            await self._ask(nodes, question, enough, said)
+            await self._ask(make, nodes, question, enough, said)
         return said
 
     async def _ask(  # noqa: ASYNC910 - internal: callers ask one at least
         self,
+        make: MakeTo,
         nodes: Sequence[Node],
         question: Callable[[Connection, Node], Awaitable[_T]],
         enough: Callable[[_T], bool],
@@ -87,7 +93,7 @@ class Survey:
 
         async def ask(node: Node, over: trio.Event) -> None:  # noqa: ASYNC910 - as above
             try:
-                said.answers.append(await self._ask_one(node, question))
+                said.answers.append(await self._ask_one(make, node, question))
             except StoreError as error:
                 said.failures.append(error)
                 shunned[node] = now
@@ -116,10 +122,10 @@ class Survey:
                     shunned[node] = now  # unless it answers after all
 
     async def _ask_one(
-        self, node: Node, question: Callable[[Connection, Node], Awaitable[_T]]
+        self, make: MakeTo, node: Node, question: Callable[[Connection, Node], Awaitable[_T]]
     ) -> _T:
-        async def make() -> AbstractConnection:
-            return await self._make(node)
+        async def make_it() -> AbstractConnection:  # noqa: ASYNC910 - connecting is a checkpoint
+            return make(node)
 
-        async with open_stream(make, f"{self._kind} {node}", self._patience) as connection:
+        async with open_stream(make_it, f"{self._kind} {node}", self._patience) as connection:
             return await question(connection, node)
