@@ -403,6 +403,15 @@ class Dispatch:
         self.releases.defer(waiting)
         self.flush_waiters.fail(error)
 
+    def held(self) -> int:
+        """Return how many holds count in the store, and are not on their way to be taken back."""
+        batch = [operation for coalesced in self._coalesced for operation in coalesced.operations]
+        ending = {operation.ends for operation in batch if isinstance(operation, Release)}
+        keys = {} if self.buffer is None else self.buffer.unsettled()
+        pending = {buffered.key for buffered in keys}  # counted there
+        holds = self.releases.holds.outstanding()
+        return sum(hold not in ending and hold.key not in pending for hold in holds)
+
     def abandon(self, waiting: Exception, taken: Exception) -> int:
         """Fail all operations, as nothing more is sent; return how many writes were in the batch.
 

@@ -42,6 +42,8 @@ class Timers:
             self._log.fits(len(self._session.withheld), now)
             if now >= look_at:
                 self._loop.look_due, look_at = True, now + _LOOKS
+                if self._period > _LOOKS:  # else it is soon looked, behind a beat
+                    self._loop.beat()
             heard_at = self._loop.requester.heard_at
             due = next_heartbeat(begun if heard_at is None else heard_at, self._period)
             if due <= now + self._period / 100:  # not worth another wake-up

@@ -91,7 +91,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "heartbeat age",
         "gauge",
         "s",
-        "How long ago the request was sent that the store answered last.",
+        "How long ago the last batch was first sent that the store has acknowledged.",
         lambda now: now.last_heartbeat_age,
     ),
     _statistic(
@@ -254,9 +254,12 @@ class Watched:
         samples.sort(key=lambda sample: sample.statistics.state == "superseded")
         # Of those who do not know it yet, whoever has come last has the id.
         shown: dict[tuple[str, str, str], Sample] = {}
+        held: set[tuple[str, str]] = set()  # prefix and id, whatever the kind
         for sample in samples:
-            if sample.labels not in shown or sample.statistics.state != "superseded":
+            prefix, _, instance = sample.labels
+            if (prefix, instance) not in held or sample.statistics.state != "superseded":
                 shown[sample.labels] = sample
+            held.add((prefix, instance))
         yield from shown.values()
 
     def _samples(self) -> Iterator[Sample]:

@@ -12,7 +12,9 @@ import trio.testing
 
 from distkit_actors import StoreError
 from distkit_actors._actor._operations import QueryOperation
+from distkit_actors._actor._requester import Lost
 from distkit_actors._protocol._messages import Apply, Query, QueryKind, Request, Resume
+from distkit_actors._stores._contract import Link
 from tests.behaviour.test_cancellation import STEPS, ticks
 from tests.behaviour.world import MIN, Counter, World, each, outcome, struck
 
@@ -199,11 +201,20 @@ async def test_a_start_counts_as_heard_when_it_was_taken_in(world: World) -> Non
     assert age > 0.45
 
 
-async def test_the_store_is_looked_at_each_minute_however_slow_the_beats_are(world: World) -> None:
+async def test_the_store_is_looked_at_each_minute_however_slow_the_beats_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a = await world.strict(dead_instance_threshold=7200)
+    looks, requester = 0, a._actor.parts[0]._loop.requester
+    inspect = requester.inspect
+
+    async def look(link: Link) -> Lost | None:
+        nonlocal looks
+        looks += 1
+        return await inspect(link)
+
+    monkeypatch.setattr(requester, "inspect", look)
     await trio.sleep(1)
-    for _ in range(3):
-        assert not a._actor.parts[0]._loop.look_due
-        await trio.sleep(61)
-        assert a._actor.parts[0]._loop.look_due
-        await a.inc("k")
+    for number in range(1, 4):
+        await trio.sleep(60)
+        assert looks == number

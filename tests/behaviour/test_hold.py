@@ -19,6 +19,7 @@ from distkit_actors import (
     InvalidKeyError,
     LimitReachedError,
     OutcomeUnknownError,
+    StoreUnavailableError,
 )
 from distkit_actors._namespace import _epochs
 from distkit_actors._protocol._messages import MAX_JOURNAL, Applied, Apply, Kind
@@ -772,6 +773,29 @@ async def test_closed_while_it_holds(world: World, flavour: Flavour, on_exit: st
         stays = 10 if on_exit == "linger" else 0
         assert {"k": (stays, 0), "only": (0, 0)} == await b.get_all(["k", "only"])
     assert {"k": (stays, 0), "only": (0, 0)} == await b.get_all(["k", "only"])
+
+
+@both_flavours
+@pytest.mark.parametrize("ended", ["before", "after", "never"])
+async def test_what_is_held_and_lingers_as_the_store_is_away_is_reported(
+    world: World, flavour: Flavour, ended: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An heir would find it, and nobody takes it back."""
+    a = await world.make(flavour, on_exit="linger")
+    world.tolerate(a)
+    hold, other = a.hold("k", 3), a.hold("other")
+    for one in (hold, other):
+        await one.__aenter__()
+    await world.settle()
+    world.wire(a).cut()
+    await world.intervals(2)
+    if ended == "before":
+        await hold.__aexit__(None, None, None)
+    with pytest.raises(StoreUnavailableError, match="stopped with 2 counts or operations"):
+        await a.aclose()
+    if ended == "after":
+        await hold.__aexit__(None, None, None)
+    assert "unfinished" in [record.event for record in caplog.records]
 
 
 @both_flavours

@@ -202,6 +202,21 @@ async def test_whoever_has_the_id_now_is_shown_in_place_of_the_superseded() -> N
         assert of(exposed(collector), "state", state="superseded") == [1]
 
 
+async def test_whoever_has_the_id_now_may_be_of_the_other_kind() -> None:
+    store, collector = MemoryStore(), CounterCollector()
+    with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+        async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
+            collector.add(old)
+            async with LaxInstanceAwareCounter.open("app", store, instance_id="a") as new:
+                with pytest.raises(InstanceConflictError):
+                    await old.inc("k")
+                assert of(exposed(collector), "state", state="superseded") == [1]
+                collector.add(new)
+                assert of(exposed(collector), "state", state="superseded") == [0]
+                assert of(exposed(collector), "state", state="running") == [1]
+                await trio.sleep_forever()
+
+
 async def test_no_labels_come_twice_though_the_superseded_does_not_know_it_yet() -> None:
     store, collector = MemoryStore(), CounterCollector()
     with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from distkit_actors import MemoryStore, StoreError, StrictInstanceAwareCounter
+from distkit_actors import MemoryStore, RedisStore, StoreError, StrictInstanceAwareCounter
 from distkit_actors._actor import _timers
 from distkit_actors._errors import StoreUnavailableError
+from distkit_actors._fleet._audit import audit
 from distkit_actors._protocol._messages import Reply, Request
 from distkit_actors._stores._contract import Link, Store
 from tests.faults.fleet import until
@@ -74,6 +75,15 @@ async def test_a_server_that_does_not_say_is_asked_in_vain(
         assert counter.statistics().warnings == ()
         assert counter.statistics().reconnects == 0
     assert not caplog.records
+
+
+async def test_check_says_that_a_server_does_not_say(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    for right, level in (("+info", "ok"), ("-info", "note")):
+        own_redis.command("ACL", "SETUSER", "default", right)
+        found = await audit(fresh_prefix, RedisStore(own_redis.url))
+        assert [one.level for one in found if one.about == "eviction"] == [level]
 
 
 class Odd(Store):

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import trio
 
-from ..._errors import StoreUnavailableError
+from ..._errors import StoreError, StoreUnavailableError
 from ..._protocol._messages import Apply, Load, Loaded, Query, QueryPage, Reply, Request
 from .._contract import CursorLostError, Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
@@ -23,7 +23,7 @@ from ._lane import Lane
 from ._replicas import may_have_changed
 from ._reply_errors import concerns_slot, ends_connection, to_store_error
 from ._scripts import load_scripts
-from ._server_check import eviction
+from ._server_check import eviction, eviction_policy
 from ._wire import KeyNames, around, decode, encode
 
 #: Errors that nobody knows, in answer to heartbeats, until it is known that a proxy makes them.
@@ -70,12 +70,14 @@ class RedisLink(Link):
 
     async def inspect(self) -> tuple[str, ...]:
         try:
-            evicts = await eviction(self._lane, self._patience)
+            policy = await eviction_policy(self._lane, self._patience)
         except ErrorReplyError as error:
             if ends_connection(error, 1):
                 await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
-        missing = self._lane.replicas.warnings()
+        if policy is None and not self._min_replicas:
+            raise StoreError("the server does not tell its maxmemory-policy; INFO would")
+        missing, evicts = self._lane.replicas.warnings(), eviction(policy or "")
         return missing if evicts is None else (evicts, *missing)
 
     @property

@@ -26,16 +26,19 @@ async def check_server(connection: Caller, patience: float) -> bool:
     version = server.get("redis_version", "")
     if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
         raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
-    evicts = await eviction(connection, patience)
+    evicts = eviction(await eviction_policy(connection, patience) or "")
     if evicts is not None:
         raise StoreError(evicts)
     return "standalone" in (server.get("redis_mode"), server.get("server_mode"))  # Valkey's name
 
 
-async def eviction(connection: Caller, patience: float) -> str | None:
-    """Return what is wrong if the server may evict our keys, as far as it says."""
-    memory = await _info(connection, b"memory", patience)
-    policy = memory.get("maxmemory_policy", "")
+async def eviction_policy(connection: Caller, patience: float) -> str | None:
+    """Return which keys the server may evict; None if it does not tell us."""
+    return (await _info(connection, b"memory", patience)).get("maxmemory_policy")
+
+
+def eviction(policy: str) -> str | None:
+    """Return what is wrong if a server with this policy may evict our keys."""
     if not policy.startswith("allkeys-"):
         return None
     return (
