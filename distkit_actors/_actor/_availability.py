@@ -39,6 +39,7 @@ class Availability:
         self._longest_pause = longest_pause
         self._away = False  # the store is away, which the course has been told
         self._attempts = 0  # failed ones since the last answer
+        self._pausing = trio.CancelScope()
         self._readers: dict[trio.CancelScope, float] = {}  # {block of `waiting`: its least end}
 
     def lost(self, error: StoreUnavailableError) -> None:
@@ -132,5 +133,11 @@ class Availability:
         The first try comes at once, as the connection may only have been cut.
         """
         longest = min(self._longest_pause, _FIRST_PAUSE * 2 ** min(self._attempts, 20))
-        await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)
+        with trio.CancelScope() as self._pausing:
+            await trio.sleep(longest * random.uniform(0.5, 1.0) if self._attempts else 0)
         self._attempts += 1
+
+    def hurry(self) -> None:
+        """End the pause, and begin with short ones again: there is not much time left to try."""
+        self._attempts = 0
+        self._pausing.cancel()

@@ -229,6 +229,7 @@ class BatchLoop:
         """Send what waits, and end."""
         self._agenda.stopping = True
         self.availability.refusal = None  # one more try
+        self.availability.hurry()
         self.wake()
 
     def abandon(self) -> None:

@@ -11,6 +11,8 @@ outage begin, and none end.
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -54,17 +56,21 @@ class Log:
 
     def _say(self, level: int, event: str, text: str, *args: object, **data: object) -> None:
         if logger.isEnabledFor(level):
-            extra = {
-                "event": event,
-                "prefix": self._prefix,
-                "instance": self.instance,
-                "store": repr(self._store),
-                "kind": self._kind,
-                **data,
-            }
             who = f"{self._title} ({self._kind}{self.instance and ', '}{self.instance})"
             template = "%s: " + text
-            logger.log(level, template, who, *args, extra=extra, stacklevel=3)
+            try:
+                extra = {
+                    "event": event,
+                    "prefix": self._prefix,
+                    "instance": self.instance,
+                    "store": repr(self._store),
+                    "kind": self._kind,
+                    **data,
+                }
+                logger.log(level, template, who, *args, extra=extra, stacklevel=3)
+            except Exception:  # noqa: BLE001 - a handler's, or a filter's; no count depends on it
+                if logging.raiseExceptions and sys.stderr:
+                    traceback.print_exc()  # as handlers do with their own errors
 
     # ---------------------------------------------------------------------- life
 

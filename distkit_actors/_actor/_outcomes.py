@@ -48,9 +48,16 @@ def unknown() -> Exception:
 
 
 def copy_of(error: Exception) -> Exception:
-    """Return an error of its own for each caller: a shared one would collect tracebacks."""
+    """Return an error of its own for each caller: a shared one would collect tracebacks.
+
+    A class of somebody else's may have a constructor of its own, which is not called.
+    """
     if not isinstance(error, DistkitError):
         return error
-    copy = type(error)(*error.args)
+    copy = type(error).__new__(type(error), *error.args)
+    copy.args = error.args
+    copy.__dict__.update(vars(error))
+    if notes := getattr(error, "__notes__", None):
+        copy.__notes__ = list(notes)
     copy.__cause__ = error.__cause__
     return copy

@@ -43,7 +43,7 @@ class Start:
         try:
             await self._loop.start(link)
         except StoreUnavailableError as error:
-            if last:
+            if last and not self._called_off:
                 raise
             self._loop.requester.connected = False
             availability.away(error)

@@ -88,9 +88,16 @@ def fits(value: int) -> bool:
 
 
 def checked_number(value: float, what: str, unit: str = " of seconds") -> float:
-    """Return ``value`` if it is a number at all, else raise `TypeError`: it may be text."""
+    """Return ``value`` if it is a number at all, else raise `TypeError`: it may be text.
+
+    Raises `ValueError` if it is an int that is larger than any float.
+    """
     if not _is_number(value):
         raise TypeError(f"{what} must be a number{unit}, not {type(value).__name__}")
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is too large") from None
     return value
 
 

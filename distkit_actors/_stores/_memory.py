@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import final
@@ -129,11 +130,14 @@ class _Clock:
         self._offset = 0.0
         self._latest = 0.0
         self._users = 0
+        self._process = os.getpid()
 
     @contextmanager
     def in_use(self) -> Generator[None]:
         """Return a block in which no other run may use it."""
         clock = trio.lowlevel.current_clock()
+        if self._process != os.getpid():  # after a fork, those who used it are in the parent
+            self._process, self._users = os.getpid(), 0
         if clock is not self._clock:
             if self._users:
                 raise RuntimeError(
@@ -144,10 +148,12 @@ class _Clock:
                 self._offset = self._latest - clock.current_time()
             self._clock = clock
         self._users += 1
+        process = self._process
         try:
             yield
         finally:
-            self._users -= 1
+            if process == self._process:
+                self._users -= 1
 
     def current_time(self) -> float:
         """Return seconds that never go back."""

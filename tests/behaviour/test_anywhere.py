@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -433,6 +434,17 @@ async def test_a_memory_store_is_for_one_run_at_a_time() -> None:
     async with StrictInstanceAwareCounter.open("p", store) as counter:
         await trio.to_thread.run_sync(run_another)
         assert (1, 1) == await counter.inc("k")
+    await trio.to_thread.run_sync(_run_alone, store)
+
+
+async def test_a_memory_store_that_was_in_use_at_a_fork_can_be_used_in_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever uses it is in the parent."""
+    store, process = MemoryStore(), os.getpid()
+    async with store.link("other"):
+        monkeypatch.setattr(os, "getpid", lambda: process + 1)
+        await trio.to_thread.run_sync(_run_alone, store)
     await trio.to_thread.run_sync(_run_alone, store)
 
 

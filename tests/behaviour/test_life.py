@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._actor import _availability
 from distkit_actors._protocol._messages import Apply
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
@@ -390,6 +392,71 @@ async def test_a_block_that_cannot_stop_cleanly_says_so(world: World) -> None:
         async with LaxInstanceAwareCounter.open(world.prefix, wire, exit_grace=0.1) as counter:
             counter.inc_nowait("k")
             wire.cut()
+
+
+async def test_a_stop_does_not_sleep_through_its_grace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a long outage the pauses between tries are longer than that."""
+    monkeypatch.setattr(_availability.random, "uniform", lambda _, most: most)
+    counter = await world.lax(dead_instance_threshold=120.0, exit_grace=2.0)
+    other = await world.strict()
+    counter.inc_nowait("k", 5)
+    world.wire(counter).cut()
+    failed = counter.statistics().outages
+    for _ in range(60):
+        await trio.sleep(1)
+    assert counter.statistics().outages > failed
+    attempts = counter._actor.parts[0]._loop.availability._attempts
+    while attempts == counter._actor.parts[0]._loop.availability._attempts:  # noqa: ASYNC110 - none tells
+        await trio.sleep(0.1)
+    world.wire(counter).heal()  # a try has just failed, and the next one is far away
+    await counter.aclose()
+    assert {} == await other.slices("k")
+    assert "closed" == counter.statistics().state
+
+
+def test_an_interrupt_during_a_stop_is_not_lost_behind_an_error() -> None:
+    """Who catches the error and goes on would never be ended."""
+    wire = FaultyStore(MemoryStore())
+    counters: list[StrictInstanceAwareCounter] = []
+
+    def interrupt() -> None:
+        while counters[0].statistics().state != "stopping":
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with StrictInstanceAwareCounter.open("p", wire, exit_grace=60.0) as counter:
+            counters.append(counter)
+            wire.cut()
+            timer.start()
+            raise ValueError("of the body")
+
+    timer = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trio.run(main)
+    timer.join()
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_an_interrupt_that_ends_the_counter_is_not_lost_behind_an_error(
+    world: World,
+) -> None:
+    struck = world.backend.store()
+
+    async def strike(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with StrictInstanceAwareCounter.open(world.prefix, struck) as counter:
+            counter._actor._loop._one_batch = strike  # type: ignore[method-assign] # as a bug would
+            try:
+                await counter.inc("k")
+            finally:
+                raise ValueError("of the body")
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_keyboard_interrupt_stops_in_good_order() -> None:

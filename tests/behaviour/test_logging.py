@@ -215,6 +215,36 @@ async def test_the_superseded_says_so_and_nothing_after(
     assert events(caplog) == ["registered", "superseded"]
 
 
+class Broken(logging.Filter):
+    """A filter of an application that has a bug."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError(record.msg)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_bug_in_the_logging_of_an_application_ends_no_counter(
+    world: World,
+    shown: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is shown as `logging` shows bugs of handlers."""
+    monkeypatch.setattr(logging, "raiseExceptions", shown)
+    logger, broken = logging.getLogger("distkit_actors"), Broken()
+    logger.addFilter(broken)
+    try:
+        a = await world.strict()
+        world.wire(a).cut()
+        await world.intervals(2)
+        world.wire(a).heal()
+        assert await a.inc("k") == (1, 1)
+        await a.aclose()
+    finally:
+        logger.removeFilter(broken)
+    assert ("ZeroDivisionError" in capsys.readouterr().err) == shown
+
+
 async def test_who_lingers_says_that_its_slices_count_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -185,15 +185,16 @@ async def test_closing_ends_a_start_that_waits(flavour: Flavour, autojump_clock:
 
 @both_flavours
 @pytest.mark.parametrize("store", ["answers", "is silent", "goes away"])
+@pytest.mark.parametrize("start_grace", [0.0, inf])
 async def test_closing_while_the_store_is_asked_takes_the_exit_grace_at_most(
-    flavour: Flavour, store: str, autojump_clock: MockClock
+    flavour: Flavour, start_grace: float, store: str, autojump_clock: MockClock
 ) -> None:
     """A start that gets its answer in time leaves again properly."""
     inner = MemoryStore()
     wire = FaultyStore(inner)
     wire.hold()
     async with trio.open_nursery() as nursery:
-        counter = KINDS[flavour]("app", wire, start_grace=inf, exit_grace=4.0)
+        counter = KINDS[flavour]("app", wire, start_grace=start_grace, exit_grace=4.0)
         nursery.start_soon(counter.run)
         await trio.sleep(1.0)
         nursery.start_soon(counter.aclose)
