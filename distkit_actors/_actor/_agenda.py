@@ -105,8 +105,7 @@ class Agenda:
         if not shared and dispatch.queries.ask():
             self._alone = True
         elif self._session.withheld and not dispatch.in_steps and self._retry_due(now):
-            # By itself: whether it is accepted decides what later entries find. Between the steps
-            # of an operation its results would be taken for those of a step.
+            # By itself: whether it is accepted decides what later entries find.
             self._session.begin(self._session.retries()[: self._session.bulk_size])
         else:
             self._begin(now, shared=shared)

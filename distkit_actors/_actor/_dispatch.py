@@ -62,7 +62,8 @@ class Dispatch:
         self._coalesced: list[CoalescedEntry] = []
         self.crowd = Crowd()
         self._counts_first = CountsFirst()
-        self._steps: ExclusiveSteps | None = None
+        self._steps: ExclusiveSteps | None = None  # of the exclusive operation that has begun
+        self._stepping = False  # the batch is one of them
         self.queries = Queries()
         self.flush_waiters = FlushWaiters()
         self.releases = Releases(mailbox, buffer)
@@ -92,10 +93,12 @@ class Dispatch:
 
         A *shared* batch carries single operations and lax counts. Of those that can wait it has
         `Session.piece_size` at most. The steps of an exclusive operation and queries travel
-        alone; with ``shared`` they are left for the next round trip. ``trip``: see `Crowd`.
+        alone; with ``shared`` they are left for the next round trip, unless nothing may come
+        between those steps. ``trip``: see `Crowd`.
         """
         exclusive, most = self.mailbox.next_exclusive(), self.session.piece_size
-        if self._steps is not None or (exclusive is not None and not shared):
+        waits = self._steps is not None or exclusive is not None
+        if self.in_steps or (waits and not shared):
             return self._collect_exclusive(exclusive, now, flush=flush)
         if self.buffer is None:
             portion = self.crowd.portion(self.mailbox.keys, self.mailbox.length, trip)
@@ -132,18 +135,18 @@ class Dispatch:
 
     @property
     def in_steps(self) -> bool:
-        """Whether an exclusive operation has begun and not ended."""
-        return self._steps is not None
+        """Whether an exclusive operation is under way between whose steps nothing may come."""
+        return self._steps is not None and not self._steps.takes_turns
 
     @property
     def alone(self) -> bool:
         """Whether what was collected last travels alone."""
-        return self._steps is not None or self.queries.asking
+        return self._stepping or self.queries.asking
 
     @property
     def atomic(self) -> bool:
         """Whether what `collect` returned must be executed all or none."""
-        return self._steps is not None and self._steps.atomic
+        return self._stepping and self._steps is not None and self._steps.atomic
 
     def _collect_exclusive(
         self, exclusive: Operation | None, now: float, *, flush: bool
@@ -161,6 +164,7 @@ class Dispatch:
             self._steps = steps_for(exclusive, self.session)
             if self.buffer is not None and self._steps.stages:
                 self.buffer.stage()
+        self._stepping = True
         return self._steps.next_entries()
 
     def _counts_before(self, batch: AtomicBatch, now: float, *, flush: bool) -> list[Entry]:
@@ -204,7 +208,8 @@ class Dispatch:
             for key in chain(update.epochs, update.dropped):
                 self.buffer.moved(key, self._own(key), now)
         if update.results is not None:
-            if self._steps is not None:
+            if self._stepping:
+                assert self._steps is not None
                 self._settle_steps(self._steps, update.results, update, now)
             else:
                 self._settle_batch(update.results, update, now)
@@ -347,6 +352,7 @@ class Dispatch:
     def _settle_steps(
         self, steps: ExclusiveSteps, results: Sequence[Result], update: Update, now: float
     ) -> None:
+        self._stepping = False
         operation, at = steps.operation, update.at
         progress = steps.settle(results)
         done = progress is Progress.ENDED and steps.known
@@ -429,8 +435,9 @@ class Dispatch:
             operation for coalesced in self._coalesced for operation in coalesced.operations
         ]
         if self._steps is not None:
+            # Though the batch may be another one: a query that was put off ends with it, too.
             operations.append(self._steps.operation)
-            self._steps = None
+            self._steps, self._stepping = None, False
         if (query := self.queries.give_up()) is not None:
             operations.append(query)
         self._counts, self._coalesced = 0, []

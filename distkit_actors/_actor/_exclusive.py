@@ -35,6 +35,8 @@ class ExclusiveSteps(ABC):
     stages = False
     #: Its entries are executed all or none.
     atomic = False
+    #: Other work may go between its steps (P41, turns).
+    takes_turns = False
     #: A step of it has been executed, so it goes on to its end, whether or not somebody waits.
     begun = False
     #: Keys in which it was refused, so that what is pending there is not void.
@@ -195,6 +197,8 @@ class AtomicBatchSteps(ExclusiveSteps):
 
 class ForgetSteps(ExclusiveSteps):
     """`forget`: some hundred slices in a step."""
+
+    takes_turns = True
 
     def next_entries(self) -> list[Entry]:
         """See `ExclusiveSteps.next_entries`."""

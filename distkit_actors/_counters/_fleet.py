@@ -62,9 +62,10 @@ class FleetMixin(CounterBase):
         For one that hangs but still beats, or whose threshold is long. If it lives, it comes
         back with its slices when it next reaches the store; stop it for good by stopping
         its process. An id that nobody has is no error. In steps of up to 500 keys, in all parts
-        at the same time. If a step is refused, those before it have taken effect, and a note of
-        the error says so. A checkpoint; cancelled in the midst, it goes on to its end unheard.
-        Raises what `InstanceAwareCounter.get` raises.
+        at the same time; single operations and lax counts go between them. If the store refuses
+        in the midst, the steps before have taken effect, and a note of the error says so. A
+        checkpoint; cancelled in the midst, it goes on to its end unheard. Raises what
+        `InstanceAwareCounter.get` raises.
 
         Raises:
             ValueError: It is this counter's own id: use `InstanceAwareCounter.aclose`, or

@@ -288,7 +288,7 @@ class Desk:
         if steps is not None:
             batch = desk._operation(steps)
             assert isinstance(batch, AtomicBatch)
-            dispatch._steps = AtomicBatchSteps(batch)
+            dispatch._steps, dispatch._stepping = AtomicBatchSteps(batch), True
         for number in next(plain):
             release = dispatch.releases.outstanding[desk.holds[number]] = Release(
                 desk.holds[number]
