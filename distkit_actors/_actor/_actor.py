@@ -165,6 +165,7 @@ class Actor(Admission):
         here, or count no more after the threshold.
         """
         if self.life in (Life.RUNNING, Life.AWAY):
+            self._loop.supersede()
             self._end_superseded()
             self._lifeline.cancel()
         elif self.life is Life.STARTING:
@@ -505,6 +506,8 @@ class Actor(Admission):
 
     def _end_superseded(self) -> None:
         """Send nothing more, and fail all who wait: another counter has taken the id over (I11)."""
+        if self.life is Life.SUPERSEDED:
+            return  # another part has heard of it first
         self._supersede()
         taken = self._conflict(" (this operation may have taken effect before)")
         self._dispatch.abandon(self._conflict(), taken)

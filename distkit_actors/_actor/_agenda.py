@@ -37,6 +37,7 @@ class Agenda:
         period: float,
     ) -> None:
         self.stopping = False  # the instance sends what waits, and leaves
+        self.superseded = False  # another counter has the id, so nothing more is sent
         self.beat_due = False
         self.backlog = 0  # not 0: the dead have slices left, and so many who live take them away
         self._session = session
@@ -53,7 +54,7 @@ class Agenda:
     def has_work(self) -> bool:
         """Tell whether there is something to send now."""
         phase = self._session.phase
-        if phase is _FENCED or phase is _REFUSED:
+        if self.superseded or phase is _FENCED or phase is _REFUSED:
             return False
         if self._availability.refusal is not None:
             # What the store refuses is tried again with the next beat, or on demand.

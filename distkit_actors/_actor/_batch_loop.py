@@ -84,7 +84,6 @@ class BatchLoop:
         self._loss: tuple[Loss, float] | None = None
         self._registered = False  # that it is registered has been logged
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
-        self._superseded = False  # an answer has said that another counter has the id
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
         self._solo_streak = 0  # batches of one operation each, in a row
         self._solo_link: Link | None = None  # on which the next operation is sent by its caller
@@ -232,6 +231,14 @@ class BatchLoop:
         self.availability.hurry()
         self.wake()
 
+    def supersede(self) -> None:
+        """Send nothing any more: another counter has the id in another part (P44, parts).
+
+        The task may have been woken already, by an answer or a beat. Then no cancellation reaches
+        it before it has sent the next request.
+        """
+        self._agenda.superseded = True
+
     def abandon(self) -> None:
         """Send nothing any more, in a process that was forked."""
         self._agenda.stopping, self.accepts_releases = True, False
@@ -259,7 +266,7 @@ class BatchLoop:
     async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Work until stopped, then leave; return whether another counter has taken the id over."""
         agenda, requester = self._agenda, self.requester
-        while not self._superseded:
+        while not agenda.superseded:
             if agenda.has_work():
                 if not await requester.while_answered(self._work, link):
                     self._session.piece_size = self._pacing.piece_size
@@ -268,9 +275,9 @@ class BatchLoop:
             else:
                 await self._rest()
         finish = self._leave if on_exit == "leave" else self._end_holds
-        while not self._superseded and not await requester.while_answered(finish, link):
+        while not agenda.superseded and not await requester.while_answered(finish, link):
             self._session.piece_size = self._pacing.piece_size
-        return self._superseded  # noqa: ASYNC910 - internal: callers make the checkpoint
+        return agenda.superseded  # noqa: ASYNC910 - internal: callers make the checkpoint
 
     async def _work(self, link: Link) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Send batches while there is something to send.
@@ -282,7 +289,7 @@ class BatchLoop:
         while agenda.has_work():
             done, sent_by_caller = dispatch.operations_done, self._sent is not None
             await self._one_batch(link)
-            if self._superseded:
+            if agenda.superseded:
                 return
             answered = dispatch.operations_done - done
             if answered:
@@ -337,20 +344,20 @@ class BatchLoop:
         # cancelled callers).
         if not (link.connected or await self._connect(link)):
             self._agenda.beat_due = False  # connecting is tried again with the next beat
-            return  # noqa: ASYNC910 - connecting failed
+            return  # noqa: ASYNC910 - connecting was one
         now = trio.current_time()
         if self._session.idle:
             self.requester.sent_at = None  # of a query that had no answer
         self._agenda.make_up(now)
         await self._complete(link, now)
-        if self.look_due and link.connected and not self._superseded:
+        if self.look_due and link.connected and not self._agenda.superseded:
             self.look_due = False
             if await self.requester.inspect(link):
                 self._session.lost()
 
     async def _complete(self, link: Link, now: float) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Exchange requests and answers until the outstanding batch, or query, has ended."""
-        session, requester = self._session, self.requester
+        session, requester, agenda = self._session, self.requester, self._agenda
         request = self._sent or session.request() or self._dispatch.queries.request()
         while request is not None:
             sent, self._sent = self._sent is not None, None
@@ -361,17 +368,19 @@ class BatchLoop:
             except BaseException:
                 session.lost()
                 raise
+            if agenda.superseded:
+                return  # noqa: ASYNC910 - asking was one
             if isinstance(outcome, Lost):
                 # The next answer may come from another server; see `_connect`.
                 if outcome.in_doubt or session.phase is Phase.LOAD:
                     session.lost()
                 await requester.pause()
-                if session.idle:
+                if session.idle or agenda.superseded:
                     break  # a query ends its turn, as a sign of life may be due (P41, turns)
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
                 if not session.idle:  # a query is no sign of life; one that is due goes
-                    self._agenda.refused()
+                    agenda.refused()
                 self._refused(outcome)
                 return  # noqa: ASYNC910 - asking was one
             else:
@@ -385,7 +394,10 @@ class BatchLoop:
         requester.sent_at = None
 
     async def _connect(self, link: Link) -> bool:
-        """Make a connection, however long that takes; False if the store refuses us."""
+        """Make a connection, however long that takes; False if there is nothing to send on it.
+
+        Then the store refuses us, or another counter has the id now.
+        """
         if self._sent is not None:  # on a connection that is lost
             self._sent = None
             self._session.lost()
@@ -394,7 +406,7 @@ class BatchLoop:
             self._session.lost()
         refused = await self.requester.connect(link)
         if refused is None:
-            return True
+            return not self._agenda.superseded
         self._agenda.refused()
         self._refused(refused)
         self._dispatch.fail_waiting(refused.error)
@@ -418,7 +430,7 @@ class BatchLoop:
             self._note(now)
         self._agenda.backlog = update.backlog
         if phase is _FENCED or phase is _REFUSED:
-            self._superseded = True
+            self._agenda.superseded = True
             return
         dispatch.settle(update, now)
         if dispatch.buffer is not None:

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from random import Random
 from typing import Any
 
@@ -37,10 +37,13 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._actor._batch_loop import BatchLoop
 from distkit_actors._actor._groups import all_of
 from distkit_actors._fleet._audit import audit
-from distkit_actors._protocol._messages import Apply, Open, Request
+from distkit_actors._protocol._messages import Apply, Open, Reply, Request
 from distkit_actors._protocol._partitions import part_of
+from distkit_actors._stores._contract import Link, StoreAwayError
+from distkit_actors._stores._memory import _name
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     MAX,
@@ -77,8 +80,7 @@ def namespace(world: World, part: int) -> Any:
     """Return what the store has of a part; None if it has nothing."""
     store = world.backend.store()
     assert isinstance(store, MemoryStore)
-    name = f"{world.prefix}\ud800{part}" if part else world.prefix
-    return store._namespaces.get(name)
+    return store._namespaces.get(_name(world.prefix, part))
 
 
 # ----------------------------------------------------------------------- as with one part
@@ -908,6 +910,183 @@ class _Saying:
         if isinstance(request, Open):
             request = request._replace(partitions=self._number)
         return await self._link.receive(request)
+
+
+class Waking:
+    """What may wake the task of part 1 in one turn with the end of part 0.
+
+    Each prepares it, and returns what then happens in that turn.
+    """
+
+    async def answered_and_a_beat_is_due(
+        self, _: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        part.gate = trio.Event()
+        await _count(a, 1)
+        _loop(a).beat()
+        return part.gate.set
+
+    async def answered_and_there_are_more_counts(
+        self, _: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        part.gate = trio.Event()
+        await _count(a, 2000)
+        return part.gate.set
+
+    async def told_to_come_back(
+        self, world: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        await _count(a, 1)
+        namespace(world, 1).__init__()
+        return await self.answered_and_there_are_more_counts(world, a, part)
+
+    async def told_that_this_part_is_lost_too(
+        self, world: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        await _take_over(world, 1)
+        return await self.answered_and_there_are_more_counts(world, a, part)
+
+    async def beating(
+        self, _: World, a: LaxInstanceAwareCounter, __: _PromptPart
+    ) -> Callable[[], None]:
+        await _count(a, 1)
+        return _loop(a).beat
+
+    async def beating_after_an_operation(
+        self, _: World, a: LaxInstanceAwareCounter, __: _PromptPart
+    ) -> Callable[[], None]:
+        await a.strict.inc(KEYS[1])
+        return _loop(a).beat
+
+    async def connected(
+        self, _: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        part.up, part.gate = False, trio.Event()
+        _loop(a).beat()
+        return part.gate.set
+
+    async def about_to_try_again(
+        self, _: World, a: LaxInstanceAwareCounter, part: _PromptPart
+    ) -> Callable[[], None]:
+        pause, part.away = trio.Event(), True
+        _loop(a).availability.pause = pause.wait  # type: ignore[method-assign]
+        await _count(a, 1)
+        return pause.set
+
+
+@pytest.mark.parametrize("what", [name for name in vars(Waking) if not name.startswith("_")])
+async def test_a_part_that_wakes_as_another_one_is_lost_sends_nothing_more(
+    world: World, what: str
+) -> None:
+    """No cancellation reaches its task in that turn."""
+    store = _Prompt(world.backend.store())
+    part = store.parts[1]
+    with pytest.raises(InstanceConflictError, match="another counter with instance_id 'job'"):
+        async with LaxInstanceAwareCounter.open(
+            world.prefix, store, instance_id="job", dead_instance_threshold=world.threshold
+        ) as a:
+            happens = await getattr(Waking(), what)(world, a, part)
+            await trio.testing.wait_all_tasks_blocked()
+            sent, supersede = list(part.sent), a._actor.parts[1].supersede
+
+            def in_the_same_turn() -> None:
+                happens()
+                supersede()
+
+            a._actor.parts[1].supersede = in_the_same_turn  # type: ignore[method-assign]
+            await _take_over(world, 0)
+            _loop(a, 0).beat()
+            await trio.sleep(1)
+            raise AssertionError
+    assert sent == part.sent
+    assert "superseded" == a.statistics().state
+    assert {InstanceConflictError} == set(map(type, a._actor._errors.values()))
+
+
+def _loop(a: Any, part: int = 1) -> BatchLoop:
+    loop = a._actor.parts[part]._loop
+    assert isinstance(loop, BatchLoop)
+    return loop
+
+
+async def _count(a: LaxInstanceAwareCounter, keys: int) -> None:
+    """Count on so many keys of part 1, and wait until they are sent, or some of them."""
+    for key in islice(keys_in(1), keys):
+        a.inc_nowait(key)
+    _loop(a).flush()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def _take_over(world: World, part: int) -> None:
+    store = _Numbered(world.backend.store(), part, PARTS)
+    async with StrictInstanceAwareCounter.open(
+        world.prefix, store, instance_id="job", inherit=True, on_exit="linger"
+    ):
+        pass
+
+
+class _Prompt(Store):
+    """A store in memory to which a request has gone when `send` returns, as over a socket."""
+
+    def __init__(self, inner: Any) -> None:
+        self.parts = [_PromptPart(inner, number) for number in range(inner.partitions)]
+
+    @property
+    def partitions(self) -> int:
+        return len(self.parts)
+
+    def part(self, number: int) -> Store:
+        return self.parts[number]
+
+    def link(self, prefix: str) -> Any:
+        return self.parts[0].link(prefix)
+
+
+class _PromptPart(Store):
+    def __init__(self, inner: Any, number: int) -> None:
+        self._inner = inner
+        self._number = number
+        self.sent: list[Request] = []
+        self.gate: trio.Event | None = None  # for answers and new connections
+        self.up = True
+        self.away = False  # it answers that it cannot serve now
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self._inner.part(self._number).link(prefix):
+            yield _PromptLink(self, partial(self._inner.execute, _name(prefix, self._number)))
+
+
+class _PromptLink(Link):
+    def __init__(self, part: _PromptPart, execute: Callable[[Request], Reply]) -> None:
+        self._part = part
+        self._execute = execute
+        self._reply: Reply | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._part.up
+
+    async def connect(self) -> None:
+        await self._pass()
+        self._part.up = True
+
+    async def send(self, request: Request) -> None:
+        self._part.sent.append(request)
+        self._reply = self._execute(request)
+
+    async def receive(self, request: Request) -> Reply:
+        await self._pass()
+        if self._part.away:
+            raise StoreAwayError("away")
+        assert self._reply is not None
+        return self._reply
+
+    async def _pass(self) -> None:
+        if self._part.gate is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._part.gate.wait()
 
 
 async def test_what_is_void_is_counted_over_all_parts(world: World) -> None:
