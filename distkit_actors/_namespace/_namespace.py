@@ -111,7 +111,12 @@ class Namespace(Execution):
             return Mismatch(registry.partitions)
         registry.observed.hear(now)
         self.clock = at = max(self.clock + 1, now)
-        inherited = request.inherit and old is not None and old.state is State.LIVE
+        inherited = (
+            request.inherit
+            and old is not None
+            and old.state is State.LIVE
+            and not old.starts_afresh
+        )
         known = registry.epochs.latest
         if old and (inherited or len(old.slices) > MAX_PURGE):
             # It does not know the moves by which leftovers are judged (P18, empty ground).

@@ -65,6 +65,15 @@ class Record:
         self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
         self.swept = 0  # no slice here is older than the clears up to this stamp
 
+    @property
+    def starts_afresh(self) -> bool:
+        """Whether all slices that are still here are on their way out (P18, empty ground).
+
+        Then it has done nothing yet, and inherited nothing; or its last step was told to go on
+        with that.
+        """
+        return self.reply.again or not (self.inherited or self.seq)
+
 
 class Registry:
     """Records, slices and sums of one namespace."""

@@ -131,9 +131,19 @@ async def thousands_of_slices(store: Store) -> None:
                 del heir.session.slices[key]
             await heir.skip()
             await heir.batch()
-        async with joined(store, prefix, old.name):
+        async with joined(store, prefix, old.name) as empty:
             for part in (keys[:MAX_ENTRIES], keys[MAX_ENTRIES:]):
                 same(await other.values(*part), [(0, 0)] * len(part), "after a takeover")
+                await empty.batch(*(put(key, numbers[key]) for key in part))
+            # It is replaced in its turn before it has removed all that it finds.
+            new = Client(empty.link, old.name, empty.session.periods)
+            while new.session.phase in (Phase.PEEK, Phase.OPEN):
+                request = new.session.request()
+                assert request is not None
+                new.take(await new.send(request))
+        async with joined(store, prefix, old.name, inherit=True) as heir:
+            same(heir.session.slices, {}, "inherited from one that started empty")
+        same(await other.values(keys[-1]), [(0, 0)], "after all takeovers")
 
 
 async def resumes_reassert(store: Store) -> None:

@@ -19,12 +19,15 @@ from distkit_actors._namespace._registry import Record, Registry
 from distkit_actors._protocol._messages import (
     Applied,
     Apply,
+    Conflict,
     Entry,
     Journal,
     Kind,
     Load,
     Loaded,
+    Mismatch,
     Open,
+    Opened,
     Periods,
     Previous,
     Rejection,
@@ -445,6 +448,14 @@ class NeverInherits(Changed):
         return request._replace(inherit=False)
 
 
+class InheritsWhatIsOnItsWayOut(Namespace):
+    def _open(self, request: Open, now: int) -> Opened | Conflict | Mismatch:
+        old = self.registry.records.get(request.instance)
+        if old and old.nonce != request.nonce:
+            old.inherited = True
+        return super()._open(request, now)
+
+
 class LoadsWhatIsVoid(Namespace):
     def _load(self, request: Load, now: int) -> Any:
         reply = super()._load(request, now)
@@ -661,6 +672,7 @@ MUTANTS: dict[str, Callable[[], Store]] = {
             *(KeepsSlicesUntilItIsTold, TellsNotOfTheKeysOfTheBatch, SaysThatItHasToldAll),
             *(TellsNoMoves, FencesNobody, OpensWithoutLooking, OpensAgain, AlwaysInherits),
             *(NeverInherits, LoadsWhatIsVoid, RecordsNoLoad, LoadsOnePage, TakesVoidClaims),
+            InheritsWhatIsOnItsWayOut,
             *(TakesPositiveClaimsOnly, TakesNoMoves, TakesNoClear, TakesMovesFor),
             *(TakesResumesForOthers, NeverReaps, ReapsWithoutBounds, ReapsLittle),
             ReapsHalf,

@@ -148,6 +148,8 @@ class Exchange(Desks):
         incarnation = holder.incarnation if holder else 0
         live = holder is not None and holder.state is State.LIVE
         heard = holder is not None and live and holder.deadline > 0
+        # Nothing is the holder's own: what is there it is throwing away.
+        empty = holder is not None and (holder.reply.again or not (holder.inherited or holder.seq))
         expiring = set(registry.expiring) if self.mail else set()
         if not self.scope.still:
             self.now += 1
@@ -174,7 +176,7 @@ class Exchange(Desks):
                 ]
                 break
         if isinstance(request, Open) and isinstance(reply, Opened):
-            inherited = live and request.inherit
+            inherited = live and request.inherit and not empty
             if reply.incarnation == incarnation:
                 pass  # the answer to an earlier copy
             elif request.refuse and heard:

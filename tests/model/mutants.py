@@ -269,6 +269,17 @@ def _open_anywhere() -> Sequence[Patch]:
     return [(Namespace, "_open", changed)]
 
 
+def _leftovers_are_inherited() -> Sequence[Patch]:
+    return [(Record, "starts_afresh", False)]
+
+
+def _leftovers_of_who_returns_are_inherited() -> Sequence[Patch]:
+    def changed(self: Record) -> bool:
+        return not (self.inherited or self.seq)
+
+    return [(Record, "starts_afresh", property(changed))]
+
+
 def _open_whoever_holds_it() -> Sequence[Patch]:
     opening = Namespace._open
 
@@ -462,6 +473,33 @@ MUTANTS: Final = (
         "an heir forgets what is younger than a clear",
         _heirs_forget_what_is_younger,
         _scope("A: inc a, B: clear", 1, "takeover mute", inherit=(True,), actors=3, beats=False),
+    ),
+    Mutant(
+        "what a newcomer throws away is inherited",
+        _leftovers_are_inherited,
+        _scope(
+            "inc a+inc b",
+            1,
+            "takeover takeover",
+            keys=("a", "b"),
+            instances=1,
+            inherit=(False, True),
+            leftovers=1,
+            beats=False,
+        ),
+    ),
+    Mutant(
+        "what one who returns throws away is inherited",
+        _leftovers_of_who_returns_are_inherited,
+        _scope(
+            "A: inc a+inc b+inc c",
+            1,
+            "reap takeover",
+            keys=("a", "b", "c"),
+            budgets=(1,),
+            inherit=(True,),
+            leftovers=1,
+        ),
     ),
     Mutant("no blackout guard", _no_blackout, _scope("inc a", 1, "blackout")),
     Mutant(

@@ -9,8 +9,9 @@ from typing import Final
 from unittest import mock
 
 from distkit_actors._instance import _own_copy, _resumption
-from distkit_actors._namespace import _epochs
+from distkit_actors._namespace import _epochs, _namespace, _registry
 from distkit_actors._protocol._conditions import Eq, Gt
+from distkit_actors._protocol._messages import MAX_PURGE
 from tests.model.oracle import Op
 
 #: By the kind of an operation that has one: its condition, and whether that is about the own slice.
@@ -67,6 +68,8 @@ class Scope:
     """Heartbeats may come at any time, else only at the end."""
     pieces: bool = False
     """Messages hold no more than one claim and one move, so that there are many."""
+    leftovers: int = MAX_PURGE
+    """How many slices of an instance that starts afresh one step removes."""
 
     @contextmanager
     def limits(self) -> Iterator[None]:
@@ -77,6 +80,8 @@ class Scope:
                 stack.enter_context(mock.patch.object(_resumption, "MAX_ENTRIES", 1))
                 stack.enter_context(mock.patch.object(_resumption, "MAX_MOVES", 1))
                 stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
+            for module in (_namespace, _registry):
+                stack.enter_context(mock.patch.object(module, "MAX_PURGE", self.leftovers))
             yield
 
 

@@ -37,6 +37,18 @@ SHORT: Final = (
         inherit=(True,),
         beats=False,
     ),
+    _scope(
+        "inherit, leftovers",
+        ("inc a+inc b",),
+        2,
+        "takeover",
+        "reap",
+        keys=("a", "b"),
+        instances=1,
+        inherit=(False, True),
+        leftovers=1,
+        beats=False,
+    ),
     _scope("refuse", ("inc a",), 3, "takeover", "reap", "kill", "mute", instances=1, refuse=True),
     _scope("leave, kill", ("inc a", "set a", "leave"), 2, "kill", "mute", "reap", beats=False),
     _scope(

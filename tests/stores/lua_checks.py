@@ -247,6 +247,11 @@ def leftovers_with_old_moves(subject: Subject) -> None:
         )
 
 
+def leftovers_are_not_inherited(subject: Subject) -> None:
+    for returns, pieces in product((False, True), (0, 1)):
+        test_redis_limits.test_leftovers_are_not_inherited(subject.twin(), returns, pieces)
+
+
 def tell(
     twin: Twin, instance: str, known: int, moves: list[tuple[str, int]], *claims: Entry
 ) -> None:
@@ -391,6 +396,7 @@ CHECKS: dict[str, Check] = {
         "test_leftovers_that_do_not_fit_become_a_body_of_their_own"
     ),
     "leftovers with old moves": leftovers_with_old_moves,
+    "leftovers and heirs": leftovers_are_not_inherited,
     "long rare steps": long_rare_steps,
     # Each finds a defect that the others find late.
     "history 8": histories(range(8, 9)),

@@ -166,8 +166,11 @@ MUTANTS: dict[str, list[Mutant]] = {
             "ARGV[10] == '1' and old[1] and is_alive(instance)",
             "ARGV[10] == '1' and old[1]",
         ),
-        Mutant("open", "ARGV[6] == '1' and lives and '1'", "ARGV[6] == '1' and '1'"),
+        Mutant("open", "ARGV[6] == '1' and lives and not", "ARGV[6] == '1' and not"),
         Mutant("open", "if inherited == '0' then\n  purge", "if inherited ~= '0' then\n  purge"),
+        Mutant("open", "return string.find(reply, '|1|', 1, true) or", "return"),
+        Mutant("open", " or inherits ~= '1' and string.find(head, ' 0$')", ""),
+        Mutant("open", "or inherits ~= '1' and string", "or string"),
         Mutant(
             "resume",
             "    local more, orphaned = purge(at, periods, record.known)\n",

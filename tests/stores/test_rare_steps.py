@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import redis
 
-from distkit_actors._instance._session import Session
+from distkit_actors._instance._session import Phase, Session
 from distkit_actors._namespace._observed_time import RECENT_PART, longest_silence
 from distkit_actors._namespace._reaper import QUEUED_PER_STEP
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
@@ -769,6 +769,18 @@ def test_one_that_starts_with_another_number_inherits_nothing(twin: Twin) -> Non
     reply = twin.execute(opening(twin, "a", 3))
     assert isinstance(reply, Opened)
     assert not reply.inherited
+    twin.compare()
+
+
+def test_the_heir_of_one_who_is_loading_inherits_all(twin: Twin) -> None:
+    run(twin, session_of("a"), add("k", 3))
+    for nonce in ("heir", "second heir"):
+        heir = Session("a", nonce, PERIODS, inherit=True)
+        while heir.phase is not Phase.LOAD:
+            request = heir.request()
+            assert request is not None
+            heir.receive(twin.execute(request))
+    assert run(twin, heir, add("k", 0)).results == (Previous(3, 3),)
     twin.compare()
 
 

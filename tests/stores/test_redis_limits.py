@@ -18,6 +18,7 @@ from distkit_actors._protocol._messages import (
     Applied,
     Apply,
     Entry,
+    Forget,
     Kind,
     Load,
     Open,
@@ -287,6 +288,37 @@ def test_a_large_instance_is_inherited_in_pages(twin: Twin) -> None:
         # Not compared: the pages are cut differently.
         heir.receive(twin.lua.execute(request, twin.now))
     assert {key: piece.value for key, piece in heir.slices.items()} == dict.fromkeys(names(8500), 3)
+
+
+@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("pieces", [0, 1])
+def test_leftovers_are_not_inherited(twin: Twin, returns: bool, pieces: int) -> None:
+    """Whoever was throwing them away was replaced before all of them were gone."""
+    session = session_of("i")
+    fill(twin, session, Kind.ADD, names(4 * MAX_PURGE))
+    if returns:
+        twin.execute(Forget("", "i"))
+        session.begin([])
+    else:
+        session = Session("i", "newcomer", PERIODS)
+    while session.phase is not Phase.RESUME:
+        session.receive(twin.execute(request_of(session)))
+    for _ in range(pieces):
+        session.receive(twin.execute(request_of(session)))
+    heir = Session("i", "heir", PERIODS, inherit=True)
+    run(twin, heir, add("mine"))
+    assert twin.namespace.registry.sums == {"mine": 1}
+    twin.compare()
+    settle(twin, Session("i", "second heir", PERIODS, inherit=True))
+    assert twin.namespace.registry.sums == {"mine": 1}
+    twin.compare()
+
+
+def request_of(session: Session) -> Request:
+    """Return what a session has to send."""
+    request = session.request()
+    assert request is not None
+    return request
 
 
 def test_clear_with_many_keys(twin: Twin) -> None:

@@ -12,6 +12,7 @@ from distkit_actors._protocol._messages import (
     MAX_PURGE,
     Applied,
     Entry,
+    Forget,
     Kind,
     Loaded,
     MustResume,
@@ -121,7 +122,7 @@ def test_an_heir_that_missed_an_answer_begins_to_load_again() -> None:
 
 def test_a_late_copy_of_a_load_changes_nothing() -> None:
     store = Store()
-    joined(store, "a", "old")
+    store.all(joined(store, "a", "old"), Entry(Kind.ADD, "gone", 1))
     heir = heir_to_be(store)
     late = heir.request()
     assert late is not None
@@ -131,3 +132,77 @@ def test_a_late_copy_of_a_load_changes_nothing() -> None:
     store.namespace.execute(late, store.now + 1)
     assert isinstance(store.all(heir, Entry(Kind.ADD, "k", 4)), Applied)
     assert store.namespace.registry.total("k") == 7
+
+
+def owner_of_many(store: Store) -> Session:
+    """Return one who holds more slices than three steps throw away."""
+    owner = joined(store, "a", "owner")
+    keys = [f"k{number:04}" for number in range(4 * MAX_PURGE)]
+    for first in range(0, len(keys), MAX_PURGE):
+        store.all(owner, *(Entry(Kind.ADD, key, 1) for key in keys[first : first + MAX_PURGE]))
+    return owner
+
+
+def newcomer(store: Store) -> Session:
+    """Return one who has taken over from one with many slices, and starts empty."""
+    owner_of_many(store)
+    session = Session("a", "newcomer", PERIODS)
+    while session.phase is not Phase.RESUME:
+        store.ask(session)
+    return session
+
+
+def forgotten(store: Store, owner: Session) -> Session:
+    """Have an owner of many slices taken for dead, and let it begin to come back."""
+    store.namespace.execute(Forget("", "a"), store.now)
+    owner.begin([])
+    assert isinstance(store.ask(owner), MustResume)
+    return owner
+
+
+@pytest.mark.parametrize("who", ["a newcomer", "one who returns", "an heir who returns"])
+@pytest.mark.parametrize("pieces", [0, 1, 2])
+def test_what_is_being_thrown_away_is_not_inherited(who: str, pieces: int) -> None:
+    """Whoever was throwing it away was replaced before all of it was gone."""
+    store = Store()
+    if who == "a newcomer":
+        session = newcomer(store)
+    else:
+        session = owner_of_many(store)
+        if who == "an heir who returns":
+            session = joined(store, "a", "first heir", inherit=True)
+        session = forgotten(store, session)
+    for _ in range(pieces):
+        assert isinstance(reply := store.ask(session), Applied)
+        assert reply.again
+    heir = joined(store, "a", "heir", inherit=True)
+    assert heir.slices == {}
+    assert store.namespace.registry.sums == {}
+    store.all(heir, Entry(Kind.ADD, "mine", 1))
+    assert store.namespace.registry.sums == {"mine": 1}
+
+
+def test_what_a_newcomer_has_counted_itself_is_inherited() -> None:
+    store = Store()
+    store.all(newcomer(store))
+    session = joined(store, "a", "next")
+    store.all(session, Entry(Kind.ADD, "k", 3))
+    heir = joined(store, "a", "heir", inherit=True)
+    assert {key: piece.value for key, piece in heir.slices.items()} == {"k": 3}
+
+
+def test_the_heir_of_one_who_is_loading_inherits_all() -> None:
+    store = Store()
+    owner = owner_of_many(store)
+    store.ask(heir_to_be(store))
+    heir = joined(store, "a", "second heir", inherit=True)
+    assert heir.slices == owner.slices
+
+
+def test_the_heir_of_one_who_has_done_nothing_starts_empty() -> None:
+    store = Store()
+    joined(store, "a", "old")
+    heir = joined(store, "a", "heir", inherit=True)
+    assert heir.slices == {}
+    store.all(heir, Entry(Kind.ADD, "k", 1))
+    assert store.namespace.registry.sums == {"k": 1}

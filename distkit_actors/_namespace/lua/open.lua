@@ -21,6 +21,12 @@
 --@include sums
 --@include registry
 
+-- Whether all slices that a predecessor still has are on their way out (P18, empty ground). Then it
+-- has done nothing yet, and inherited nothing; or its last step was told to go on with that.
+local function starts_afresh(inherits, head, reply)
+  return string.find(reply, '|1|', 1, true) or inherits ~= '1' and string.find(head, ' 0$')
+end
+
 local function opened(inc, knows, inherits)
   local leftovers = inherits == '0' and has_slices(I) and '1' or '0'
   return {OPENED, inc, knows, inherits, leftovers}
@@ -28,7 +34,7 @@ end
 
 take_space()
 local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int',
-  ':swept')
+  ':swept', ':head', ':reply')
 local holder = old[1] or '0'
 if old[2] == ARGV[3] then
   return opened(holder, old[4], old[5])
@@ -50,7 +56,8 @@ local lives = old[3] == LIVE and not switched
 local lost = add_living(periods, lives and old[6], old[7])
 local at = math.max(space.clock + 1, now)
 space.clock = at
-local inherited = ARGV[6] == '1' and lives and '1' or '0'
+local inherited = ARGV[6] == '1' and lives and not starts_afresh(old[5], old[9], old[10])
+  and '1' or '0'
 local known = space.latest
 if inherited == '1' or old[1] and count_slices(I) > MAX_PURGE then
   -- It does not know the moves that leftovers have still to be judged by (P18, empty ground).
