@@ -134,12 +134,19 @@ class Agenda:
         if entries is None:
             return  # it became a query, which is no sign of life
         self.beat_due = False
-        budget = _IDLE_REAPING_BUDGET
+        budget = self.idle_budget
         if entries:
             budget = _REAPING_BUDGET + crowd // _OPERATIONS_PER_SLICE
-            budget = min(budget, _REAPING_BUDGET_OF_A_CROWD)
-        budget = max(1, self._pacing.share(budget))  # a slow store reaps less, too
+            budget = self._share(min(budget, _REAPING_BUDGET_OF_A_CROWD))
         self._session.begin(entries, budget=budget, atomic=dispatch.atomic)
+
+    @property
+    def idle_budget(self) -> int:
+        """How many slices of the dead a batch takes away that no operation waits for."""
+        return self._share(_IDLE_REAPING_BUDGET)
+
+    def _share(self, budget: int) -> int:
+        return max(1, self._pacing.share(budget))  # a slow store reaps less, too
 
     def _deferred_due(self, now: float) -> bool:
         """Whether to try deferred releases without a beat: a busy instance needs no beats."""

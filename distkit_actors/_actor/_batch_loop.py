@@ -478,7 +478,9 @@ class BatchLoop:
             if session.idle:
                 left = left or deque(session.slices)
                 some = [left.popleft() for _ in range(min(session.bulk_size, len(left)))]
-                session.begin([Entry(Kind.PUT, key, 0) for key in some], leave=not left)
+                entries = [Entry(Kind.PUT, key, 0) for key in some]
+                # The last to leave is the last who can find that somebody has died.
+                session.begin(entries, leave=not left, budget=self._agenda.idle_budget)
                 used = session.used
             if link.connected or await self._connect(link):
                 await self._complete(link, trio.current_time())

@@ -248,7 +248,10 @@ class Registry:
                 yield instance, record
 
     def expire(self, now: int) -> None:
-        """Forget a few of the records whose retention is over."""
+        """Look at a few records, and forget those whose retention is over."""
         for instance in list(islice(self.expiring, 4)):
-            if self.expiring[instance] <= now:
-                del self.expiring[instance], self.records[instance]
+            due = self.expiring.pop(instance)
+            if due <= now:
+                del self.records[instance]
+            else:
+                self.expiring[instance] = due  # behind the others, which may be kept less long

@@ -784,6 +784,23 @@ async def test_i10_departed_instances_are_forgotten(world: World) -> None:
     assert before == await world.backend.footprint(world.prefix)
 
 
+@pytest.mark.parametrize("keys", [0, 1000])
+async def test_i10_the_last_who_leaves_takes_along_who_has_died(world: World, keys: int) -> None:
+    """No heartbeat comes any more that would find the death: the namespace would stay for ever."""
+    a = await world.strict()
+    b = await world.strict()
+    await trio.sleep(world.interval / 2)
+    await a.inc_all({f"key-{n}": 1 for n in range(40)})
+    world.kill(a)
+    if keys:
+        await b.inc_all({f"key-{n}": 1 for n in range(keys)})
+    await trio.sleep(world.threshold + world.interval / 4)
+    assert world.registry.total("key-1") == 1 + bool(keys)
+    await b.aclose()
+    assert world.registry.sums == world.registry.reap_queue == {}
+    assert world.registry.expiring.keys() == {a.instance_id, b.instance_id}
+
+
 @on_redis
 @pytest.mark.parametrize("end", ["leaves", "dies"])
 async def test_i10_one_key_remains_of_a_departed_instance(world: World, end: str) -> None:

@@ -32,6 +32,7 @@ from distkit_actors._protocol._messages import (
     Request,
     Resume,
 )
+from distkit_actors._stores._redis._rights import _OF_SCRIPTS
 from distkit_actors._stores._redis._wire import KeyNames
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
@@ -606,6 +607,22 @@ def test_an_instance_that_left_is_forgotten(store: LuaStore) -> None:
     assert store.names_in_use() == []
 
 
+def test_the_last_who_leaves_takes_along_who_is_overdue(twin: Twin) -> None:
+    """Nobody comes later who would find that one, so the namespace would stay for ever."""
+    last = session_of("last")
+    for session in (last, session_of("dead")):
+        run(twin, session, add("a"))
+    for _ in range(3):
+        twin.now += SECOND
+        run(twin, last)
+    twin.now += 1
+    assert run(twin, last, Entry(Kind.PUT, "a", 0), leave=True, budget=1).results == (
+        Previous(1, 1),
+    )
+    assert twin.lua.expiring() == [twin.lua.base + b"n"]
+    twin.compare()
+
+
 def test_a_revived_record_does_not_expire(store: LuaStore) -> None:
     periods = Periods(SECOND // 10, SECOND // 30, retention=SECOND // 2)
     early, late = session_of("early", periods), session_of("late")
@@ -761,6 +778,25 @@ def test_on_a_replica_nothing_is_changed(own_redis: RedisServer) -> None:
                 with pytest.raises(redis.exceptions.RedisError, match=r"READONLY|read.only"):
                     store.execute(request, LATER)
             assert everything(client) == before
+
+
+@pytest.mark.parametrize("command", _OF_SCRIPTS)
+def test_without_a_right_an_onlooker_forgets_nobody(
+    own_redis: RedisServer, own_client: redis.Redis, command: str
+) -> None:
+    """It may be the first of this user's requests, and must not stop half-way."""
+    prefix, dead = unique_prefix(), session_of("dead")
+    store = LuaStore(own_client, prefix)
+    run(store, session_of("other"), add("a", 3))
+    run(store, dead, *(add(f"{number}") for number in range(MAX_PURGE + 5)), add("a", 7))
+    store.execute(Forget("", "dead"))  # some slices are left, and wait to be reaped
+    before = everything(own_client)
+    own_redis.command("ACL", "SETUSER", "u", "reset", "on", ">pw", "~*", "+@all", f"-{command}")
+    url = own_redis.url.replace("redis://", "redis://u:pw@")
+    refused = pytest.raises(redis.exceptions.RedisError, match=r"NOPERM|ACL|can't run")
+    with connect(url) as client, refused:
+        LuaStore(client, prefix).execute(Forget("", "dead"))
+    assert everything(own_client) == before
 
 
 # ------------------------------------------------------------------------------ odd names

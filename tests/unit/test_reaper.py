@@ -249,7 +249,22 @@ def test_records_are_forgotten_when_their_retention_is_over_a_few_at_a_time() ->
     world.registry.expire(world.now + PERIODS.retention - 1)
     assert len(world.registry.records) == 6
     world.registry.expire(world.now + PERIODS.retention)
-    assert list(world.registry.records) == ["i4", "i5"]
+    assert len(world.registry.records) == 2
+
+
+def test_a_record_does_not_wait_for_one_that_is_kept_longer() -> None:
+    """Each is kept for the retention of its own instance."""
+    world = World()
+    for number in range(6):
+        world.join(f"long {number}", {}).periods = PERIODS._replace(retention=10**15)
+        world.die(f"long {number}")
+    for number in range(6):
+        world.join(f"short {number}", {})
+        world.die(f"short {number}")
+    world.now += PERIODS.retention
+    for _ in range(6):
+        world.registry.expire(world.now)
+    assert {*world.registry.records} == {f"long {number}" for number in range(6)}
 
 
 def test_a_slice_that_does_not_fit_holds_up_no_other_of_its_instance() -> None:
