@@ -303,11 +303,14 @@ class Watches:
             self._work = trio.Event()
             keys, lags = self._due(trio.current_time())
             if keys:
+                refused = False
                 for start in range(0, len(keys), MAX_ENTRIES):
-                    await self._tell(keys[start : start + MAX_ENTRIES])
+                    refused |= not await self._tell(keys[start : start + MAX_ENTRIES])
                 now = trio.current_time()
                 self._rested = {lag: due for lag, due in self._rested.items() if due > now}
-                self._rested.update((lag, now + lag) for lag in lags)
+                # A store that refuses has trouble enough.
+                least = _POLL if refused else 0.0
+                self._rested.update((lag, now + max(lag, least)) for lag in lags)
                 if self._restless:
                     self.changed(keys)
             else:
@@ -323,16 +326,18 @@ class Watches:
             keys |= self._unread.pop(lag)
         return [key for key in keys if key in self._watchers], lags
 
-    async def _tell(self, keys: Sequence[str]) -> None:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
-        """Read keys in one step, and tell who watches them."""
+    async def _tell(self, keys: Sequence[str]) -> bool:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
+        """Read keys in one step, and tell who watches them; False if the store refuses."""
         batch = AtomicBatch([Entry(Kind.ADD, key, 0) for key in keys])
-        # The actor logs a refusal. The next poll tries again.
-        with suppress(StoreError):
+        try:
             await self._ask(batch)
+        except StoreError:  # which the actor logs
+            return False  # noqa: ASYNC910 - asking was one
         for key, found in zip(keys, batch.results, strict=False):
             if isinstance(found, Previous):
                 for watcher in self._watchers.get(key, ()):
                     watcher.tell(self._view(key, found))
+        return True
 
     def _view(self, key: str, found: Previous) -> CounterValue:
         """Return the value as this instance's own reads show it (I8, own reads)."""

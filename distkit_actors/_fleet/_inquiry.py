@@ -162,6 +162,8 @@ class Inquiry:
         question = _Question(request)
         self._waiting.append(question)
         self._work.set()
+        if self._carried is not None and not isinstance(self._carried.request, Query):
+            self._availability.hurry()  # it lets this one go first, if the store takes no writes
         try:
             await question.answered.wait()
         finally:

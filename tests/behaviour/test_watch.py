@@ -496,3 +496,22 @@ async def test_wait_until_ends_with_the_counter(world: World) -> None:
         nursery.start_soon(wait)
         await trio.sleep(0.1)
         await a.aclose()
+
+
+@both_flavours
+async def test_a_store_that_refuses_is_not_asked_all_the_time(
+    world: World, flavour: Flavour
+) -> None:
+    """A full disk has it refuse all that writes, and each refusal may end the connection."""
+    a, b = await world.make(flavour), await world.strict()
+    wire = world.wire(a)
+    wire.refuse(StoreError("MISCONF"))
+    async with a.watch("k") as channel:
+        await trio.sleep(5)
+        before = wire.counts["requests"]
+        await trio.sleep(60)
+        assert 60 / world.interval <= wire.counts["requests"] - before < 3 * 60
+        wire.refuse(None)
+        await b.inc("k")
+        with trio.fail_after(world.interval + 4):
+            assert await channel.receive() == (1, 0)

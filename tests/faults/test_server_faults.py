@@ -10,12 +10,14 @@ import trio
 import trio.lowlevel
 
 from distkit_actors import (
+    Fleet,
     LaxInstanceAwareCounter,
     OutcomeUnknownError,
     RedisStore,
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._stores._redis._wire import KeyNames
 from tests.faults.fleet import (
     HEARTBEAT,
     PATIENCE,
@@ -185,6 +187,56 @@ async def test_moves_of_living_movers_survive_a_data_loss(
         snapshot.check()
         # And not by way of an operation of an owner of the void slice.
         assert await other.inc("k", 1) == (sums.get("k", 0) + 1, 1)
+
+
+@pytest.mark.parametrize(
+    "first", ["a heartbeat", "an inc", "a newcomer", "forget", "clear", "a watch", "a look"]
+)
+async def test_the_loss_of_the_sums_alone_heals(
+    first: str, own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    """A server that evicts may take them away and leave the records."""
+    lens, name = Lens(own_redis, fresh_prefix), KeyNames.base(fresh_prefix) + ":n"
+    async with (
+        strict(own_redis.url, fresh_prefix) as a,
+        lax(own_redis.url, fresh_prefix) as b,
+        strict(own_redis.url, fresh_prefix, threshold=UNHURRIED) as seldom,
+        Fleet.open(fresh_prefix, own_redis.url) as fleet,
+    ):
+        wanted = {a.instance_id: {"k": 5, "own": 1}, b.instance_id: {"k": 2}}
+        wanted[seldom.instance_id] = {"k": 4}
+        await a.inc_all({"k": 5, "own": 1})
+        await b.inc("k", 2)
+        await b.flush()
+        await seldom.inc("k", 4)
+        await seldom.delete("gone")
+        for _ in range(2):
+            await own_redis.command_async("DEL", name)
+            match first:
+                case "an inc":
+                    await a.inc("own")
+                    wanted[a.instance_id]["own"] += 1
+                case "a newcomer":
+                    async with strict(own_redis.url, fresh_prefix) as newcomer:
+                        await newcomer.inc("k")
+                case "forget":
+                    await fleet.forget(b.instance_id)
+                case "clear":
+                    await a.clear()
+                    await a.inc("own")
+                    wanted = {a.instance_id: {"own": 1}}
+                case "a watch":
+                    async with fleet.watch("k") as values:
+                        await values.receive()
+                case "a look":
+                    await fleet.instances()
+            await seldom.inc("k", 0)  # whose heartbeats are rare
+            await becomes(lambda: lens.look().slices, wanted)
+            lens.look().check()
+            assert own_redis.command("TTL", name) == -1
+            assert await a.get("own") == (wanted[a.instance_id]["own"],) * 2
+    left = own_redis.command("KEYS", KeyNames.base(fresh_prefix) + ":*")
+    assert all(own_redis.command("TTL", key) > 0 for key in left)
 
 
 @asynccontextmanager

@@ -217,6 +217,8 @@ def rare_steps(subject: Subject) -> None:
         test_rare_steps.test_a_replacement_that_is_refused_leaves_the_sum(
             subject.twin(), others, old, new
         )
+    for first in test_rare_steps.FIRST_AFTER_A_LOSS:
+        test_rare_steps.losing_the_sums(subject.twin(), first)
     for ahead, back in product((-SECOND, 0, SECOND), (0, 5 * SECOND)):
         test_rare_steps.test_after_the_last_body_is_known_when_somebody_may_die(
             subject.twin(), ahead, back

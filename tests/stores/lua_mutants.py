@@ -347,7 +347,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("forget", "announce()\n", ""),
         Mutant("forget", "if retention > 0 then", "if false then"),
         Mutant("forget", "save_space()\n", ""),
-        Mutant("forget", "if space.born > 0 then", "if true then"),
+        Mutant("forget", "if space.born == 0 then", "if false then"),
         Mutant("watch", "if space.born == 0 then", "if true then"),
     ],
     "retention": [
@@ -374,7 +374,17 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("open", "old[3] == LIVE and not switched", "old[3] == LIVE"),
         Mutant("resume", "    record.state = DEAD\n", ""),
         Mutant("resume", "if restarts then\n  local agreed", "if false then\n  local agreed"),
-        Mutant("query", "call('ZCARD', H) == 0 and 0 or", ""),
+        Mutant("query", "(not is_there or call('ZCARD', H) == 0) and 0 or", ""),
+    ],
+    "lost sums": [
+        Mutant("space", "    clear_remains()\n", ""),
+        Mutant("space", "    call('UNLINK', hash_of(name))\n", ""),
+        Mutant("space", "  call('UNLINK', M, L, A, H, D)\n", ""),
+        Mutant("space", "was_listed or name == instance", "false"),
+        Mutant("step", "  if was_listed then", "  if false then"),
+        Mutant("query", "(not is_there or call", "(call"),
+        Mutant("query", "  if not is_there then\n    return '0'\n  end\n", ""),
+        Mutant("query", "elseif not is_there then", "elseif false then"),
     ],
     "notifications": [
         Mutant("sums", "cleared_all = {}, now < space", "cleared_all = {}, now <= space"),

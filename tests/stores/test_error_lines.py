@@ -56,6 +56,11 @@ AWAY = {
     "NOSCRIPT No matching script. Please use EVAL.": "NOSCRIPT",
     f"{OLD}@user_script: 1: -READONLY You can't write against a read only replica.": "READONLY",
     f"ERR READONLY You can't write against a read only replica.{NEW}": "READONLY",
+    f"{OLD}@user_script: 1: Lua script attempted to execute a write command while the cluster "
+    "is down and readonly": "CLUSTERDOWN",
+    "ERR Script attempted to execute a write command while the cluster is down and readonly"
+    f"{NEW}": "CLUSTERDOWN",
+    f"ERR Script attempted to execute a command while the cluster is down{NEW}": "CLUSTERDOWN",
     "TRYAGAIN Multiple keys request during rehashing of slot": "TRYAGAIN",
     "ERR max number of clients reached": "no more clients",
     "ERR max number of clients + cluster connections reached": "no more clients",
@@ -93,7 +98,7 @@ def test_what_is_known_to_come_from_one_who_cannot_serve_now_is_away(line: str) 
     error = to_store_error(reply)
     assert isinstance(error, StoreAwayError)
     assert str(error).startswith("the store cannot serve now")
-    assert str(error).endswith(f" ({line})")
+    assert str(error).endswith(f"{line})")
 
 
 @pytest.mark.parametrize("line", UNKNOWN)

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from distkit_actors._instance._session import Phase, Session
+from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import RECENT_PART, longest_silence
 from distkit_actors._namespace._reaper import QUEUED_PER_STEP
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
@@ -33,6 +34,7 @@ from distkit_actors._protocol._messages import (
     QueryKind,
     QueryPage,
     Rejection,
+    Request,
     Result,
     Resume,
     Watch,
@@ -664,6 +666,42 @@ def test_lateness_is_compared_to_the_microsecond(twin: Twin) -> None:
         twin.now = start + near
         run(twin, late)
         twin.compare()
+
+
+def losing_the_sums(twin: Twin, first: Request | None) -> None:
+    """A server may evict a single key, and that one has the namespace's own fields, too."""
+    a, b, left = session_of("a"), session_of("b"), session_of("left")
+    run(twin, left, add("k", 4))
+    run(twin, left, leave=True)
+    run(twin, a, add("k", 3), add("own"))
+    run(twin, b, add("k", 2), Entry(Kind.MOVE, "moved", 7))
+    twin.lua.client.delete(twin.lua.base + b"n")
+    twin.namespace = Namespace()
+    if first is not None:
+        twin.execute(first)
+    for session in (a, b):
+        run(twin, session, add("k"))  # which has to resume, and is not executed
+    assert twin.namespace.registry.sums == {"k": 5, "own": 1, "moved": 7}
+    twin.compare()
+    run(twin, b, leave=True)
+    run(twin, a, leave=True, budget=10)
+    twin.compare()
+
+
+#: What may come first after that; nothing is a batch.
+FIRST_AFTER_A_LOSS: tuple[Request | None, ...] = (
+    None,
+    Peek("new"),
+    Forget("", "left"),
+    Watch("a", SECOND),
+    *(Query("", kind, "k", keys=("k", "moved")) for kind in QueryKind if kind.value != "held"),
+    Query("", QueryKind.HELD, "a"),
+)
+
+
+@pytest.mark.parametrize("first", FIRST_AFTER_A_LOSS, ids=lambda first: type(first).__name__)
+def test_the_loss_of_the_sums_alone_is_one_of_all(twin: Twin, first: Request | None) -> None:
+    losing_the_sums(twin, first)
 
 
 def test_forgetting_takes_many_slices_in_pieces(twin: Twin) -> None:

@@ -13,9 +13,10 @@
 --@include rights
 
 take_space()
-if space.born > 0 then  -- else there is nobody, and this would make a namespace
-  try_commands()
+if space.born == 0 then  -- there is nobody, and this would make a namespace
+  return {FORGOTTEN, '0', '0'}
 end
+try_commands()
 local retention = tonumber(call('HGET', hash_of(ARGV[3]), ':ret') or 0)
 local left, gone = forget(ARGV[3])
 save_space()

@@ -30,7 +30,9 @@ local LOOKS, HASH, FEWEST = 10000, 20, 16
 take_space()
 local kind, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
 local judged_at = seen_by(ARGV[6])
-local partitions = call('ZCARD', H) == 0 and 0 or math.max(1, space.parts)
+-- If its own fields are lost, nobody is there: what records are left is in no sum.
+local is_there = space.born > 0
+local partitions = (not is_there or call('ZCARD', H) == 0) and 0 or math.max(1, space.parts)
 local reply = {QUERIED, '', text(judged_at), text(partitions)}
 
 local function row(name, number, flag)
@@ -92,6 +94,9 @@ local function look_at_values()
     end
   end
   local most = math.max(FEWEST, math.floor(LOOKS / (#keys + HASH)))
+  if not is_there then
+    return '0'
+  end
   local epochs, queued = epochs_of(keys), call('ZCARD', D)
   for _, name in ipairs(call('ZRANGE', D, first, first + most - 1)) do
     give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
@@ -126,6 +131,8 @@ end
 
 if kind == QUERY_VALUES then
   cursor = look_at_values()
+elseif not is_there then
+  cursor = '0'
 elseif kind == QUERY_HELD then
   cursor = look_at_held()
 elseif kind == QUERY_KEYS then

@@ -73,10 +73,14 @@ _CODE_FROM_SCRIPT: Final = re.compile(
 )
 #: In a script a missing right has no code, but for the newest servers.
 _NO_RIGHT_IN_SCRIPT: Final = re.compile(r"executing the script can't|ACL failure in script")
+#: What a node says in a script that has lost the others, if it lets everybody read meanwhile.
+_CLUSTER_DOWN_IN_SCRIPT: Final = re.compile(r"attempted to execute a .{0,60}cluster is down\b")
 
 
 def code_of(line: str) -> str | None:
     """Return the code of an error line, or None if it is none that we know."""
+    if _CLUSTER_DOWN_IN_SCRIPT.search(line):
+        return "CLUSTERDOWN"
     if _FROM_SCRIPT.search(line):
         if _NO_RIGHT_IN_SCRIPT.search(line):
             return "NOPERM"

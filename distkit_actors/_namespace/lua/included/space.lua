@@ -97,9 +97,23 @@ local function guard()
   end
 end
 
+-- Removes what a namespace has left whose own fields are gone, as a server may lose a single key.
+-- Slices and deadlines mean nothing without them. Those who live bring theirs, as after any loss.
+-- O(instances), once.
+local was_listed = false
+local function clear_remains()
+  guard()
+  for _, name in ipairs(call('ZRANGE', H, 0, -1)) do
+    was_listed = was_listed or name == instance
+    call('UNLINK', hash_of(name))
+  end
+  call('UNLINK', M, L, A, H, D)
+end
+
 -- When this namespace was made, which is now if it holds nothing yet.
 local function birth()
   if space.born == 0 then
+    clear_remains()
     space.clock = math.max(space.clock + 1, now)
     space.born, is_newborn = space.clock, true
   end

@@ -76,7 +76,9 @@ end
 -- The answer to a request that must not be executed, or nil.
 local function judge()
   local born = birth()
-  if not record.inc or incarnation > record.inc then
+  if was_listed then
+    return {RESUME, '', born}  -- its record is gone, too
+  elseif not record.inc or incarnation > record.inc then
     if not (restarts and answers_us()) then
       return {RESUME, '', born}
     end
