@@ -26,9 +26,9 @@ class Suspensions:
     """
 
     def __init__(self) -> None:
-        self._all = suspended()
-        self._noticed_at = float("-inf")
-        self._seconds = 0.0  # that count for what was before
+        self._all: float = suspended()
+        self._noticed_at: float = float("-inf")
+        self._seconds: float = 0.0  # that count for what was before
 
     def since(self, instant: float, now: float) -> float:
         """Return for how many seconds the machine was suspended since ``instant``, or more."""
