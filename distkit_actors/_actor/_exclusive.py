@@ -107,7 +107,7 @@ class ClearOwnSteps(ExclusiveSteps):
         super().__init__(operation)
         self._session = session
         self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
-        self.refused: list[str] = []
+        self.refused = self._refused = list[str]()
         self._tried: set[str] = set()
         self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
         self._step: list[str] = []
@@ -127,7 +127,7 @@ class ClearOwnSteps(ExclusiveSteps):
             if isinstance(result, Previous):
                 self._removed[key] = result.cumulative - result.slice
             elif result is Rejection.REFUSED:
-                self.refused.append(key)
+                self._refused.append(key)
         if self.refused:
             self.error = _stuck(self.refused)
         return not self._any_left()
