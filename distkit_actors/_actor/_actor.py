@@ -447,7 +447,7 @@ class Actor(Admission):
             waiting.__cause__ = crash
         # Counted first: later counts may cancel out what was on its way, which the store may have.
         undone = 0 if self.buffer is None else self.buffer.pending
-        if self._on_exit == "linger":  # else they go with the slices
+        if self._on_exit == "linger" and not superseded:  # else they go with the slices
             undone += self._dispatch.held()
         undone += self._dispatch.abandon(waiting, taken)
         self.watches.close(self._conflict() if superseded else None)

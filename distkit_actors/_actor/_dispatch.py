@@ -414,7 +414,7 @@ class Dispatch:
         batch = [operation for coalesced in self._coalesced for operation in coalesced.operations]
         ending = {operation.ends for operation in batch if isinstance(operation, Release)}
         keys = {} if self.buffer is None else self.buffer.unsettled()
-        pending = {buffered.key for buffered in keys}  # counted there
+        pending = {b.key for b in keys if b.pending or b.in_flight}  # counted there
         holds = self.releases.holds.outstanding()
         return sum(hold not in ending and hold.key not in pending for hold in holds)
 

@@ -23,6 +23,11 @@ def sole(error: BaseException) -> BaseException | None:
     return sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest
 
 
+def interrupt_among(*errors: BaseException | None) -> BaseException | None:
+    """Return the first that is no mere error, as a `KeyboardInterrupt` is none; None if all are."""
+    return next((e for e in errors if e is not None and not isinstance(e, Exception)), None)
+
+
 def bare(error: DistkitError) -> DistkitError:
     """Take off the way that an error has come through this package, and what has caused it.
 

@@ -46,7 +46,8 @@ class Start:
             if last and not self._called_off:
                 raise
             self._loop.requester.connected = False
-            availability.away(error)
+            if not self._called_off:
+                availability.away(error)
             return False  # noqa: ASYNC910 - internal: trying was one
         availability.over()
         return True

@@ -40,6 +40,7 @@ class Timers:
         while True:
             now = trio.current_time()
             self._log.fits(len(self._session.withheld), now)
+            self._loop.requester.suspensions.since(now, now)  # so that each is noticed soon
             if now >= look_at:
                 self._loop.look_due, look_at = True, now + _LOOKS
                 if self._period > _LOOKS:  # else it is soon looked, behind a beat

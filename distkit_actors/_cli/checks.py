@@ -44,7 +44,7 @@ _STYLES: Final[dict[Level, str]] = {
 @json_option
 @click.pass_context
 def check(ctx: click.Context, url: str, prefix: str, strict: bool, as_json: bool) -> None:
-    """Check that all is well; changes nothing, and takes a second.
+    """Check that all is well; changes nothing, and takes a second or more.
 
     Is each cumulative the sum of its slices? May the server evict keys? Which instances are dead?
     What may this user do? Is the server's clock right? Exit code 0: nothing is wrong; 1: something

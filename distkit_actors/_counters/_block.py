@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from .._actor._groups import bare, sole
+from .._actor._groups import bare, interrupt_among, sole
 from .._errors import DistkitError, InstanceConflictError
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
             actor.stop()
     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
         hidden = error
-    stronger = next(filter(_is_no_error, (hidden and sole(hidden), end.error)), None)
-    if isinstance(raised, Exception) and stronger is not None:
-        raise stronger from raised  # an interrupt, mostly, which came during the stop
+    interrupt = interrupt_among(hidden and sole(hidden), end.error)
+    if isinstance(raised, Exception) and interrupt is not None:
+        raise interrupt from raised  # it came during the stop
     if raised is None or sole(raised) is None:
         # The body was only cancelled: the error that has ended the counter says more.
         raised = (hidden and sole(hidden)) or end.error or raised or hidden
@@ -53,10 +53,6 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
         raised.add_note(f"the counter has ended with an error, too: {end.error}")
     if raised is not None:
         raise raised
-
-
-def _is_no_error(raised: BaseException | None) -> bool:
-    return raised is not None and not isinstance(raised, Exception)
 
 
 async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` is a checkpoint

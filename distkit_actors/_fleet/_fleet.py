@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from .._actor._groups import all_of, sole
+from .._actor._groups import all_of, interrupt_among, sole
 from .._actor._watching import checked_lag, first_that_holds
 from .._counters._batches import checked_names
 from .._errors import CounterClosedError
@@ -127,6 +127,9 @@ class Fleet:
                         hidden = error
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
             hidden = hidden or error
+        interrupt = interrupt_among(hidden and sole(hidden))
+        if isinstance(raised, Exception) and interrupt is not None:
+            raise interrupt from raised  # it came while the block was left
         if raised is None or sole(raised) is None:
             raised = (hidden and sole(hidden)) or raised or hidden
         if raised is not None:

@@ -18,7 +18,9 @@ from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request, W
 from .._stores._contract import Link, StoreAwayError, StoreSilentError
 from ._looking import Observation
 
-#: The longest pause before a store that is away is tried again, in seconds.
+_NEVER: Final = float("inf")
+#: The first and the longest pause before a store that is away is tried again, in seconds.
+_FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
 #: How often a start tries to connect to a store that is there and does not answer.
 _STARTS: Final = 3
@@ -67,6 +69,8 @@ class _Question:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.given_up = False
+        self.not_before = float("-inf")  # when it may be carried
+        self.put_off = 0  # how often it was, as the store takes no writes
         self.answered = trio.Event()
         self.reply: Reply | None = None
         self.error: Exception | None = None
@@ -162,8 +166,6 @@ class Inquiry:
         question = _Question(request)
         self._waiting.append(question)
         self._work.set()
-        if self._carried is not None and not isinstance(self._carried.request, Query):
-            self._availability.hurry()  # it lets this one go first, if the store takes no writes
         try:
             await question.answered.wait()
         finally:
@@ -205,12 +207,21 @@ class Inquiry:
     async def run(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
         """Carry questions to the store."""
         while True:  # noqa: ASYNC913 - internal: waiting, or asking, is one
-            while self._waiting:  # noqa: ASYNC913
-                self._carried = self._waiting.popleft()
-                await self._carry(self._carried)
+            while (question := self._next()) is not None:  # noqa: ASYNC913
+                self._carried = question
+                await self._carry(question)
                 self._carried = None
             self._work = trio.Event()
-            await self._work.wait()
+            with trio.move_on_at(min((q.not_before for q in self._waiting), default=_NEVER)):
+                await self._work.wait()
+
+    def _next(self) -> _Question | None:
+        """Take the first question out that may be carried now."""
+        now = trio.current_time()
+        question = next((q for q in self._waiting if q.not_before <= now), None)
+        if question is not None:
+            self._waiting.remove(question)
+        return question
 
     async def _carry(self, question: _Question) -> None:
         failures = 0
@@ -222,9 +233,8 @@ class Inquiry:
             except StoreUnavailableError as error:
                 failures += 1
                 away = isinstance(error, StoreAwayError)
-                if away and isinstance(question.request, Watch):
-                    # It writes. A store that takes no writes now may still answer what reads.
-                    question.answer(None, error)
+                if isinstance(error, StoreAwayError) and not isinstance(question.request, Query):
+                    self._put_off(question, error)
                     return
                 if away:
                     self._availability.away(error)
@@ -233,9 +243,6 @@ class Inquiry:
                 if away or failures >= _OUTAGE:
                     self._observation.interrupted()
                 await self._availability.pause()
-                if away and self._waiting and not isinstance(question.request, Query):
-                    self._waiting.append(question)  # it writes, too
-                    return
             except StoreError as error:
                 if not isinstance(question.request, Watch):  # who watches reads again and again
                     self._availability.refused(error)
@@ -244,6 +251,18 @@ class Inquiry:
             else:
                 self._availability.over()
                 return
+
+    def _put_off(self, question: _Question, error: StoreAwayError) -> None:
+        """Let others go first: a store that takes no writes now may still answer what reads."""
+        if isinstance(question.request, Watch):
+            question.answer(None, error)  # who watches reads again and again
+            return
+        if not question.put_off:
+            self._availability.away(error)  # which is logged once, whatever is read meanwhile
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(question.put_off, 20))
+        question.put_off += 1
+        question.not_before = trio.current_time() + pause
+        self._waiting.append(question)
 
     async def exchange(self, request: Request) -> Reply:  # noqa: ASYNC910 - internal: asking is one
         """Ask once, for one who is alone with the link."""

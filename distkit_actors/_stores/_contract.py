@@ -149,9 +149,9 @@ class Link(ABC):
     async def inspect(self) -> tuple[str, ...]:
         """Return what in the store's settings may make it lose counts. A checkpoint.
 
-        Each text says what to do; empty if nothing is wrong, or if the store does not tell. A
-        counter calls it about once a minute, between two requests. Raises and is cancelled as
-        `receive`.
+        Each text says what to do; empty if nothing is wrong. A counter calls it about once a
+        minute, between two requests. Raises and is cancelled as `receive`; `StoreError` also if the
+        store does not tell, and then what was found last stands.
         """
         await trio.lowlevel.checkpoint()
         return ()

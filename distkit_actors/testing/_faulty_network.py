@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import trio
 
+from .._actor._outcomes import copy_of
 from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import Reply, Request
 from .._stores._contract import Link, StoreAwayError, Subscription
@@ -77,7 +78,7 @@ class Network:
         if self.refusal is not None:
             self.counts["refuse"] += 1
             # Not the object itself, which would collect tracebacks.
-            raise type(self.refusal)(*self.refusal.args)
+            raise copy_of(self.refusal)
 
     async def wait(self, *, replies: bool) -> None:  # noqa: ASYNC910 - links have checkpoints
         """Hold a request or a reply up, as `delay` and `hold` were told to."""
@@ -183,7 +184,7 @@ class FaultyLink(Link):
             case "away":
                 raise StoreAwayError("the store is away")
             case "answer" if error is not None and not planned.executed:
-                raise type(error)(*error.args)
+                raise copy_of(error)
             case _:
                 reply = await self._inner.exchange(request)
         if fault == "duplicate":
@@ -193,7 +194,7 @@ class FaultyLink(Link):
         if fault == "drop_reply":
             raise StoreUnavailableError("the reply was lost")
         if error is not None:
-            raise type(error)(*error.args)
+            raise copy_of(error)
         return reply
 
 

@@ -29,6 +29,7 @@ from distkit_actors._stores._contract import Link, StoreAwayError, StoreSilentEr
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.test_bad_input import BAD_NAMES
 from tests.behaviour.world import MAX, MIN, Tap, World, on_both, on_redis, struck
+from tests.harness.logs import events
 
 
 class Onlooker:
@@ -588,7 +589,9 @@ def _writes(request: Request) -> bool:
     return not isinstance(request, Query)
 
 
-async def test_looks_go_on_where_the_store_takes_no_writes(world: World) -> None:
+async def test_looks_go_on_where_the_store_takes_no_writes(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """A primary that misses its replicas answers what reads; a watch asks it for a lease."""
     a = await world.strict()
     await a.inc("k", 3)
@@ -606,6 +609,7 @@ async def test_looks_go_on_where_the_store_takes_no_writes(world: World) -> None
                 with trio.fail_after(3):
                     assert (3 + number, 0) == await values.receive()
             onlooker.wire.forget_plan()
+    assert events(caplog) in (["away", "back"], ["registered", "away", "back"])
 
 
 @pytest.mark.parametrize("error", [StoreError("no right"), StoreAwayError("a replica")])
@@ -619,5 +623,4 @@ async def test_a_watch_that_may_not_ask_for_pushes_is_no_outage(
         async with onlooker.fleet.watch("k") as values:
             assert (3, 0) == await values.receive()
             await trio.sleep(30)
-    told = [record.event for record in caplog.records if record.name.startswith("distkit_actors")]
-    assert set(told) <= {"not_pushed"}
+    assert set(events(caplog)) <= {"not_pushed"}

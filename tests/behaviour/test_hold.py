@@ -17,6 +17,7 @@ from distkit_actors import (
     Ge,
     InstanceConflictError,
     InvalidKeyError,
+    LaxInstanceAwareCounter,
     LimitReachedError,
     OutcomeUnknownError,
     StoreUnavailableError,
@@ -776,7 +777,7 @@ async def test_closed_while_it_holds(world: World, flavour: Flavour, on_exit: st
 
 
 @both_flavours
-@pytest.mark.parametrize("ended", ["before", "after", "never"])
+@pytest.mark.parametrize("ended", ["before", "after", "never", "never, and nothing counted"])
 async def test_what_is_held_and_lingers_as_the_store_is_away_is_reported(
     world: World, flavour: Flavour, ended: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -791,11 +792,25 @@ async def test_what_is_held_and_lingers_as_the_store_is_away_is_reported(
     await world.intervals(2)
     if ended == "before":
         await hold.__aexit__(None, None, None)
+    elif "counted" in ended and isinstance(a, LaxInstanceAwareCounter):
+        a.inc_nowait("k")
+        a.dec_nowait("k")
     with pytest.raises(StoreUnavailableError, match="stopped with 2 counts or operations"):
         await a.aclose()
     if ended == "after":
         await hold.__aexit__(None, None, None)
     assert "unfinished" in [record.event for record in caplog.records]
+
+
+async def test_the_superseded_says_nothing_of_what_it_holds(world: World) -> None:
+    """It was acknowledged, and an heir goes on with it."""
+    a = await world.strict(on_exit="linger", instance_id="one")
+    world.tolerate(a)
+    async with a.hold("k", 3), a.hold("only"):
+        await world.strict(instance_id="one", inherit=True)
+        with pytest.raises(InstanceConflictError):
+            await a.get("k")
+        await a.aclose()
 
 
 @both_flavours

@@ -422,18 +422,22 @@ def test_an_interrupt_during_a_stop_is_not_lost_behind_an_error() -> None:
     counters: list[StrictInstanceAwareCounter] = []
 
     def interrupt() -> None:
-        while counters[0].statistics().state != "stopping":
+        while counters[0].statistics().state == "running":
             time.sleep(0.001)
         signal.raise_signal(signal.SIGINT)
+        trio.from_thread.run_sync(wire.heal, trio_token=token)
 
     async def main() -> None:
         async with StrictInstanceAwareCounter.open("p", wire, exit_grace=60.0) as counter:
+            nonlocal token
+            token = trio.lowlevel.current_trio_token()
             counters.append(counter)
             wire.cut()
             timer.start()
             raise ValueError("of the body")
 
-    timer = threading.Thread(target=interrupt)
+    token: trio.lowlevel.TrioToken | None = None
+    timer = threading.Thread(target=interrupt, daemon=True)
     with pytest.raises(KeyboardInterrupt) as caught:
         trio.run(main)
     timer.join()

@@ -187,7 +187,11 @@ async def test_closing_ends_a_start_that_waits(flavour: Flavour, autojump_clock:
 @pytest.mark.parametrize("store", ["answers", "is silent", "goes away"])
 @pytest.mark.parametrize("start_grace", [0.0, inf])
 async def test_closing_while_the_store_is_asked_takes_the_exit_grace_at_most(
-    flavour: Flavour, start_grace: float, store: str, autojump_clock: MockClock
+    flavour: Flavour,
+    start_grace: float,
+    store: str,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A start that gets its answer in time leaves again properly."""
     inner = MemoryStore()
@@ -208,6 +212,7 @@ async def test_closing_while_the_store_is_asked_takes_the_exit_grace_at_most(
         trio.current_time() - begun, abs=0.5
     )
     assert "closed" == counter.statistics().state
+    assert "away" not in [record.event for record in caplog.records]
     async with StrictInstanceAwareCounter.open("app", inner) as observer:
         assert 1 == len(await observer.instances())
 

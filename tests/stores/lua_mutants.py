@@ -382,6 +382,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("space", "  call('UNLINK', M, L, A, H, D)\n", ""),
         Mutant("space", "was_listed or name == instance", "false"),
         Mutant("step", "  if was_listed then", "  if false then"),
+        Mutant("load", " or space.born == 0 then", " then"),
         Mutant("query", "(not is_there or call", "(call"),
         Mutant("query", "  if not is_there then\n    return '0'\n  end\n", ""),
         Mutant("query", "elseif not is_there then", "elseif false then"),

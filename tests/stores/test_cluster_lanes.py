@@ -141,6 +141,22 @@ async def test_a_slow_credential_provider_takes_no_time_of_the_nodes(
         assert here.connections == here.tables == 1
 
 
+async def test_a_credential_provider_that_hangs_is_not_waited_for(
+    nodes: list[Node], autojump_clock: trio.testing.MockClock
+) -> None:
+    class Hanging:
+        async def get_credentials_async(self) -> tuple[str, str]:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    store = RedisStore(
+        f"redis+cluster://{nodes[0].node}", response_timeout=30, credential_provider=Hanging()
+    )
+    async with store.link("p") as link:
+        with trio.fail_after(40), pytest.raises(StoreUnavailableError, match="does not answer"):
+            await link.connect()
+
+
 _SCANNED = [kind for kind in QueryKind if kind is not QueryKind.VALUES]
 
 

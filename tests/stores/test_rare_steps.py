@@ -23,6 +23,7 @@ from distkit_actors._protocol._messages import (
     Forget,
     Forgotten,
     Kind,
+    Load,
     Mismatch,
     Open,
     Opened,
@@ -677,6 +678,8 @@ def losing_the_sums(twin: Twin, first: Request | None) -> None:
     run(twin, b, add("k", 2), Entry(Kind.MOVE, "moved", 7))
     twin.lua.client.delete(twin.lua.base + b"n")
     twin.namespace = Namespace()
+    if isinstance(first, Load):
+        first = first._replace(incarnation=a.incarnation)
     if first is not None:
         twin.execute(first)
     for session in (a, b):
@@ -694,6 +697,7 @@ FIRST_AFTER_A_LOSS: tuple[Request | None, ...] = (
     Peek("new"),
     Forget("", "left"),
     Watch("a", SECOND),
+    Load("a", 1, 1, ""),
     *(Query("", kind, "k", keys=("k", "moved")) for kind in QueryKind if kind.value != "held"),
     Query("", QueryKind.HELD, "a"),
 )

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from distkit_actors import RedisStore, StoreUnavailableError
+from distkit_actors import RedisStore, StoreError, StoreUnavailableError
 from distkit_actors._protocol._messages import Load, Loaded, Peek, Peeked
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis import _sentinel
@@ -106,6 +106,29 @@ async def test_nobody_looks_between_two_pages_of_a_load(
         assert await p.exchange(Load("i", 1, 1, "500")) == Loaded("", [])
         mock_clock.jump(3)
         assert not p.connected
+
+
+async def test_nobody_looks_while_an_answer_is_on_its_way(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """Whoever waits for it would take the connection for lost."""
+    monkeypatch.setattr(_sentinel, "_PACE", 2.0)
+    async with watched(nursery) as (store, sentinel, server), linked(store, "p") as (p,):
+        p.send_nowait(Peek("i"))
+        mock_clock.jump(3)
+        assert p.connected
+        assert isinstance(await p.receive(Peek("i")), Peeked)
+        assert not p.connected
+        await ask(p)
+        server.say("p", Exception("OOM command not allowed"))
+        for number in range(2, 5):  # though it only refuses
+            assert questions(sentinel) == number
+            with pytest.raises(StoreError):
+                await p.exchange(Peek("i"))
+            assert p.connected
+            mock_clock.jump(3)
+            assert not p.connected
+            await p.connect()
 
 
 @pytest.mark.usefixtures("seldom")

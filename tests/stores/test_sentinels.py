@@ -121,7 +121,7 @@ async def test_a_sentinel_that_came_back_without_its_memory_is_not_asked_first_f
         assert await where.locate(0) == B
 
 
-@pytest.mark.parametrize("flags", ["s_down,master", "master,o_down"])
+@pytest.mark.parametrize("flags", ["s_down,master", "master,o_down", "master,disconnected"])
 @pytest.mark.parametrize("order", ["older first", "newer first"])
 async def test_a_sentinel_that_cannot_reach_the_primary_is_not_believed_alone(
     nursery: trio.Nursery, flags: str, order: str
@@ -149,6 +149,10 @@ async def test_sentinels_that_were_set_up_anew_are_believed(
         assert where.serves(0, A)
     two.primary, two.epoch = B, 0
     if how == "look":
+        one.flags = two.flags = "master,s_down"  # none of them can reach it
+        await where.look()
+        assert where.serves(0, A)
+        one.flags = two.flags = "master"
         await where.look()
         assert where.serves(0, B)
     else:

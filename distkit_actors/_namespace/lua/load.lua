@@ -16,7 +16,7 @@ take_space()
 local held = call('HMGET', I, ':inc', ':state', ':head')
 if held[1] and tonumber(ARGV[3]) < tonumber(held[1]) then
   return {CONFLICT, held[1]}
-elseif held[1] ~= ARGV[3] or held[2] ~= LIVE then
+elseif held[1] ~= ARGV[3] or held[2] ~= LIVE or space.born == 0 then
   -- Also where an older incarnation has come back after a data loss (P26, fencing).
   local born = birth()
   save_space()

@@ -36,7 +36,7 @@ take_space()
 local old = call('HMGET', I, ':inc', ':nonce', ':state', ':hold', ':inherited', ':thr', ':int',
   ':swept', ':head', ':reply')
 local holder = old[1] or '0'
-if old[2] == ARGV[3] then
+if old[2] == ARGV[3] and space.born > 0 then
   return opened(holder, old[4], old[5])
 elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) or space.born == 0 then
   -- Whoever was told of no namespace has none to join.

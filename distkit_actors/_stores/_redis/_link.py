@@ -122,6 +122,8 @@ class RedisLink(Link):
         try:
             try:
                 answer = await self._lane.receive()
+                if self._gathered:
+                    self._strays = 0
                 if answer == NOT_DONE and self._gathered:
                     self._gathered = False
                     answer = await self._call(self._command(request))
@@ -134,6 +136,8 @@ class RedisLink(Link):
             if concerns_slot(error):
                 self._in_cluster = True
                 self._openings.clear()
+            if self._lane.looks:
+                self._lane.note_time(look=True)
             if ends_connection(error, self._in_a_row):
                 if self._lane.redirects and concerns_slot(error):
                     self._lane.leave()

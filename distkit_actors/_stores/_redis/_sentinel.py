@@ -111,9 +111,13 @@ class SentinelLocator(Locator):
         """Ask one sentinel after another until one knows the primary; see `Locator.look`."""
         self._looked_at.set(trio.current_time())  # others need not look meanwhile
         words, _ = await self._ask_all(_LOOK)
+        if not words:
+            return  # noqa: ASYNC910 - asking was one
+        newest = _newest(words)
         # As in `locate`, all may be older.
-        if words and (self._is_new(_newest(words)) or len(words) == len(self._sentinels)):
-            self._known = _newest(words)
+        anew = len(words) == len(self._sentinels) and not newest.down
+        if anew or self._is_new(newest):
+            self._known = newest
 
     # ---------------------------------------------------------------- asking them
 
@@ -146,7 +150,8 @@ class SentinelLocator(Locator):
             case [bytes() as host, bytes() as port]:
                 said = dict(zip(words[::2], words[1::2], strict=False))
                 epoch, flags = said.get(b"config-epoch", b"0"), said.get(b"flags", b"")
-                return _Word(int(epoch), Node(host.decode(), int(port)), b"_down" in flags)
+                down = b"_down" in flags or b"disconnected" in flags
+                return _Word(int(epoch), Node(host.decode(), int(port)), down)
             case _:
                 raise self._unknown()
 

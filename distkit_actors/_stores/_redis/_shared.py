@@ -241,6 +241,16 @@ class FollowingLane(SharedLane):
         """See `Lane.note_time`."""
         self._look_at = self._connection.route.look_at if look else _NEVER
 
+    def send_nowait(self, command: bytes, replies: int = 1) -> None:
+        """See `Lane.send_nowait`. Nobody looks before there was an answer."""
+        self._look_at = _NEVER
+        super().send_nowait(command, replies)
+
+    async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - need not wait
+        """See `Lane.send_heartbeat`."""
+        self._look_at = _NEVER
+        await super().send_heartbeat(heartbeat)
+
     async def connect(self) -> None:
         """See `Lane.connect`."""
         if self._look_due and super().connected:

@@ -72,9 +72,14 @@ class Survey:
     ) -> Said[_T]:
         """Ask ``nodes``, in this order but for those that were silent lately. A checkpoint.
 
-        One that does not answer at once is not waited for. It takes ``patience`` seconds at most.
+        One that does not answer at once is not waited for. It takes ``patience`` seconds at most,
+        and what makes connections may take the time of an answer before.
         """
-        said, make = Said[_T]([], []), await self._ready()
+        said, make = Said[_T]([], []), None
+        with trio.move_on_after(self._patience):
+            make = await self._ready()
+        if make is None:
+            raise StoreUnavailableError("the credential provider does not answer")
         with trio.move_on_after(patience):
             await self._ask(make, nodes, question, enough, said)
         return said

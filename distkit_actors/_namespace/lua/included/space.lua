@@ -103,6 +103,7 @@ end
 local was_listed = false
 local function clear_remains()
   guard()
+  call('PEXPIRE', N, HOUR)  -- in case the user lacks a right for the rest
   for _, name in ipairs(call('ZRANGE', H, 0, -1)) do
     was_listed = was_listed or name == instance
     call('UNLINK', hash_of(name))
