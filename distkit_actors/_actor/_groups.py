@@ -23,9 +23,12 @@ def sole(error: BaseException) -> BaseException | None:
     return sole(rest.exceptions[0]) if len(rest.exceptions) == 1 else rest
 
 
-def interrupt_among(*errors: BaseException | None) -> BaseException | None:
-    """Return the first that is no mere error, as a `KeyboardInterrupt` is none; None if all are."""
-    return next((e for e in errors if e is not None and not isinstance(e, Exception)), None)
+def let_interrupt_out(raised: BaseException | None, *others: BaseException | None) -> None:
+    """Raise an interrupt that is among ``others``, if what was ``raised`` is a mere error."""
+    for other in others:
+        interrupt = other and sole(other)
+        if isinstance(raised, Exception) and interrupt and not isinstance(interrupt, Exception):
+            raise interrupt from raised
 
 
 def bare(error: DistkitError) -> DistkitError:

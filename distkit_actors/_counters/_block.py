@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from .._actor._groups import bare, interrupt_among, sole
+from .._actor._groups import bare, let_interrupt_out, sole
 from .._errors import DistkitError, InstanceConflictError
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
             actor.stop()
     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
         hidden = error
-    interrupt = interrupt_among(hidden and sole(hidden), end.error)
-    if isinstance(raised, Exception) and interrupt is not None:
-        raise interrupt from raised  # it came during the stop
+    let_interrupt_out(raised, hidden, end.error)  # that came during the stop
     if raised is None or sole(raised) is None:
         # The body was only cancelled: the error that has ended the counter says more.
         raised = (hidden and sole(hidden)) or end.error or raised or hidden

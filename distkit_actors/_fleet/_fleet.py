@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from .._actor._groups import all_of, interrupt_among, sole
+from .._actor._groups import all_of, let_interrupt_out, sole
 from .._actor._watching import checked_lag, first_that_holds
 from .._counters._batches import checked_names
 from .._errors import CounterClosedError
@@ -85,9 +85,8 @@ class Fleet:
     async def prefixes(store: Store | str) -> list[str]:
         """Return the prefixes that somebody lives under, or whose dead have slices left. Sorted.
 
-        One that comes or goes meanwhile may be missing or not. On Redis it looks at the names of
-        all keys of the database (``SCAN``), a thousand in a step. A checkpoint; cancelling it
-        leaves nothing behind.
+        One that comes or goes meanwhile may be missing or not. On Redis it looks at all names of
+        the database (``SCAN``), in steps. A checkpoint; cancelling it leaves nothing behind.
 
         Raises:
             StoreUnavailableError: The store cannot be reached: this does not wait.
@@ -127,9 +126,7 @@ class Fleet:
                         hidden = error
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
             hidden = hidden or error
-        interrupt = interrupt_among(hidden and sole(hidden))
-        if isinstance(raised, Exception) and interrupt is not None:
-            raise interrupt from raised  # it came while the block was left
+        let_interrupt_out(raised, hidden)  # that came while the block was left
         if raised is None or sole(raised) is None:
             raised = (hidden and sole(hidden)) or raised or hidden
         if raised is not None:

@@ -1090,6 +1090,12 @@ async def test_i9_a_stop_does_not_try_again_and_again_what_has_no_room(world: Wo
     a = await world.strict(on_exit="linger", exit_grace=inf)
     b = await world.strict()
     c = await world.strict()
+    world.tolerate(a)
+
+    async def stop() -> None:
+        with pytest.raises(StoreUnavailableError, match="stopped with 2 counts"):
+            await a.aclose()
+
     await b.inc("k", MIN)
     async with a.hold("k", 3), a.hold("k", 4):
         await c.inc("k", -7)
@@ -1097,7 +1103,7 @@ async def test_i9_a_stop_does_not_try_again_and_again_what_has_no_room(world: Wo
     sent = len(world.requests(a))
     with trio.fail_after(world.threshold):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(a.aclose)
+            nursery.start_soon(stop)
             await trio.sleep(0.1)
             world.wire(a).release()
     assert len(world.requests(a)) - sent < 10
