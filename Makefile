@@ -132,7 +132,7 @@ $(VENV)/.test $(VENV)/.demo $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.
 
 # The floors as pyproject.toml states them: "trio>=0.31" is installed as "trio==0.31.*".
 $(VENV)/.floor: $(VENV)/.test
-	$(PY) -c 'import tomllib; print(*(d.replace(">=", "==") + ".*" for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $@.txt
+	$(PY) -c 'import re, tomllib; print(*(re.sub(r">=([\w.]+)", r"==\1.*", d, count=1) for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $@.txt
 	$(PIP) install -r $@.txt
 	@touch $@
 

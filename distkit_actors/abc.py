@@ -3,7 +3,8 @@
 A store keeps the counters of any number of prefixes. A counter reaches it through a `Link`, sends
 a `Request` at a time, and gets a `Reply`; a store that can push has a `Subscription`, too. What
 each request does is in ``docs/protocol.md``, and in Python in `Namespace`, which a store may
-simply run. `distkit_actors.testing.check_store` checks a store against all of it.
+simply run. `distkit_actors.testing.check_store` checks what a store answers; how a link fails, and
+how it is cancelled, is left to tests of its author's.
 
 All messages are immutable values that compare equal by content and can be pickled. Times in them
 are microseconds. A *stamp* is an instant of the namespace's own clock, which only goes forward.

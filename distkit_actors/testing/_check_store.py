@@ -23,7 +23,7 @@ from . import _checks_time as time
 from ._reply_validator import ReplyValidator
 
 #: Seconds that no check takes unless it hangs.
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 100.0
 
 #: Every check, the simplest first.
 CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
@@ -99,13 +99,15 @@ async def check_store(  # noqa: ASYNC910 - the checks have checkpoints
 
     For people who write a store of their own::
 
+        @pytest.mark.trio
         async def test_my_store() -> None:
             await check_store(MyStore)
 
     Every operation is tried through real counters, then the requests that counters send
     when things go wrong: repeated, late, after a gap, for an id that was taken over. It
     works on any clock that moves, and waits for some seconds of it in all, because some
-    checks are about who is dead. Every check uses prefixes that nobody has used before,
+    checks are about who is dead; for these a step should take less than 40 ms. Connections
+    are not cut, and nothing is cancelled. Every check uses prefixes that nobody has used before,
     and leaves in the store what instances leave that die. A checkpoint; when cancelled, it
     leaves that of the checks it has begun.
 

@@ -14,10 +14,12 @@ from .._protocol._messages import (
     Peeked,
     Previous,
     Rejection,
+    Reply,
+    Request,
     Stale,
 )
 from .._protocol._values import INT64_MAX
-from .._stores._contract import Store
+from .._stores._contract import Link, Store
 from ._driver import Client, add, clear, expect, fresh, joined, move, put, read, same
 
 
@@ -106,10 +108,9 @@ async def repeats_get_the_first_answer(store: Store) -> None:
         for entry, own in ((add("k", 5), 5), (put("k", 9), 9), (move("k", 3), 3), (clear(), 0)):
             await b.batch(put("full", INT64_MAX), put("high", INT64_MAX))
             request = a.compose(add("full", 1), add("high", -1, folded=True), entry)
-            first = expect(Applied, await a.send(request), "a batch")
+            first = await _at_once(request, a.link, another_link)
             await b.batch(add("k", 100), put("full", 1), put("high", 1))
             others = others + 100 if entry.kind in (Kind.ADD, Kind.PUT) else 100
-            await another_link.connect()
             for reply in (await a.send(request), await another_link.exchange(request)):
                 again = expect(Applied, reply, "a batch that was repeated")
                 said = (again.at, list(again.results))
@@ -120,6 +121,25 @@ async def repeats_get_the_first_answer(store: Store) -> None:
             expect(Stale, await a.send(late), "a late copy of an earlier batch")
             same(await b.values("k"), [(own + others, others)], "after a late copy")
             late = request
+
+
+async def _at_once(request: Request, *links: Link) -> Applied:
+    """Send a request on several links before the first has answered; return the one answer."""
+    replies: list[Reply] = []
+
+    async def send(link: Link) -> None:
+        replies.append(await link.exchange(request))
+
+    for link in links:
+        await link.connect()
+    async with trio.open_nursery() as nursery:
+        for link in links:
+            nursery.start_soon(send, link)
+    first, *others = (expect(Applied, reply, "a batch") for reply in replies)
+    for other in others:
+        said = (other.at, list(other.results))
+        same(said, (first.at, list(first.results)), "the answer to a batch that was sent twice")
+    return first
 
 
 async def gaps_are_noticed(store: Store) -> None:

@@ -66,9 +66,10 @@ async def clears_take_what_is_older(store: Store) -> None:
 async def long_journals_come_in_pages(store: Store) -> None:
     """A batch is executed though its instance has missed more moves than an answer holds."""
     keys = [f"key {number}" for number in range(MAX_ENTRIES + 100)]
+    half = len(keys) // 2  # so that what an answer holds ends in the midst of a step
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:
         await a.batch(add(keys[0], 1), add(keys[-1], 1), add("kept", 1))
-        for part in (keys[:MAX_ENTRIES], keys[MAX_ENTRIES:]):
+        for part in (keys[:half], keys[half:]):
             await b.batch(*map(move, part))
         request = a.compose(add("kept", 1), add(keys[-1], 1), read(keys[0]))
         reply = expect(Applied, await a.send(request), "a batch after many moves")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from .._errors import StoreError
@@ -80,9 +82,11 @@ async def the_number_of_parts_may_change(store: Store) -> None:
 async def parts_do_not_mix(store: Store) -> None:
     """Each part is a namespace by itself, and part 0 is the namespace; if the store has parts."""
     prefix = fresh()
+    number_of_last = store.partitions - 1 if store.partitions > 2 else 255
     try:
-        first, second, last = store.part(0), store.part(1), store.part(255)
+        first, second, last = store.part(0), store.part(1), store.part(number_of_last)
     except StoreError:
+        same(store.partitions, 1, "the number of parts of a store that gives no part 1")
         await trio.lowlevel.checkpoint()
         return  # it need not have any but part 0, which is itself
     async with (
@@ -96,12 +100,17 @@ async def parts_do_not_mix(store: Store) -> None:
         for client, total, what in (
             (a, 1, "the namespace"),
             (b, 10, "part 1"),
-            (c, 100, "part 255"),
+            (c, 100, f"part {number_of_last}"),
         ):
             same(await client.total("k"), total, f"what was counted in {what}")
         same(whole.name in await b.query(QueryKind.INSTANCES), True, "whether one is in two parts")
-        same(set(await c.query(QueryKind.INSTANCES)), {c.name}, "who is in part 255")
-    same(prefix in await _prefixes(store), True, "whether the prefix is found")
+        same(set(await c.query(QueryKind.INSTANCES)), {c.name}, "who is in the last part")
+        for separator in (".", ":", "-", "_", "/", "#", ""):
+            name = f"{prefix}{separator}1"
+            async with joined(store, name) as other:
+                same(await other.total("k"), 0, f"what is counted in the prefix {name!r}")
+    with suppress(StoreError):  # it need not tell
+        same(prefix in await _prefixes(store), True, "whether the prefix is found")
 
 
 async def _prefixes(store: Store) -> list[str]:

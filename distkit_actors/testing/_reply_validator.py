@@ -66,6 +66,11 @@ class ReplyValidator(Store):
         self._store = store
         self._exchanges = 0
 
+    @property
+    def partitions(self) -> int:
+        """Over how many parts the store spreads a prefix."""
+        return self._store.partitions
+
     def part(self, number: int) -> Store:
         """Return one part of the store, whose replies are looked at, too."""
         part = self._store.part(number)

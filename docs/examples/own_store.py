@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,9 +15,13 @@ from distkit_actors.abc import Link, Namespace, Reply, Request
 
 
 class Server:
-    """Keeps the namespaces; `serve` is a handler for `trio.serve_tcp` and the like."""
+    """Keeps the namespaces; `serve` is a handler for `trio.serve_tcp` and the like.
 
-    def __init__(self) -> None:
+    A restart must not put its ``clock`` back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._namespaces: defaultdict[str, Namespace] = defaultdict(Namespace)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -25,7 +30,7 @@ class Server:
             async with stream:
                 while (message := await receive(stream)) is not None:
                     prefix, request = pickle.loads(message)  # only those we trust can connect
-                    now = int(trio.current_time() * 1_000_000)
+                    now = int(self._clock() * 1_000_000)
                     # It does not wait for anything, so each request is one atomic step.
                     reply = self._namespaces[prefix].execute(request, now)
                     await send(stream, pickle.dumps(reply))

@@ -17,6 +17,7 @@ from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record, Registry
 from distkit_actors._protocol._messages import (
+    MAX_JOURNAL,
     Applied,
     Apply,
     Conflict,
@@ -386,6 +387,19 @@ class TellsTheFirstMovesOnly(Epochs):
         return super().since(known)[0], False
 
 
+class TellsAHalfOfAStep(Epochs):
+    """The rest of its moves is never told, as they have the same stamp."""
+
+    __slots__ = ()
+
+    def since(self, known: int) -> tuple[Journal, bool]:
+        missed = [(key, self.of(key), at) for key, at in self.moved.items() if at > known]
+        page = missed[:MAX_JOURNAL]
+        latest = page[-1][2] if page else self.latest
+        moves = tuple((key, epoch) for key, epoch, _ in page)
+        return Journal(self.cleared, self.floor, latest, moves), len(missed) > len(page)
+
+
 class TellsTooManyMoves(Epochs):
     __slots__ = ()
 
@@ -616,6 +630,35 @@ def first_tag(prefix: str) -> str:
     return prefix.partition("}")[0]
 
 
+class JudgesTooEarly(NamespaceLink):
+    """Waits between looking whether a batch was executed and executing it."""
+
+    async def receive(self, request: Request) -> Reply:
+        record = self._namespace.registry.records.get(request.instance)
+        is_new = isinstance(request, Apply) and record is not None and record.seq == request.follows
+        reply = await super().receive(request)
+        if is_new and isinstance(reply, Applied) and record is not None:
+            if request in self._store.executed:
+                record.seq = request.follows
+                reply = await super().receive(request)
+            self._store.executed.append(request)
+        return reply
+
+
+class JudgingTooEarly(NamespaceStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.executed: list[Request] = []
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        yield JudgesTooEarly(self, self._namespaces.setdefault(prefix, self._make()))
+
+
+def _judging_too_early() -> Store:
+    return JudgingTooEarly()
+
+
 def _never_connected() -> Store:
     store = NamespaceStore()
     store.connected = False
@@ -657,9 +700,10 @@ MUTANTS: dict[str, Callable[[], Store]] = {
         kind.__name__: lambda kind=kind: NamespaceStore(with_epochs(kind))
         for kind in (
             *(SetsWithoutEpoch, ClearsWithoutEpoch, TellsAllMovesAlways, TellsTheFirstMovesOnly),
-            TellsTooManyMoves,
+            *(TellsTooManyMoves, TellsAHalfOfAStep),
         )
     },
+    "ExecutesCopiesThatComeAtOnce": _judging_too_early,
     **{
         kind.__name__: lambda kind=kind: NamespaceStore(kind)
         for kind in (

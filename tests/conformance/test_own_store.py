@@ -34,7 +34,7 @@ class Wires:
     """Makes streams to one server, and cuts them."""
 
     def __init__(self, example: Any, nursery: trio.Nursery) -> None:
-        self.server = example.Server()
+        self.server = example.Server(trio.current_time)
         self.nursery = nursery
         self.streams: list[Any] = []
         self.up = True

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LINK = re.compile(r"\]\(([^)]*)\)|^\[[^]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]*)\"", re.MULTILINE)
 
 #: Made by tools, or of this machine only.
@@ -31,3 +37,35 @@ def test_the_source_distribution_has_all_there_is() -> None:
     wanted = {f"/{name}" for name in there - ALWAYS if not name.startswith((".", "PKG-INFO"))}
     assert wanted <= include
     assert "/.ci/run" in include  # what `make ci` runs
+
+
+def test_the_floors_can_be_installed() -> None:
+    """What `make test-floor` makes of the dependencies is understood by pip."""
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "tomllib" in line]
+    code = line.split(" -c '")[1].split("' > ")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    floors = [Requirement(text) for text in done.stdout.splitlines()]
+    stated = [Requirement(text) for text in PROJECT["dependencies"]]
+    assert [floor.name for floor in floors] == [one.name for one in stated]
+    for floor, one in zip(floors, stated, strict=True):
+        (least,) = [part.version for part in one.specifier if part.operator == ">="]
+        assert str(floor.specifier) == f"=={least}.*"
+        assert floor.marker == one.marker
+
+
+def test_what_documents_are_made_with_can_import_every_module() -> None:
+    """Sphinx does; whoever only builds the documents has nothing else."""
+    extras = PROJECT["optional-dependencies"]["docs"]
+    there = {Requirement(text).name.replace("-", "_") for text in extras + PROJECT["dependencies"]}
+    there |= {"opentelemetry", "docutils", "hiredis", "distkit_actors", *sys.stdlib_module_names}
+    needed: set[str] = set()
+    for path in (ROOT / "distkit_actors").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                needed |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                needed.add((node.module or "").partition(".")[0])
+    assert {"click", "rich", "pytest", "trio"} <= needed
+    assert needed - there == set()
