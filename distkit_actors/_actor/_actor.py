@@ -170,6 +170,12 @@ class Actor(Admission):
             self._lifeline.cancel()
         elif self.life is Life.STARTING:
             self.stop()
+            self._start.call_off(-math.inf)  # the try under way could inherit, and leave
+
+    @property
+    def refused(self) -> bool:
+        """Whether a living counter has kept the id here."""
+        return self._session.phase is Phase.REFUSED
 
     # ------------------------------------------------------------------- callers
 

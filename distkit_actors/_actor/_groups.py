@@ -92,8 +92,13 @@ def first_of(errors: Sequence[Exception]) -> Exception:
     """Return the first of some errors, with what the others say in its notes, each once."""
     first, *others = errors
     said = {str(first)}
+    said.update(getattr(first, "__notes__", ()))
     for other in others:
         if str(other) not in said:
             said.add(str(other))
             first.add_note(f"and {type(other).__name__}: {other}")
+        for note in getattr(other, "__notes__", ()):
+            if note not in said:
+                said.add(note)
+                first.add_note(note)
     return first

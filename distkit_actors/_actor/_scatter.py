@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .._errors import DistkitError
-from .._protocol._messages import MAX_ENTRIES, Entry
+from .._protocol._messages import MAX_ENTRIES, ConditionFailed, Entry
 from .._protocol._partitions import part_of
 from ._actor import Actor
 from ._groups import first_of
@@ -69,10 +69,14 @@ async def ask_batch(parts: Sequence[Actor], batch: AtomicBatch) -> None:
     joint = await _ask_each([(parts[n], share) for n, share in shares.items()])
     if joint.errors:
         error = _failure(joint, list(shares.values()))
-        done = sorted(
-            p for n, share in shares.items() if share not in joint.errors for p in places[n]
-        )
         if isinstance(error, DistkitError):
+            done = sorted(
+                place
+                for number, share in shares.items()
+                if share not in joint.errors
+                for place, result in zip(places[number], share.results, strict=True)
+                if not isinstance(result, ConditionFailed)
+            )
             error.applied = tuple(batch.entries[place].key for place in done)
         raise error
     found = {

@@ -217,7 +217,8 @@ class SharedLife:
         )
         failure: Exception | None = None
         if conflicts and any(part.life is Life.SUPERSEDED for part in self.parts):
-            failure = self.parts[0].conflict(undone)
+            refused = (part for part in self.parts if part.refused)
+            failure = next(refused, self.parts[0]).conflict(undone)
         elif errors and at_end and all(isinstance(e, StoreUnavailableError) for e in errors):
             failure = self.parts[0].unfinished(undone)
             failure.__cause__ = errors[0].__cause__

@@ -10,6 +10,7 @@ This file is a little longer than others, as the three tasks share what is to be
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from math import inf
@@ -145,6 +146,7 @@ class Watches:
         self._watchers: dict[str, set[Watcher]] = {}
         self._listeners = Listeners()
         self._lags: dict[str, float] = {}  # of the most impatient who watches a key
+        self._impatience: dict[str, Counter[float]] = {}  # how many watch it with which lag
         self._unread: dict[float, dict[str, None]] = {}  # by how often they may be read
         self._new: dict[str, None] = {}  # that somebody has no value of yet: to be read at once
         self._rested: dict[float, float] = {}  # when those of a lag may be read again
@@ -165,6 +167,7 @@ class Watches:
         else:
             self._watchers.setdefault(key, set()).add(watcher)
             self._lags[key] = min(lag, self._lags.get(key, inf))
+            self._impatience.setdefault(key, Counter())[lag] += 1
             self._wanted.set()
             self._new[key] = None
             self._work.set()
@@ -173,10 +176,16 @@ class Watches:
     def leave(self, watcher: Watcher) -> None:
         """Forget a watcher."""
         watchers = self._watchers.get(watcher.key, set())
-        watchers.discard(watcher)
+        if watcher in watchers:
+            watchers.remove(watcher)
+            lags = self._impatience[watcher.key]
+            lags[watcher.lag] -= 1
+            if not lags[watcher.lag]:  # thousands may watch a key, and leave together
+                del lags[watcher.lag]
         if watchers:
-            self._lags[watcher.key] = min(other.lag for other in watchers)
+            self._lags[watcher.key] = min(self._impatience[watcher.key])
         else:
+            self._impatience.pop(watcher.key, None)
             self._watchers.pop(watcher.key, None)
             self._lags.pop(watcher.key, None)
             self._new.pop(watcher.key, None)

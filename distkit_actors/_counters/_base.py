@@ -39,7 +39,11 @@ class CounterBase:
                 await self._actor.ask(batch)
             except DistkitError as error:
                 if start:
-                    before = tuple(entry.key for entry in entries[:start])
+                    before = tuple(
+                        entry.key
+                        for entry, result in zip(entries, found, strict=False)
+                        if not isinstance(result, ConditionFailed)
+                    )
                     error.applied = (*before, *error.applied)
                     error.add_note(
                         f"the first {start} of {len(entries)} keys had taken effect before"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from threading import get_ident
 from typing import Final
 
@@ -170,6 +171,8 @@ class Inquiry:
             await question.answered.wait()
         finally:
             question.given_up = True
+            with suppress(ValueError):  # it was carried
+                self._waiting.remove(question)
         if question.error is not None:
             raise question.error
         assert question.reply is not None

@@ -582,6 +582,18 @@ async def test_another_thread_is_told_what_to_do(world: World) -> None:
         await trio.to_thread.run_sync(elsewhere)
 
 
+async def test_what_is_given_up_in_an_outage_leaves_nothing_behind(world: World) -> None:
+    async with looking(world) as onlooker, trio.open_nursery() as nursery:
+        onlooker.wire.cut()
+        nursery.start_soon(onlooker.total, "k")  # is carried all the time
+        for _ in range(10):
+            with trio.move_on_after(1):
+                await onlooker.total("k")
+        (part,) = onlooker.fleet._parts
+        assert not part.inquiry._waiting
+        onlooker.wire.heal()
+
+
 # ------------------------------------------------------------ servers that take no writes
 
 

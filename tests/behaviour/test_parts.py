@@ -40,7 +40,7 @@ from distkit_actors import (
 from distkit_actors._actor._batch_loop import BatchLoop
 from distkit_actors._actor._groups import all_of
 from distkit_actors._fleet._audit import audit
-from distkit_actors._protocol._messages import Apply, Open, Reply, Request
+from distkit_actors._protocol._messages import Apply, Kind, Open, Reply, Request
 from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._contract import Link, StoreAwayError
 from distkit_actors._stores._memory import _name
@@ -227,6 +227,77 @@ async def test_what_is_refused_in_one_part_is_done_in_the_others(world: World, n
     assert (KEYS[0], KEYS[1], KEYS[3]) == caught.value.applied
     values = await a.get_all(counts)
     assert [1, 0, 1, 0, 1] == [values[key].instance_count for key in counts]
+
+
+async def test_a_key_whose_condition_did_not_hold_is_none_that_took_effect(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    await b.inc(KEYS[2], MAX)
+    counts = {KEYS[0]: (Ge(7), 1), KEYS[1]: (Ge(0), 1), KEYS[2]: (Ge(0), 1)}
+    with pytest.raises(CounterOverflowError) as caught:
+        await a.inc_all_if(counts)
+    assert (KEYS[1],) == caught.value.applied
+    many = keys_in(0)
+    first, behind = [next(many) for _ in range(1000)], next(many)
+    await b.inc(behind, MAX)
+    given = {key: (Ge(number % 2), 1) for number, key in enumerate((*first, behind))}
+    with pytest.raises(CounterOverflowError) as caught:
+        await a.inc_all_if(given)
+    assert tuple(first[::2]) == caught.value.applied
+
+
+async def test_what_a_part_says_of_its_steps_is_told_beside_the_others(world: World) -> None:
+    """Though its error has the same words as that of a part that had nothing to do."""
+    a = await world.strict()
+    await a.inc_all({KEYS[0]: 1, **dict.fromkeys(islice(keys_in(1), 700), 1)})
+    world.wire(a).part(1).forward(1, when=_removes)
+    for number in range(2):
+        world.wire(a).part(number).answer(
+            StoreError("out of memory"), executed=False, when=_removes
+        )
+    with pytest.raises(StoreError, match="out of memory") as caught:
+        await a.clear_on_instance()
+    assert [
+        "some of its steps have taken effect; called again, it goes on",
+        "it has taken effect in 2 of 4 parts",
+    ] == caught.value.__notes__
+
+
+def _removes(request: object) -> bool:
+    return isinstance(request, Apply) and any(e.kind is Kind.PUT for e in request.entries)
+
+
+async def test_a_part_that_starts_as_another_one_is_lost_takes_nothing_over(world: World) -> None:
+    """Its successor may be there already, or inherit there."""
+    a = world.build("strict", instance_id="job", start_grace=60.0)
+    world.tolerate(a)
+    world.wire(a).part(1).hold()
+
+    async def run() -> None:
+        with pytest.raises(InstanceConflictError):
+            await a.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        while not _has(namespace(world, 0), "job"):  # noqa: ASYNC110 - nobody sets an event
+            await trio.sleep(0.1)
+        b = await world.strict(instance_id="job")
+        await world.intervals(2)
+        world.wire(a).part(1).release()
+    await world.intervals(2)
+    assert [(1, 1)] * PARTS == [await b.inc(key) for key in KEYS]
+
+
+def _has(namespace: Any, instance: str) -> bool:
+    return namespace is not None and instance in namespace.registry.records
+
+
+async def test_a_detached_start_that_is_refused_in_any_part_says_so(world: World) -> None:
+    await world.strict(instance_id="job")
+    b = world.build("lax", instance_id="job", on_conflict="refuse", detached_start=True)
+    world.tolerate(b)
+    world.wire(b).part(0).hold()
+    with pytest.raises(InstanceConflictError, match="on_conflict is 'refuse'"):
+        await b.run()
 
 
 async def test_a_later_step_that_fails_says_what_went_before(world: World) -> None:

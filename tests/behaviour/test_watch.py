@@ -498,6 +498,26 @@ async def test_wait_until_ends_with_the_counter(world: World) -> None:
         await a.aclose()
 
 
+async def test_a_key_is_read_at_the_pace_of_the_most_impatient_who_is_left(world: World) -> None:
+    a, b = await world.strict(), await world.strict()
+    patient = a.watch("k", allowed_lag=5.0)
+    async with patient as slow:
+        await slow.receive()
+        quick = [a.watch("k", allowed_lag=0.01) for _ in range(3)]
+        for one in quick:
+            await (await one.__aenter__()).receive()
+        watches = a._actor.parts[0].watches
+        for one in quick:
+            assert watches._lags == {"k": 0.01}
+            await one.__aexit__(None, None, None)
+            await one.__aexit__(None, None, None)  # which changes nothing
+        assert watches._lags == {"k": 5.0}
+        await b.inc("k")
+        with trio.fail_after(10):
+            assert await slow.receive() == (1, 0)
+    assert watches._lags == watches._impatience == {}
+
+
 @both_flavours
 async def test_a_store_that_refuses_is_not_asked_all_the_time(
     world: World, flavour: Flavour
