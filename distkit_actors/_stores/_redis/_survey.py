@@ -129,8 +129,8 @@ class Survey:
     async def _ask_one(
         self, make: MakeTo, node: Node, question: Callable[[Connection, Node], Awaitable[_T]]
     ) -> _T:
-        async def make_it() -> AbstractConnection:  # noqa: ASYNC910 - connecting is a checkpoint
-            return make(node)
+        async def make_it() -> AbstractConnection:  # noqa: ASYNC124 - as it is called
+            return make(node)  # noqa: ASYNC910 - connecting is a checkpoint
 
         async with open_stream(make_it, f"{self._kind} {node}", self._patience) as connection:
             return await question(connection, node)
