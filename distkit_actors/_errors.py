@@ -14,7 +14,8 @@ class DistkitError(Exception):
 
     applied: tuple[str, ...] = ()
     """Of an operation on several keys that takes several steps, as those on more than 1000 keys and
-    on keys in several parts do: the keys of the steps that took effect, though another failed."""
+    on keys in several parts do: the keys of the steps that took effect, though another failed; but
+    for those whose condition did not hold."""
 
 
 class InvalidKeyError(DistkitError, ValueError):

@@ -170,7 +170,9 @@ class Actor(Admission):
             self._lifeline.cancel()
         elif self.life is Life.STARTING:
             self.stop()
-            self._start.call_off(-math.inf)  # the try under way could inherit, and leave
+            # The try under way could inherit, and leave. It may have been woken already.
+            self._loop.supersede()
+            self._start.call_off(-math.inf)
 
     @property
     def refused(self) -> bool:

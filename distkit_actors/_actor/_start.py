@@ -55,5 +55,5 @@ class Start:
     def call_off(self, deadline: float) -> None:
         """End the start: a try under way may last until ``deadline``, and there is no other."""
         self._called_off = True
-        self._scope.deadline = deadline
+        self._scope.deadline = min(self._scope.deadline, deadline)
         self._pause.cancel()

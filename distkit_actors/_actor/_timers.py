@@ -40,13 +40,14 @@ class Timers:
         while True:
             now = trio.current_time()
             self._log.fits(len(self._session.withheld), now)
-            self._loop.requester.suspensions.since(now, now)  # so that each is noticed soon
             if now >= look_at:
                 self._loop.look_due, look_at = True, now + _LOOKS
                 if self._period > _LOOKS:  # else it is soon looked, behind a beat
                     self._loop.beat()
             heard_at = self._loop.requester.heard_at
-            due = next_heartbeat(begun if heard_at is None else heard_at, self._period)
+            last = begun if heard_at is None else heard_at
+            self._loop.requester.suspensions.since(last, now)  # so that each is noticed soon
+            due = next_heartbeat(last, self._period)
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = next_heartbeat(now, self._period)

@@ -46,7 +46,8 @@ class CounterBase:
                     )
                     error.applied = (*before, *error.applied)
                     error.add_note(
-                        f"the first {start} of {len(entries)} keys had taken effect before"
+                        f"the steps of the first {start} of {len(entries)} keys were executed "
+                        "before"
                     )
                 raise
             start += len(step)

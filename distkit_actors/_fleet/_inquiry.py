@@ -171,8 +171,9 @@ class Inquiry:
             await question.answered.wait()
         finally:
             question.given_up = True
-            with suppress(ValueError):  # it was carried
-                self._waiting.remove(question)
+            if not question.answered.is_set():
+                with suppress(ValueError):  # it is being carried
+                    self._waiting.remove(question)
         if question.error is not None:
             raise question.error
         assert question.reply is not None

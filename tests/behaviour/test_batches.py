@@ -246,7 +246,8 @@ async def test_a_step_that_fails_says_what_went_before(world: World) -> None:
     with pytest.raises(CounterOverflowError, match="key-1700") as info:
         await a.inc_all(counts)
     assert tuple(counts)[:1000] == info.value.applied
-    assert ["the first 1000 of 2500 keys had taken effect before"] == info.value.__notes__
+    note = "the steps of the first 1000 of 2500 keys were executed before"
+    assert [note] == info.value.__notes__
     expected = [n < 1000 for n in range(2500)]
     mine = await a.get_all_on_instance(counts)
     assert expected == [mine[key] == 1 for key in counts]
@@ -267,7 +268,8 @@ async def test_a_step_whose_outcome_is_unknown_says_what_went_before(world: Worl
         nursery.start_soon(call)
         async with world.reply_lost(a, lambda r: isinstance(r, Apply) and len(r.entries) == 500):
             await world.backend.wipe(world.prefix)
-    assert [1000, ["the first 1000 of 1500 keys had taken effect before"]] == results
+    note = "the steps of the first 1000 of 1500 keys were executed before"
+    assert [1000, [note]] == results
 
 
 @on_redis

@@ -309,7 +309,9 @@ async def test_a_later_step_that_fails_says_what_went_before(world: World) -> No
     with pytest.raises(CounterOverflowError) as caught:
         await a.inc_all(counts)
     assert (*first, KEYS[1]) == caught.value.applied
-    assert ["the first 1000 of 1002 keys had taken effect before"] == caught.value.__notes__
+    assert [
+        "the steps of the first 1000 of 1002 keys were executed before"
+    ] == caught.value.__notes__
 
 
 async def test_a_clear_in_doubt_says_in_how_many_parts_it_was_done(world: World) -> None:

@@ -209,3 +209,35 @@ async def test_parts_of_our_own_stores_pass(autojump_clock: MockClock) -> None:
     for number in (1, 16):
         await check_store(lambda: MemoryStore(partitions=number))  # noqa: B023
         await check_store(lambda: FaultyStore(MemoryStore(partitions=number)))  # noqa: B023
+
+
+class SomeParts(AsMemory):
+    """Has so many parts, and tells nobody which prefixes there are."""
+
+    def __init__(self, number: int, given: int) -> None:
+        super().__init__()
+        self._number, self._given = number, given
+
+    @property
+    def partitions(self) -> int:
+        return self._number
+
+    def part(self, number: int) -> Store:
+        if number >= self._given:
+            raise StoreError("it has no such part")
+        return self.inner.part(number)
+
+    async def prefixes(self) -> list[str]:
+        return await Store.prefixes(self)
+
+
+@pytest.mark.usefixtures("only_parts")
+@pytest.mark.parametrize("number", [1, 2, 3, 16])
+async def test_a_store_has_as_many_parts_as_it_says(number: int, autojump_clock: MockClock) -> None:
+    await check_store(lambda: SomeParts(number, number))
+    if number > 1:
+        with pytest.raises(AssertionError, match="gives no part"):
+            await check_store(lambda: SomeParts(number, 1))
+    if number > 2:
+        with pytest.raises(AssertionError, match=f"gives no part {number - 1}"):
+            await check_store(lambda: SomeParts(number, number - 1))

@@ -10,7 +10,17 @@ import trio
 import trio.testing
 
 from distkit_actors import RedisStore, StoreError, StoreUnavailableError
-from distkit_actors._protocol._messages import Load, Loaded, Peek, Peeked
+from distkit_actors._protocol._messages import (
+    Applied,
+    Apply,
+    Entry,
+    Kind,
+    Load,
+    Loaded,
+    Peek,
+    Peeked,
+    Periods,
+)
 from distkit_actors._stores._contract import StoreAwayError
 from distkit_actors._stores._redis import _sentinel
 from distkit_actors._stores._redis._sentinel import SentinelLocator
@@ -129,6 +139,28 @@ async def test_nobody_looks_while_an_answer_is_on_its_way(
             mock_clock.jump(3)
             assert not p.connected
             await p.connect()
+
+
+async def test_who_writes_and_waits_for_replicas_looks_too(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """`WAIT` and `INFO` are asked on the side."""
+    monkeypatch.setattr(_sentinel, "_PACE", 2.0)
+    async with watched(nursery) as (_, sentinel, server):
+        store = RedisStore(
+            f"redis+sentinel://{sentinel.node}/service", response_timeout=30, min_replicas=1
+        )
+        async with linked(store, "p") as (p,):
+            server.say("p", "1|0|1,1 1 0 0 0")
+            batch = Apply("i", 1, 1, 0, Periods(1, 1, 1), [Entry(Kind.ADD, "k", 1)])
+            for number in range(1, 4):
+                assert questions(sentinel) == number
+                assert isinstance(await p.exchange(batch), Applied)
+                await p.inspect()
+                assert p.connected
+                mock_clock.jump(3)
+                assert not p.connected
+                await p.connect()
 
 
 @pytest.mark.usefixtures("seldom")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
+import trio
+import trio.testing
 
+from distkit_actors import MemoryStore, StrictInstanceAwareCounter
 from distkit_actors._actor import _suspensions
 from distkit_actors._actor._suspensions import Suspensions, suspended
+from distkit_actors.testing import FaultyStore
 
 
 def test_the_clocks_of_a_machine_that_is_awake_go_alike() -> None:
@@ -34,6 +38,26 @@ def test_a_suspension_counts_for_what_was_before_it(monkeypatch: pytest.MonkeyPa
     assert suspensions.since(9, now=10) == 5
     asleep += 0.01  # the clocks are read one after the other
     assert suspensions.since(11, now=11) == 0
+
+
+async def test_a_timer_that_notices_one_forgets_no_other(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nobody was heard in between, so both count."""
+    asleep = 0.0
+    monkeypatch.setattr(_suspensions, "suspended", lambda: asleep)
+    wire = FaultyStore(MemoryStore())
+    async with StrictInstanceAwareCounter.open(
+        "p", wire, dead_instance_threshold=60, heartbeat_interval=5, exit_grace=0.1
+    ) as counter:
+        wire.cut()
+        for seconds in (3600.0, 1.0):
+            await trio.sleep(10)
+            asleep += seconds
+        await trio.sleep(10)
+        age = counter.statistics().last_heartbeat_age
+        assert age is not None
+        assert age > 3600
 
 
 def test_where_nobody_tells_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,14 @@ class FollowingLane(SharedLane):
         self._look_at = _NEVER
         await super().send_heartbeat(heartbeat)
 
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        """See `Lane.call`. It is on the side, and changes nothing of when to look."""
+        look_at = self._look_at
+        try:
+            return await super().call(*words, patience=patience)
+        finally:
+            self._look_at = look_at
+
     async def connect(self) -> None:
         """See `Lane.connect`."""
         if self._look_due and super().connected:
