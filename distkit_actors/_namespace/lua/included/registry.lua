@@ -122,6 +122,7 @@ local function forget(name)
   end
   local some, slices = some_slices(hash, MAX_PURGE)
   gone = take_away(hash, some, slices, MAX_PURGE)
+  collectgarbage('step', 64)  -- a little in each step, as in included/reaper.lua
   if gone > 0 and not has_slices(hash) then
     retire(name, hash)
   end
