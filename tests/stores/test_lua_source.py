@@ -50,6 +50,7 @@ NUMBERS = {
     ("query", "10000"): "LOOKS: MemoryStore gives one page",
     ("query", "20"): "HASH: MemoryStore gives one page",
     ("query", "16"): "FEWEST: MemoryStore gives one page",
+    ("registry", "64"): "how much garbage is swept",
     ("reaper", "64"): "GARBAGE: Python sweeps its own",
     ("registry", "1000"): "microseconds of a millisecond",
     ("resume", "12"): "index of the words before the moves",
