@@ -39,13 +39,12 @@ class ExclusiveSteps(ABC):
     takes_turns = False
     #: A step of it has been executed, so it goes on to its end, whether or not somebody waits.
     begun = False
-    #: Keys in which it was refused, so that what is pending there is not void.
-    refused: Sequence[str] = ()
     #: Why it failed.
     error: Exception | None = None
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
+        self.refused: list[str] = []  # keys; what is pending there is not void
 
     @abstractmethod
     def next_entries(self) -> list[Entry]:
@@ -107,7 +106,6 @@ class ClearOwnSteps(ExclusiveSteps):
         super().__init__(operation)
         self._session = session
         self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
-        self.refused = self._refused = list[str]()
         self._tried: set[str] = set()
         self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
         self._step: list[str] = []
@@ -127,7 +125,7 @@ class ClearOwnSteps(ExclusiveSteps):
             if isinstance(result, Previous):
                 self._removed[key] = result.cumulative - result.slice
             elif result is Rejection.REFUSED:
-                self._refused.append(key)
+                self.refused.append(key)
         if self.refused:
             self.error = _stuck(self.refused)
         return not self._any_left()

@@ -55,7 +55,6 @@ def copy_of(error: Exception) -> Exception:
     if not isinstance(error, DistkitError):
         return error
     copy = type(error).__new__(type(error), *error.args)
-    copy.args = error.args
     copy.__dict__.update(vars(error))
     if notes := getattr(error, "__notes__", None):
         copy.__notes__ = list(notes)

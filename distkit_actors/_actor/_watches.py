@@ -296,7 +296,7 @@ class Watches:
             polls += 1
             self._listeners.drop_resting()
             self._end_if_unwanted()
-            with suppress(StoreError):  # the actor logs it, or nobody misses it, as all is read
+            with suppress(StoreError):  # an actor logs it; all is read in any case
                 await self._lease()
             self.changed(self._watchers)
             if not polls % _POLLS_OF_LISTENERS:

@@ -236,10 +236,10 @@ class Inquiry:
                 question.answer(await self.exchange(question.request))
             except StoreUnavailableError as error:
                 failures += 1
-                away = isinstance(error, StoreAwayError)
                 if isinstance(error, StoreAwayError) and not isinstance(question.request, Query):
                     self._put_off(question, error)
                     return
+                away = isinstance(error, StoreAwayError)
                 if away:
                     self._availability.away(error)
                 else:

@@ -95,7 +95,10 @@ async def parts_do_not_mix(store: Store) -> None:
         joined(second, prefix, whole.name) as b,
         AsyncExitStack() as stack,
     ):
-        parts = [(whole, 1, "what was counted in all"), (b, 10, "what was counted in part 1")]
+        parts = [
+            (whole, 1, "what was counted in the namespace"),
+            (b, 10, "what was counted in part 1"),
+        ]
         try:
             c = await stack.enter_async_context(joined(store.part(number), prefix))
         except StoreError:
