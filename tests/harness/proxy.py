@@ -4,7 +4,7 @@ import trio
 
 from tests.harness.faults import FaultBoard, anything, is_script, named
 from tests.harness.link import Gate, LateCopy, Link, deliver_copy
-from tests.harness.ports import LOOPBACK, free_port, listening_socket
+from tests.harness.ports import LOOPBACK, free_port, give_back, listening_socket
 from tests.harness.server import RedisServer
 
 __all__ = ["FaultProxy", "anything", "is_script", "named"]
@@ -18,7 +18,7 @@ class FaultProxy(FaultBoard):
 
     Args:
         server: where connections lead.
-        port: where it listens; a free one if None.
+        port: where it listens, given back in the end; a free one if None.
 
     Attributes:
         late_replies: the raw replies to late copies, in order of delivery.
@@ -75,6 +75,8 @@ class FaultProxy(FaultBoard):
         finally:
             self._nursery = None
             self.refuse()
+            if self._port is not None:
+                give_back(self._port)
 
     def point_at(self, server: RedisServer, *, cut: bool = True) -> None:
         """Lead connections to another server, as a failover does; ``cut`` the old ones."""

@@ -23,7 +23,7 @@ from tests.harness.launch import (
     Started,
     arguments,
 )
-from tests.harness.ports import LOOPBACK, free_port
+from tests.harness.ports import LOOPBACK, free_port, give_back
 from tests.harness.processes import Guard, freeze, thaw
 
 __all__ = ["RedisServer", "RedisServerError", "RedisServerMissing"]
@@ -51,7 +51,8 @@ class RedisServer(Started):
         config: further configuration directives, for example
             `{"requirepass": "secret", "maxmemory": "3mb"}`.
         environment: what it is told beside our own environment.
-        choose_port: returns the port to listen on, another one at each call.
+        choose_port: returns the port to listen on, another one at each call;
+            it goes to `give_back` in the end.
     """
 
     def __init__(
@@ -139,10 +140,11 @@ class RedisServer(Started):
             try:
                 self._spawn()
             except PortTakenError:
-                # Another process was quicker than we between probe and bind.
+                # Somebody listens there who did not ask `free_port`.
                 # Later the address is known to clients and must not change.
                 if self._ever_started:
                     raise
+                give_back(self._port)
                 self._port = self._choose_port()
             else:
                 break
@@ -205,6 +207,7 @@ class RedisServer(Started):
         atexit.unregister(self.close)
         self.kill()
         self._directory.remove()
+        give_back(self._port)
 
     def command(self, *args: str | float | bytes) -> Any:
         """Run one command on a connection of its own and return the reply.

@@ -1,5 +1,6 @@
 """The private server can be found, started, ended, frozen and restarted."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 import redis
 import trio
 
+from tests.harness import ports
 from tests.harness.binary import ENV_VAR, FETCHED, find_redis_server, major_version
-from tests.harness.ports import free_port, listening_socket
+from tests.harness.ports import free_cluster_port, free_port, give_back, listening_socket
 from tests.harness.server import RedisServer, RedisServerError, RedisServerMissing
 
 
@@ -183,6 +185,22 @@ def is_running(pid: int) -> bool:
 
 def test_free_ports_differ() -> None:
     assert free_port() != free_port()
+
+
+@pytest.mark.parametrize("bus", [0, 10_000])
+def test_port_of_a_server_that_is_down_is_not_given_out(
+    bus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node of a cluster was killed, and another process's server got its port."""
+    with RedisServer(choose_port=free_cluster_port if bus else free_port) as server:
+        server.kill()
+        # As if another process came to the same place.
+        monkeypatch.setattr(ports, "_attempts", itertools.count(server.port + bus - ports._FIRST))
+        other = free_port()
+        give_back(other)
+        assert other != server.port + bus
+        server.start()
+        assert server.command("PING") is True
 
 
 def test_chosen_executable(tmp_path: Path) -> None:
