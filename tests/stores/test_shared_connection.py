@@ -22,7 +22,6 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Peek, Peeked, Query, QueryKind
-from distkit_actors._stores._redis._connection import pack
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._sockets import SocketStream
 from tests.faults.fleet import proxied, until
@@ -230,16 +229,6 @@ async def test_each_node_has_its_own(
             assert await lane.call(b"CONFIG", b"GET", b"port") == [b"port", b"%d" % port]
         assert connections(own_redis) == connections(redis_server) == 1
     await until(lambda: connections(redis_server) == 0, PATIENCE)
-
-
-async def test_commands_that_belong_together_have_one_answer(redis_url: str) -> None:
-    """The last one; others on the connection have their own."""
-    store = RedisStore(redis_url)
-    with store._shared.lane() as one, store._shared.lane() as other:
-        await one.connect()
-        one.send_nowait(pack((b"ECHO", b"first")) + pack((b"ECHO", b"second")), replies=2)
-        assert await other.call(b"ECHO", b"other") == b"other"
-        assert await one.receive() == b"second"
 
 
 # ------------------------------------------------------------------------ harming nobody

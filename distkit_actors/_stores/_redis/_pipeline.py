@@ -66,13 +66,11 @@ class Words(Protocol):
 class Call:
     """A command that was sent, and its answer once that is there."""
 
-    __slots__ = ("answer", "over", "pipeline", "skip", "task", "waiter")
+    __slots__ = ("answer", "over", "pipeline", "sharing", "task", "waiter")
 
-    def __init__(self, pipeline: Pipeline, skip: int) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        # Answers that come before the one that counts. Below 0: how many calls have one answer in
-        # common, of which this is the first.
-        self.skip = skip
+        self.sharing = 0  # how many calls have one answer in common, if it is the first of several
         self.over = False
         self.answer: Message | StoreUnavailableError = None
         self.waiter: trio.lowlevel.Task | None = None  # that waits for it, whatever it does
@@ -121,14 +119,9 @@ class Pipeline:
 
     # ------------------------------------------------------------------------ calls
 
-    def post(self, command: bytes, replies: int = 1) -> Call:
-        """Send a command, as far as that goes without waiting; `receive` follows.
-
-        Args:
-            command: What to send. It may be several commands that belong together.
-            replies: How many answers come to it. The last one counts.
-        """
-        call = Call(self, replies - 1)
+    def post(self, command: bytes) -> Call:
+        """Send a command, as far as that goes without waiting; `receive` follows."""
+        call = Call(self)
         if self._gathered:
             self._send_gathered()
         if self.up:
@@ -144,7 +137,7 @@ class Pipeline:
         Returns its call, and whether it is the first one. If so, the caller lets all others that
         run now add theirs, and calls `send_gathered`.
         """
-        call, gathered = Call(self, 0), self._gathered
+        call, gathered = Call(self), self._gathered
         if not self.up:
             call.end(self._loss or StoreUnavailableError(LOST))
             return call, False
@@ -163,7 +156,7 @@ class Pipeline:
         commands = list[bytes]()
         for some in in_groups(gathered):
             if len(some) > 1:
-                some[0][0].skip = -len(some)
+                some[0][0].sharing = len(some)
             self._calls.extend(call for call, _ in some)
             commands.append(write_together([heartbeat for _, heartbeat in some]))
         self._stream.write(b"".join(commands))
@@ -283,11 +276,8 @@ class Pipeline:
                     self._fail(hiredis.ProtocolError(f"an answer to nothing: {answer!r:.100}"))
                     return
                 call = calls[0]
-                if call.skip > 0:
-                    call.skip -= 1
-                    continue
-                if call.skip:
-                    self._share_out(answer, -call.skip)
+                if call.sharing:
+                    self._share_out(answer, call.sharing)
                     continue
                 calls.popleft()
                 call.end(answer)

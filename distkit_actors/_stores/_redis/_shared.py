@@ -143,11 +143,11 @@ class SharedLane(Lane):
         else:
             await self._connection.connect()
 
-    def send_nowait(self, command: bytes, replies: int = 1) -> None:
-        """Send a command that has so many ``replies``, the last of which is its answer."""
+    def send_nowait(self, command: bytes) -> None:
+        """See `Lane.send_nowait`."""
         self._prepared = self._connection.preparing.times
         pipeline = self._connection.pipeline
-        self._call = None if pipeline is None else pipeline.post(command, replies)
+        self._call = None if pipeline is None else pipeline.post(command)
 
     async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - need not wait
         """See `Lane.send_heartbeat`."""
@@ -241,10 +241,10 @@ class FollowingLane(SharedLane):
         """See `Lane.note_time`."""
         self._look_at = self._connection.route.look_at if look else _NEVER
 
-    def send_nowait(self, command: bytes, replies: int = 1) -> None:
+    def send_nowait(self, command: bytes) -> None:
         """See `Lane.send_nowait`. Nobody looks before there was an answer."""
         self._look_at = _NEVER
-        super().send_nowait(command, replies)
+        super().send_nowait(command)
 
     async def send_heartbeat(self, heartbeat: Heartbeat) -> None:  # noqa: ASYNC910 - need not wait
         """See `Lane.send_heartbeat`."""
