@@ -28,7 +28,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -49,6 +49,7 @@ from .._version import __version__
 from ._admission import Admission
 from ._batch_loop import BatchLoop, OnExit
 from ._dispatch import Dispatch
+from ._groups import sole
 from ._life import Event, Life
 from ._log import Log, LoggerKind
 from ._mailbox import Mailbox
@@ -369,7 +370,7 @@ class Actor(Admission):
                     self._loop.note_registered()
                     await self._live(link, started)
         except BaseException as error:  # noqa: ASYNC103 - says what the stop could not do
-            stopped = _only_cancelled(error)
+            stopped = sole(error) is None
             failure = self._close(None if stopped else error)
             if failure is None:
                 raise
@@ -534,10 +535,3 @@ class Actor(Admission):
         self._loop.abandon()
         if self.buffer is not None:
             self.buffer.close()
-
-
-def _only_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return all(_only_cancelled(member) for member in group.exceptions)
-    return isinstance(error, trio.Cancelled)

@@ -20,6 +20,7 @@ import trio
 
 from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
 from .._instance._write_buffer import WriteBuffer
+from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
 from .._protocol._values import CounterValue
 from .._stores._contract import Store, Subscription
@@ -304,7 +305,7 @@ class Watches:
 
     async def _lease(self) -> None:
         """Have the store push for a while."""
-        await self._ask(QueryOperation(Watch(self.instance, int(_LEASE * 1_000_000))))
+        await self._ask(QueryOperation(Watch(self.instance, int(_LEASE * MICROSECONDS))))
 
     async def _read(self) -> None:
         """Read what is due: new keys at once, others at most once in a lag."""

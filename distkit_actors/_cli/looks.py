@@ -24,7 +24,7 @@ from .store_command import (
     url_argument,
 )
 from .text import age, printable
-from .top import Picture, instance_to_json, lines, look, name_of, room_for_keys
+from .top import Picture, lines, look, name_of, room_for_keys
 
 
 @click.command(cls=StoreCommand)
@@ -157,7 +157,7 @@ def instances(url: str, prefix: str, as_json: bool) -> None:
             if not any(info.alive for info in found):
                 remark = "is alive" if found else f"is there in {printable(prefix)}"
                 click.echo(f"nobody {remark}", err=True)
-        return [instance_to_json(info) for info in found]
+        return [info._asdict() for info in found]
 
     told = run(ask)
     if as_json:

@@ -12,7 +12,6 @@ from .._demo import main as demo
 
 #: What the demo's own command line can do, without click.
 _WITHOUT_CLICK: Final = ("demo", "--help", "-h", "--version")
-_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,4 +57,4 @@ def _escape_what_cannot_be_printed() -> None:
 
 def _aborted() -> int:
     print("aborted", file=sys.stderr)
-    return _INTERRUPTED
+    return demo.INTERRUPTED

@@ -14,13 +14,12 @@ import click
 import trio
 
 from .. import DistkitError, Fleet, StrictInstanceAwareCounter, open_store
+from .._demo.main import UNUSABLE
 from .addresses import as_url, is_url, is_url_of_a_store, looks_like_address
 from .text import Align, columns
 
 #: Where the store is, if no URL is given.
 URL: Final = "DISTKIT_ACTORS_URL"
-#: The exit code of what cannot be done.
-UNUSABLE: Final = 2
 
 _T = TypeVar("_T")
 

@@ -47,14 +47,9 @@ class Picture(NamedTuple):
         """Return what is to be told to programs."""
         return {
             "prefix": self.prefix,
-            "instances": [instance_to_json(info) for info in self.instances],
+            "instances": [info._asdict() for info in self.instances],
             "keys": [row._asdict() for row in self.rows],
         }
-
-
-def instance_to_json(info: InstanceInfo) -> dict[str, object]:
-    """Return what is known of an instance."""
-    return info._asdict()
 
 
 def name_of(info: InstanceInfo) -> str:

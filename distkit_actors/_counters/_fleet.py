@@ -86,7 +86,7 @@ class FleetMixin(CounterBase):
         """Return the answers of every part, or of the one that ``key`` is in."""
         await self._actor.wait_open()
         parts = [self._actor.of(key)] if key else self._actor.parts
-        return await all_of([partial(_all_pages, part, kind, key) for part in parts])
+        return await all_of([partial(all_pages, part, kind, key) for part in parts])
 
     def _own_slice(self, key: str, stored: int) -> int:  # noqa: ARG002 - lax counters have more
         """Return this instance's slice as its own reads show it (I8, own reads)."""
@@ -104,7 +104,8 @@ def _catching_up() -> AtomicBatch:
     return AtomicBatch(())
 
 
-async def _all_pages(actor: Actor, kind: QueryKind, key: str) -> list[QueryPage]:  # noqa: ASYNC910 - each page is a checkpoint
+async def all_pages(actor: Actor, kind: QueryKind, key: str) -> list[QueryPage]:  # noqa: ASYNC910 - each page is a checkpoint
+    """Return every page of the answer of one part. A checkpoint."""
     pages: list[QueryPage] = []
     cursor = ""
     while True:  # noqa: ASYNC913

@@ -13,6 +13,7 @@ import trio
 from .._actor._groups import all_of
 from .._actor._log import Log
 from .._errors import StoreError, StoreUnavailableError
+from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
 from .._stores._contract import Link, Store
@@ -37,7 +38,6 @@ _NAMED: Final = 10
 #: Seconds for which the store's clock is observed, and by how much it may differ in them.
 _CLOCK_SECONDS: Final = 1.0
 _CLOCK_SLACK: Final = 0.25
-_MICROSECONDS: Final = 1_000_000
 
 
 class Finding(NamedTuple):
@@ -94,7 +94,7 @@ async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, 
             found.append(Finding("wrong", "state", f"the namespace cannot be read: {error}"))
         await trio.sleep_until(begun + _CLOCK_SECONDS)
         elapsed = trio.current_time() - begun
-        found.append(_clock(elapsed, (await _store_time(link) - at) / _MICROSECONDS))
+        found.append(_clock(elapsed, (await _store_time(link) - at) / MICROSECONDS))
     return partitions, found
 
 
@@ -142,7 +142,7 @@ async def _rights(link: Link) -> Finding:
 
 async def _instances(inquiry: Inquiry) -> list[Finding]:
     rows = await all_rows(inquiry.exchange, QueryKind.INSTANCES)
-    ages = {name: age / _MICROSECONDS for name, age, _ in rows}
+    ages = {name: age / MICROSECONDS for name, age, _ in rows}
     dead = [name for name, alive in {name: alive for name, _, alive in rows}.items() if not alive]
     living = len(ages) - len(dead)
     if not ages:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME
 from .._protocol._values import fits
-
-_MICROSECONDS = 1_000_000
 
 
 class Observation:
@@ -24,7 +23,7 @@ class Observation:
     def reached(self, now: float) -> int:
         """Return up to which steady time it goes."""
         elapsed = 0.0 if self._since is None else now - self._since
-        return self._at + int(elapsed * _MICROSECONDS)
+        return self._at + int(elapsed * MICROSECONDS)
 
     def answered(self, asked: float, at: int) -> None:
         """Go on from ``at``, by which the answer to what was ``asked`` then has judged."""

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-
-class _Limiter(Protocol):
-    """What `FleetLimiter` is to its view."""
-
-    @property
-    def total_tokens(self) -> int: ...
-    @total_tokens.setter
-    def total_tokens(self, total: int) -> None: ...
-    @property
-    def borrowed_tokens(self) -> int: ...
-    @property
-    def available_tokens(self) -> int: ...
-    async def acquire(self) -> None: ...
-    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
-    def acquire_nowait(self) -> None: ...
-    def acquire_on_behalf_of_nowait(self, borrower: object) -> None: ...
-    def release(self) -> None: ...
-    def release_on_behalf_of(self, borrower: object) -> None: ...
-    def statistics(self) -> _Statistics: ...
+    from ._limiter import FleetLimiter
 
 
-class _Statistics(Protocol):
-    @property
-    def borrowed_tokens(self) -> int: ...
-    @property
-    def total_tokens(self) -> int: ...
-    @property
-    def borrowers(self) -> tuple[object, ...]: ...
-    @property
-    def tasks_waiting(self) -> int: ...
-
-
-def as_capacity_limiter(limiter: _Limiter) -> trio.CapacityLimiter:
+def as_capacity_limiter(limiter: FleetLimiter) -> trio.CapacityLimiter:
     """Return a view of ``limiter`` with all that a `trio.CapacityLimiter` has.
 
     That is a final class, so nothing else can be one. Trio takes whatever does the same, and says
@@ -53,7 +24,7 @@ def as_capacity_limiter(limiter: _Limiter) -> trio.CapacityLimiter:
 class _CapacityView:
     """Does what the limiter does, under the names and with the types of trio's."""
 
-    def __init__(self, limiter: _Limiter) -> None:
+    def __init__(self, limiter: FleetLimiter) -> None:
         self._limiter = limiter
 
     @property

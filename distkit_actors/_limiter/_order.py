@@ -20,11 +20,12 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import trio
 
 from .._actor._listening import Listener
-from .._actor._operations import AtomicBatch, QueryOperation
+from .._actor._operations import AtomicBatch
 from .._counters._counter import InstanceAwareCounter
+from .._counters._fleet import all_pages
 from .._errors import StoreError
 from .._instance._holds import Hold
-from .._protocol._messages import Entry, Kind, Previous, Query, QueryKind, QueryPage
+from .._protocol._messages import Entry, Kind, Previous, QueryKind
 from ._names import TICKETS, WAITING, companion
 
 #: Seconds for which a process relies on it that some other process has waiters.
@@ -265,19 +266,8 @@ class Order:
 
     async def _slices(self) -> dict[str, int]:
         """Return the tickets that are shown, by instance."""
-        rows: dict[str, int] = {}
-        cursor = ""
-        while True:  # noqa: ASYNC913 - asking is a checkpoint
-            query = QueryOperation(
-                Query(self._part.instance_id or "", QueryKind.SLICES, self.tickets, cursor)
-            )
-            await self._part.ask(query)
-            page = query.reply
-            assert isinstance(page, QueryPage)
-            rows |= {name: number for name, number, _ in page.rows if number}
-            cursor = page.cursor
-            if not cursor:
-                return rows
+        pages = await all_pages(self._part, QueryKind.SLICES, self.tickets)
+        return {name: number for page in pages for name, number, _ in page.rows if number}
 
 
 _orders: WeakKeyDictionary[InstanceAwareCounter, WeakValueDictionary[str, Order]] = (

@@ -11,12 +11,11 @@ import trio
 
 from .._errors import StoreUnavailableError
 from .._namespace._namespace import Namespace
+from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import MAX_CHANGED, Reply, Request
 from .._protocol._partitions import checked_partitions
 from ._contract import Link, Store, Subscription
 from ._part import PartStore
-
-_MICROSECONDS = 1_000_000
 
 
 @final
@@ -83,7 +82,7 @@ class MemoryStore(Store):
     def execute(self, prefix: str, request: Request) -> Reply:
         """Run one request at the current trio time, and return its answer. Not a checkpoint."""
         namespace = self._namespaces.get(prefix) or Namespace()
-        reply = namespace.execute(request, int(self._clock.current_time() * _MICROSECONDS))
+        reply = namespace.execute(request, int(self._clock.current_time() * MICROSECONDS))
         if namespace.born or namespace.watched:  # whoever only looks makes none
             self._namespaces[prefix] = namespace
         changed = namespace.changed

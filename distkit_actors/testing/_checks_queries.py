@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import MAX_PURGE, Applied, MustResume, Previous, QueryKind, Rejection
 from .._protocol._values import INT64_MAX, INT64_MIN
 from .._stores._contract import Store
@@ -150,7 +151,7 @@ async def queries_tell_who_is_there(store: Store) -> None:
         alive = {a.name: True, mortal.name: False}
         same({name: lives for name, (_, lives) in rows.items()}, alive, "after its threshold")
         age = rows[mortal.name][0]
-        least, most = _WAIT * 1_000_000 * 0.9, LONG * 1_000_000 / 2
+        least, most = _WAIT * MICROSECONDS * 0.9, LONG * MICROSECONDS / 2
         assert least <= age <= most, f"{age} µs since a sign of life, in over {_WAIT} s of silence"
         same(await a.slices("k"), {mortal.name: 5}, "slices of the dead, not reaped yet")
         await a.batch(read("k"))

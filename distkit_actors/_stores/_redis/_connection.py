@@ -66,6 +66,13 @@ class ErrorReplyError(Exception):
             self.args = (self.text,)
 
 
+def copy_of(error: StoreError) -> StoreError:
+    """Return an error of somebody's own, as each is raised and changed where it is caught."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
 class Connection(ABC):
     """A connection for one task, which can be lost, and made again.
 

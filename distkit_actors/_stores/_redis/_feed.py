@@ -18,7 +18,7 @@ import trio
 
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreSilentError
-from ._connection import LOST, Answer, ErrorReplyError, pack
+from ._connection import LOST, Answer, ErrorReplyError, copy_of, pack
 from ._listener import NOTHING, Listener
 from ._reply_errors import to_store_error
 from ._sockets import CLOSED
@@ -86,7 +86,7 @@ class Feed:
         if not listener.confirmed:
             if trio.current_time() - self._since >= self._patience:
                 self._lose(self._silent())
-            raise _copy(self.loss or self._silent())
+            raise copy_of(self.loss or self._silent())
 
     async def wait(self, listener: Listener) -> frozenset[str] | None:
         """Return the next changes. A checkpoint; when cancelled, nothing is lost."""
@@ -97,7 +97,7 @@ class Feed:
         )
         if self.loss is not None:
             self.leave(listener)
-            raise _copy(self.loss)
+            raise copy_of(self.loss)
         if listener.feed is not self:
             raise StoreUnavailableError(_ELSEWHERE)
         changed, listener.untold = listener.untold, NOTHING
@@ -288,10 +288,3 @@ class Feed:
     def close(self) -> None:
         """Close the connection."""
         self._lose(StoreUnavailableError(LOST))
-
-
-def _copy(loss: StoreError) -> StoreError:
-    """Return an error of somebody's own, as each is raised and changed where it is caught."""
-    copy = type(loss)(*loss.args)
-    copy.__cause__ = loss.__cause__
-    return copy

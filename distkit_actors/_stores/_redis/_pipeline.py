@@ -32,7 +32,7 @@ import trio
 
 from ..._errors import StoreUnavailableError
 from .._contract import StoreSilentError
-from ._connection import LOST, Answer, ErrorReplyError
+from ._connection import LOST, Answer, ErrorReplyError, copy_of
 from ._heartbeats import Heartbeat, in_groups, write_together
 from ._sockets import CLOSED
 
@@ -180,7 +180,7 @@ class Pipeline:
             if isinstance(answer, ErrorReplyError):
                 self._words.withhold(answer)
                 raise answer
-            raise _copy(answer)
+            raise copy_of(answer)
         return answer  # noqa: ASYNC910 - one of the branches was one
 
     async def wait(self, call: Call) -> None:  # noqa: ASYNC910 - a checkpoint if it has to wait
@@ -327,10 +327,3 @@ class Pipeline:
 
     def _fail(self, error: Exception) -> None:
         self.lose(self._words.failure(error))
-
-
-def _copy(error: StoreUnavailableError) -> StoreUnavailableError:
-    """Return an error of somebody's own, as each is raised and changed where it is caught."""
-    copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy
