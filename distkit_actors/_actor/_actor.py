@@ -204,7 +204,7 @@ class Actor(Admission):
         values: tuple[int, int] = await trio.lowlevel.wait_task_rescheduled(operation)
         return values
 
-    def reading(self, least: float, *, known: bool, steps: int = 1) -> AbstractContextManager[None]:
+    def reading(self, least: float, *, known: bool, steps: int) -> AbstractContextManager[None]:
         """Return a block for a read whose caller has an answer of its own if the store is slow.
 
         The block is cancelled after ``least`` seconds, or later if the store answers and needs

@@ -398,14 +398,14 @@ class Dispatch:
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
             # The batch was counts that had to go ahead of it: it would wait for them for ever.
             taken.append(self.mailbox.take_exclusive())
-        self._fail([op for op in taken if not op.required], lambda: copy_of(error), steps)
+        self._fail([op for op in taken if not op.required], error, steps)
         self.releases.defer(taken)
         self.flush_waiters.fail(error)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give an error to all whose operations wait and are in no batch yet."""
         waiting = self.mailbox.drain()
-        self._fail([op for op in waiting if not op.required], lambda: copy_of(error))
+        self._fail([op for op in waiting if not op.required], error)
         self.releases.defer(waiting)
         self.flush_waiters.fail(error)
 
@@ -425,7 +425,7 @@ class Dispatch:
         """
         steps = self._steps
         operations = self._taken()
-        self._fail(operations, lambda: copy_of(taken), steps)
+        self._fail(operations, taken, steps)
         self.fail_waiting(waiting)
         return sum(operation.writes for operation in operations)
 
@@ -450,11 +450,11 @@ class Dispatch:
     def _fail(
         self,
         operations: Sequence[Operation],
-        error: Callable[[], Exception],
+        error: Exception,
         steps: ExclusiveSteps | None = None,
     ) -> None:
         for operation in operations:
-            failure = error()
+            failure = copy_of(error)
             if steps is not None and steps.begun and operation is steps.operation:
                 failure.add_note("some of its steps have taken effect; called again, it goes on")
             operation.fail(failure)

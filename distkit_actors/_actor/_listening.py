@@ -23,10 +23,9 @@ class Listener:
         self._news = trio.Event()
 
     def hint(self, key: str) -> None:
-        """Take in that ``key`` may have changed."""
-        if key in self.hints:
-            self.hints[key] += 1
-            self._wake()
+        """Take in that ``key``, which is one of its own, may have changed."""
+        self.hints[key] += 1
+        self._wake()
 
     def hint_all(self) -> None:
         """Take in that anything may have changed."""

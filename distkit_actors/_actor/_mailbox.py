@@ -109,7 +109,7 @@ class Mailbox:
             operation.queue = self
             self._line[operation] = None
             return
-        self._enter(operation)
+        self.enter(operation)
 
     @trio.lowlevel.enable_ki_protection
     def add(self, key: str, value: int) -> Operation:
@@ -136,11 +136,8 @@ class Mailbox:
         self.length += 1
         return operation
 
-    def enqueue_required(self, operation: Operation) -> None:
-        """Put in an operation that must happen and that nobody waits for; there is always room."""
-        self._enter(operation)
-
-    def _enter(self, operation: Operation) -> None:
+    def enter(self, operation: Operation) -> None:
+        """Put ``operation`` in, even if there is no room, as is due to one that must happen."""
         self.length += 1
         if isinstance(operation.kind, ExclusiveKind):
             operation.queue = self
@@ -195,7 +192,7 @@ class Mailbox:
         self.length -= count
         while self._line and self.length < self.size:
             operation, _ = self._line.popitem(last=False)
-            self._enter(operation)
+            self.enter(operation)
 
     # ------------------------------------------------------------------ the actor
 

@@ -35,7 +35,7 @@ class Releases:
             self._buffer.give_back(hold)
         elif not hold.void:
             release = self.outstanding[hold] = Release(hold)
-            self._mailbox.enqueue_required(release)
+            self._mailbox.enter(release)
 
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
@@ -100,7 +100,7 @@ class Releases:
         deferred, self.deferred = self.deferred, []
         for release in deferred:
             if self._buffer is None:
-                self._mailbox.enqueue_required(release)
+                self._mailbox.enter(release)
             else:
                 del self.outstanding[release.ends]
                 self._buffer.give_back(release.ends)

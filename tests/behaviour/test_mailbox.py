@@ -28,7 +28,7 @@ class Box:
         operation = Operation(kind, key, 1)
         operation.task = CALLER
         self.names[operation] = name
-        self.mailbox.enqueue_required(operation)
+        self.mailbox.enter(operation)
         return operation
 
     def take(self) -> str:

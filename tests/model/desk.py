@@ -112,7 +112,7 @@ class Desk:
     def _ask(self, operation: Operation) -> None:
         operation.task = _CALLER
         self.asks.append(operation)
-        self.mailbox.enqueue_required(operation)
+        self.mailbox.enter(operation)
 
     def let_go(self, hold: Held) -> None:
         """Leave the block of a hold."""
@@ -275,10 +275,10 @@ class Desk:
                 dispatch.releases.holds.committed(hold, stamp)
         for item in next(plain):
             if isinstance(item, tuple):
-                mailbox._enter(desk._operation(item))
+                mailbox.enter(desk._operation(item))
                 continue
             for operation in item:
-                mailbox._enter(desk._operation(operation))
+                mailbox.enter(desk._operation(operation))
         dispatch._counts = next(plain)
         dispatch._coalesced = [
             CoalescedEntry(entry_of(entry), [desk._operation(op) for op in operations])

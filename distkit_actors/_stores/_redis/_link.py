@@ -42,7 +42,7 @@ class RedisLink(Link):
         patience: float,
         *,
         now: Callable[[], int] | None,
-        min_replicas: int = 0,
+        min_replicas: int,
     ) -> None:
         self._lane = lane
         self._in_a_row = 0  # errors that a connection has brought since the last answer …
