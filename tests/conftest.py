@@ -1,4 +1,4 @@
-"""Fixtures: real servers, alone and together, a faulty network and fresh names."""
+"""Fixtures: real servers, alone and together, ways to reach them, and fresh names."""
 
 import signal
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.harness.hang import watch_no_more, watch_over
 from tests.harness.proxy import FaultProxy
 from tests.harness.sentinel import SentinelTrio
 from tests.harness.server import RedisServer
-from tests.harness.transports import POOLS
+from tests.harness.transports import BOTH, POOLS, reach_by
 
 # A busy machine makes no example a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,6 +57,12 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """The address of the session's server."""
     return redis_server.url
+
+
+@pytest.fixture(params=BOTH)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Redis store of the test uses it, unless it is told otherwise."""
+    reach_by(request.param, monkeypatch)
 
 
 @pytest.fixture

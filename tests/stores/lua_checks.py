@@ -50,8 +50,6 @@ from tests.stores.test_redis_agrees import (
 from tests.stores.test_redis_limits import add, run, session_of
 from tests.stores.twin import LuaStore, Scripts, Twin, dump_namespace
 
-START = 1_700_000_000 * SECOND
-
 #: Limits so low that short histories reach them, and where Python has them.
 TIGHT = {
     "MAX_JOURNAL": (8, [_epochs]),
@@ -90,7 +88,7 @@ class Subject:
         return {name: render(name, sources, constants) for name in SCRIPTS}
 
     def twin(self) -> Twin:
-        return Twin(self.client, unique_prefix(), START, self.scripts)
+        return Twin(self.client, unique_prefix(), self.scripts)
 
     def store(self) -> LuaStore:
         return LuaStore(self.client, unique_prefix(), self.scripts)
@@ -107,7 +105,7 @@ def tight(subject: Subject) -> Iterator[Twin]:
             for module in modules:
                 stack.enter_context(mock.patch.object(module, name, value))
         stack.enter_context(mock.patch.object(test_redis_agrees, "KEYS", [*KEYS, *"bcdefgh"]))
-        yield Twin(subject.client, unique_prefix(), START, subject.tight_scripts)
+        yield Twin(subject.client, unique_prefix(), subject.tight_scripts)
 
 
 # ------------------------------------------------------------------------ random histories
@@ -173,7 +171,7 @@ def crowds(seeds: range, steps: int = 80) -> Check:
 
     def check(subject: Subject) -> None:
         for seed in seeds:
-            twin = Unordered(subject.client, unique_prefix(), START, subject.scripts)
+            twin = Unordered(subject.client, unique_prefix(), subject.scripts)
             crowd = Crowd(twin, seed, [0, 1, 2, 3])
             crowd.values = test_redis_agrees.SMALL
             for _ in range(steps):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 import trio
@@ -25,17 +23,10 @@ from distkit_actors._stores._redis._heartbeats import NOT_DONE
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._wire import decode, encode
 from tests.harness import unique_prefix
-from tests.harness.server import RedisServer
 from tests.stores.fakes import Fake, started
 from tests.stores.nodes import PEEKED, linked
-from tests.stores.test_redis_limits import SECOND, START, add, run, session_of
-from tests.stores.twin import Scripts, Twin, connect
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
+from tests.stores.test_redis_limits import SECOND, add, run, session_of
+from tests.stores.twin import START, Scripts, Twin
 
 
 def beat(twins: list[Twin], sessions: list[Session]) -> list[bool]:
@@ -74,7 +65,7 @@ def _apply(twin: Twin, request: Apply) -> tuple[bytes, ...]:
 def together(client: redis.Redis, scripts: Scripts | None = None) -> None:
     """Let several beat, of which some have more to do than that."""
     names = ("usual", "clock put back", "watched", "moved", "with a dead one", "usual, too")
-    twins = [Twin(client, unique_prefix(), START, scripts) for _ in names]
+    twins = [Twin(client, unique_prefix(), scripts) for _ in names]
     sessions = [session_of("i") for _ in names]
     by_name = dict(zip(names, zip(twins, sessions, strict=True), strict=True))
     for twin, session in zip(twins, sessions, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -40,27 +39,12 @@ from distkit_actors._protocol._messages import (
     Resume,
     Watch,
 )
-from tests.harness import unique_prefix
-from tests.harness.server import RedisServer
-from tests.stores.test_redis_limits import PERIODS, SECOND, START, add, run, session_of
-from tests.stores.twin import Twin, connect
+from tests.stores.test_redis_limits import PERIODS, SECOND, add, run, session_of
+from tests.stores.twin import START, Twin
 
 TOP, BOTTOM = 2**63 - 1, -(2**63)
 #: From here on instants are not compared as strings (`FAR` in space.lua).
 FAR = 9 * 10**15
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
-
-
-@pytest.fixture
-def twin(client: redis.Redis) -> Iterator[Twin]:
-    twin = Twin(client, unique_prefix(), START)
-    yield twin
-    twin.wipe()
 
 
 def resume(

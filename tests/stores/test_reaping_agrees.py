@@ -21,7 +21,6 @@ from tests.stores.test_redis_agrees import KEYS, PERIODS, SECOND, histories
 from tests.stores.test_redis_limits import add, run
 from tests.stores.twin import Twin, connect, counting_reaping
 
-START = 1_700_000_000 * SECOND
 #: Most slices are small. Where numbers are large, Lua has to be more careful.
 SMALL = [-3, -1, 1, 2, 5, 10**6]
 LARGE = [10**15 - 1, 1 - 10**15, 10**15, -(10**17) - 1, 10**17 + 1, 2**63 - 1, -(2**63)]
@@ -71,12 +70,12 @@ def departures(twin: Twin, seed: int, steps: int) -> None:
 @histories
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 12))
 def test_reaping_what_others_have_left_is_equal(client: redis.Redis, seed: int, steps: int) -> None:
-    departures(Twin(client, unique_prefix(), START), seed, steps)
+    departures(Twin(client, unique_prefix()), seed, steps)
 
 
 def test_reaping_goes_the_short_way_often(client: redis.Redis) -> None:
     for seed in range(30):
-        twin = Twin(client, unique_prefix(), START)
+        twin = Twin(client, unique_prefix())
         twin.lua.scripts = counting_reaping()
         departures(twin, seed, 20)
     ways = {way.decode(): int(count) for way, count in client.hgetall("reaping").items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -63,12 +62,6 @@ ENDED = {Phase.FENCED, Phase.LEFT, Phase.REFUSED}
 CONDITIONS = [Eq, Ne, Lt, Le, Gt, Ge]
 SMALL = [-3, -2, -1, 0, 0, 1, 1, 2, 5]
 LARGE = [2**63 - 1, -(2**63), -(2**63) + 1, 2**62, -(2**62), 10**18, -(10**18), 10**18 - 1]
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
 
 
 histories = settings(
@@ -270,7 +263,7 @@ class History:
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 150))
 def test_every_reply_and_the_state_are_equal(client: redis.Redis, seed: int, steps: int) -> None:
     # With enough budget it does not matter in which order slices are reaped.
-    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    twin = Twin(client, unique_prefix())
     history = History(twin, seed, budgets=[0, 1000])
     for _ in range(steps):
         history.step()
@@ -306,7 +299,7 @@ class Vigil(History):
 def test_reaping_ahead_of_what_is_common_is_equal(
     client: redis.Redis, seed: int, steps: int
 ) -> None:
-    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    twin = Twin(client, unique_prefix())
     vigil = Vigil(twin, seed, budgets=[0, 1000, 1000])
     for _ in range(steps):
         vigil.step()
@@ -365,7 +358,7 @@ class Idle(History):
 def test_steps_with_a_way_of_their_own_are_equal(
     kind: type[History], client: redis.Redis, seed: int, steps: int
 ) -> None:
-    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    twin = Twin(client, unique_prefix())
     history = kind(twin, seed, budgets=[0, 1000, 1000])
     for _ in range(steps):
         history.step()
@@ -512,7 +505,7 @@ class Fuzz:
 def test_requests_of_any_kind_are_answered_equally(
     client: redis.Redis, seed: int, steps: int
 ) -> None:
-    twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    twin = Twin(client, unique_prefix())
     fuzz = Fuzz(twin, seed)
     for _ in range(steps):
         fuzz.step()
@@ -529,7 +522,7 @@ def test_moves_that_are_told_later_are_judged_equally(
     monkeypatch.setattr(_epochs, "MAX_JOURNAL", short)
     behind = 0
     for seed in range(100, 160):
-        twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+        twin = Twin(client, unique_prefix())
         twin.lua.scripts = with_short_journals(short)
         fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PERIODS)
         for _ in range(150):
@@ -551,7 +544,7 @@ def test_all_ways_are_gone_often(own_redis: RedisServer) -> None:
     """Lua has quick ways for what is common, and one that reaps before it: all are compared."""
     with connect(own_redis.url) as client:
         for seed in range(60):
-            twin = Twin(client, unique_prefix(), now=1_700_000_000 * SECOND)
+            twin = Twin(client, unique_prefix())
             twin.lua.scripts = counting_paths()
             kind = (History, Vigil, Solo, Idle)[seed % 4]
             history = kind(twin, seed, budgets=[0, 1000])
@@ -617,7 +610,7 @@ class Crowd(History):
 @histories
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 100))
 def test_small_budgets_end_in_the_same_state(client: redis.Redis, seed: int, steps: int) -> None:
-    twin = Unordered(client, unique_prefix(), now=1_700_000_000 * SECOND)
+    twin = Unordered(client, unique_prefix())
     crowd = Crowd(twin, seed, budgets=[0, 1, 2, 3])
     crowd.values = SMALL
     for _ in range(steps):

@@ -38,30 +38,16 @@ from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
 
 from .test_redis_agrees import History
-from .twin import LuaStore, Twin, connect
+from .twin import START, LuaStore, Twin, connect
 
 SECOND = 1_000_000
 PERIODS = Periods(threshold=3 * SECOND, interval=SECOND, retention=600 * SECOND)
-START = 1_700_000_000 * SECOND
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
 
 
 @pytest.fixture
 def own_client(own_redis: RedisServer) -> Iterator[redis.Redis]:
     with connect(own_redis.url) as client:
         yield client
-
-
-@pytest.fixture
-def twin(client: redis.Redis) -> Iterator[Twin]:
-    twin = Twin(client, unique_prefix(), START)
-    yield twin
-    twin.wipe()
 
 
 @pytest.fixture
@@ -513,7 +499,7 @@ TOP, BOTTOM = 2**63 - 1, -(2**63)
 @pytest.mark.parametrize("others", [0, 1, -1, TOP, BOTTOM, 2**62, -(2**62)])
 def test_replacing_a_slice_is_judged_by_the_final_sum(client: redis.Redis, others: int) -> None:
     for old, new in product([0, 1, -1, TOP, BOTTOM], repeat=2):
-        twin = Twin(client, unique_prefix(), START)
+        twin = Twin(client, unique_prefix())
         session, other = session_of("i"), session_of("other")
         # Bring both in by way of sums that fit.
         run(twin, other, add("a", others))
@@ -834,7 +820,7 @@ def test_scripts_run_in_a_cluster(prefix: str) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         for seed in range(3):
-            history = History(Twin(client, prefix, START), seed, budgets=[0, 1000])
+            history = History(Twin(client, prefix), seed, budgets=[0, 1000])
             for _ in range(100):
                 history.step()
             history.twin.compare()

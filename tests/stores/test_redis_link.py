@@ -32,15 +32,12 @@ from distkit_actors._stores._redis._urls import read_url
 from distkit_actors._stores._urls import open_store
 from tests.harness.proxy import FaultProxy, is_script
 from tests.harness.server import RedisServer
-from tests.harness.transports import BOTH, reach_by
 
 PERIODS = Periods(3_000_000, 1_000_000, 600_000_000)
 
 
-@pytest.fixture(autouse=True, params=BOTH)
-def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here holds for both ways to reach the server."""
-    reach_by(request.param, monkeypatch)
+# Everything here holds for both ways to reach the server.
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 @asynccontextmanager

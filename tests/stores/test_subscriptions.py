@@ -36,7 +36,7 @@ from tests.harness.ports import LOOPBACK
 from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy, named
 from tests.harness.server import RedisServer
-from tests.harness.transports import BOTH, reach_by, store_at
+from tests.harness.transports import BOTH, store_at
 from tests.stores.listener import listen
 
 SECOND = 1_000_000
@@ -53,12 +53,6 @@ def store(request: pytest.FixtureRequest, redis_url: str) -> Store:
     if request.param == "memory":
         return MemoryStore()
     return store_at(redis_url, request.param)
-
-
-@pytest.fixture(params=BOTH)
-def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every Redis store of the test uses it."""
-    reach_by(request.param, monkeypatch)
 
 
 class Member:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,6 @@ from distkit_actors._stores._redis._lua_constants import Word
 from distkit_actors._stores._redis._scripts import Script, load_scripts
 from distkit_actors._stores._redis._subscription import changed_keys
 from distkit_actors._stores._redis._wire import KeyNames
-from tests.harness.server import RedisServer
-from tests.stores.twin import connect
 from tests.upgrade import words
 from tests.upgrade.conversation import PREFIX
 from tests.upgrade.words import Mark, Record, Step
@@ -35,17 +32,6 @@ end
 return {{'added'}}
 """.encode()
 ADD = Script(_ADD, hashlib.sha1(_ADD, usedforsecurity=False).hexdigest().encode())
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def today() -> Record:
-    return words.load(words.TODAY.read_text("utf-8"))
 
 
 def without_later(told: Step | Mark) -> Step | Mark:

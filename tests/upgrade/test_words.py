@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,24 +17,11 @@ from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._redis._lua_constants import Word
 from distkit_actors._stores._redis._scripts import SCRIPTS, load_scripts
 from distkit_actors._stores._redis._wire import KeyNames, decode, encode
-from tests.harness.server import RedisServer
-from tests.stores.twin import connect, kinds, normalised
+from tests.stores.twin import kinds, normalised
 from tests.upgrade import words
 from tests.upgrade.conversation import ODD_KEYS, PREFIX, Talk, converse
 from tests.upgrade.package import OLD, OLD_WORDS, scripts_of
 from tests.upgrade.words import Mark, Record, Scripts, Step
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(redis_server.url) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def today() -> Record:
-    """What today's package is to say and to be told."""
-    return words.load(words.TODAY.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
