@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeAlias, cast
 import trio
 
 from benchmarks import server
+from benchmarks.load import Load
 from benchmarks.server import RedisServer
 
 Answer: TypeAlias = dict[str, float]
@@ -50,6 +51,10 @@ class Child:
         assert self._process.stdin is not None
         await self._process.stdin.send_all(" ".join(map(str, words)).encode() + b"\n")
         return await self.answer()
+
+    async def drive(self, *, tasks: int, keys: int, seconds: float) -> Load:
+        """Do there as `benchmarks.load.drive` does here, if it is a program that ``load`` loads."""
+        return Load(**await self.ask("load", tasks, keys, seconds))
 
     async def answer(self) -> Answer:
         """Return what the next line says."""

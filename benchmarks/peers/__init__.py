@@ -3,7 +3,7 @@
 There is a file for each. They meet here.
 """
 
-from benchmarks.peers.asyncio_itself import PLAIN_ASYNCIO, PlainAsyncio, plain_asyncio
+from benchmarks.peers.asyncio_itself import PLAIN_ASYNCIO, plain_asyncio
 from benchmarks.peers.coredis import COREDIS, coredis_client
 from benchmarks.peers.prometheus import BOUND_GAUGE, GAUGE, TimedGauge, livesum_gauge
 from benchmarks.peers.redis_asyncio import (
@@ -31,7 +31,6 @@ __all__ = [
     "PLAIN_ASYNCIO",
     "POOL",
     "THREADS",
-    "PlainAsyncio",
     "Rate",
     "Reference",
     "SendAll",

@@ -12,7 +12,7 @@ import trio
 from benchmarks import peers
 from benchmarks.bench import Bench
 from benchmarks.load import Drive, Load
-from benchmarks.processes import Child, spawn
+from benchmarks.processes import spawn
 from benchmarks.report import amount
 from benchmarks.server import cpu
 
@@ -27,17 +27,6 @@ class _Together(NamedTuple):
     server: float
 
 
-class _Counting:
-    """A process of ours, with a strict counter."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    async def drive(self, *, tasks: int, keys: int, seconds: float) -> Load:
-        """See `benchmarks.load.drive`."""
-        return Load(**await self._child.ask("load", tasks, keys, seconds))
-
-
 async def processes(bench: Bench) -> None:
     """Measure processes that all count in one namespace, with a hundred tasks each."""
     count, tasks = bench.choose((8, 100), (2, 20))
@@ -46,7 +35,7 @@ async def processes(bench: Bench) -> None:
         parties: dict[str, list[Drive]] = {"ours": []}
         for _ in range(count):
             child = await enter(spawn("counting", bench.server.url, "processes"))
-            parties["ours"].append(_Counting(child).drive)
+            parties["ours"].append(child.drive)
         if await peers.built(bench):
             for name in (peers.NEWEST, peers.FIRST):
                 started = [
