@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import redis
 from redis.crc import key_slot
 
-from tests.harness.launch import Started
+from tests.harness.launch import POLL_SECONDS, Started, wait_until
 from tests.harness.ports import LOOPBACK, free_cluster_port
 from tests.harness.server import RedisServer
 
 SLOTS = 16_384
 
-_PATIENCE = 30.0
-_POLL_SECONDS = 0.02
 _MIGRATE_MILLISECONDS = 5_000
 
 #: Each key with its body and the milliseconds that it has left to live.
@@ -283,7 +281,7 @@ class RedisCluster(Started):
                 if not now and followed():
                     return True
                 was = now
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
             return False
 
         self._wait(f"{heir} takes over, and all follow it", taken_over)
@@ -361,19 +359,8 @@ class RedisCluster(Started):
     def _views(self, nodes: Sequence[ClusterNode]) -> list[_View]:
         return [_parse(node.command("CLUSTER", "NODES")) for node in nodes]
 
-    @staticmethod
-    def _is_met(met: Callable[[], bool]) -> bool:
-        try:
-            return met()
-        except redis.BusyLoadingError:  # that server has just started
-            return False
-
     def _wait(self, what: str, met: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not self._is_met(met):
-            if time.monotonic() > deadline:
-                raise ClusterError(f"not in {_PATIENCE:g} s: {what}\n{self._opinions()}")
-            time.sleep(_POLL_SECONDS)
+        wait_until(what, met, lambda why: ClusterError(f"{why}\n{self._opinions()}"))
 
     def _opinions(self) -> str:
         return "\n".join(f"{node}:\n{node.command('CLUSTER', 'NODES')}" for node in self.running)

@@ -2,13 +2,21 @@
 
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import redis
+
 from tests.harness.ports import LOOPBACK
+
+#: Seconds in which servers that belong together have to agree.
+PATIENCE = 30.0
+POLL_SECONDS = 0.02
 
 
 class RedisServerError(RuntimeError):
@@ -45,6 +53,21 @@ class Started(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def wait_until(what: str, met: Callable[[], bool], failure: Callable[[str], Exception]) -> None:
+    """Wait until a condition is met; raise the ``failure`` with these words if it takes too long.
+
+    It is not met while a server answers that it loads its data.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with suppress(redis.BusyLoadingError):  # that server has just started
+            if met():
+                return
+        if time.monotonic() > deadline:
+            raise failure(f"not in {PATIENCE:g} s: {what}")
+        time.sleep(POLL_SECONDS)
 
 
 class ServerDirectory:

@@ -8,14 +8,11 @@ from typing import Any
 
 import redis
 
-from tests.harness.launch import Started
+from tests.harness.launch import PATIENCE, Started, wait_until
 from tests.harness.ports import LOOPBACK
 from tests.harness.server import RedisServer
 
 SERVICE = "service"
-
-_PATIENCE = 30.0
-_POLL_SECONDS = 0.02
 
 
 class SentinelError(RuntimeError):
@@ -73,13 +70,13 @@ class Switch:
         Raises:
             SentinelError: it took too long.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            message = self._pubsub.get_message(timeout=_PATIENCE)
+            message = self._pubsub.get_message(timeout=PATIENCE)
             if message is not None and message["type"] == "message":
                 _, _, old, _, new = message["data"].split()
                 return int(old), int(new)
-        raise SentinelError(f"no +switch-master in {_PATIENCE:g} s")
+        raise SentinelError(f"no +switch-master in {PATIENCE:g} s")
 
 
 class SentinelTrio(Started):
@@ -320,7 +317,7 @@ class SentinelTrio(Started):
         ):
             pubsub.subscribe("+switch-master")
             # Once it is confirmed, nothing is missed.
-            assert pubsub.get_message(timeout=_PATIENCE)
+            assert pubsub.get_message(timeout=PATIENCE)
             yield Switch(pubsub)
 
     def _lines(self, port: int) -> list[str]:
@@ -375,19 +372,8 @@ class SentinelTrio(Started):
         others = sentinel.command("SENTINEL", "SENTINELS", self.service)
         return len(replicas) > len(self.servers) - 1 or len(others) > self._count - 1
 
-    @staticmethod
-    def _is_met(met: Callable[[], bool]) -> bool:
-        try:
-            return met()
-        except redis.BusyLoadingError:  # that server has just started
-            return False
-
     def _wait(self, what: str, met: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not self._is_met(met):
-            if time.monotonic() > deadline:
-                raise SentinelError(f"not in {_PATIENCE:g} s: {what}\n{self._logs()}")
-            time.sleep(_POLL_SECONDS)
+        wait_until(what, met, lambda why: SentinelError(f"{why}\n{self._logs()}"))
 
     def _logs(self) -> str:
         return "\n".join(
