@@ -34,6 +34,11 @@ BAD_NAMES = [
 ]
 BAD_TYPES = [True, False, 1.0, "1", None, b"1", 1j]
 TOO_BIG = [MAX + 1, MIN - 1, 2**64, -(10**30)]
+#: Counts that are no counts, and what they raise.
+BAD_COUNTS = [
+    *((count, TypeError) for count in BAD_TYPES),
+    *((count, CounterOverflowError) for count in TOO_BIG),
+]
 
 KEYED = ["inc", "dec", "get", "set", "set_on_instance", "delete", "delete_on_instance", "bind"]
 KEYED_NOWAIT = ["inc_nowait", "dec_nowait", "get_nowait", "age"]

@@ -159,28 +159,21 @@ async def test_retrying_client_counts_twice(
     assert await trio.to_thread.run_sync(increment) == 2
 
 
+@pytest.mark.parametrize(("fault", "meanwhile"), [("delay", None), ("delay_reply", "1")])
 async def test_delay(
-    proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
+    fault: str,
+    meanwhile: str | None,
+    proxy: FaultProxy,
+    connect: Connect,
+    redis_server: RedisServer,
+    fresh_prefix: str,
 ) -> None:
-    proxy.delay(0.2)
+    getattr(proxy, fault)(0.2)
     wire = await connect()
     start = trio.current_time()
     await wire.send("EVAL", INCR, "1", fresh_prefix)
-    await proxy.wait_for("delay")
-    assert redis_server.command("GET", fresh_prefix) is None
-    assert await wire.reply() == b":1\r\n"
-    assert trio.current_time() - start >= 0.2
-
-
-async def test_delay_reply(
-    proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
-) -> None:
-    proxy.delay_reply(0.2)
-    wire = await connect()
-    start = trio.current_time()
-    await wire.send("EVAL", INCR, "1", fresh_prefix)
-    await proxy.wait_for("delay_reply")
-    assert redis_server.command("GET", fresh_prefix) == "1"
+    await proxy.wait_for(fault)
+    assert redis_server.command("GET", fresh_prefix) == meanwhile
     assert await wire.reply() == b":1\r\n"
     assert trio.current_time() - start >= 0.2
 
