@@ -21,9 +21,9 @@ from distkit_actors import (
 from distkit_actors._stores._redis._scripts import load_scripts
 from tests.faults.fleet import OPEN, Kind, lax, proxied, settle, strict, until
 from tests.faults.lens import Lens
+from tests.faults.together import of
 from tests.harness.faults import is_script
 from tests.harness.proxy import FaultProxy
-from tests.harness.resp import Request
 from tests.harness.server import RedisServer
 from tests.harness.transports import BOTH, OTHER
 
@@ -66,17 +66,6 @@ EXECUTED = pytest.mark.parametrize("executed", [True, False], ids=["executed", "
 
 #: Command, script, number of keys, keys, and what comes before the first entry.
 WORDS_OF_A_BEAT = 3 + 2 + 3
-
-
-def of(counter: InstanceAwareCounter, script: str = "apply") -> Callable[[Request], bool]:
-    """Match the calls of one script by one counter."""
-    sha = load_scripts()[script].sha
-    own = b"}:i:" + counter.instance_id.encode()  # what the name of its hash ends with
-    return lambda request: (
-        is_script(request)
-        and sha in request.args
-        and any(word.endswith(own) for word in request.args)
-    )
 
 
 @EXECUTED

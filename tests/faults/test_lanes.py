@@ -14,6 +14,7 @@ from distkit_actors._stores._redis._wire import KeyNames
 from tests.faults.counting import PATIENCE, all_more, counting
 from tests.faults.fleet import UNHURRIED, becomes, until
 from tests.faults.lens import Lens
+from tests.faults.test_clusters import node_of
 from tests.faults.together import FAULTS, count, counters, names
 from tests.harness import unique_prefix
 from tests.harness.cluster import ClusterNode, RedisCluster
@@ -43,10 +44,6 @@ def sentinel_url(sentinels: SentinelTrio) -> str:
         f"redis+sentinel://:{sentinels.password}@{hosts}/{sentinels.service}"
         f"?sentinel_password={sentinels.sentinel_password}&client_name=us"
     )
-
-
-def node_of(cluster: RedisCluster, prefix: str) -> ClusterNode:
-    return cluster.node_of(KeyNames(prefix).slot)
 
 
 def primaries(cluster: RedisCluster) -> list[ClusterNode]:

@@ -61,9 +61,9 @@ def names(prefix: str, number: int) -> list[str]:
     return [f"{prefix}.{n}" for n in range(number)]
 
 
-def of(counter: InstanceAwareCounter) -> Callable[[Request], bool]:
-    """Match the batches of a counter."""
-    sha = load_scripts()["apply"].sha
+def of(counter: InstanceAwareCounter, script: str = "apply") -> Callable[[Request], bool]:
+    """Match the calls of one script by one counter; its batches, if none is named."""
+    sha = load_scripts()[script].sha
     own = b"}:i:" + counter.instance_id.encode()  # what the name of its hash ends with
     return lambda request: (
         is_script(request)

@@ -245,7 +245,8 @@ def _no_floor() -> Sequence[Patch]:
     return [(Epochs, "forget", changed)]
 
 
-def _no_blackout() -> Sequence[Patch]:
+def no_blackout() -> Sequence[Patch]:
+    """However long a silence is, it is no blackout."""
     return [(_observed_time, "longest_silence", lambda threshold, interval: 2**63)]
 
 
@@ -501,7 +502,7 @@ MUTANTS: Final = (
             leftovers=1,
         ),
     ),
-    Mutant("no blackout guard", _no_blackout, _scope("inc a", 1, "blackout")),
+    Mutant("no blackout guard", no_blackout, _scope("inc a", 1, "blackout")),
     Mutant(
         "a resume meant for a lost store is accepted",
         _resume_anywhere,

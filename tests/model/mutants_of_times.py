@@ -12,7 +12,7 @@ from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record
 from distkit_actors._protocol._messages import Periods
-from tests.model.mutants import Patch, Rule
+from tests.model.mutants import Patch, Rule, no_blackout
 from tests.model.timed import Grid, alike
 
 
@@ -36,10 +36,6 @@ def _gap(observed: Observed, now: int) -> int:
 def _present(observed: Observed, now: int, periods: Periods | None, heard: Heard | None) -> bool:
     at = max(observed.last, observed.steady(now))
     return bool(periods and heard and at - heard.at <= _observed_time.longest_silence(*periods[:2]))
-
-
-def _no_blackout() -> Sequence[Patch]:
-    return [(_observed_time, "longest_silence", lambda threshold, interval: 2**63)]
 
 
 def _newcomers_have_been_there() -> Sequence[Patch]:
@@ -151,7 +147,7 @@ _PAIR: Final = ((3, 1), (3, 1))
 _MIXED: Final = ((3, 1), (9, 3))
 
 MUTANTS_OF_TIMES: Final = (
-    MutantOfTimes("no blackout guard", _no_blackout, alike(2, 6, 2), "after a blackout"),
+    MutantOfTimes("no blackout guard", no_blackout, alike(2, 6, 2), "after a blackout"),
     MutantOfTimes(
         "a job hides the blackout that it ends",
         _newcomers_have_been_there,
@@ -189,7 +185,7 @@ MUTANTS_OF_TIMES: Final = (
         "is not dead",
     ),
     MutantOfTimes(
-        "a jump forward kills who lives", _no_blackout, Grid(_PAIR, jumps=(20,)), "declared dead"
+        "a jump forward kills who lives", no_blackout, Grid(_PAIR, jumps=(20,)), "declared dead"
     ),
     MutantOfTimes(
         "a jump back keeps the dead",

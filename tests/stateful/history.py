@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import ClassVar
 
 import trio
 from hypothesis import note
@@ -86,6 +87,7 @@ class History:
     # ---------------------------------------------------------- what differs by store
 
     prefix: str
+    partitions: ClassVar[int] = 1
 
     def make_store(self) -> Store:
         """Return the store of one history, on trio's clock."""
@@ -95,9 +97,16 @@ class History:
         """Have a part of the store lose everything it knows of the namespace."""
         raise NotImplementedError
 
-    def contents(self) -> Mapping[str, Mapping[str, int]]:
-        """Return what the store holds: {key: {instance: slice}}, no zeros; check its sums."""
+    def contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
+        """Return what a part holds: {key: {instance: slice}}, no zeros; check its sums."""
         raise NotImplementedError
+
+    def contents(self) -> Mapping[str, Mapping[str, int]]:
+        """Return what all parts hold, as `contents_of` does."""
+        held: dict[str, Mapping[str, int]] = {}
+        for part in range(self.partitions):
+            held.update(self.contents_of(part))
+        return held
 
     # --------------------------------------------------------------------- judging
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import ClassVar
 
 from distkit_actors import MemoryStore, Store
 from distkit_actors._namespace._namespace import Namespace
@@ -18,8 +17,6 @@ from tests.stateful.profile import run_histories
 
 class MemoryHistories(Histories):
     prefix = "histories"
-
-    partitions: ClassVar[int] = 1
 
     def make_store(self) -> Store:
         self.store = MemoryStore(partitions=self.partitions)
@@ -40,13 +37,7 @@ class MemoryHistories(Histories):
             assert isinstance(content, Namespace)
             self.store._namespaces[_name(self.prefix, part)] = deepcopy(content)
 
-    def contents(self) -> Mapping[str, Mapping[str, int]]:
-        held: dict[str, Mapping[str, int]] = {}
-        for part in range(self.partitions):
-            held.update(self._contents_of(part))
-        return held
-
-    def _contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
+    def contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
         held: dict[str, dict[str, int]] = {}
         registry = self.store._namespaces[_name(self.prefix, part)].registry
         for instance, record in registry.records.items():

@@ -26,7 +26,6 @@ _BEGINNING: Final = 1_700_000_000_000_000
 
 class RedisHistories(Histories):
     server: ClassVar[RedisServer]
-    partitions: ClassVar[int] = 1
 
     def make_store(self) -> Store:
         self.prefix = unique_prefix()
@@ -55,13 +54,7 @@ class RedisHistories(Histories):
             for name, (value, left) in content.items():
                 client.restore(name, left, value)
 
-    def contents(self) -> Mapping[str, Mapping[str, int]]:
-        held: dict[str, Mapping[str, int]] = {}
-        for part in range(self.partitions):
-            held.update(self._contents_of(part))
-        return held
-
-    def _contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
+    def contents_of(self, part: int) -> Mapping[str, Mapping[str, int]]:
         named = partial(self._named, part)
         held: dict[str, dict[str, int]] = {}
         epochs: dict[str, int] = {}
