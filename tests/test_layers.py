@@ -107,7 +107,6 @@ class Import:
     target: str
     line: int
     at_import_time: bool
-    for_typing: bool
 
 
 def package_of(module: str) -> str:
@@ -175,7 +174,7 @@ class ImportFinder(ast.NodeVisitor):
     def _add(self, name: str, line: int) -> None:
         target = self._inside(name) or name
         at_import_time = not self.in_function and not self.in_typing
-        self.found.append(Import(target, line, at_import_time, self.in_typing))
+        self.found.append(Import(target, line, at_import_time))
 
     def _inside(self, name: str) -> str | None:
         """`distkit_actors._protocol._values.fits` is something of `_protocol._values`."""

@@ -17,7 +17,7 @@ _Topology = TypeVar("_Topology", bound=AbstractContextManager[object])
 
 @asynccontextmanager
 async def proxied_cluster(
-    make: Callable[..., RedisCluster] = RedisCluster, *, nodes: int = 6
+    make: Callable[..., RedisCluster] = RedisCluster,
 ) -> AsyncIterator[tuple[RedisCluster, list[FaultProxy]]]:
     """Start a cluster whose nodes name their proxies' ports to clients and each other.
 
@@ -25,10 +25,9 @@ async def proxied_cluster(
     the proxies; what a primary tells its replicas goes through its own.
 
     Args:
-        make: makes it, given ``announced_ports``.
-        nodes: how many it has.
+        make: makes it, of six nodes, given ``announced_ports``.
     """
-    ports = [free_port() for _ in range(nodes)]
+    ports = [free_port() for _ in range(6)]
     cluster = make(announced_ports=ports)
     async with _proxied(cluster, cluster.nodes, ports) as proxies:
         yield cluster, proxies
@@ -36,7 +35,7 @@ async def proxied_cluster(
 
 @asynccontextmanager
 async def proxied_sentinels(
-    make: Callable[..., SentinelTrio] = SentinelTrio, *, servers: int = 3
+    make: Callable[..., SentinelTrio] = SentinelTrio,
 ) -> AsyncIterator[tuple[SentinelTrio, list[FaultProxy]]]:
     """Start servers that sentinels, clients and each other know by their proxies' ports only.
 
@@ -44,10 +43,9 @@ async def proxied_sentinels(
     makes them have another primary.
 
     Args:
-        make: makes them, given ``announced_ports``.
-        servers: how many there are, the primary included.
+        make: makes them, a primary and two replicas, given ``announced_ports``.
     """
-    ports = [free_port() for _ in range(servers)]
+    ports = [free_port() for _ in range(3)]
     trio_of_sentinels = make(announced_ports=ports)
     async with _proxied(trio_of_sentinels, trio_of_sentinels.servers, ports) as proxies:
         yield trio_of_sentinels, proxies

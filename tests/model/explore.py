@@ -46,13 +46,13 @@ class Report:
         return line if self.complete else f"{line}  (stopped)"
 
 
-def explore(scope: Scope, *, most_states: int = 10**9, most_seconds: float = 1e9) -> Report:
+def explore(scope: Scope, *, most_seconds: float = 1e9) -> Report:
     """Visit every state, breadth first, and end the history in every state; stop at a violation."""
     with scope.limits():
-        return _explore(scope, most_states, most_seconds)
+        return _explore(scope, most_seconds)
 
 
-def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
+def _explore(scope: Scope, most_seconds: float) -> Report:
     report = Report(scope)
     start = time.process_time()
     first = World.begin(scope, report.comparisons).freeze()
@@ -60,7 +60,7 @@ def _explore(scope: Scope, most_states: int, most_seconds: float) -> Report:
     ended: set[bytes] = set()
     settled: tuple[Settled, Settled] = ({}, {})  # for each of the orders
     queue, turns = deque([first]), count()
-    while queue and len(parents) < most_states:
+    while queue:
         if next(turns) % 64 == 0 and time.process_time() - start > most_seconds:
             break
         key = queue.popleft()

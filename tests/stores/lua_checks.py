@@ -111,31 +111,31 @@ def tight(subject: Subject) -> Iterator[Twin]:
 # ------------------------------------------------------------------------ random histories
 
 
-def some_history(twin: Twin, seed: int, steps: int) -> None:
+def some_history(twin: Twin, seed: int) -> None:
     kind = (Fuzz, History, Fuzz, Vigil)[seed % 4]
     history = Fuzz(twin, seed) if kind is Fuzz else kind(twin, seed, [0, 1000])
-    for _ in range(steps):
+    for _ in range(80):
         history.step()
     twin.compare()
     twin.wipe()
 
 
-def histories(seeds: range, steps: int = 80) -> Check:
+def histories(seeds: range) -> Check:
     def check(subject: Subject) -> None:
         for seed in seeds:
-            some_history(subject.twin(), seed, steps)
+            some_history(subject.twin(), seed)
 
     return check
 
 
-def histories_of(kind: type[History], seeds: range, steps: int = 80) -> Check:
+def histories_of(kind: type[History], seeds: range) -> Check:
     """Histories of nearly nothing but lone steps (`Solo`), or but heartbeats (`Idle`)."""
 
     def check(subject: Subject) -> None:
         for seed in seeds:
             twin = subject.twin()
             history = kind(twin, seed, [0, 1000])
-            for number in range(steps):
+            for number in range(80):
                 history.step()
                 if number % 10 == 0:
                     twin.compare()
@@ -145,14 +145,14 @@ def histories_of(kind: type[History], seeds: range, steps: int = 80) -> Check:
     return check
 
 
-def tight_histories(seeds: range, steps: int = 100) -> Check:
+def tight_histories(seeds: range) -> Check:
     """Histories at the limits, beside one that moves many epochs."""
 
     def check(subject: Subject) -> None:
         for seed in seeds:
             with tight(subject) as twin:
                 fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PERIODS)
-                for _ in range(steps):
+                for _ in range(100):
                     while (request := mover.request()) is not None:
                         mover.receive(twin.execute(request))
                     fuzz.step()
@@ -166,7 +166,7 @@ def tight_histories(seeds: range, steps: int = 100) -> Check:
     return check
 
 
-def crowds(seeds: range, steps: int = 80) -> Check:
+def crowds(seeds: range) -> Check:
     """Many die, and few slices may be taken away at once."""
 
     def check(subject: Subject) -> None:
@@ -174,7 +174,7 @@ def crowds(seeds: range, steps: int = 80) -> Check:
             twin = Unordered(subject.client, unique_prefix(), subject.scripts)
             crowd = Crowd(twin, seed, [0, 1, 2, 3])
             crowd.values = test_redis_agrees.SMALL
-            for _ in range(steps):
+            for _ in range(80):
                 crowd.step()
             crowd.settle()
             assert twin.lua.dump()["sums"] == dump_namespace(twin.namespace)["sums"]
@@ -184,12 +184,12 @@ def crowds(seeds: range, steps: int = 80) -> Check:
     return check
 
 
-def departing(seeds: range, steps: int = 12) -> Check:
+def departing(seeds: range) -> Check:
     """Others leave what is reaped on the short way."""
 
     def check(subject: Subject) -> None:
         for seed in seeds:
-            departures(subject.twin(), seed, steps)
+            departures(subject.twin(), seed, 12)
 
     return check
 

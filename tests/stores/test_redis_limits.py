@@ -57,8 +57,8 @@ def store(client: redis.Redis) -> Iterator[LuaStore]:
     store.wipe()
 
 
-def session_of(instance: str, periods: Periods = PERIODS, *, inherit: bool = False) -> Session:
-    return Session(instance, "nonce", periods, inherit=inherit)
+def session_of(instance: str, periods: Periods = PERIODS) -> Session:
+    return Session(instance, "nonce", periods, inherit=False)
 
 
 def settle(store: Twin | LuaStore | Half, session: Session) -> list[Reply]:

@@ -47,8 +47,8 @@ def peeking(*, refuse: bool = False) -> Session:
     return Session("me", "nonce", PERIODS, inherit=True, refuse=refuse)
 
 
-def opening(*, refuse: bool = False) -> Session:
-    session = peeking(refuse=refuse)
+def opening() -> Session:
+    session = peeking()
     session.receive(Peeked(0, 1))
     return session
 
