@@ -341,8 +341,9 @@ class BatchLoop:
 
     async def _one_batch(self, link: Link) -> None:
         # A batch is made up only once it can be sent: until then callers may withdraw (P33,
-        # cancelled callers).
-        if not (link.connected or await self._connect(link)):
+        # cancelled callers). What a caller has sent may have its answer, whatever became of the
+        # connection since; then it must not be doubted.
+        if not (link.connected or self._sent is not None or await self._connect(link)):
             self._agenda.beat_due = False  # connecting is tried again with the next beat
             return  # noqa: ASYNC910 - connecting was one
         now = trio.current_time()
@@ -398,9 +399,6 @@ class BatchLoop:
 
         Then the store refuses us, or another counter has the id now.
         """
-        if self._sent is not None:  # on a connection that is lost
-            self._sent = None
-            self._session.lost()
         if self._session.phase is Phase.LOAD:
             # Loading begins anew: to another server the cursor means something else.
             self._session.lost()

@@ -49,6 +49,7 @@ class HeldStore(Store):
         self.trouble: Exception | None = None  # in place of an answer
         self.backlog = 0  # that answers tell of
         self.bug: Exception | None = None  # in looking for an answer
+        self.looks = False  # it asks where the server is before the next request
         self.in_doubt: Callable[[], bool] = lambda: False
         self.sending: Callable[[], None] = lambda: None
         self.doubts: list[bool] = []  # whether what was asked again was in doubt
@@ -80,6 +81,7 @@ class _HeldLink(Link):
 
     async def connect(self) -> None:
         await trio.lowlevel.checkpoint()
+        self.connected = True
 
     @property
     def patience(self) -> float:
@@ -113,6 +115,7 @@ class _HeldLink(Link):
             raise self._store.bug
         if self._store.held or self._store.trouble:
             return None
+        self.connected = not self._store.looks
         if isinstance(self._answer, Applied):
             return self._answer._replace(backlog=self._store.backlog)
         return self._answer
@@ -370,6 +373,19 @@ async def test_trouble_is_left_to_the_batch_loop(
         for _ in range(STREAK):
             await counter.get("k")
         assert len(store.received) == 1
+
+
+async def test_an_answer_that_has_come_is_taken_in_though_the_link_has_to_connect(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As with sentinels. The answer says that nothing was done, so nothing is in doubt (P20)."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.inner.wipe()
+        store.looks = True
+        assert await counter.inc("k", 3) == (3, 3)
+        assert store.received == store.sent
+        assert not store.doubts
 
 
 async def test_a_bug_in_receiving_ends_the_counter_and_not_only_its_caller(

@@ -9,7 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from distkit_actors import CounterClosedError, MemoryStore, Store, StrictInstanceAwareCounter
+from distkit_actors import (
+    CounterClosedError,
+    MemoryStore,
+    Store,
+    StoreUnavailableError,
+    StrictInstanceAwareCounter,
+)
 from distkit_actors._protocol._messages import Apply, Reply, Request
 from distkit_actors._stores._contract import Link
 
@@ -72,6 +78,9 @@ class _SlowLink(Link):
         self._up = False
 
     async def receive(self, request: Request) -> Reply:
+        if not self._up:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError("the connection is lost")
         self._store.asked.append(request)
         try:
             reply = await self._inner.exchange(request)
