@@ -348,7 +348,7 @@ class Actor(Admission):
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Live: register with the store, call ``started``, work until stopped, leave.
 
-        If it is stopped before it has registered, ``started`` is not called. With a detached start
+        If it is told to stop before it has registered, ``started`` is not called. With a detached start
         it is called at once: the session's first requests are those that register.
         """
         self.check_task()
@@ -391,7 +391,8 @@ class Actor(Admission):
             if self.buffer is not None:
                 nursery.start_soon(self._timers.flush_regularly)
             nursery.start_soon(self._carry, link, nursery.cancel_scope)
-            started()
+            if not self._stop_requested.is_set():
+                started()
 
     def _begin(self) -> None:
         """Become an instance, with an id and a nonce.

@@ -141,7 +141,8 @@ class SharedLife:
             self._ready += 1
             if self._ready == len(self.parts):
                 self._working = not self._stopping
-                started()
+                if self._working:
+                    started()
 
         failure: Exception | None = None
         try:

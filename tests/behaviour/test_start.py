@@ -193,13 +193,18 @@ async def test_closing_while_the_store_is_asked_takes_the_exit_grace_at_most(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A start that gets its answer in time leaves again properly."""
+    """A start that gets its answer in time leaves again properly, and is not told as done."""
     inner = MemoryStore()
     wire = FaultyStore(inner)
     wire.hold()
+
+    async def start() -> None:
+        with pytest.raises(CounterClosedError, match="while it was starting"):
+            await nursery.start(counter.run)
+
     async with trio.open_nursery() as nursery:
         counter = KINDS[flavour]("app", wire, start_grace=start_grace, exit_grace=4.0)
-        nursery.start_soon(counter.run)
+        nursery.start_soon(start)
         await trio.sleep(1.0)
         nursery.start_soon(counter.aclose)
         await trio.sleep(1.0)
