@@ -43,7 +43,7 @@ def reap(registry: Registry, now: int, late: int, budget: int, keys: Iterable[st
     deadlines = [r.deadline for r in registry.records.values() if r.state is State.LIVE]
     registry.due = 0 if registry.reap_queue else min(deadlines, default=FOREVER)
     goes_on = registry.due <= steady and changed + gone + more_gone
-    return Reaped(registry.observed.living if goes_on else 0, stuck + more_stuck)
+    return Reaped(registry.observed.living if goes_on else 0, max(stuck, more_stuck))
 
 
 def _find_dead(registry: Registry, now: int, steady: int) -> int:

@@ -305,6 +305,24 @@ def test_a_late_clear_takes_the_reap_queue_too(twin: Twin) -> None:
     assert twin.lua.dump()["sums"] == {}
 
 
+def test_a_late_clear_makes_no_body_that_a_server_has_evicted(twin: Twin) -> None:
+    """One of the living, and one of the dead: the step goes on, and whoever looks later can."""
+    dead, caller, other = session_of("dead"), session_of("caller"), session_of("other")
+    run(twin, dead, add("a", 5), leave=True)
+    run(twin, caller, add("a", 2))
+    run(twin, other, add("b", 3))
+    store = twin.lua
+    store.client.delete(store.hash_of("dead"), store.hash_of("other"))
+    record = twin.namespace.registry.records["caller"]
+    born, seq, late = twin.namespace.born, record.seq + 1, twin.now + 1
+    clear = Resume("caller", record.incarnation, seq, record.known, PERIODS, born, False, late)
+    assert isinstance(store.execute(clear, twin.now), Applied)
+    assert not store.client.exists(store.hash_of("dead"), store.hash_of("other"))
+    everybody = store.execute(Query("", QueryKind.INSTANCES, ""), twin.now)
+    assert isinstance(everybody, QueryPage)
+    assert [name for name, *_ in everybody.rows] == ["caller"]
+
+
 def test_a_late_move_leaves_what_is_younger_with_its_owner(twin: Twin) -> None:
     session, other = session_of("i"), session_of("other")
     run(twin, session, add("a", 5))

@@ -372,6 +372,7 @@ def test_leftovers_that_do_not_fit_become_a_body_of_their_own(twin: Twin) -> Non
     (orphan,) = twin.lua.dump()["reap_queue"]
     assert orphan.startswith("i:")
     assert twin.lua.dump()["known"].keys() == {orphan, "i", "other", "third"}
+    assert run(twin, other, add("a", 0), budget=100).stuck == 1
     assert run(twin, other, budget=100).stuck == 1
     run(twin, other, add("a", -50))
     run(twin, other, budget=100)

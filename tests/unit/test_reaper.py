@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from hypothesis import given
@@ -60,7 +61,7 @@ class World:
                     sums[key] = sums.get(key, 0) + value
         return {key: total for key, total in sums.items() if total}
 
-    def reap(self, budget: int, keys: str = "", late: int = 0) -> Reaped:
+    def reap(self, budget: int, keys: Iterable[str] = (), late: int = 0) -> Reaped:
         return reap(self.registry, self.now, late, budget, keys)
 
 
@@ -179,6 +180,17 @@ def test_a_step_that_is_late_itself_finds_nobody_dead() -> None:
     assert world.registry.sums == {"a": 1}
     world.reap(10)
     assert world.registry.sums == {}
+
+
+def test_a_slice_that_has_no_room_to_go_is_told_once() -> None:
+    """A step in its key looks at it twice: with the keys of the step, and with the rest."""
+    world = World()
+    world.join("high", {"full": INT64_MAX})
+    world.join("low", {"full": INT64_MIN})
+    world.join("one", {"full": 1})
+    world.die("low")
+    assert world.reap(10, ["full"]) == Reaped(backlog=0, stuck=1)
+    assert world.reap(10) == Reaped(backlog=0, stuck=1)
 
 
 def test_without_a_budget_nothing_is_reaped() -> None:

@@ -47,8 +47,11 @@ local function clear_late(cleared)
     if hash == I then
       sweep_own(cleared)
     else
-      sweep(hash, cleared)
-      if unlist(name, hash) then
+      local there = call('EXISTS', hash) == 1  -- a server that evicts may have taken it
+      if there then
+        sweep(hash, cleared)
+      end
+      if unlist(name, hash) and there then
         call('HSET', hash, ':state', DEAD, ':until', '0')
       end
       retire(name, hash)

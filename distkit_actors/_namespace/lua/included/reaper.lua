@@ -6,7 +6,7 @@
 -- Takes away up to `budget` slices of the dead, those of `wanted` keys first. `late`: for how long
 -- the step itself was held up; others may have been so, too (P42, overload). Returns how many
 -- instances live if there is more to do and progress was made, else 0; and how many slices could
--- not be taken away (I12, overflow).
+-- not be taken away, as far as it has seen (I12, overflow).
 local function reap(budget, wanted, late)
   local at = steady() - late
   if budget == 0 or at < space.due then
@@ -74,6 +74,8 @@ local function reap(budget, wanted, late)
   end
 
   local function oldest_first(found)
+    local seen = stuck  -- some of them come once more
+    stuck = 0
     for _, name in ipairs(found) do
       if gone == budget then
         break
@@ -88,6 +90,7 @@ local function reap(budget, wanted, late)
         enqueue(name)  -- only what does not fit is left of it
       end
     end
+    stuck = math.max(stuck, seen)
   end
 
   find_dead()
