@@ -348,8 +348,8 @@ class Actor(Admission):
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Live: register with the store, call ``started``, work until stopped, leave.
 
-        If it is told to stop before it has registered, ``started`` is not called. With a detached start
-        it is called at once: the session's first requests are those that register.
+        If it is told to stop before it has registered, ``started`` is not called. With a detached
+        start it is called at once: the session's first requests are those that register.
         """
         self.check_task()
         if self.life is not Life.NEW:

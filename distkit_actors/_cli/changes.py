@@ -11,6 +11,7 @@ import trio
 
 from .. import Fleet, open_store
 from .store_command import (
+    CannotError,
     StoreCommand,
     number_of_seconds,
     prefix_argument,
@@ -38,12 +39,12 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
             there = {info.instance_id for info in await fleet.instances()}
             for instance_id in instance_ids:
                 await fleet.forget(instance_id)
-                if instance_id not in there:
-                    click.echo(
-                        f"no instance has the id '{printable(instance_id)}': `instances` prints "
-                        "the ids in its first column",
-                        err=True,
-                    )
+        unknown = [repr(printable(name)) for name in instance_ids if name not in there]
+        if unknown:
+            raise CannotError(
+                f"no instance has the id {' or '.join(unknown)}: `instances` prints the ids in its "
+                "first column"
+            )
 
     run(do)
 

@@ -136,7 +136,7 @@ def get(url: str, prefix: str, keys: tuple[str, ...], as_json: bool) -> None:
 @prefix_argument
 @json_option
 def instances(url: str, prefix: str, as_json: bool) -> None:
-    """Print the instances, and how long ago each was heard."""
+    """Print the instances, how long ago each was heard, and which version each runs."""
 
     async def ask() -> list[dict[str, object]]:
         async with Fleet.open(prefix, open_store(url)) as fleet:
@@ -146,13 +146,16 @@ def instances(url: str, prefix: str, as_json: bool) -> None:
                 printable(info.instance_id),
                 "alive" if info.alive else "dead",
                 age(info.heartbeat_age),
+                printable(info.version or ""),
                 printable(name_of(info)) if name_of(info) != info.instance_id else "",
             )
             for info in found
         ]
         if not as_json:
             print_table(
-                ("instance", "state", "heartbeat", "label"), rows, ("left", "left", "right", "left")
+                ("instance", "state", "heartbeat", "version", "label"),
+                rows,
+                ("left", "left", "right", "left", "left"),
             )
             if not any(info.alive for info in found):
                 remark = "is alive" if found else f"is there in {printable(prefix)}"

@@ -9,6 +9,7 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
+import distkit_actors
 from distkit_actors import RedisStore, StrictInstanceAwareCounter
 from distkit_actors._cli.commands import cli
 from tests.cli.seed import seed
@@ -44,6 +45,7 @@ def test_values(shop: tuple[str, str]) -> None:
 def test_who_is_there(shop: tuple[str, str]) -> None:
     lines = out("instances", *shop).splitlines()
     assert [line.split()[:2] for line in lines] == [["web-1", "alive"], ["web-2", "alive"]]
+    assert {line.split()[-1] for line in lines} == {distkit_actors.__version__}
     told = json.loads(out("instances", *shop, "--json"))
     assert [one["instance_id"] for one in told] == ["web-1", "web-2"]
     assert all(one["alive"] and one["heartbeat_age"] < 60 for one in told)
@@ -133,10 +135,10 @@ def test_clear_asks(shop: tuple[str, str]) -> None:
 
 
 def test_forget(shop: tuple[str, str]) -> None:
-    shown = run("forget", *shop, "web-1", "nobody")
+    shown = run("forget", *shop, "nobody", "web-1", code=2)
     assert shown.stdout == ""
     assert shown.stderr == (
-        "no instance has the id 'nobody': `instances` prints the ids in its first column\n"
+        "Error: no instance has the id 'nobody': `instances` prints the ids in its first column\n"
     )
     assert out("get", *shop, "connections") == "5\n"
     assert len(out("instances", *shop).splitlines()) == 1

@@ -53,7 +53,7 @@ def commands(url: str, prefix: str) -> None:
     run("set", url, prefix, "k", "0")
     run("delete", url, prefix, "k")
     run("clear", "--yes", url, prefix)
-    run("forget", url, prefix, "nobody")
+    run("forget", url, prefix, "nobody", code=2)
     commands_to_look(url, prefix)
 
 
