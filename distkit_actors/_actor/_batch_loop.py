@@ -246,7 +246,7 @@ class BatchLoop:
     # ---------------------------------------------------------------------- task
 
     async def start(self, link: Link) -> None:
-        """Take the id over. Any trouble fails the start, unless the store is merely slow."""
+        """Take the id over. Refusals and lasting trouble fail the start."""
         await self.requester.start(link)
         session, begun, asked_at = self._session, None, trio.current_time()
         while (request := session.request()) is not None:

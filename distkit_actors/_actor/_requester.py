@@ -69,7 +69,6 @@ class Requester:
         self.patience = trio.CancelScope()  # around all requests; its deadline ends a late answer
         self._start_patience = _NEVER  # that a start needs for an answer
         self._start_tries = 0  # how often a request of the start had no answer
-        self._made_by_others = False  # the connection that a start uses
 
     # --------------------------------------------------------------------- start
 
@@ -88,8 +87,8 @@ class Requester:
     async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
         """Ask once. A store that is reached and does not answer has twice the time next time.
 
-        A connection that others have made may have been closed long ago without anybody noticing.
-        So if such a connection is lost, that says nothing about the store. Nor does it if the
+        Others may have made the connection, and it may have been closed long ago without anybody
+        noticing. So a connection that is lost says nothing about the store. Nor does it if the
         namespace is at another server now.
 
         Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
@@ -103,11 +102,10 @@ class Requester:
                     raise mismatch(reply.partitions)
                 return reply
         except StoreUnavailableError as error:
-            moved = isinstance(error, CursorLostError)
-            if isinstance(error, StoreAwayError) and not moved:
+            if isinstance(error, StoreAwayError) and not isinstance(error, CursorLostError):
                 raise
             self._start_tries += 1
-            if not (self._made_by_others or moved) or self._start_tries == _STARTS:
+            if self._start_tries == _STARTS:
                 raise
             await self._connect_to_start(link)
             return Lost(in_doubt=True)
@@ -124,7 +122,6 @@ class Requester:
         return Lost(in_doubt=True)
 
     async def _connect_to_start(self, link: Link) -> None:  # noqa: ASYNC910 - internal: connecting is one
-        self._made_by_others = link.connected
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
             try:
                 await link.connect()  # the link waits longer each time by itself

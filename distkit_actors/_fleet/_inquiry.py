@@ -23,7 +23,7 @@ _NEVER: Final = float("inf")
 #: The first and the longest pause before a store that is away is tried again, in seconds.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
-#: How often a start tries to connect to a store that is there and does not answer.
+#: How often a start tries a store that is there, but does not answer or ends the connection.
 _STARTS: Final = 3
 #: After so many failures in a row it is an outage, and not an idle connection that was closed.
 _OUTAGE: Final = 2
@@ -129,9 +129,6 @@ class Inquiry:
 
     async def _first_look(self) -> Reply:  # noqa: ASYNC910 - internal: connecting is a checkpoint
         for tries in range(1, _STARTS + 1):  # noqa: ASYNC913 - connecting is one
-            # One of theirs may have been closed long ago, and nobody has noticed: that says nothing
-            # of the store.
-            made_by_others = self._link.connected
             try:
                 await self._link.connect()  # which gets more patient by itself
             except StoreSilentError:
@@ -143,7 +140,9 @@ class Inquiry:
             except StoreAwayError:
                 raise
             except StoreUnavailableError:
-                if not made_by_others or tries == _STARTS:
+                # Others may have made the connection, and it may have been closed long ago without
+                # anybody noticing: that says nothing of the store.
+                if tries == _STARTS:
                     raise
         raise AssertionError  # the last try has returned or raised
 

@@ -380,6 +380,20 @@ async def test_a_store_that_is_away_or_refuses_fails_the_start(world: World) -> 
             pytest.fail("it has begun")
 
 
+async def test_a_start_survives_lost_connections_but_not_for_ever(world: World) -> None:
+    """As with a counter: it may be one of others, which was closed before anybody noticed."""
+    wire = FaultyStore(world.backend.store())
+    wire.drop_request(2)
+    async with Fleet.open(world.prefix, wire) as fleet:
+        assert [] == await fleet.keys()
+    assert 3 == wire.counts["connects"]
+    wire.drop_request(None)
+    with pytest.raises(StoreUnavailableError, match="the request was lost"):
+        async with Fleet.open(world.prefix, wire):
+            pytest.fail("it has begun")
+    assert 6 == wire.counts["connects"]
+
+
 async def test_bad_arguments_are_refused_at_once(world: World) -> None:
     for parameter in BAD_NAMES:
         with pytest.raises(InvalidKeyError):

@@ -136,6 +136,29 @@ async def test_a_start_with_grace_survives_a_lost_answer(
 
 
 @both_flavours
+@pytest.mark.parametrize("kind", [Peek, Open])
+async def test_a_start_survives_lost_connections_but_not_for_ever(
+    world: World, flavour: Flavour, kind: type
+) -> None:
+    """One may be closed before anybody notices, and may have been made by others.
+
+    Not each link knows that before it connects: in a cluster, where it leads is found out then.
+    """
+    counter = world.build(flavour)
+    wire = world.wire(counter)
+    wire.drop_reply(2, when=lambda request: isinstance(request, kind))
+    await world.start(counter)
+    assert 3 == wire.counts["connects"]
+    assert (1, 1) == await counter.inc("k")
+    another = world.build(flavour)
+    wire = world.wire(another)
+    wire.drop_request(None, when=lambda request: isinstance(request, kind))
+    with pytest.raises(StoreUnavailableError, match="the request was lost"):
+        await world.start(another)
+    assert 3 == wire.counts["connects"]
+
+
+@both_flavours
 async def test_a_block_with_grace_waits_and_can_be_cancelled(
     flavour: Flavour, autojump_clock: MockClock
 ) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import pytest
 import trio
 
-from distkit_actors import InstanceConflictError, RedisStore, StrictInstanceAwareCounter
+from distkit_actors import Fleet, InstanceConflictError, RedisStore, StrictInstanceAwareCounter
 from distkit_actors._stores._redis._wire import KeyNames
 from tests.faults.counting import PATIENCE, all_more, counting
 from tests.faults.fleet import UNHURRIED, becomes, until
@@ -132,6 +132,30 @@ async def test_all_who_watch_have_one_connection_more_to_each(
                     assert server.command("PUBSUB", channels)
             await until(lambda: not any(map(listening, servers)), PATIENCE)
             assert {len(ours(server)) for server in servers} == {1}
+
+
+async def test_whoever_starts_makes_one_anew_that_was_closed_and_nobody_noticed(
+    cluster: RedisCluster,
+) -> None:
+    """Nodes close connections that are idle. One who starts finds only then whose it uses."""
+    store, (one, two, three) = RedisStore(cluster_url(cluster)), neighbours(cluster, 3)
+    node = node_of(cluster, one)
+
+    def close_all() -> None:
+        node.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert not ours(node)
+
+    with trio.fail_after(PATIENCE):
+        async with counters(store, [one]) as (first,):
+            assert await first.inc("k") == (1, 1)
+            close_all()
+            async with StrictInstanceAwareCounter.open(two, store) as second:
+                assert await second.inc("k") == (1, 1)
+            close_all()
+            async with Fleet.open(three, store) as fleet:
+                assert await fleet.get("k") == (0, 0)
+            assert len(ours(node)) == 1
+            assert await first.inc("k") == (2, 2)
 
 
 # ------------------------------------------------------------------------ harming nobody
