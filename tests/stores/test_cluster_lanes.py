@@ -118,6 +118,38 @@ async def test_a_cursor_is_not_taken_to_a_connection_that_is_made_to_bring_scrip
         assert await p.exchange(Load("i", 1, 2, "")) == Loaded("", [])
 
 
+async def test_what_is_redirected_to_a_node_that_is_not_there_was_certainly_not_executed(
+    nodes: list[Node],
+) -> None:
+    """So it is not in doubt, and whoever waits for it never has to be told that it is."""
+    here, _ = nodes
+    async with linked(cluster_of(here), "p") as (p,):
+        here.say("p", Exception(f"MOVED {slot('p')} {LOOPBACK}:{free_port()}"))
+        with pytest.raises(StoreAwayError, match="cannot be reached"):
+            await p.exchange(Peek("i"))
+
+
+async def test_what_waits_for_scripts_that_cannot_be_loaded_was_certainly_not_executed(
+    nodes: list[Node],
+) -> None:
+    """The server ends the connection when it is told them, and is not there any more."""
+    here, _ = nodes
+
+    def ending(*words: str) -> object:
+        match words:
+            case ["SCRIPT" | "CLUSTER", *_]:
+                raise trio.BrokenResourceError
+            case ["EVALSHA", *_]:
+                return Exception("NOSCRIPT No matching script")
+            case _:
+                return here.tell(*words)
+
+    async with linked(cluster_of(here), "p") as (p,):
+        here.answer = ending
+        with pytest.raises(StoreAwayError, match="no node says"):
+            await p.exchange(Peek("i"))
+
+
 async def test_a_slow_credential_provider_takes_no_time_of_the_nodes(
     nodes: list[Node], mock_clock: trio.testing.MockClock
 ) -> None:

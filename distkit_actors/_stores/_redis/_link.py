@@ -192,14 +192,23 @@ class RedisLink(Link):
             try:
                 if not moved:
                     return await self._otherwise_asked(request, error)
-                _check_cursor(request)
-                await self.connect()
+                await self._connect_again(request)
                 return await self._call(self._command(request))
             except ErrorReplyError as again:
                 if again is error or not (moved or again.code == "MOVED"):
                     raise
                 error = again
         raise error
+
+    async def _connect_again(self, request: Request) -> None:
+        """Connect, for a request that was certainly not executed. Raises `StoreError`."""
+        _check_cursor(request)
+        try:
+            await self.connect()
+        except StoreAwayError:
+            raise
+        except StoreUnavailableError as error:
+            raise StoreAwayError(*error.args) from error.__cause__
 
     async def _otherwise_asked(self, request: Request, error: ErrorReplyError) -> Answer:
         """Ask in another way, if the server refuses this one."""
@@ -245,8 +254,7 @@ class RedisLink(Link):
                 # There are proxies that close the connection for it. They do so each time.
                 self._lost_loading += 1
                 self._loads = self._lost_loading < _LOSSES_OF_A_PROXY
-                _check_cursor(request)
-                await self.connect()
+                await self._connect_again(request)
             except trio.Cancelled:
                 self._loads = True
                 raise
@@ -266,9 +274,10 @@ class RedisLink(Link):
         try:
             return await self._call(self._in_full(request))
         except ErrorReplyError as refused:
-            if refused.code == NO_COMMAND or "'eval'" in refused.text:
-                self._by_name = self._loads = True
-                raise error from None  # which says what is missing
+            if refused.code in (NO_COMMAND, "NOPERM"):
+                self._by_name = self._loads = True  # the other way may be open again
+                if error.code != NO_COMMAND:
+                    raise error from None  # which says what is missing, or that it is not for long
             raise
 
     def _in_full(self, request: Request) -> bytes:
