@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 import trio.testing
@@ -51,3 +53,41 @@ async def test_another_connection_confirms_nothing(autojump_clock: object) -> No
     await replicas.confirm(lane, 2, 1, 2.0)
     assert lane.asked == 2
     assert not replicas.warnings()
+
+
+class Answering:
+    """A connection on which replicas are missing, or not."""
+
+    number = 1
+
+    def __init__(self) -> None:
+        self.found = 1
+        self.milliseconds: list[int] = []
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        await trio.lowlevel.checkpoint()
+        assert words[:2] == (b"WAIT", b"1")
+        self.milliseconds.append(int(words[2]))
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("patience", "usual", "short"),
+    [
+        (1e-6, 1, 1),
+        (2.0, 500, 50),
+        (60.0, 15_000, 1_500),
+        (3600.0, 15_000, 1_500),
+        (1e300, 15_000, 1_500),
+        (math.inf, 15_000, 1_500),
+    ],
+)
+async def test_a_wait_ends_however_patient_its_store_is(
+    patience: float, usual: int, short: int
+) -> None:
+    """The connection is blocked meanwhile, for the heartbeats of all who use it."""
+    lane, replicas = Answering(), Replicas()
+    for found in (1, 0, 0, 1, 1):
+        lane.found = found
+        await replicas.confirm(lane, 1, 1, patience)
+    assert lane.milliseconds == [usual, usual, short, short, usual]

@@ -22,6 +22,9 @@ from ._server_check import Caller
 _PART: Final = 1 / 4
 #: The same after one that was in vain, as the connection is blocked meanwhile.
 _PART_WHILE_SHORT: Final = 1 / 40
+#: Seconds of an answer's time of which that is a part, at the most. Heartbeats wait meanwhile, too:
+#: by a longer wait instances with the usual threshold would be taken for dead.
+_LONGEST: Final = 60.0
 #: Seconds for which it is said that replicas were missing; counters ask about once a minute.
 _REMEMBERED: Final = 90.0
 
@@ -89,7 +92,7 @@ class Replicas:
             self._asked += 1
             number = self._asked
             part = _PART_WHILE_SHORT if self._short else _PART
-            milliseconds = max(1, round(1000 * part * patience))
+            milliseconds = max(1, round(1000 * part * min(patience, _LONGEST)))
             try:
                 words = b"WAIT", b"%d" % wanted, b"%d" % milliseconds
                 found = await lane.call(*words, patience=patience)

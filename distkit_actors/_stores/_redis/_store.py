@@ -80,11 +80,11 @@ class RedisStore(Store):
             to choose the number.
         min_replicas: so many replicas are to confirm a write before its outcome is told, so that a
             failover loses less of what was acknowledged. That takes a round trip more, and one to
-            the replicas. If they do not confirm it within a quarter of ``response_timeout``, the
-            write stands, and its outcome is told: then ``statistics().warnings`` says so, and the
-            log, within about a minute, and later writes wait for a tenth of that until replicas
-            confirm again. Writes only; reads and heartbeats do not wait. See
-            ``docs/topologies.md``.
+            the replicas. If they do not confirm it within a quarter of ``response_timeout`` (15
+            seconds at most), the write stands, and its outcome is told: then
+            ``statistics().warnings`` says so, and the log, within about a minute, and later writes
+            wait for a tenth of that until replicas confirm again. Writes only; reads and heartbeats
+            do not wait. See ``docs/topologies.md``.
         tls: options of TLS, as redis-py has them, for a URL with ``rediss``: ``ssl_ca_certs``,
             ``ssl_ca_data``, ``ssl_ca_path``, ``ssl_cert_reqs``, ``ssl_certfile``,
             ``ssl_check_hostname``, ``ssl_ciphers``, ``ssl_exclude_verify_flags``,
