@@ -88,11 +88,15 @@ async def test_the_pool_gets_its_connections_back_as_they_were(
     assert not taken(pool)
 
 
-async def test_a_pool_that_waits_is_waited_for(redis_url: str, fresh_prefix: str) -> None:
-    pool = BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=60)
+@pytest.fixture
+def waiting_pool(redis_url: str) -> BlockingConnectionPool:
+    return BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=60)
+
+
+async def is_waited_for(pool: BlockingConnectionPool, prefix: str) -> None:
     store = RedisStore.from_pool(pool, response_timeout=20)
     others = RedisStore.from_pool(pool, response_timeout=20)
-    async with store.link(fresh_prefix) as one, others.link(fresh_prefix) as two:
+    async with store.link(prefix) as one, others.link(prefix) as two:
         await one.connect()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
@@ -102,6 +106,31 @@ async def test_a_pool_that_waits_is_waited_for(redis_url: str, fresh_prefix: str
                 await one._lane._connection.drop()  # type: ignore[attr-defined]
         assert two.connected
     assert not taken(pool)
+
+
+async def test_a_pool_that_waits_is_waited_for(
+    waiting_pool: BlockingConnectionPool, fresh_prefix: str
+) -> None:
+    """Also in another loop than the first one, which has ended with its last user."""
+    for _ in range(2):
+        await is_waited_for(waiting_pool, fresh_prefix)
+
+
+def test_a_pool_that_waits_is_waited_for_in_each_run(
+    waiting_pool: BlockingConnectionPool, fresh_prefix: str
+) -> None:
+    async def in_asyncio() -> None:
+        connection = await waiting_pool.get_connection()
+        waiting = asyncio.ensure_future(waiting_pool.get_connection())
+        await asyncio.sleep(0)
+        await waiting_pool.release(connection)
+        connection = await waiting
+        await connection.disconnect()
+        await waiting_pool.release(connection)
+
+    asyncio.run(in_asyncio())
+    for _ in range(2):
+        trio.run(is_waited_for, waiting_pool, fresh_prefix)
 
 
 async def test_a_pool_that_has_no_more_is_a_store_that_is_away(

@@ -61,6 +61,7 @@ class AsyncioLoop:
     async def host(self) -> None:  # noqa: ASYNC910 - a task of its own
         """Run the loop until it is stopped."""
         try:
+            _renew_locks(self._pool)
             with self._scope:
                 async with import_trio_asyncio().open_loop() as loop:
                     # The default handler ends the loop, and the program with it.
@@ -119,13 +120,27 @@ def import_trio_asyncio() -> ModuleType:
 
 async def _close_idle(pool: ConnectionPool) -> Answer:
     """Close what is open in this loop, which is about to end: sentinels are asked in it, too."""
+    for one in _all_of(pool):
+        await one.disconnect(inuse_connections=False)
+    return None  # noqa: ASYNC910 - it is one
+
+
+def _renew_locks(pool: ConnectionPool) -> None:
+    """Have a pool forget the loop in which somebody had to wait for it: it can wait in no other."""
+    for one in _all_of(pool):
+        for name in ("_condition", "_lock"):
+            lock: object = getattr(one, name, None)
+            if type(lock) in (asyncio.Condition, asyncio.Lock):
+                setattr(one, name, type(lock)())
+
+
+def _all_of(pool: ConnectionPool) -> list[ConnectionPool]:
+    """Return a pool, and those through which it asks sentinels."""
     pools = [pool]
     if isinstance(pool, SentinelConnectionPool):
         manager = cast("Sentinel", pool.sentinel_manager)  # pyright: ignore[reportUnknownMemberType]
         pools += [sentinel.connection_pool for sentinel in manager.sentinels]
-    for one in pools:
-        await one.disconnect(inuse_connections=False)
-    return None  # noqa: ASYNC910 - it is one
+    return pools
 
 
 async def _done(tasks: set[asyncio.Task[None]]) -> Answer:
