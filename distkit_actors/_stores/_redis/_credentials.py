@@ -11,6 +11,7 @@ from redis.credentials import CredentialProvider as _Base
 
 from ..._errors import StoreUnavailableError
 from ._credential_provider import AsyncCredentialProvider, CredentialProvider
+from ._per_run import PerRun
 
 #: A password, or a user name and a password.
 _Words: TypeAlias = tuple[str] | tuple[str, str]
@@ -41,7 +42,9 @@ class Credentials:
         self.version = 0
         self._make = make
         self._provider = provider
-        self._threads = trio.lowlevel.RunVar[trio.CapacityLimiter | None]("threads of a provider")
+        # A thread that is given up keeps its place. With trio's own limiter, a provider that hangs
+        # would keep the whole application from using threads, such as those that look names up.
+        self._threads = PerRun(lambda: trio.CapacityLimiter(_THREADS))
         if provider is None:
             return
         settings = make()
@@ -81,7 +84,7 @@ class Credentials:
                 # In a thread, as it may wait. The other method is asyncio's, mostly.
                 ask = cast("CredentialProvider", provider).get_credentials
                 words = await trio.to_thread.run_sync(
-                    ask, abandon_on_cancel=True, limiter=self._limiter()
+                    ask, abandon_on_cancel=True, limiter=self._threads.get()
                 )
             else:
                 words = await cast("AsyncCredentialProvider", provider).get_credentials_async()
@@ -92,18 +95,6 @@ class Credentials:
             return words
         # Here, where it has no context: what a provider says may contain anything.
         raise StoreUnavailableError(f"the credential provider has failed: {failure}")
-
-    def _limiter(self) -> trio.CapacityLimiter:
-        """Return what bounds the threads in which the provider is asked, in this run of trio.
-
-        A thread that is given up keeps its place. With trio's own limiter, a provider that hangs
-        would keep the whole application from using threads, such as those that look names up.
-        """
-        limiter = self._threads.get(None)
-        if limiter is None:
-            limiter = trio.CapacityLimiter(_THREADS)
-            self._threads.set(limiter)
-        return limiter
 
     def _on_next(self, _: object) -> None:
         self.version += 1

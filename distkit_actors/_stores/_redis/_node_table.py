@@ -1,7 +1,4 @@
-"""What all that use a node share, for each trio run that does.
-
-A run has sockets of its own, as it may be in another thread, or in a process that was forked.
-"""
+"""What all that use a node share, for each trio run that does."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Generic, TypeVar
 
-import trio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.connection import Connection as TcpConnection
 
 from ._connection import MakeConnection
 from ._locator import FixedLocator, Locator, Route
+from ._per_run import PerRun
 from ._stream import StreamConnection
 from ._survey import Node
 
@@ -76,12 +73,12 @@ class NodeTable(Generic[T]):
     def __init__(self, make: Callable[[Node | None], T], close: Callable[[T], None]) -> None:
         self._make = make
         self._close = close
-        self._of_run = trio.lowlevel.RunVar["dict[Node | None, _Held[T]] | None"]("nodes", None)
+        self._nodes = PerRun[dict[Node | None, _Held[T]]](dict)
 
     @contextmanager
     def hold(self, node: Node | None) -> Generator[T]:
         """Return a node's, which the last one that is left closes."""
-        nodes = self._nodes()
+        nodes = self._nodes.get()
         held = nodes.get(node)
         if held is None:
             held = nodes[node] = _Held(self._make(node))
@@ -96,15 +93,7 @@ class NodeTable(Generic[T]):
 
     def used(self) -> dict[Node | None, T]:
         """Return those that are in use in this run."""
-        return {node: held.thing for node, held in self._nodes().items()}
-
-    def _nodes(self) -> dict[Node | None, _Held[T]]:
-        known = self._of_run.get()
-        if known is not None:
-            return known
-        nodes: dict[Node | None, _Held[T]] = {}
-        self._of_run.set(nodes)
-        return nodes
+        return {node: held.thing for node, held in self._nodes.get().items()}
 
 
 class Place(Generic[T]):

@@ -12,6 +12,7 @@ from .._contract import StoreAwayError
 from ._connection import Connection, ErrorReplyError
 from ._error_lines import NO_COMMAND, NO_PASSWORD
 from ._locator import Locator
+from ._per_run import PerRun
 from ._reply_errors import to_store_error
 from ._survey import MakeTo, Node, Said, Survey
 
@@ -63,8 +64,7 @@ class SentinelLocator(Locator):
         self._service = service
         self._patience = patience
         self._known: _Word | None = None
-        # Each run of trio has a clock of its own.
-        self._looked_at = trio.lowlevel.RunVar[float]("when the sentinels were asked last")
+        self._looked_at = PerRun(lambda: -float("inf"))  # when they were asked last
 
     @property
     def looks(self) -> bool:
@@ -74,7 +74,7 @@ class SentinelLocator(Locator):
     @property
     def look_at(self) -> float:
         """After which instant there should be another look."""
-        return self._looked_at.get(-float("inf")) + _PACE
+        return self._looked_at.get() + _PACE
 
     async def locate(self, slot: int) -> Node:  # noqa: ARG002 - all slots are at the primary
         """Ask the sentinels; see `Locator.locate`."""

@@ -10,6 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from ..._errors import StoreError, StoreUnavailableError
 from ._connection import Connection
+from ._per_run import PerRun
 from ._stream import open_stream
 
 #: Seconds for which one that has not answered at once is asked last.
@@ -60,8 +61,7 @@ class Survey:
         self._ready = ready
         self._kind = kind
         self._patience = patience
-        # Since when. Each run of trio has a clock of its own.
-        self._shunned = trio.lowlevel.RunVar[dict[Node, float]]("who was silent lately")
+        self._shunned = PerRun[dict[Node, float]](dict)  # who was silent lately, since when
 
     async def ask(
         self,
@@ -93,7 +93,7 @@ class Survey:
         said: Said[_T],
     ) -> None:
         now = trio.current_time()
-        shunned = {node: at for node, at in self._shunned.get({}).items() if now - at <= _SHUN}
+        shunned = {node: at for node, at in self._shunned.get().items() if now - at <= _SHUN}
         self._shunned.set(shunned)
 
         async def ask(node: Node, over: trio.Event) -> None:  # noqa: ASYNC910 - as above

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from .._connection import Answer
+from .._per_run import PerRun
 
 if TYPE_CHECKING:
     from redis.asyncio.sentinel import Sentinel
@@ -85,11 +85,10 @@ class AsyncioLoop:
 @asynccontextmanager
 async def loop_of(pool: ConnectionPool, address: str) -> AsyncGenerator[AsyncioLoop]:
     """Return the loop of a pool, which begins with its first user and ends after its last."""
-    var = _loops.setdefault(pool, trio.lowlevel.RunVar("loop", None))
-    loop = var.get()
+    loops = _loops.get()
+    loop = loops.get(pool)
     if loop is None:
-        loop = AsyncioLoop(pool, address)
-        var.set(loop)
+        loop = loops[pool] = AsyncioLoop(pool, address)
         trio.lowlevel.spawn_system_task(loop.host)
     loop.users += 1
     try:
@@ -98,14 +97,12 @@ async def loop_of(pool: ConnectionPool, address: str) -> AsyncGenerator[AsyncioL
     finally:
         loop.users -= 1
         if not loop.users:
-            var.set(None)
+            del loops[pool]
             await loop.stop()  # noqa: ASYNC102 - it shields itself, briefly
 
 
-#: The loop of each pool that is in use, in each trio run.
-_loops: weakref.WeakKeyDictionary[ConnectionPool, trio.lowlevel.RunVar[AsyncioLoop | None]] = (
-    weakref.WeakKeyDictionary()
-)
+#: The loop of each pool that is in use.
+_loops: Final = PerRun[dict[ConnectionPool, AsyncioLoop]](dict)
 
 
 def import_trio_asyncio() -> ModuleType:
