@@ -118,7 +118,9 @@ class Agenda:
         beat = self.beat_due
         if beat or self.stopping:
             self._flush_quota = pending
-        if beat or self.stopping or self._deferred_due(now):
+        # A batch that is tried after a refusal takes them along: nothing gets in before them.
+        refused = self._availability.refusal is not None
+        if beat or self.stopping or refused or self._deferred_due(now):
             # At a stop they are tried once more only. Else those that are refused would be tried
             # in turns, for ever.
             if not (self.stopping and self._tried_at_stop):

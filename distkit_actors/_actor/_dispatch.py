@@ -342,7 +342,7 @@ class Dispatch:
             if operation.hold is not None:
                 # It shares the fate of the slice that it was folded into (P20, doubtful batch).
                 self.releases.holds.committed(operation.hold, self._stamp(operation.key, update))
-                self.releases.release(operation.hold)
+                self.releases.release(operation.hold, unwanted=True)
             elif operation.required:
                 self.releases.end(operation)
             operation.fail(unknown())

@@ -268,7 +268,7 @@ class Mailbox:
             queues[key] = queues.pop(key)
         return CoalescedEntry(entry, taken)
 
-    def give_back(self, operations: list[Operation]) -> None:
+    def give_back(self, operations: Sequence[Operation]) -> None:
         """Put operations back, before all others, unless their callers were cancelled."""
         if not operations:
             return

@@ -26,8 +26,12 @@ class Releases:
 
     # ------------------------------------------------------------------- callers
 
-    def release(self, hold: Hold) -> None:
-        """Take back what a hold has added, some time soon, unless that is void."""
+    def release(self, hold: Hold, *, unwanted: bool = False) -> None:
+        """Take back what a hold has added, some time soon, unless that is void.
+
+        ``unwanted``: nobody has entered the hold. Whoever made another one in its place, and waits,
+        is not to find both: it goes before all that waits.
+        """
         if hold.released:
             return
         hold.released = True
@@ -35,7 +39,10 @@ class Releases:
             self._buffer.give_back(hold)
         elif not hold.void:
             release = self.outstanding[hold] = Release(hold)
-            self._mailbox.enter(release)
+            if unwanted:
+                self._mailbox.give_back([release])
+            else:
+                self._mailbox.enter(release)
 
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
@@ -63,7 +70,7 @@ class Releases:
         """Note that a hold's addition was made; take it back if its caller was cancelled."""
         self.holds.committed(hold, at)
         if operation.task is None:
-            self.release(hold)
+            self.release(hold, unwanted=True)
 
     def settle(self, operation: Operation, at: int) -> None:
         """Take in that an addition, or a release, was executed on a slice with the stamp ``at``."""
@@ -96,14 +103,14 @@ class Releases:
         self.deferred += [op for op in operations if isinstance(op, Release)]
 
     def retry_deferred(self) -> None:
-        """Try again to take back what the store had to refuse."""
+        """Try again to take back what the store had to refuse, before all that has come since."""
         deferred, self.deferred = self.deferred, []
+        if self._buffer is None:
+            self._mailbox.give_back(deferred)
+            return
         for release in deferred:
-            if self._buffer is None:
-                self._mailbox.enter(release)
-            else:
-                del self.outstanding[release.ends]
-                self._buffer.give_back(release.ends)
+            del self.outstanding[release.ends]
+            self._buffer.give_back(release.ends)
 
     def moved(self, epochs: Mapping[str, int], dropped: Mapping[str, int]) -> None:
         """Take in moves: to these epochs, and those that took slices with these stamps."""

@@ -1,0 +1,61 @@
+"""The ends of holds in the mailbox: what they go before, so that two holds do not add up."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import trio
+
+from distkit_actors._actor._mailbox import CoalescedEntry, Mailbox
+from distkit_actors._actor._operations import AtomicBatch, Operation, SpecialOperation
+from distkit_actors._actor._releases import Releases
+from distkit_actors._instance._holds import Hold
+from distkit_actors._protocol._messages import Entry, Kind, Slice
+
+#: Stands for the task of a caller who waits.
+CALLER: Final = cast("trio.lowlevel.Task", object())
+#: The stamp of the own slice, and of what was added to it.
+AT: Final = 7
+
+
+class Box:
+    """A mailbox, and what a hold of 3 on a key has added, whose caller has gone meanwhile."""
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox(100)
+        self.releases = Releases(self.mailbox, None)
+
+    def answered(self) -> None:
+        """Hear that the addition was made."""
+        hold = Hold("k", 3)
+        self.releases.begin(hold, AT, SpecialOperation(Kind.ADD, "k", 3, hold=hold))
+
+    def wait(self) -> None:
+        """Have another hold wait, and something exclusive behind it."""
+        self._put(SpecialOperation(Kind.ADD, "k", 20, hold=Hold("k", 20)))
+        self._put(AtomicBatch([Entry(Kind.ADD, "else", 0)]))
+
+    def _put(self, operation: Operation) -> None:
+        operation.task = CALLER
+        self.mailbox.enter(operation)
+
+    def take(self) -> CoalescedEntry:
+        """Return what goes with the next batch."""
+        (coalesced,) = self.mailbox.take(10, {"k": Slice(3, AT)})
+        return coalesced
+
+
+def test_what_nobody_wants_any_more_goes_before_the_next_hold() -> None:
+    box = Box()
+    box.wait()
+    box.answered()
+    assert box.take().entry.value == 20 - 3
+
+
+def test_what_was_put_off_goes_before_the_next_hold() -> None:
+    box = Box()
+    box.answered()
+    box.releases.defer(box.take().operations)
+    box.wait()
+    box.releases.retry_deferred()
+    assert box.take().entry.value == 20 - 3
