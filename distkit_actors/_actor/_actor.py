@@ -226,11 +226,17 @@ class Actor(Admission):
         # Copied at once: the counter's thread may go on meanwhile.
         return {key: own.value for key, own in self._session.slices.copy().items()}
 
-    def release(self, hold: Hold) -> None:
-        """End a hold. Once the counter has stopped there is nothing left to take back."""
+    def release(self, hold: Hold, *, at_once: bool = False) -> None:
+        """End a hold. Once the counter has stopped there is nothing left to take back.
+
+        ``at_once``: others wait for it, so a lax counter does not wait for its next flush.
+        """
         if self._loop.accepts_releases and not self._taken_over:
             self._dispatch.releases.release(hold)
-            self._loop.wake()
+            if at_once:
+                self._loop.flush()
+            else:
+                self._loop.wake()
 
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""

@@ -100,7 +100,7 @@ class Order:
             self._rivals = {}
             self._listener.resting = True
             if self._shown is not None:
-                self._part.release(self._shown)
+                self._part.release(self._shown, at_once=True)
                 self._shown = None
         elif self._first:  # of other limiters, who may be the first now
             self._listener.hint(self.tickets)

@@ -150,7 +150,7 @@ class Tokens:
         # given others out since. The next try says which.
         doubtful = cuts < self._cuts or not self._part.lease_valid
         if (crowded and not in_line) or doubtful:
-            self._part.release(hold)
+            self._part.release(hold, at_once=True)
             return None
         self.in_use += count
         self._ask_at = float("-inf")

@@ -98,3 +98,46 @@ async def test_a_ticket_that_the_store_would_not_take_back_is_not_shown_with_the
         assert 1 == world.wire(counter).counts["answer"]
         await only_tickets(world, counter)
     await world.sees(counter, _TICKETS, 0, 0)
+
+
+async def test_a_ticket_that_nobody_has_any_more_holds_nobody_up(world: World) -> None:
+    """Though its counter is lax, and tells other things of its own some time later."""
+    slow = 2.0
+    here, there, other = [
+        FleetLimiter(counter, KEY, 2)
+        for counter in (
+            await world.lax(flush_interval=slow),
+            await world.strict(),
+            await world.strict(),
+        )
+    ]
+    for name in ("x", "y"):
+        await other.acquire_on_behalf_of(name)
+    async with lines() as line:
+        await line.join(here, "1")
+        await trio.sleep(0.05)
+        await line.join(there, "2")
+        await trio.sleep(0.05)
+        for name in ("x", "y"):
+            other.release_on_behalf_of(name)
+        with trio.fail_after(slow / 4):
+            await line.until("1", "2")
+
+
+async def test_a_token_taken_out_of_turn_is_there_for_whoever_is_first(world: World) -> None:
+    """Though the counter that gives it back is lax."""
+    slow = 2.0
+    here = FleetLimiter(await world.lax(flush_interval=slow), KEY, 1)
+    there, other = [FleetLimiter(await world.strict(), KEY, 1) for _ in range(2)]
+    await other.acquire_on_behalf_of("x")
+    async with lines() as line:
+        await line.join(there, "first")
+        await trio.sleep(0.05)
+        world.wire(world._counters[1]).hold()  # it hears of the token later than others do
+        other.release_on_behalf_of("x")
+        await trio.sleep(0.05)
+        await line.join(here, "second")
+        await trio.sleep(0.05)
+        world.wire(world._counters[1]).release()
+        with trio.fail_after(slow / 4):
+            await line.until("first")
