@@ -12,6 +12,7 @@ import trio
 
 from .._actor._operations import AtomicBatch
 from .._counters._counter import InstanceAwareCounter
+from .._errors import OutcomeUnknownError
 from .._protocol._messages import Entry, Kind, Previous
 from .._protocol._values import INT64_MAX, checked_name
 from ._capacity import as_capacity_limiter
@@ -397,8 +398,10 @@ class FleetLimiter:
                     self._grant(waiter, token)
                 else:
                     await self._ask(waiter)
-        except BaseException:
+        except BaseException as error:
             self._give_up(waiter)
+            if isinstance(error, OutcomeUnknownError):
+                self._tokens.check_open()  # the counter was stopped before an answer came
             raise
 
     async def _stand(self, waiter: _Waiter) -> None:

@@ -13,7 +13,6 @@ import trio
 
 from .._actor._operations import AtomicBatch
 from .._counters._counter import InstanceAwareCounter
-from .._errors import OutcomeUnknownError
 from .._instance._holds import Hold
 from .._protocol._conditions import Le
 from .._protocol._messages import ConditionFailed, Entry, Kind, Previous
@@ -130,11 +129,7 @@ class Tokens:
             # later ones have greater ones (P6, one clock).
             entries += [Entry(Kind.PUT, self._fence, 0), Entry(Kind.PUT, self._fence, 1)]
         batch, asked, cuts = AtomicBatch(entries, hold), trio.current_time(), self._cuts
-        try:
-            await self._part.ask(batch)
-        except OutcomeUnknownError:
-            self.check_open()  # the counter was stopped before the answer came
-            raise
+        await self._part.ask(batch)
         found, line = batch.results[:2]
         assert isinstance(found, Previous | ConditionFailed)
         assert isinstance(line, Previous)

@@ -154,6 +154,41 @@ async def test_the_counter_stops_without_its_store(world: World, flavour: Flavou
             await a.aclose()
 
 
+@both_flavours
+@pytest.mark.parametrize("what", ["ticket", "look"])
+async def test_the_counter_stops_without_its_store_while_somebody_takes_a_place_or_looks(
+    world: World, flavour: Flavour, what: str
+) -> None:
+    """Nobody knows whether the store has done that, and nobody needs to."""
+    a = await world.make(flavour, exit_grace=0.05)
+    world.tolerate(a)
+    here, there = FleetLimiter(a, KEY, 1), FleetLimiter(await world.strict(), KEY, 1)
+    await there.acquire_on_behalf_of("user")
+
+    async def wait() -> None:
+        with pytest.raises(CounterClosedError):
+            await here.acquire()
+
+    async with lines() as line, trio.open_nursery() as nursery:
+        if what == "ticket":
+            await line.join(there, "before")
+            await trio.sleep(0.2)
+            with trio.move_on_after(0.05):
+                await here.acquire()  # so that it knows that others wait
+            await trio.sleep(0.05)
+            world.wire(a).hold()
+            nursery.start_soon(wait)
+        else:
+            nursery.start_soon(wait)
+            await trio.sleep(0.2)
+            world.wire(a).hold()
+            await line.join(there, "behind")
+        await trio.sleep(0.02)
+        assert a.statistics().in_flight_age is not None
+        with suppress(StoreError):
+            await a.aclose()
+
+
 async def test_not_started(world: World) -> None:
     counter = world.build("strict")
     limiter = FleetLimiter(counter, KEY, 1)
