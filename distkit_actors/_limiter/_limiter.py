@@ -132,7 +132,7 @@ class FleetLimiter:
 
     Raises:
         InvalidKeyError: Not a key.
-        TypeError: ``total_tokens`` is no int.
+        TypeError: ``counter`` is no counter, or ``total_tokens`` is no int.
         ValueError: ``total_tokens`` is not positive, or does not fit into 64 bits.
     """
 
@@ -141,6 +141,8 @@ class FleetLimiter:
     def __init__(
         self, counter: InstanceAwareCounter, key: str, total_tokens: int, *, fencing: bool = False
     ) -> None:
+        if not isinstance(counter, InstanceAwareCounter):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+            raise TypeError(f"a counter is needed, not {counter!r}")
         counter = counter._whole  # pyright: ignore[reportPrivateUsage] - takes holds back in memory
         self._key = checked_name(key)
         total = _checked_total(total_tokens)

@@ -10,6 +10,7 @@ import math
 import random
 import textwrap
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -383,6 +384,12 @@ async def test_bad_totals(world: World, total: int, error: type[Exception]) -> N
         FleetLimiter(world.build("strict"), KEY, total)
     with pytest.raises(InvalidKeyError):
         FleetLimiter(world.build("strict"), "", 1)
+
+
+@pytest.mark.parametrize("counter", ["jobs", None])
+def test_what_is_no_counter_is_named(counter: Any) -> None:
+    with pytest.raises(TypeError, match=f"a counter is needed, not {counter!r}"):
+        FleetLimiter(counter, KEY, 1)
 
 
 async def test_how_things_stand(world: World) -> None:
