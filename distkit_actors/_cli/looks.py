@@ -48,7 +48,8 @@ def top(
 
     It has the largest keys first, how much each grows per second, and how long ago each instance
     was heard. A terminal shows as much as fits; Ctrl-C ends it. In a pipe, the whole table is
-    printed again and again; with --json, each is one line.
+    printed again and again; with --json, each is one line. The tickets of limiters, whose sum means
+    nothing, are left out.
     """
     work = partial(_top, url, prefix, once=once, interval=interval, most=most, as_json=as_json)
     if once:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import trio
 
 from .. import Fleet, InstanceInfo
+from .._limiter._names import has_tickets
 from .text import Align, age, columns, counted, fitting, printable, shortened
 
 #: The longest key and the longest name of an instance that are shown in full on a terminal.
@@ -36,7 +37,7 @@ class Picture(NamedTuple):
     instances: Sequence[InstanceInfo]
     rows: Sequence[Row]
     values: Mapping[str, int]
-    """Of all keys, those that are not shown, too."""
+    """Of all keys but those with tickets; of those that are not shown, too."""
 
     @property
     def alive(self) -> int:
@@ -60,7 +61,7 @@ def name_of(info: InstanceInfo) -> str:
 async def look(fleet: Fleet, most: int | None, before: Picture | None) -> Picture:
     """Look at a fleet, at up to ``most`` of its keys in full. A checkpoint."""
     instances = await fleet.instances()
-    found = await fleet.get_all(await fleet.keys())
+    found = await fleet.get_all([key for key in await fleet.keys() if not has_tickets(key)])
     now = trio.current_time()  # when they were read, however long that took
     values = {key: value.cumulative for key, value in found.items()}
     shown = sorted(values, key=lambda key: (-abs(values[key]), key))[:most]

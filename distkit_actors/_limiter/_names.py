@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from typing import Final
 
 from .._protocol._partitions import part_of
@@ -13,6 +14,7 @@ from .._protocol._values import MAX_NAME
 TICKETS: Final = "tickets"
 WAITING: Final = "waiting"
 FENCE: Final = "fence"
+_WITH_TICKETS: Final = re.compile(rf"limiter:{TICKETS}\d*:")
 
 
 def companion(key: str, role: str, partitions: int) -> str:
@@ -28,3 +30,8 @@ def companion(key: str, role: str, partitions: int) -> str:
         if part_of(name, partitions) == part_of(key, partitions):
             return name
     raise AssertionError("numbers do not end")
+
+
+def has_tickets(key: str) -> bool:
+    """Tell whether ``key`` has a line's tickets, which are times: their sum means nothing."""
+    return _WITH_TICKETS.match(key) is not None

@@ -17,6 +17,7 @@ from .._actor._statistics import CounterState, CounterStatistics
 from .._counters._counter import InstanceAwareCounter
 from .._counters._lax import LaxInstanceAwareCounter
 from .._errors import CounterClosedError
+from .._limiter._names import has_tickets
 
 #: What tells one counter from another.
 _LABELS: Final = ("prefix", "kind", "instance_id")
@@ -272,7 +273,10 @@ class Watched:
                 continue  # it has not been started, and so has none
             kind = "lax" if isinstance(counter, LaxInstanceAwareCounter) else "strict"
             slices = counter.own_slices()
-            shown = sorted(slices if self._keys is None else slices.keys() & self._keys)
+            if self._keys is None:
+                shown = sorted(key for key in slices if not has_tickets(key))
+            else:
+                shown = sorted(slices.keys() & self._keys)
             yield Sample(
                 (counter.prefix, kind, instance),
                 counter.statistics(),

@@ -36,7 +36,7 @@ class CounterInstruments:
 
     Args:
         counters: Those to begin with.
-        keys: Show the slices of these keys only; by default of all.
+        keys: Show the slices of these keys only; by default of all but the tickets of limiters.
         max_keys: Show the slices of so many keys of a counter at most, the first by name. How many
             it has is in ``distkit_actors.own_keys``.
         meter_provider: Whose instruments they are; by default the global one's.

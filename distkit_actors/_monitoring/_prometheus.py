@@ -41,7 +41,7 @@ class CounterCollector(Collector):
 
     Args:
         counters: Those to begin with.
-        keys: Show the slices of these keys only; by default of all.
+        keys: Show the slices of these keys only; by default of all but the tickets of limiters.
         max_keys: Show the slices of so many keys of a counter at most, the first by name. How many
             it has is in ``distkit_actors_own_keys``.
 

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from distkit_actors import Fleet, InstanceInfo, MemoryStore, StrictInstanceAwareCounter
 from distkit_actors._cli.text import age, columns, printable, shortened
 from distkit_actors._cli.top import Picture, Row, lines, look, name_of, room_for_keys
+from distkit_actors._limiter._names import TICKETS, companion
 from distkit_actors._protocol._messages import QueryKind
 from distkit_actors.testing import FaultyStore
 
@@ -149,6 +150,19 @@ async def test_rates_are_by_time(autojump_clock: MockClock) -> None:
         rates = {row.key: row.rate for row in second.rows}
         assert rates == {"new": 250.0, "small": 0.0, "big": 5.0, "third": 0.0}
         assert second.alive == 1
+
+
+async def test_tickets_of_limiters_are_left_out() -> None:
+    """They are times, and would stand above all that is counted."""
+    store = MemoryStore()
+    async with (
+        StrictInstanceAwareCounter.open("p", store) as counter,
+        Fleet.open("p", store) as fleet,
+    ):
+        await counter.inc_all({"jobs": 1, companion("jobs", TICKETS, 1): 1_750_000_000_000})
+        seen = await look(fleet, None, None)
+        assert [row.key for row in seen.rows] == ["jobs"]
+        assert lines(seen, None)[0] == "p: 1 alive, 1 key"
 
 
 async def test_rates_are_those_of_when_the_values_were_read(autojump_clock: MockClock) -> None:

@@ -28,6 +28,7 @@ from distkit_actors import (
     StoreError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._limiter._names import TICKETS, companion
 from distkit_actors.prometheus import CounterCollector
 from distkit_actors.testing import FaultyStore
 
@@ -246,6 +247,17 @@ async def test_how_many_keys_are_shown_is_bounded() -> None:
         CounterCollector(keys="k4")
     with pytest.raises(TypeError, match="a counter is needed"):
         CounterCollector("app")  # type: ignore[arg-type]
+
+
+async def test_tickets_of_limiters_are_shown_to_those_who_ask_for_them() -> None:
+    """They are times, and their sum means nothing."""
+    tickets = companion("jobs", TICKETS, 1)
+    async with StrictInstanceAwareCounter.open("app", MemoryStore()) as counter:
+        await counter.inc_all({"jobs": 1, tickets: 1_750_000_000_000})
+        seen = exposed(CounterCollector(counter))
+        assert (of(seen, "slice"), of(seen, "own_keys")) == ([1], [2])
+        seen = exposed(CounterCollector(counter, keys=[tickets]))
+        assert of(seen, "slice") == [1_750_000_000_000]
 
 
 async def test_names_are_as_prometheus_has_them() -> None:
