@@ -96,8 +96,9 @@ class FleetLimiter:
     by the store's clock, as far as each process knows that clock, and the others have to hear of a
     task first. So of two tasks that come within a few round trips, either may be first. One more
     exception makes up for that. In its turn after the store has given tokens out, a process that
-    has not heard of others who came before may hand them on to its own tasks. A turn takes 0.1
-    seconds, or ten round trips if these take longer, and 2 seconds at the most.
+    has not heard of others who came before may hand them on to its own tasks. Those of its tasks
+    that wait for that may be overtaken by others elsewhere. A turn takes 0.1 seconds, or ten round
+    trips if these take longer, and 2 seconds at the most.
     Only the first in the fleet asks the store; all others sleep until the store pushes notice of a
     change. If the first one dies, the others wait until its slice is reaped. As a notice may get
     lost, they look every six seconds in any case.
@@ -106,12 +107,15 @@ class FleetLimiter:
     of its turn, a process hands tokens on all the same.
 
     **What is promised.** At no time do more than ``total_tokens`` have a token, as long as the
-    store keeps its data, nobody moves the epoch of the key, counts on it or calls ``forget``, and
-    no process that has tokens is silent for longer than its ``dead_instance_threshold``. One that
-    is cut off for longer is taken for dead, and its tokens are given to others; when it comes back
-    its slice does too, and nobody new gets in until enough have been released. Work that must not
-    go on then should watch ``counter.statistics().last_heartbeat_age``, or what it works on should
-    compare `fencing_number`.
+    store keeps its data, nobody moves the epoch of the key, counts on it or calls ``forget``, no
+    process that has tokens is silent for longer than its ``dead_instance_threshold``, and no other
+    counter takes over the ``instance_id`` of one that has tokens. A process that is cut off for
+    longer is taken for dead, and its tokens are given to others; when it comes back its slice does
+    too, and nobody new gets in until enough have been released. Work that must not go on then
+    should watch ``counter.statistics().last_heartbeat_age``, or what it works on should compare
+    `fencing_number`. A takeover gives the tokens to others at once, and the counter that had them
+    hears of it with its next heartbeat at the latest, until when ``last_heartbeat_age`` tells
+    nothing of it. So give no ``instance_id``, or ``on_conflict="refuse"`` with it, or use fencing.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their
     users go on, the limit starts afresh, and releasing them takes nothing back. So it is

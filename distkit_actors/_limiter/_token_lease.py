@@ -100,7 +100,8 @@ class Tokens:
         order = self.order
         await self._actor.wait_open()  # else a long line would be told one by one
         if not order.is_crowded:
-            # The next one is soon there, and the store need not be asked by each who is first.
+            # The next one is soon there, and the store need not be asked by each who is first. No
+            # ticket is shown meanwhile, which would cost as much.
             with trio.move_on_at(min(self._ask_at, self._hands_on_until(count))):
                 await self._may_ask.wait()
         self._ask_at = trio.current_time() + self._turn
