@@ -354,7 +354,7 @@ class Dispatch:
     ) -> None:
         self._stepping = False
         operation, at = steps.operation, update.at
-        progress = steps.settle(results)
+        progress = steps.settle(results, at)
         done = progress is Progress.ENDED and steps.known
         if progress is not Progress.MORE:
             self._steps = None

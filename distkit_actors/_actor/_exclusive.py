@@ -55,9 +55,10 @@ class ExclusiveSteps(ABC):
         """Whether anybody knows what became of it."""
         return not isinstance(self.error, OutcomeUnknownError)
 
-    def settle(self, results: Sequence[Result]) -> Progress:
-        """Take in what became of `next_entries`."""
-        if results and results[0] is Rejection.RETRY:
+    def settle(self, results: Sequence[Result], at: int) -> Progress:
+        """Take in what became of `next_entries`; ``at`` is as in `Update`."""
+        # A step without entries has no result that could say that it was not executed.
+        if not at or Rejection.RETRY in results[:1]:
             # Half of it may be done. Then it goes on, whether or not the caller waits.
             return Progress.MORE if self.begun else Progress.AGAIN
         return Progress.ENDED if self.take_in(results) else Progress.MORE

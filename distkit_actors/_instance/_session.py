@@ -289,7 +289,9 @@ class Session(SessionView):
         """Find out what became of the batch, and begin to resume (P20, doubtful batch)."""
         # If the store has recorded more than was acknowledged, it has executed a batch that was
         # withdrawn (P39, unique numbers).
-        applied_unknown = batch.doubt and (recorded is None or recorded < self.seq)
+        lost = recorded is None or recorded < self.seq
+        # One without entries is repeated: it has changed nothing, whether it was executed or not.
+        applied_unknown = batch.doubt and lost and bool(batch.entries)
         self._batch = None
         if batch.leave:
             if self.phase is Phase.LEFT:

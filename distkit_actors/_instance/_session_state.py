@@ -30,7 +30,7 @@ class Update:
 
     def __init__(self, results: Sequence[Result] | None = None, at: int = 0) -> None:
         self.results = results  # one for each entry, once the batch has ended
-        self.at = at  # stamp of the step that executed the batch
+        self.at = at  # stamp of the step that executed the batch; 0 if none has
         self.epochs: dict[str, int] = {}  # keys whose epoch somebody moved, and where to
         self.dropped: dict[str, int] = {}  # keys whose own slice went with a move, and its stamp
         # Slices that have become one: key, stamp of the younger one, stamp of the older one.

@@ -261,7 +261,7 @@ def test_i10_own_slices_are_cleared_in_small_steps() -> None:
             def settle(reply: Applied = reply) -> None:
                 nonlocal ended
                 pair.session.receive(reply)
-                ended = steps.settle(reply.results) is Progress.ENDED
+                ended = steps.settle(reply.results, reply.at) is Progress.ENDED
 
             pair.work(settle)
         assert pair.session.slices == {}

@@ -15,6 +15,7 @@ import trio
 from distkit_actors import (
     CounterClosedError,
     CounterValue,
+    Fleet,
     InstanceInfo,
     InvalidKeyError,
     LaxInstanceAwareCounter,
@@ -318,6 +319,26 @@ async def test_slices_of_one_that_was_reaped(world: World, flavour: Flavour) -> 
     assert {a.instance_id: 5} == await a.slices("k")
     assert "k" in await a.keys()
     assert (5, 5) == await a.get("k")
+
+
+@both_flavours
+async def test_slices_of_the_dead_are_gone_though_the_one_that_asks_returns_first(
+    world: World, flavour: Flavour
+) -> None:
+    """A return takes nobody's slices away, so the sign of life that finds it needed is repeated."""
+    a, b = await world.make(flavour), await world.strict()
+    await a.set_on_instance("k", 3)
+    await world.settle(a)
+    await world.intervals(1.5)  # so that it is overdue between two heartbeats of the other
+    await b.inc("k", 10)
+    world.kill(b)
+    await trio.sleep(1.01 * world.threshold)
+    assert {a.instance_id: 3, b.instance_id: 10} == {
+        name: record.slices["k"].value for name, record in world.registry.records.items()
+    }
+    async with Fleet.open(world.prefix, world.backend.store()) as fleet:
+        await fleet.forget(a.instance_id)
+    assert {a.instance_id: 3} == await a.slices("k")
 
 
 async def test_a_lax_counters_own_slice_has_what_is_pending(world: World) -> None:

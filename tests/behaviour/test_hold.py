@@ -233,6 +233,25 @@ async def test_what_the_instance_sets_itself(world: World, flavour: Flavour) -> 
     assert (97, -3) == await world.value(a, "k")
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_i7_a_hold_that_is_cleared_in_a_store_that_has_lost_everything(
+    world: World, lost: bool
+) -> None:
+    """It is not in the store, so there is no slice to remove, and that batch has no entries."""
+    a = await world.lax(flush_interval=1000)
+    world.wire(a).delay(0.01)  # so that time passes, whatever is tried again and again
+    async with a.hold("k", 3):
+        await world.backend.wipe(world.prefix)
+        if lost:
+            world.wire(a).drop_reply()
+        await a.clear_on_instance()
+        assert (0, 0) == await world.value(a, "k")
+    a.inc_nowait("k", 5)
+    with trio.fail_after(world.threshold):
+        await a.flush()
+    assert (2, 2) == await world.value(a, "k")
+
+
 # ----------------------------------------------------------------------------- the limit
 
 

@@ -23,6 +23,7 @@ from distkit_actors._protocol._messages import (
     Entry,
     Journal,
     Kind,
+    MustResume,
     Previous,
     Rejection,
     Result,
@@ -30,6 +31,7 @@ from distkit_actors._protocol._messages import (
     Slice,
 )
 from distkit_actors._protocol._values import INT64_MAX, INT64_MIN, fits
+from tests.unit.test_lone_answers import live
 from tests.unit.test_phases import PERIODS
 
 KEYS: Final = "abcd"
@@ -299,6 +301,16 @@ def test_what_may_have_run_is_folded_or_run_again_or_given_up(
     work.fold(Batch([entry], 0, leave=False, atomic=atomic), own)
     assert work.results == [result]
     assert own.slices == {"a": (after, 4)}
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_a_batch_without_entries_is_repeated_whether_or_not_it_may_have_run(doubt: bool) -> None:
+    session = live()
+    session.begin([])
+    if doubt:
+        session.lost()
+    update = session.receive(MustResume(None, 1))
+    assert (update.results, update.at) == ([], 0)
 
 
 def test_what_is_folded_into_no_slice_is_younger_than_the_last_known_move_of_its_key() -> None:
