@@ -204,7 +204,7 @@ class Dispatch:
             self.releases.holds.merged(key, younger, older)
         if self.buffer is not None:
             if update.cleared:
-                self.buffer.cleared(self._own, by_us=False, now=now)
+                self.buffer.cleared(self._own, by_us=False, now=now, left=self.session.slices)
             for key in chain(update.epochs, update.dropped):
                 self.buffer.moved(key, self._own(key), now)
         if update.results is not None:
@@ -220,8 +220,8 @@ class Dispatch:
         self.operations_done += 1
 
     def _own(self, key: str) -> int:
-        own = self.session.slices.get(key)
-        return own.value if own else 0
+        """Return the own slice without what is still in flight in the write buffer."""
+        return self.session.undoubted(key)
 
     def _stamp(self, key: str, update: Update) -> int:
         """Return the stamp of the slice that the result for ``key`` is about (P36, holds)."""

@@ -44,7 +44,8 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     there is something to send. Nothing pending is forgotten before the store has
     acknowledged it, so counting goes on through an outage, and nothing is lost or doubled
     by it. `set`, `delete`, `delete_on_instance`, `clear` and `clear_on_instance` act
-    at once, behind the counts made before them, and wait for the store.
+    at once, behind the counts made before them, and wait for the store. What is pending
+    when another instance calls one of `set`, `delete` and `clear` comes after that.
 
     `inc` and its like are ``async`` although they seldom wait, so that code for
     `InstanceAwareCounter` serves with either kind; where nothing may wait use `inc_nowait`.
@@ -278,9 +279,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
 
         That is the time since the store's last answer about ``key`` came. What was counted here
         since is in the view, what others have counted since is not. ``inf`` if the store has not
-        told a value of the key yet, or if somebody has moved its epoch since. It asks nobody. An
-        age of more than ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store
-        is away or slow.
+        told a value of the key yet, or once this instance has heard that somebody has moved its
+        epoch since, with a heartbeat at the latest. It asks nobody. An age of more than
+        ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store is away or slow.
 
         Raises:
             InvalidKeyError: Not a key.

@@ -85,6 +85,17 @@ class SessionView:
         """The own slices that the store has, as acknowledged."""
         return self.own.slices
 
+    def undoubted(self, key: str) -> int:
+        """Return the own slice of ``key`` without the batch in doubt that was folded into it.
+
+        P20, doubtful batch.
+        """
+        own = self.own.slices.get(key)
+        if own is None:
+            return 0
+        folds = None if self._resumption is None else self._resumption.folds.get(key)
+        return folds[0][1] if folds else own.value
+
     @property
     def withheld(self) -> Withheld:
         """The own slices that are not in the store, because they do not fit yet (I12, overflow)."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from typing import NamedTuple
 
 from .._protocol._messages import Entry, Previous, Rejection, Result, Slice
+from .._protocol._values import fits
 from ._buffered_key import NEVER, BufferedKey
 from ._holds import Hold
 
@@ -62,7 +63,8 @@ class WriteBuffer:
         self._dirty: OrderedDict[str, BufferedKey] = OrderedDict()  # as they were first touched
         self._sent: list[BufferedKey] = []  # in the order of their entries
         self._staged: list[BufferedKey] = []  # void if the clear on its way succeeds
-        # Buffered keys with nothing to send that nobody has looked at since the last clear.
+        # Buffered keys with nothing to send, and no own slice at the last clear, that nobody has
+        # looked at since.
         self._before: dict[str, BufferedKey] = {}
         self._clear = _Clear(_nothing, by_us=True, at=0.0)
         self._idle: OrderedDict[str, float] = OrderedDict()  # {key without a slice: since when}
@@ -296,19 +298,25 @@ class WriteBuffer:
         """
         buffered = self.find(key)
         if buffered is not None and buffered.has_base:
-            buffered.base(buffered.cumulative, own, NEVER)
+            # What others have now is not known; what the move has taken from here is.
+            cumulative = buffered.cumulative - buffered.own + own
+            buffered.base(cumulative if fits(cumulative) else own, own, NEVER)
             self._rest(buffered, now)
 
-    def cleared(self, own: Callable[[str], int], *, by_us: bool, now: float) -> None:
-        """Somebody moved the epoch of every key.
+    def cleared(
+        self, own: Callable[[str], int], *, by_us: bool, now: float, left: Iterable[str] = ()
+    ) -> None:
+        """Somebody moved the epoch of every key; in the keys ``left`` there is an own slice.
 
-        There may be very many. So those with nothing to send are changed only when somebody looks
-        at them (`find`). Those that nobody has looked at since the last clear are forgotten.
+        There may be very many. So those with nothing to send and no slice are changed only when
+        somebody looks at them (`find`). Those that nobody has looked at since the last clear are
+        forgotten.
         """
         self._clear = _Clear(own, by_us, now)
         self._before, self.buffered_keys = self.buffered_keys, {}
         self._idle = OrderedDict()
-        for buffered in (*self._dirty.values(), *self._sent, *self._staged):
+        with_slice = [self._before[key] for key in left if key in self._before]
+        for buffered in (*with_slice, *self._dirty.values(), *self._sent, *self._staged):
             self._before.pop(buffered.key, None)
             self.buffered_keys[buffered.key] = buffered
             self._void(buffered, self._clear)
@@ -316,7 +324,8 @@ class WriteBuffer:
 
     def _void(self, buffered: BufferedKey, clear: _Clear) -> None:
         if clear.by_us or buffered.has_base:
-            buffered.base(0, clear.own(buffered.key), clear.at if clear.by_us else NEVER)
+            own = clear.own(buffered.key)
+            buffered.base(own, own, clear.at if clear.by_us else NEVER)
 
     # -------------------------------------------------------------------- bounds
 

@@ -346,7 +346,7 @@ def test_i8_what_is_read_after_a_clear_is_younger_than_it() -> None:
     buffer.cleared(lambda _: 0, by_us=False, now=3.0)
     buffer.read("key1", 9, 4, 3.0)
     buffer.moved("key2", 2, 3.0)
-    assert [buffer.buffered(key, 3.0).value for key in keys(4)] == [(0, 0), (9, 4), (0, 2), (0, 0)]
+    assert [buffer.buffered(key, 3.0).value for key in keys(4)] == [(0, 0), (9, 4), (2, 2), (0, 0)]
 
 
 def test_i10_keys_that_nobody_looks_at_after_a_clear_are_forgotten() -> None:

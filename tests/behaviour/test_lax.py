@@ -304,6 +304,55 @@ async def test_moves_by_others_are_heard_of(world: World) -> None:
     assert (2, 0) == await b.get("k")
 
 
+async def test_what_a_move_elsewhere_has_taken_from_here_leaves_the_view(world: World) -> None:
+    """As soon as it is heard of. What others have now is not known before the next `get`."""
+    a = await world.lax()
+    b = await world.strict()
+    await b.inc("k", 4)
+    a.inc_nowait("k", 3)
+    await a.flush()
+    assert (7, 4) == await b.delete("k")
+    assert (7, 3) == a.get_nowait("k"), "it has not heard of it"
+    await trio.sleep(1.1 * world.interval)
+    assert inf == a.age("k"), "it has"
+    assert (4, 0) == a.get_nowait("k"), "as the store said last, without what was counted here"
+    assert (0, 0) == await a.get("k")
+
+
+async def test_counts_that_are_pending_at_a_move_elsewhere_come_after_it(world: World) -> None:
+    a = await world.lax(flush_interval=60.0)
+    b = await world.strict()
+    for move in (each(b.delete, "k"), each(b.set, "k", 0), b.clear):
+        a.inc_nowait("k", 5)
+        await move()
+        await a.flush()
+        assert (5, 5) == a.get_nowait("k")
+        assert (5, 0) == await b.get("k")
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+async def test_i8_counts_whose_answer_was_lost_stay_in_the_view_after_an_earlier_clear(
+    world: World, looked_at: bool
+) -> None:
+    """The stored answer does not tell of the clear; the next answer does, and is about others."""
+    a = await world.lax()
+    b = await world.strict()
+    await a.inc("k", 1)
+    await a.flush()
+    await b.clear()
+    a.inc_nowait("k", 5)
+    world.wire(a).drop_reply()
+    await a.flush()
+    a.inc_nowait("other")
+    await a.flush()
+    if looked_at:
+        assert inf == a.age("k"), "it has heard of the clear"
+        assert (5, 5) == a.get_nowait("k")
+    await world.intervals(10)  # so that it forgets keys without a slice
+    world.wire(a).cut()
+    assert (5, 5) == await a.get("k")
+
+
 # ------------------------------------------------------------------------------- flushing
 
 

@@ -328,9 +328,19 @@ def test_a_move_of_somebody_else_leaves_what_is_pending() -> None:
     flushed(buffer, Previous(10, 1))
     assert buffered.value == CounterValue(15, 6)
     counted(buffer, 2)
-    buffer.moved("a", 0, 1.0)
-    assert buffered.value == CounterValue(15 + 2, 2)  # the cumulative is what was last heard
-    assert buffered.read_at == NEVER
+    for _ in range(2):  # it may be told twice
+        buffer.moved("a", 0, 1.0)
+        # Of others it is what was last heard.
+        assert buffered.value == CounterValue(15 - 6 + 2, 2)
+        assert buffered.read_at == NEVER
+
+
+@pytest.mark.parametrize(("own", "left"), [(INT64_MIN, 0), (-1, 0), (INT64_MIN, 7)])
+def test_what_a_move_leaves_in_the_view_is_an_int64(own: int, left: int) -> None:
+    buffer = WriteBuffer(lambda _: None)
+    buffer.read("a", INT64_MAX, own, 1.0)
+    buffer.moved("a", left, 2.0)
+    assert buffer.buffered_keys["a"].value == CounterValue(left, left)
 
 
 def test_a_clear_of_somebody_else_is_seen_when_the_key_is_looked_at() -> None:
@@ -342,6 +352,21 @@ def test_a_clear_of_somebody_else_is_seen_when_the_key_is_looked_at() -> None:
     found = buffer.find("a")
     assert found is not None
     assert found.value == CounterValue(0, 0)
+
+
+def test_what_is_left_after_a_clear_of_somebody_else_is_in_the_view_and_not_forgotten() -> None:
+    """A slice may be younger than a clear that is heard of late."""
+    buffer = WriteBuffer(lambda _: None)
+    for key in KEYS:
+        buffer.read(key, 12, 5, 1.0)
+    slices = {"a": 5}
+    buffer.cleared(lambda key: slices.get(key, 0), by_us=False, now=2.0, left=slices)
+    assert buffer.find("b") is not None
+    buffer.forget_idle(30.0, 10.0)
+    assert list(buffer.buffered_keys) == ["a"]
+    found = buffer.find("a")
+    assert found is not None
+    assert (found.value, found.read_at) == ((5, 5), NEVER)
 
 
 # ---------------------------------------------------------------------------------- holds

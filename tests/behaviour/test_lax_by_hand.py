@@ -1,0 +1,101 @@
+"""Lax counters whose actors do not run: what those would do is done by hand, one step at a time.
+
+So the view can be looked at between any two answers.
+"""
+
+# ruff: noqa: SIM300 - expected == actual, all through
+
+from __future__ import annotations
+
+import math
+
+from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._log import Log
+from distkit_actors._actor._mailbox import Mailbox
+from distkit_actors._actor._operations import Operation
+from distkit_actors._instance._session import Session
+from distkit_actors._instance._write_buffer import WriteBuffer
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import Entry, Kind
+from distkit_actors._protocol._values import CounterValue
+from distkit_actors._stores._memory import MemoryStore
+from tests.unit.test_phases import PERIODS
+
+
+class Hand:
+    """A lax counter of ``namespace``, which may become another one."""
+
+    def __init__(self, namespace: Namespace, name: str) -> None:
+        self.namespace = namespace
+        self.session = Session(name, name, PERIODS)
+        self.mailbox = Mailbox(10_000)
+        self.buffer = WriteBuffer(lambda _: None)
+        log = Log("p", MemoryStore(), "lax")
+        self.dispatch = Dispatch(self.session, self.mailbox, self.buffer, log)
+        self.exchange()
+
+    def ask(self, kind: Kind, key: str, value: int = 0) -> None:
+        """Put in an operation that nobody waits for."""
+        self.mailbox.enqueue_required(Operation(kind, key, value))
+
+    def count(self, key: str, count: int = 1) -> None:
+        buffered = self.buffer.buffered(key, 0.0)
+        buffered.delta += count
+        if not buffered.dirty:
+            self.buffer.touch(buffered)
+
+    def begin(self) -> list[Entry]:
+        """Make up a batch, while lax counts are due, and return it."""
+        entries = self.dispatch.collect(1.0, math.inf, flush=True)
+        assert entries is not None
+        self.session.begin(entries)
+        return entries
+
+    def step(self) -> bool:
+        """Have one request executed and its answer taken in; False if there is none."""
+        request = self.session.request()
+        if request is None:
+            return False
+        reply = self.namespace.execute(request, now=1_000_000)
+        self.dispatch.settle(self.session.receive(reply), now=1.0)
+        return True
+
+    def exchange(self) -> None:
+        while self.step():
+            pass
+
+    def flush(self) -> None:
+        self.begin()
+        self.exchange()
+
+    def view(self, key: str) -> CounterValue:
+        buffered = self.buffer.find(key)
+        assert buffered is not None
+        return buffered.value
+
+
+def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> None:
+    """Though it hears, piece by piece, that the key of these counts has moved before."""
+    namespace = Namespace()
+    a, b = Hand(namespace, "a"), Hand(namespace, "b")
+    b.ask(Kind.MOVE, "k", 100)
+    b.exchange()
+    b.flush()
+    a.flush()  # so it knows of the move, and its slice is younger
+    for key in ("k", "other", "another"):
+        a.count(key, 2)
+    a.flush()
+    assert (102, 2) == a.view("k")
+    a.count("k", 5)
+    a.begin()
+    a.session.lost()
+    a.namespace = b.namespace = Namespace()
+    b.flush()
+    assert list(b.session.moves) == ["k"]
+    a.session.piece_size = 1
+    views = []
+    while a.step():
+        views.append(a.view("k"))
+    assert len(views) > 3
+    assert {view.instance_count for view in views} == {7}
+    assert (107, 7) == views[-1]
