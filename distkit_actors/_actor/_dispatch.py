@@ -105,7 +105,9 @@ class Dispatch:
             self._coalesced = self._take(exclusive, min(most, portion))
             return [coalesced.entry for coalesced in self._coalesced]
         # An operation acts behind the counts that were made before it.
-        turn = self._counts_first.sort(self._take(exclusive, max(1, most // 2)), self.buffer)
+        # One that takes counts along, too, is two entries: half of the batch is for all others.
+        limit = most // 4 if flush else most // 2
+        turn = self._counts_first.sort(self._take(exclusive, max(1, limit)), self.buffer)
         room = most - len(turn.now) if flush else 0
         counts, nothing = self.buffer.send(
             room, now, self.session.slices, first=turn.counted, apart=turn.apart

@@ -16,7 +16,7 @@ from distkit_actors._actor._operations import Operation
 from distkit_actors._instance._session import Session
 from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._protocol._messages import Entry, Kind
+from distkit_actors._protocol._messages import MAX_ENTRIES, Entry, Kind
 from distkit_actors._protocol._values import CounterValue
 from distkit_actors._stores._memory import MemoryStore
 from tests.unit.test_phases import PERIODS
@@ -72,6 +72,24 @@ class Hand:
         buffered = self.buffer.find(key)
         assert buffered is not None
         return buffered.value
+
+
+def test_i14_who_reads_what_was_just_counted_leaves_room_for_counts_that_are_due() -> None:
+    """Counts go ahead of each read of their key; those of other keys, which came before, go too."""
+    a = Hand(Namespace(), "a")
+    half = MAX_ENTRIES // 2
+    due = {f"due-{number}" for number in range(2 * half)}
+    for key in due:
+        a.count(key)
+    for left in (half, 0):
+        for number in range(2 * half):
+            a.count(f"read-{number}")
+            a.ask(Kind.ADD, f"read-{number}")
+        batch = a.begin()
+        assert len(batch) <= MAX_ENTRIES
+        due -= {entry.key for entry in batch}
+        assert len(due) <= left
+        a.exchange()
 
 
 def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> None:
