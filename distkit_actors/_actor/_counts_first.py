@@ -48,7 +48,8 @@ class CountsFirst:
             entry, operations = coalesced.entry, coalesced.operations
             if not buffer.has_pending(entry.key):
                 turn.now.append(coalesced)
-            elif entry.kind is not Kind.ADD or not entry.value:
+            # Additions that cancel each other out are no read: each of them may not fit.
+            elif entry.kind is not Kind.ADD or not (entry.value or entry.folded):
                 turn.now.append(coalesced)
                 turn.counted.append(entry.key)
             elif first := list(takewhile(ready.__contains__, operations)):

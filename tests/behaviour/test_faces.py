@@ -33,7 +33,7 @@ from distkit_actors import (
 )
 from distkit_actors._protocol._messages import Apply, Kind
 from distkit_actors.testing import FaultyStore, kill, revive
-from tests.behaviour.world import MAX, MIN, World, each, gather, on_both, on_memory
+from tests.behaviour.world import MAX, MIN, World, each, gather, on_both, on_memory, outcome
 
 LONG = 60.0  # seconds, of a flush that nobody is to wait for
 
@@ -648,6 +648,29 @@ async def test_an_operation_comes_behind_counts_that_take_several_entries(
     await a.flush()
     assert (after, after) == a.get_nowait("k")
     assert (after, 0) == await b.get("k")
+
+
+@on_memory
+async def test_additions_that_cancel_out_come_behind_counts_as_others_do(world: World) -> None:
+    """Each of them by itself where they are large: one of them may not fit."""
+    a = await world.lax(flush_interval=LONG)
+    b = await world.strict()
+    await b.set_on_instance("k", -MAX)
+    await a.get("k")
+    a.inc_nowait("k", MAX)
+    calls = [each(outcome, each(a.strict.inc, "k", count)) for count in (5, -5)]
+    world.wire(a).hold()
+    released = each(_released, world, a, 2)
+    outcomes = await gather(each(a.strict.get, "other"), *calls, released)
+    assert [CounterOverflowError, (-5, MAX - 5)] == outcomes[1:3]
+    assert (-5, MAX - 5) == a.get_nowait("k")
+
+
+async def _released(world: World, counter: LaxInstanceAwareCounter, waiting: int) -> None:
+    """Let requests go once so many operations wait behind them."""
+    while counter.statistics().mailbox_length < waiting:  # noqa: ASYNC110 - a mailbox sets no event
+        await trio.sleep(0.001)
+    world.wire(counter).release()
 
 
 async def _of_k(values: Awaitable[dict[str, CounterValue]]) -> CounterValue:
