@@ -36,7 +36,7 @@ class Hand:
 
     def ask(self, kind: Kind, key: str, value: int = 0) -> None:
         """Put in an operation that nobody waits for."""
-        self.mailbox.enqueue_required(Operation(kind, key, value))
+        self.mailbox.enter(Operation(kind, key, value))
 
     def count(self, key: str, count: int = 1) -> None:
         buffered = self.buffer.buffered(key, 0.0)
