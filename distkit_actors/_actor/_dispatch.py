@@ -403,6 +403,9 @@ class Dispatch:
         self._fail([op for op in taken if not op.required], error, steps)
         self.releases.defer(taken)
         self.flush_waiters.fail(error)
+        if taken and all(op.required for op in taken):
+            # These go before all that waits, and nobody was told: it would wait for ever.
+            self.fail_waiting(error)
 
     def fail_waiting(self, error: Exception) -> None:
         """Give an error to all whose operations wait and are in no batch yet."""

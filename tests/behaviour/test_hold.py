@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,11 +16,13 @@ from distkit_actors import (
     CounterClosedError,
     CounterOverflowError,
     Ge,
+    InstanceAwareCounter,
     InstanceConflictError,
     InvalidKeyError,
     LaxInstanceAwareCounter,
     LimitReachedError,
     OutcomeUnknownError,
+    StoreError,
     StoreUnavailableError,
 )
 from distkit_actors._namespace import _epochs
@@ -956,3 +959,33 @@ async def test_i12_the_end_of_a_hold_outlives_a_value_that_was_to_replace_it_and
         await a.flush()
     await world.sees(b, "k", MAX - 7, MAX - 7)
     assert {b.instance_id: MAX - 7} == await b.slices("k")
+
+
+# ------------------------------------------------------------------------ refused releases
+
+#: What cannot travel with the release of a hold on "k".
+BEHIND_A_RELEASE: dict[str, Callable[[InstanceAwareCounter], Awaitable[object]]] = {
+    "get_all": lambda counter: counter.get_all(["x", "y"]),
+    "set": lambda counter: counter.set("k", 1),
+    "set_on_instance": lambda counter: counter.set_on_instance("k", 1),
+    "instances": lambda counter: counter.instances(),
+    "get": lambda counter: counter.get("k"),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_A_RELEASE)
+async def test_who_comes_while_a_release_is_refused_is_told_so(world: World, name: str) -> None:
+    """The release goes before all others, again and again, and nobody waits for it."""
+    a = await world.strict()
+    wire = world.wire(a)
+    await a.get("k")
+    wire.delay(0.001)
+    async with a.hold("k"):
+        wire.refuse(StoreError("out of memory"))
+    await trio.sleep(0.05)
+    sent = len(wire.requests)
+    with trio.fail_after(5), pytest.raises(StoreError, match="out of memory"):
+        await BEHIND_A_RELEASE[name](a)
+    assert len(wire.requests) <= sent + 3
+    wire.refuse(None)
+    await world.sees(a, "k", 0, 0)
