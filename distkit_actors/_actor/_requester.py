@@ -14,7 +14,7 @@ import trio
 
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
-from .._protocol._messages import Applied, Mismatch, Reply, Request
+from .._protocol._messages import Applied, Loaded, Mismatch, Reply, Request
 from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
 from ._suspensions import Suspensions
@@ -97,7 +97,9 @@ class Requester:
             with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
                 await link.send(request)
                 reply = await link.receive(request)
-                self._start_tries = 0
+                # What is lost behind a page has all pages read anew, so a page is no progress.
+                if not (isinstance(reply, Loaded) and reply.cursor):
+                    self._start_tries = 0
                 if isinstance(reply, Mismatch):
                     raise mismatch(reply.partitions)
                 return reply

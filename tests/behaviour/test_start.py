@@ -497,6 +497,19 @@ async def test_an_heir_whose_namespace_moves_between_pages_inherits_all(
     assert (1, 1) == await world.value(counter, "k1299")
 
 
+async def test_an_heir_whose_connection_breaks_behind_each_first_page_fails(world: World) -> None:
+    """Each time it begins anew, so the pages before are no progress."""
+    first = await world.lax(instance_id="me", on_exit="linger")
+    for number in range(1300):
+        first.inc_nowait(f"k{number}")
+    await first.aclose()
+    counter = world.build("lax", instance_id="me", inherit=True)
+    world.wire(counter).delay(0.001)
+    world.wire(counter).drop_reply(None, when=lambda request: getattr(request, "cursor", ""))
+    with trio.fail_after(60), pytest.raises(StoreUnavailableError):
+        await counter.run()
+
+
 async def test_an_heir_who_is_refused_between_pages_begins_to_load_anew(world: World) -> None:
     """Others may have made the connection again when it goes on, and to another server."""
     first = await world.lax(instance_id="me", on_exit="linger")

@@ -223,10 +223,16 @@ async def test_dropped_requests_and_replies_count_once(
 async def test_a_start_fails_fast(
     faulty: FaultyStore, fault: str, autojump_clock: MockClock
 ) -> None:
-    getattr(faulty, fault)()
+    """At once with the third loss in a row: one alone says nothing of the store."""
+    begun = trio.current_time()
+    getattr(faulty, fault)(3)
     with pytest.raises(StoreUnavailableError):
         async with StrictInstanceAwareCounter.open("p", faulty):
             pytest.fail("it started")
+    assert trio.current_time() - begun < 1.0
+    getattr(faulty, fault)(2)
+    async with StrictInstanceAwareCounter.open("p", faulty) as counter:
+        assert await counter.inc("k") == (1, 1)
 
 
 async def test_late_copies_do_nothing_any_more(
