@@ -100,11 +100,16 @@ async def test_who_may_load_scripts_and_bring_none_along_is_not_refused(
         assert "SCRIPT" in verbs
 
 
+@pytest.mark.parametrize(
+    ("rights", "losses"),
+    [(WRITER | {"EVAL"}, 1), (WRITER | {"EVAL"}, 100), ({"EVALSHA", "EVAL"}, 0)],
+    ids=["lost once", "lost each time", "not allowed"],
+)
 async def test_a_right_that_a_script_misses_is_told_though_loading_was_in_trouble(
-    nursery: trio.Nursery,
+    rights: set[str], losses: int, nursery: trio.Nursery
 ) -> None:
-    server = Server(WRITER | {"EVAL"})
-    server.losses, server.refused_in_script = 1, True
+    server = Server(rights)
+    server.losses, server.refused_in_script = losses, True
     (node,) = await started(nursery, server)
     async with RedisStore(f"redis://{node}", response_timeout=30).link("p") as link:
         with pytest.raises(StoreError, match="ACL failure in script"):

@@ -77,11 +77,16 @@ _NO_RIGHT_IN_SCRIPT: Final = re.compile(r"executing the script can't|ACL failure
 _CLUSTER_DOWN_IN_SCRIPT: Final = re.compile(r"attempted to execute a .{0,60}cluster is down\b")
 
 
+def is_from_script(line: str) -> bool:
+    """Tell whether an error has happened inside a script, which the server has begun to run."""
+    return _FROM_SCRIPT.search(line) is not None
+
+
 def code_of(line: str) -> str | None:
     """Return the code of an error line, or None if it is none that we know."""
     if _CLUSTER_DOWN_IN_SCRIPT.search(line):
         return "CLUSTERDOWN"
-    if _FROM_SCRIPT.search(line):
+    if is_from_script(line):
         if _NO_RIGHT_IN_SCRIPT.search(line):
             return "NOPERM"
         found = _CODE_FROM_SCRIPT.search(line)

@@ -17,7 +17,7 @@ from ..._protocol._messages import Apply, Load, Loaded, Query, QueryPage, Reply,
 from .._contract import CursorLostError, Link, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._cursors import Cursors
-from ._error_lines import NO_COMMAND
+from ._error_lines import NO_COMMAND, is_from_script
 from ._heartbeats import NOT_DONE, Heartbeat
 from ._lane import Lane
 from ._replicas import may_have_changed
@@ -274,7 +274,7 @@ class RedisLink(Link):
         try:
             return await self._call(self._in_full(request))
         except ErrorReplyError as refused:
-            if refused.code in (NO_COMMAND, "NOPERM"):
+            if refused.code in (NO_COMMAND, "NOPERM") and not is_from_script(refused.text):
                 self._by_name = self._loads = True  # the other way may be open again
                 if error.code != NO_COMMAND:
                     raise error from None  # which says what is missing, or that it is not for long
