@@ -477,7 +477,15 @@ class Actor(Admission):
             end = self.unfinished(undone)
         if stopping and not (superseded or self._killed):
             self._log_end(crash, end, undone)
-        if undone:
+        if self.buffer is None or self.forked or self._killed or superseded:
+            refused = {}
+        elif refused := self.take_refused():  # and no `flush` has said so
+            error = lost(refused)
+            if end is None:
+                end = error
+            else:
+                end.add_note(str(error))
+        if undone or refused:
             self.failure = end
         self._closed.set()
         return end

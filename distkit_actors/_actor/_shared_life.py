@@ -226,7 +226,7 @@ class SharedLife:
         elif errors:
             # What nobody expected says more than what follows from it.
             failure = first_of(sorted(errors, key=lambda e: isinstance(e, DistkitError)))
-        if undone:
+        if any(part.failure is not None for part in self.parts):
             self.failure = failure
         self._closed.set()
         return failure

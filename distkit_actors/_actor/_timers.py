@@ -42,7 +42,7 @@ class Timers:
             self._log.fits(len(self._session.withheld), now)
             if now >= look_at:
                 self._loop.look_due, look_at = True, now + _LOOKS
-                if self._period > _LOOKS:  # else it is soon looked, behind a beat
+                if self._period > _LOOKS:  # else it is looked with the next beat
                     self._loop.beat()
             heard_at = self._loop.requester.heard_at
             last = begun if heard_at is None else heard_at
@@ -51,7 +51,7 @@ class Timers:
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = next_heartbeat(now, self._period)
-            await trio.sleep_until(min(due, look_at))
+            await trio.sleep_until(min(due, look_at) if self._period > _LOOKS else due)
 
     async def flush_regularly(self) -> None:
         """Have counts sent an interval after the first of them."""

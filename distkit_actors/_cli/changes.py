@@ -39,7 +39,7 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
             there = {info.instance_id for info in await fleet.instances()}
             for instance_id in instance_ids:
                 await fleet.forget(instance_id)
-        unknown = [repr(printable(name)) for name in instance_ids if name not in there]
+        unknown = [f"'{printable(name)}'" for name in instance_ids if name not in there]
         if unknown:
             raise CannotError(
                 f"no instance has the id {' or '.join(unknown)}: `instances` prints the ids in its "

@@ -253,6 +253,8 @@ class InstanceAwareCounter(
             StoreUnavailableError: At start, the store cannot be reached, nor could it be for
                 ``start_grace`` seconds. At the end, something could not be sent in time; how
                 much is in the message.
+            CounterOverflowError: At the end: the store had to refuse lax counts, and no `flush`
+                has said so.
             StoreError: At start, the store refuses us.
             InstanceConflictError: Another counter has taken the ``instance_id`` over, which is
                 noticed with the next heartbeat, and ends this one: what it counts is void. At
@@ -339,6 +341,8 @@ class InstanceAwareCounter(
         Raises:
             StoreUnavailableError: Something could not be sent within ``exit_grace`` seconds.
                 Only calls that wait for the end get it; later ones return.
+            CounterOverflowError: The store had to refuse lax counts, and no `flush` has said so;
+                the same callers.
             InstanceConflictError: Another counter has taken over, and something that was counted
                 and not acknowledged is void; the same callers.
             RuntimeError: Not called in a task of trio, or in another thread.

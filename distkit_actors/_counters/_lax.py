@@ -300,7 +300,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             return
         self._check(buffered, delta, count)
         buffered.delta = delta
-        if not buffered.dirty:
+        if buffered.dirty:
+            buffered.update_bounds()
+        else:
             self._buffer.touch(buffered)
 
     def _check(self, buffered: BufferedKey, delta: int, count: int) -> None:
@@ -338,11 +340,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         if not actor.open or not _in_trio_task():
             await actor.wait_open()
         buffered = self._buffered(key)
-        if buffered.has_base or buffered.asked:
+        if buffered.asked or _current_time() - buffered.read_at <= self._allowed_lag:
             await _checkpoint()
         else:
             await self._refresh(buffered)
-            buffered.asked = True  # unless it was cancelled: then the next one asks
+        buffered.asked = True  # unless it was cancelled: then the next one asks
         if not actor.open:
             await actor.wait_open()
         buffered = self._buffered(key)
@@ -394,7 +396,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     async def inc_all(self, counts: Mapping[str, int]) -> dict[str, CounterValue]:
         """Add to this instance's slices of several keys, in memory: all or none.
 
-        Keys that were never read are read from the store before, as `inc` does. Each key then goes
+        The first time of a key, it is read from the store before, as `inc` does. Each key then goes
         with a flush, by itself. A checkpoint; when cancelled, nothing was counted. Raises what
         `inc_nowait` raises.
         """

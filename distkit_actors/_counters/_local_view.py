@@ -43,11 +43,11 @@ class LocalViewMixin(CounterBase):
         return buffered.value
 
     async def _know(self, keys: Iterable[str]) -> None:
-        """Read those of the keys that were never read from the store. A checkpoint."""
+        """Read those of the keys that nobody has asked for, as `inc` does. A checkpoint."""
         await self._actor.wait_open()
-        new = [self._buffered(key) for key in keys]
-        new = [buffered for buffered in new if not (buffered.has_base or buffered.asked)]
-        await self._read([buffered.key for buffered in new])
+        since = self._actor.now() - self._allowed_lag
+        new = [buffered for key in keys if not (buffered := self._buffered(key)).asked]
+        await self._read([buffered.key for buffered in new if buffered.read_at < since])
         for buffered in new:
             buffered.asked = True
         await self._actor.wait_open()

@@ -23,6 +23,8 @@ NEVER: Final = float("-inf")
 #: Counting is quick up to this much pending: CPython compares numbers below 2**30 without a call.
 #: Beyond it each count takes the closer look, for example while the store is away for long.
 _NEAR: Final = 2**30 - 1
+#: From more than this a count that is no int64 could lead back to there.
+_FAR: Final = INT64_MAX - _NEAR
 
 
 class BufferedKey:
@@ -112,10 +114,11 @@ class BufferedKey:
         """Work out how far ``delta`` may go without a closer look (`admits`).
 
         Done whenever another layer changes, so that counting is one comparison. Between
-        these bounds a count is an int64 itself, whatever ``delta`` was before. The first count
-        after a flush takes the closer look, because the write buffer has to hear of it.
+        these bounds a count is an int64 itself. The first count after a flush takes the closer
+        look, because the write buffer has to hear of it; so does each one while very much is
+        pending.
         """
-        if not self.dirty:
+        if not self.dirty or not -_FAR <= self.delta <= _FAR:
             self.invalidate()
             return
         cumulative, own = self._without_delta()

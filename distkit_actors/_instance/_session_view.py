@@ -90,11 +90,13 @@ class SessionView:
 
         P20, doubtful batch.
         """
-        own = self.own.slices.get(key)
-        if own is None:
-            return 0
-        folds = None if self._resumption is None else self._resumption.folds.get(key)
-        return folds[0][1] if folds else own.value
+        own, resumption = self.own.slices.get(key), self._resumption
+        folds = None if resumption is None else resumption.folds.get(key)
+        if folds and resumption is not None:
+            # A slice that became 0 by the batch is not kept.
+            gone = own is None and (key in resumption.void or key in self.own.withheld.keys)
+            return 0 if gone else folds[0][1]
+        return 0 if own is None else own.value
 
     @property
     def withheld(self) -> Withheld:

@@ -228,7 +228,7 @@ class Order:
                 self._part.release(shown)  # and both travel as one entry, so that one is there
             await self._enter_hold(hold, None)
             if not self._places:  # it was handed a token at the same moment: this is cancelled
-                self._part.release(hold)
+                self._part.release(hold, at_once=True)
                 await trio.sleep_forever()
             self._shown = hold
             if self._part.buffer is not None:

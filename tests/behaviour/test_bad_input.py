@@ -142,6 +142,23 @@ async def test_the_least_int_has_no_negative(world: World, flavour: Flavour) -> 
 
 
 @both_flavours
+async def test_counts_outside_int64_after_very_large_ones(world: World, flavour: Flavour) -> None:
+    """However small both together are; a lax counter has added nothing to the slice yet."""
+    counter = await world.make(flavour)
+    handle = counter.bind("j")
+    await counter.inc("k", MIN)
+    await handle.inc(MIN)
+    for name in COUNTED + COUNTED_NOWAIT * (flavour == "lax"):
+        with pytest.raises(CounterOverflowError):
+            await call(counter, name, "k", -MIN if "inc" in name or "set" in name else MIN)
+        with pytest.raises(CounterOverflowError):
+            await call(handle, name, -MIN if "inc" in name or "set" in name else MIN)
+    assert (MIN + MAX, MIN + MAX) == await counter.inc("k", MAX)
+    assert (0, 0) == await counter.inc("k", 1)
+    assert (5, 5) == await counter.inc("k", 5)
+
+
+@both_flavours
 async def test_names_of_255_characters(world: World, flavour: Flavour) -> None:
     """255 characters are fine, however many bytes they take."""
     prefix = world.prefix + "☃" * (255 - len(world.prefix))

@@ -17,6 +17,7 @@ import trio.testing
 
 from distkit_actors import (
     CounterOverflowError,
+    CounterValue,
     LaxInstanceAwareCounter,
     MemoryStore,
     Store,
@@ -202,6 +203,31 @@ async def test_the_first_inc_of_a_key_reads_the_store(world: World) -> None:
     sent = len(batches(world, a))
     for n in range(2, 20):
         assert (10 + n, n) == await a.inc("k")
+    assert sent == len(batches(world, a))
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_the_first_inc_of_a_key_reads_what_is_known_and_old(world: World, many: bool) -> None:
+    """What a flush has told of the key is no reading; what was just read is not read again."""
+    a = await world.lax(flush_interval=60.0, allowed_lag=1.0)
+    b = await world.strict()
+
+    async def count() -> CounterValue:
+        return (await a.inc_all({"k": 1}))["k"] if many else await a.inc("k")
+
+    a.inc_nowait("k")
+    await a.flush()
+    await b.inc("k", 100)
+    await trio.sleep(2)
+    assert (102, 2) == await count()
+    sent = len(batches(world, a))
+    assert (103, 3) == await count()
+    assert sent == len(batches(world, a))
+    await a.get("new")
+    sent = len(batches(world, a))
+    assert (1, 1) == await a.inc("new")
+    await trio.sleep(2)
+    assert (2, 2) == await a.inc("new")
     assert sent == len(batches(world, a))
 
 
@@ -618,6 +644,31 @@ async def test_a_stop_reports_what_cancels_out_a_count_on_its_way(world: World) 
 # ------------------------------------------------------------------------- refused counts
 
 
+@pytest.mark.parametrize("when", ["at the stop", "before"])
+async def test_i9_refused_counts_that_no_flush_has_reported_are_raised_by_the_stop(
+    world: World, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, quiet = world.build("lax", flush_interval=60.0), await world.lax()
+    b = await world.strict()
+    await b.inc("full", MAX)
+    world.tolerate(a)
+    await world.start(a)
+    a.inc_nowait("full", 7)
+    a.inc_nowait("k", 1)
+    if when == "before":
+        await world.intervals(1.5)
+        assert 1 == a.statistics().refused_keys
+    with pytest.raises(CounterOverflowError, match="full: 7"):
+        await a.aclose()
+    await a.aclose()
+    assert 1 == a.statistics().refused_keys
+    assert "unfinished" not in [record.event for record in caplog.records]
+    quiet.inc_nowait("full", 7)
+    with pytest.raises(CounterOverflowError):
+        await quiet.flush()
+    await quiet.aclose()  # which has been said
+
+
 async def test_refused_counts_are_reported_once(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -799,15 +850,15 @@ async def test_counts_made_while_a_set_is_on_its_way_survive(world: World) -> No
 
 
 async def test_an_idle_counter_costs_one_heartbeat_per_interval(world: World) -> None:
-    """And wakes up for nothing else."""
-    a = await world.lax(heartbeat_interval=3.0)
+    """And wakes up for nothing else, such as a look at the store's settings."""
+    a = await world.lax(heartbeat_interval=3.5, dead_instance_threshold=30.0)
     a.inc_nowait("k")
     await a.flush()
     await trio.sleep(1)
     wakeups = Wakeups()
     first = len(world.tap(a).seen)
     trio.lowlevel.add_instrument(wakeups)
-    await trio.sleep(300)
+    await trio.sleep(350)
     trio.lowlevel.remove_instrument(wakeups)
     beats = world.tap(a).seen[first:]
     assert 99 <= len(beats) <= 101

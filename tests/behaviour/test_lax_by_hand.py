@@ -117,3 +117,29 @@ def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> 
     assert len(views) > 3
     assert {view.instance_count for view in views} == {7}
     assert (107, 7) == views[-1]
+
+
+def test_i8_counts_in_doubt_that_make_a_slice_0_are_in_the_view_once() -> None:
+    """Such a slice is not kept once its claim was answered; then a move before it is heard of."""
+    namespace = Namespace()
+    a, b = Hand(namespace, "a"), Hand(namespace, "b")
+    b.ask(Kind.MOVE, "k", 100)
+    b.exchange()
+    b.flush()
+    a.flush()
+    for key in ("k", "other", "another"):
+        a.count(key, 2)
+    a.flush()
+    a.count("k", -2)
+    a.begin()
+    a.session.lost()
+    a.namespace = b.namespace = Namespace()
+    a.session.piece_size = 1
+    while "k" in a.session.slices:
+        assert a.step()
+    b.flush()
+    views = [a.view("k")]
+    while a.step():
+        views.append(a.view("k"))
+    assert len(views) > 2
+    assert {view.instance_count for view in views} == {0}

@@ -12,7 +12,12 @@ from functools import partial
 import pytest
 import trio
 
-from distkit_actors import InstanceConflictError, StoreError, StoreUnavailableError
+from distkit_actors import (
+    CounterOverflowError,
+    InstanceConflictError,
+    StoreError,
+    StoreUnavailableError,
+)
 from distkit_actors._protocol._messages import Open, Watch
 from tests.behaviour.world import MAX, Flavour, World, both_flavours
 from tests.harness.logs import events, records
@@ -343,6 +348,8 @@ async def test_counts_that_are_refused_are_named(
     await world.until(lambda: _counted(events(caplog), "counts_refused"))
     (record,) = [one for one in records(caplog) if one.event == "counts_refused"]
     assert (record.refused_keys, record.keys, record.levelno) == (1, ["k"], logging.ERROR)
+    with pytest.raises(CounterOverflowError):
+        await a.flush()
 
 
 async def _counted(said: list[str], event: str) -> bool:

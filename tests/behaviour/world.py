@@ -26,6 +26,7 @@ import trio
 import trio.testing
 
 from distkit_actors import (
+    CounterOverflowError,
     CounterValue,
     DistkitError,
     InstanceAwareCounter,
@@ -356,7 +357,7 @@ class World:
         with trio.CancelScope() as self._scopes[counter]:
             try:
                 await counter.run(task_status=task_status)
-            except (StoreUnavailableError, InstanceConflictError):
+            except (StoreUnavailableError, InstanceConflictError, CounterOverflowError):
                 if counter not in self._crashed | self._tolerated:
                     raise
 

@@ -140,6 +140,8 @@ def test_forget(shop: tuple[str, str]) -> None:
     assert shown.stderr == (
         "Error: no instance has the id 'nobody': `instances` prints the ids in its first column\n"
     )
+    shown = run("forget", *shop, "DOM\\user", code=2)
+    assert "the id 'DOM\\user':" in shown.stderr
     assert out("get", *shop, "connections") == "5\n"
     assert len(out("instances", *shop).splitlines()) == 1
 
