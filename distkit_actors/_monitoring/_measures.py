@@ -210,7 +210,8 @@ class Watched:
     """The counters that are measured, as long as somebody else has them and they have not ended.
 
     One that is superseded stays beyond its end: that comes sooner than anybody looks, and an alert
-    is to see it. Any thread may use it, also while others do.
+    is to see it. It goes once another one with its id is shown. Any thread may use it, also while
+    others do.
     """
 
     def __init__(
@@ -247,39 +248,49 @@ class Watched:
         return found
 
     def samples(self) -> Iterator[Sample]:
-        """Return each counter that has a name, in the order of their coming, the superseded last.
+        """Return each counter that has been started, in any order.
 
-        No labels come twice: who has the id now is shown in place of whoever is superseded.
+        No labels come twice: who has the id now is shown in place of whoever is superseded. That
+        one is forgotten: its totals must not come back when the other one has ended.
         """
-        samples = list(self._samples())
-        samples.sort(key=lambda sample: sample.statistics.state == "superseded")
-        # Of those who do not know it yet, whoever has come last has the id.
+        # Of those who do not know it yet, and of the superseded, whoever has come last has the id.
+        samples = list(self._samples())[::-1]
+        samples.sort(key=lambda found: found[1].statistics.state == "superseded")
         shown: dict[tuple[str, str, str], Sample] = {}
         held: set[tuple[str, str]] = set()  # prefix and id, whatever the kind
-        for sample in samples:
+        replaced: list[InstanceAwareCounter] = []
+        for counter, sample in samples:
             prefix, _, instance = sample.labels
-            if (prefix, instance) not in held or sample.statistics.state != "superseded":
-                shown[sample.labels] = sample
+            if sample.statistics.state == "superseded" and (prefix, instance) in held:
+                replaced.append(counter)
+            else:
+                shown.setdefault(sample.labels, sample)
             held.add((prefix, instance))
+        with self._lock:
+            self._counters = [ref for ref in self._counters if ref() not in replaced]
         yield from shown.values()
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self) -> Iterator[tuple[InstanceAwareCounter, Sample]]:
         with self._lock:
             counters = self._living()
         for counter in counters:
+            statistics = counter.statistics()
+            if statistics.state == "new":
+                continue  # though it may have been given an id that another one has
             try:
                 instance = counter.instance_id
             except CounterClosedError:
-                continue  # it has not been started, and so has none
+                continue  # it starts at this moment, and has drawn none yet
             kind = "lax" if isinstance(counter, LaxInstanceAwareCounter) else "strict"
             slices = counter.own_slices()
             if self._keys is None:
                 shown = sorted(key for key in slices if not has_tickets(key))
             else:
                 shown = sorted(slices.keys() & self._keys)
-            yield Sample(
+            sample = Sample(
                 (counter.prefix, kind, instance),
-                counter.statistics(),
+                statistics,
                 len(slices),
                 {key: slices[key] for key in shown[: self._max_keys]},
             )
+            yield counter, sample

@@ -10,7 +10,12 @@ import trio.testing
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from distkit_actors import LaxInstanceAwareCounter, MemoryStore, StrictInstanceAwareCounter
+from distkit_actors import (
+    InstanceConflictError,
+    LaxInstanceAwareCounter,
+    MemoryStore,
+    StrictInstanceAwareCounter,
+)
 from distkit_actors._monitoring._measures import MEASURES
 from distkit_actors.opentelemetry import CounterInstruments
 from distkit_actors.prometheus import CounterCollector
@@ -74,6 +79,38 @@ async def test_both_faces_of_a_counter_are_shown_once(reading: Reading) -> None:
         await a.strict.inc("k", 5)
         assert reading.values("slice") == reading.values("slice", kind="lax") == [5]
     del instruments
+
+
+async def test_one_that_was_not_started_is_not_shown_in_place_of_one_that_runs(
+    reading: Reading,
+) -> None:
+    store = MemoryStore()
+    async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as a:
+        await a.inc("k", 5)
+        spare = StrictInstanceAwareCounter("app", store, instance_id="a")
+        instruments = CounterInstruments(a, spare, meter_provider=reading.provider)
+        assert reading.values("slice") == [5]
+        assert reading.values("state", state="new") == [0]
+    assert reading.values("state") == []
+    del instruments
+
+
+async def test_a_superseded_counter_does_not_come_back_after_its_successor(
+    reading: Reading,
+) -> None:
+    store = MemoryStore()
+    with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+        async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
+            instruments = CounterInstruments(old, meter_provider=reading.provider)
+            async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as new:
+                with pytest.raises(InstanceConflictError):
+                    await old.inc("k")
+                assert reading.values("state", state="superseded") == [1]
+                instruments.add(new)
+                assert reading.values("state", state="running") == [1]
+                await trio.sleep_forever()
+    assert old.statistics().state == "superseded"
+    assert reading.values("state") == []
 
 
 async def test_it_shows_an_outage(reading: Reading, autojump_clock: trio.testing.MockClock) -> None:

@@ -152,6 +152,18 @@ async def test_counters_come_and_go() -> None:
     assert a.own_slices() == {}
 
 
+async def test_one_that_was_not_started_is_not_shown_in_place_of_one_that_runs() -> None:
+    store, collector = MemoryStore(), CounterCollector()
+    async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as a:
+        await a.inc("k", 5)
+        collector.add(a)
+        spare = StrictInstanceAwareCounter("app", store, instance_id="a")
+        collector.add(spare)
+        seen = exposed(collector)
+        assert (of(seen, "slice"), of(seen, "connected")) == ([5], [1])
+    assert exposed(collector) == {}
+
+
 async def test_both_faces_of_a_counter_are_shown_once() -> None:
     async with LaxInstanceAwareCounter.open("app", MemoryStore(), instance_id="a") as a:
         await a.strict.inc("k", 5)
@@ -200,7 +212,27 @@ async def test_whoever_has_the_id_now_is_shown_in_place_of_the_superseded() -> N
                     state = "running" if last else "superseded"
                     assert of(exposed(collector), "state", state=state) == [1]
                     await trio.sleep_forever()
-        assert of(exposed(collector), "state", state="superseded") == [1]
+        # Nor does it come back with its totals, once they have been shown to be those of another.
+        assert of(exposed(collector), "state", state="superseded") == ([] if last else [1])
+
+
+async def test_of_two_superseded_the_later_one_is_shown() -> None:
+    store, collector = MemoryStore(), CounterCollector()
+    kept = list[StrictInstanceAwareCounter]()
+    for number in range(2):
+        with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+            async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as counter:
+                collector.add(counter)
+                kept.append(counter)
+                for _ in range(number):
+                    await counter.inc("k")
+                async with StrictInstanceAwareCounter.open("app", store, instance_id="a"):
+                    with pytest.raises(InstanceConflictError):
+                        await counter.inc("k")
+                    await trio.sleep_forever()
+    assert [counter.statistics().state for counter in kept] == 2 * ["superseded"]
+    for _ in range(2):
+        assert of(exposed(collector), "operations_total") == [1]
 
 
 async def test_whoever_has_the_id_now_may_be_of_the_other_kind() -> None:
