@@ -41,10 +41,10 @@ class Fleet:
 
     Its values leave dead instances out, even if their slices are still in the store. An instance is
     dead if it was silent for longer than its threshold. Two kinds of silence do not count: time in
-    which the store could not be reached, and a jump of the store's clock. But a `Fleet` that was
-    just opened cannot know of an outage that has ended a moment ago. It then takes instances for
-    dead that had no chance to be heard. If all are dead, all values are 0. Whoever starts then
-    makes them alive for one more threshold: the store may have been away for all of them.
+    which the store did not answer or refused, and a jump of the store's clock. But a `Fleet` cannot
+    know of an outage in which it asked nothing, or of a store that only takes no writes. It then
+    takes instances for dead that had no chance to be heard. If all are dead, all values are 0.
+    Whoever starts then makes them alive for one more threshold, as the store may have been away.
 
     While the store is away its methods wait, as those of a strict counter do. None takes a timeout:
     put a cancel scope around them. Any number of tasks may call them, in the trio thread that has

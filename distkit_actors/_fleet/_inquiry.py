@@ -25,8 +25,6 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
 #: How often a start tries a store that is there, but does not answer or ends the connection.
 _STARTS: Final = 3
-#: After so many failures in a row it is an outage, and not an idle connection that was closed.
-_OUTAGE: Final = 2
 #: Seconds after which the first part is asked again, while another one is.
 _LOOK_AGAIN: Final = 2.0
 
@@ -227,28 +225,27 @@ class Inquiry:
         return question
 
     async def _carry(self, question: _Question) -> None:
-        failures = 0
         await trio.lowlevel.checkpoint()
         while not question.given_up:  # noqa: ASYNC913 - connecting or asking is one
             try:
                 await self._link.connect()
                 question.answer(await self.exchange(question.request))
             except StoreUnavailableError as error:
-                failures += 1
-                if isinstance(error, StoreAwayError) and not isinstance(question.request, Query):
-                    self._put_off(question, error)
-                    return
-                away = isinstance(error, StoreAwayError)
-                if away:
+                if not isinstance(error, StoreAwayError):
+                    self._availability.lost(error)
+                elif isinstance(question.request, Query):
                     self._availability.away(error)
                 else:
-                    self._availability.lost(error)
-                if away or failures >= _OUTAGE:
+                    self._put_off(question, error)
+                    return
+                if self._availability.since is not None:  # else it may be an idle connection
                     self._observation.interrupted()
                 await self._availability.pause()
             except StoreError as error:
                 if not isinstance(question.request, Watch):  # who watches reads again and again
                     self._availability.refused(error)
+                if isinstance(question.request, Query):  # one who only looks may not do the others
+                    self._observation.interrupted()
                 question.answer(None, error)
                 return
             else:

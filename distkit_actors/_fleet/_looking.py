@@ -13,7 +13,7 @@ class Observation:
     """Up to which steady time somebody has observed a namespace.
 
     The store's clock says it once; from there it goes on by the own clock, as long as the store
-    can be reached. So neither an outage nor a jump of the store's clock looks like a silence.
+    answers. So neither an outage nor a jump of the store's clock looks like a silence.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Observation:
         self._at, self._since = at, asked
 
     def interrupted(self) -> None:
-        """Stand still, as the store cannot be reached: since the last answer nothing is known."""
+        """Stand still, as the store does not answer: since its last answer nothing is known."""
         self._since = None
 
 

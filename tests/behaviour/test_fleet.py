@@ -199,6 +199,62 @@ async def test_an_outage_makes_nobody_look_dead(world: World) -> None:
         assert 3 == await onlooker.total("k")
 
 
+async def test_a_store_that_refuses_everybody_makes_nobody_look_dead(world: World) -> None:
+    """It refuses the counter for a beat longer, which then is heard again."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        assert 3 == await onlooker.total("k")
+        for wire in (world.wire(a), onlooker.wire):
+            wire.refuse(StoreError("no right"))
+        await trio.sleep(world.threshold)
+        with pytest.raises(StoreError, match="no right"):
+            await onlooker.total("k")
+        await trio.sleep(2 * world.threshold)
+        onlooker.wire.refuse(None)
+        assert 3 == await onlooker.total("k")
+        with trio.move_on_after(world.interval):
+            await onlooker.fleet.wait_until("k", Eq(0))
+            pytest.fail("the counter lives")
+        world.wire(a).refuse(None)
+        await trio.sleep(world.threshold)
+        assert 3 == await onlooker.total("k")
+
+
+async def test_what_may_not_be_written_does_not_keep_the_dead(world: World) -> None:
+    """One who may only look looks well, and so observes the silence."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        onlooker.wire.answer(StoreError("no right"), None, executed=False, when=_writes)
+        world.kill(a)
+        with trio.fail_after(3 * world.threshold):
+            while await onlooker.total("k"):
+                with pytest.raises(StoreError):
+                    await onlooker.fleet.forget(a.instance_id)
+                await trio.sleep(1)
+
+
+async def test_an_outage_in_which_all_questions_are_given_up_makes_nobody_look_dead(
+    world: World,
+) -> None:
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        assert 3 == await onlooker.total("k")
+        await world.cut(a)
+        begun = trio.current_time()
+        while trio.current_time() < begun + 2 * world.threshold:
+            onlooker.wire.hold()
+            with trio.move_on_after(1):
+                await onlooker.total("k")
+            onlooker.wire.cut()
+            await trio.sleep(1)
+            onlooker.wire.heal()
+            onlooker.wire.release()
+        assert 3 == await onlooker.total("k")
+
+
 async def test_an_idle_connection_that_was_closed_is_no_outage(world: World) -> None:
     a = await world.strict()
     await a.inc("k", 3)
