@@ -84,9 +84,7 @@ async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, 
         found = [Finding("ok", "reach", "the store answers, and may be read")]
         found += await _set_up(link)
         try:
-            found += await _instances(inquiry)
-            if found[-1].about != "empty":
-                found.append(await _rights(link))
+            found += await _instances(inquiry, link)
             found += await _sums(inquiry)
         except StoreUnavailableError:
             raise
@@ -135,36 +133,38 @@ async def _rights(link: Link) -> Finding:
     except StoreUnavailableError:
         raise
     except StoreError as error:
+        await link.connect()  # noqa: ASYNC120 - a refusal may end the connection
         text = f"the user of this URL may look, but not count: {error}"
-        return Finding("note", "rights", text)  # noqa: ASYNC910 - asking was one
+        return Finding("note", "rights", text)
     return Finding("ok", "rights", "the user of this URL may count")
 
 
-async def _instances(inquiry: Inquiry) -> list[Finding]:
+async def _instances(inquiry: Inquiry, link: Link) -> list[Finding]:
     rows = await all_rows(inquiry.exchange, QueryKind.INSTANCES)
     ages = {name: age / MICROSECONDS for name, age, _ in rows}
     dead = [name for name, alive in {name: alive for name, _, alive in rows}.items() if not alive]
     living = len(ages) - len(dead)
     if not ages:
         return [Finding("note", "empty", "there are no instances, and nothing is left of any")]
+    rights = await _rights(link)
     found: list[Finding] = []
     if dead:
         longest = max(ages[name] for name in dead)
+        if living:
+            then = "those alive will clear that away"
+        elif rights.level == "ok":
+            then = "no instance is alive that would clear that away (forget does)"
+        else:  # what refuses us may refuse them, and who cannot write is not heard
+            then = "they may live, and not be heard, if the store takes no writes (see the rights)"
         found.append(
             Finding(
                 "note" if living else "warning",
                 "dead",
                 ("1 dead instance is" if len(dead) == 1 else f"{len(dead)} dead instances are")
-                + f" still in the store, silent for up to {longest:.0f} s: "
-                + (
-                    "those alive will clear that away"
-                    if living
-                    else "no instance is alive that would clear that away (forget does)"
-                ),
+                + f" still in the store, silent for up to {longest:.0f} s: {then}",
             )
         )
-    found.append(Finding("ok", "instances", f"{living} alive"))
-    return found
+    return [*found, Finding("ok", "instances", f"{living} alive"), rights]
 
 
 async def _sums(inquiry: Inquiry) -> list[Finding]:

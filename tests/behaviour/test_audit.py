@@ -12,6 +12,7 @@ from distkit_actors import MemoryStore, Store, StoreError
 from distkit_actors._fleet._audit import Finding, audit
 from distkit_actors._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
 from distkit_actors._stores._contract import Link
+from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import World, on_redis
 
 
@@ -80,10 +81,29 @@ async def test_the_dead_add_up_too(world: World) -> None:
     ((level, text),) = of(found, "dead")
     assert level == "warning"
     assert "no instance is alive" in text
+    assert "forget does" in text
     b = await world.strict()
     await trio.sleep(world.interval)
     assert of(await audit(world.prefix, world.backend.store()), "instances")
     await b.aclose()
+
+
+async def test_nobody_is_to_be_forgotten_who_may_live_and_cannot_be_heard(world: World) -> None:
+    a = await world.strict()
+    await a.inc("k", 5)
+    full = StoreError("out of memory")
+    asking = FaultyStore(world.backend.store())
+    for wire in (world.wire(a), asking):
+        wire.answer(full, None, executed=False, when=lambda it: not isinstance(it, Query))
+    await trio.sleep(3 * world.threshold)
+    found = await audit(world.prefix, asking)
+    ((level, text),) = of(found, "dead")
+    assert level == "warning"
+    assert "they may live, and not be heard" in text
+    assert "forget" not in text
+    ((_, text),) = of(found, "rights")
+    assert "out of memory" in text
+    world.wire(a).forget_plan()
 
 
 async def test_a_clock_that_jumps_is_found(world: World) -> None:

@@ -14,6 +14,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._fleet._audit import audit
 from tests.faults.fleet import (
     HEARTBEAT,
     RESPONSE_TIMEOUT,
@@ -63,6 +64,19 @@ async def test_what_is_refused_changes_nothing(
         assert snapshot.of(a.instance_id) == {"k": 6}
         assert snapshot.of(b.instance_id) == {"k": 117, "l": 1}
         snapshot.check()
+
+
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("reason", ["out of memory", "cannot save"])
+async def test_check_says_that_a_store_takes_no_writes(
+    reason: str, own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    async with strict(own_redis.url, fresh_prefix):
+        await REFUSALS[reason].begin(own_redis)
+        found = await audit(fresh_prefix, RedisStore(own_redis.url))
+        await REFUSALS[reason].end(own_redis)
+    (text,) = [text for _, about, text in found if about == "rights"]
+    assert REFUSALS[reason].message in text
 
 
 def _at_once(counter: Counter) -> list[Callable[[], Awaitable[object]]]:
