@@ -14,6 +14,7 @@ from . import _checks_counters as counters
 from . import _checks_entries as entries
 from . import _checks_epochs as epochs
 from . import _checks_incarnations as incarnations
+from . import _checks_links as links
 from . import _checks_looks as looks
 from . import _checks_parts as parts
 from . import _checks_push as push
@@ -32,6 +33,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     counters.numbers_are_exact,
     counters.overflow_is_refused,
     counters.many_at_once,
+    links.one_after_the_other,
     counters.names_do_not_mix,
     several.several_keys,
     several.conditional_operations,
@@ -48,6 +50,7 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     batches.gaps_are_noticed,
     batches.what_was_withdrawn_is_noticed,
     batches.links_work_side_by_side,
+    links.links_look_at_settings,
     incarnations.newcomers_take_over,
     incarnations.heirs_continue,
     incarnations.thousands_of_slices,

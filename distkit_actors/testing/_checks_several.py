@@ -12,7 +12,7 @@ from .._protocol._conditions import Condition, Eq, Ge, Gt, Lt
 from .._protocol._values import INT64_MAX, Change, CounterValue
 from .._stores._contract import Store
 from ._checks_counters import lax_counter, strict_counter
-from ._driver import fresh, same
+from ._driver import beside, fresh, same
 
 
 def _change(previous: tuple[int, int], current: tuple[int, int] | None = None) -> Change:
@@ -22,8 +22,9 @@ def _change(previous: tuple[int, int], current: tuple[int, int] | None = None) -
 
 
 async def several_keys(store: Store) -> None:
-    """Operations on several keys do to each what is done to one, all or none of them."""
+    """Operations on several keys do to each what is done to one; in a part, all or none of them."""
     prefix = fresh()
+    w, full = beside(store, "x", "w", "full")
     async with strict_counter(store, prefix) as a, strict_counter(store, prefix) as b:
         same(await a.inc_all({"x": 5, "y": -5}), {"x": (5, 5), "y": (-5, -5)}, "inc_all")
         same(await b.inc_all({"x": 1, "z": 2}), {"x": (6, 1), "z": (2, 2)}, "inc_all of another")
@@ -33,14 +34,14 @@ async def several_keys(store: Store) -> None:
         expected = {"z": (9, 7), "x": (10, 0), "y": (-5, -5)}
         same(await a.get_all(["z", "x", "y", "x"]), expected, "get_all")
         same(await b.get_all_on_instance(["x", "y"]), {"x": 10, "y": 0}, "get_all_on_instance")
-        await b.set("full", INT64_MAX)
+        await b.set(full, INT64_MAX)
         try:
-            await a.inc_all({"x": 1, "full": 1, "w": 1})
+            await a.inc_all({"x": 1, full: 1, w: 1})
         except CounterOverflowError as error:
             same(error.applied, (), "the keys that had taken effect")
         else:
             raise AssertionError("inc_all past the end was not refused")
-        same(await a.get_all(["x", "w"]), {"x": (10, 0), "w": (0, 0)}, "after a refused inc_all")
+        same(await a.get_all(["x", w]), {"x": (10, 0), w: (0, 0)}, "after a refused inc_all")
         counts = {f"key {number}": number for number in range(1100)}
         values = {key: (number, number) for key, number in counts.items()}
         same(await a.inc_all(counts), values, "inc_all of many")
@@ -143,6 +144,7 @@ async def _turned_away(counter: InstanceAwareCounter) -> None:  # noqa: ASYNC910
 async def the_fleet_is_seen(store: Store) -> None:
     """Counters see each other, and what each contributes; who is forgotten returns."""
     prefix = fresh()
+    (y,) = beside(store, "x", "y")  # of who was forgotten, each part hears by itself
     async with AsyncExitStack() as stack:
 
         async def join(
@@ -156,15 +158,15 @@ async def the_fleet_is_seen(store: Store) -> None:
         found = await a.instances()
         same([(info.instance_id, info.alive) for info in found], [(i, True) for i in ids], "who")
         assert all(0 <= info.heartbeat_age < 60 for info in found), f"ages in {found}"
-        await a.inc_all({"x": 5, "y": 1})
-        await b.inc_all({"x": -7, "y": -1})
+        await a.inc_all({"x": 5, y: 1})
+        await b.inc_all({"x": -7, y: -1})
         await lax.inc("x", 1)
         same(await a.slices("x"), {a.instance_id: 5, b.instance_id: -7}, "slices")
         expected = {a.instance_id: 5, b.instance_id: -7, lax.instance_id: 1}
         same(await lax.slices("x"), expected, "slices, with what is pending")
-        same(await a.keys(), ["x", "y"], "keys")
+        same(await a.keys(), ["x", y], "keys")
         same(await lax.keys(), ["x"], "keys of one without a slice of what adds up to 0")
         await a.forget(b.instance_id)
-        same(await a.slices("y"), {a.instance_id: 1}, "slices after one was forgotten")
+        same(await a.slices(y), {a.instance_id: 1}, "slices after one was forgotten")
         same(await b.inc("x"), (-1, -6), "its next operation")
-        same(await a.slices("y"), {a.instance_id: 1, b.instance_id: -1}, "slices after its return")
+        same(await a.slices(y), {a.instance_id: 1, b.instance_id: -1}, "slices after its return")

@@ -28,6 +28,7 @@ from .._protocol._messages import (
     Request,
     Result,
 )
+from .._protocol._partitions import part_of
 from .._stores._contract import Link, Store
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -86,6 +87,16 @@ def only(entry: Entry, condition: Condition, *, of_own: bool = False) -> Entry:
 def claim(key: str, value: int, stamp: int) -> Entry:
     """Return the entry that re-asserts a slice."""
     return Entry(Kind.CLAIM, key, value, value, stamp=stamp)
+
+
+def beside(store: Store, key: str, *names: str) -> list[str]:
+    """Return keys that begin with ``names``, in the part of ``store`` that ``key`` is in."""
+    number = store.partitions
+    part, tails = part_of(key, number), ("", *range(10_000))
+    return [
+        next(found for tail in tails if part_of(found := f"{name}{tail}", number) == part)
+        for name in names
+    ]
 
 
 def same(actual: object, expected: object, what: str) -> None:

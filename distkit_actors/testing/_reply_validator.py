@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -102,11 +102,21 @@ class ReplyValidator(Store):
         if self._exchanges > _MANY:
             complaint = f"no end after {_MANY} requests; the last was {request}"
         if complaint:
-            self.complaint = complaint
-            raise AssertionError(complaint)
+            self._fail(complaint)
+
+    def judge_warnings(self, warnings: tuple[str, ...]) -> None:
+        """Raise if a look at the store's settings cannot have found ``warnings``."""
+        if type(warnings) is not tuple or not all(type(text) is str for text in warnings):
+            self._fail(f"{warnings!r} as what may make the store lose counts")
+
+    def _fail(self, complaint: str) -> None:
+        self.complaint = complaint
+        raise AssertionError(complaint)
 
 
 class _ValidatedLink(Link):
+    """It hands everything on, so that counters use all that the link under test can do."""
+
     def __init__(self, validator: ReplyValidator, link: Link) -> None:
         self._witness = validator
         self._link = link
@@ -114,14 +124,48 @@ class _ValidatedLink(Link):
     async def connect(self) -> None:
         await self._link.connect()
 
-    async def receive(self, request: Request) -> Reply:
-        reply = await self._link.exchange(request)
-        self._witness.judge(request, reply)
-        return reply
-
     @property
     def connected(self) -> bool:
         return self._link.connected
+
+    async def send(self, request: Request) -> None:  # noqa: ASYNC910 - receiving is the checkpoint
+        await self._link.send(request)
+
+    async def receive(self, request: Request) -> Reply:
+        reply = await self._link.receive(request)
+        self._witness.judge(request, reply)
+        return reply
+
+    def unanswered(self, patience: float) -> None:
+        self._link.unanswered(patience)
+
+    @property
+    def can_send_nowait(self) -> bool:
+        return self._link.can_send_nowait
+
+    def send_nowait(self, request: Request) -> None:
+        self._link.send_nowait(request)
+
+    def wait_answer(self) -> Awaitable[None] | None:
+        return self._link.wait_answer()
+
+    def receive_nowait(self, request: Request) -> Reply | None:
+        reply = self._link.receive_nowait(request)
+        if reply is not None:
+            self._witness.judge(request, reply)
+        return reply
+
+    def interrupt(self) -> None:
+        self._link.interrupt()
+
+    @property
+    def patience(self) -> float:
+        return self._link.patience
+
+    async def inspect(self) -> tuple[str, ...]:
+        warnings = await self._link.inspect()
+        self._witness.judge_warnings(warnings)
+        return warnings
 
 
 def _complaint(request: Request, reply: Reply) -> str | None:

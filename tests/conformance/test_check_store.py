@@ -63,6 +63,11 @@ async def test_one_memory_store_passes_for_all_checks(autojump_clock: MockClock)
     await check_store(lambda: store)
 
 
+@pytest.mark.parametrize("number", [2, 3, 16])
+async def test_a_store_of_parts_passes(number: int, autojump_clock: MockClock) -> None:
+    await check_store(lambda: MemoryStore(partitions=number))
+
+
 async def test_redis_store_passes(redis_url: str) -> None:
     async def make() -> Store:
         await trio.lowlevel.checkpoint()

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from distkit_actors import MemoryStore, Store
 from distkit_actors._errors import StoreError
 from distkit_actors._stores._contract import Link, Subscription
+from distkit_actors._stores._part import PartStore
 from distkit_actors.testing import FaultyStore, _check_store, check_store
 from distkit_actors.testing._check_store import CHECKS, check_name
 
@@ -100,6 +101,46 @@ async def test_changes_that_are_not_told_are_found(tell: Tell, autojump_clock: M
     with pytest.raises(AssertionError, match="nothing was told") as caught:
         await check_store(lambda: Pushy(tell))
     assert "'changes_are_told'" in caught.value.__notes__[0]
+
+
+class TellsOneOfAll(AsMemory):
+    """All who watch a prefix take what is told from one queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queues: dict[str, Subscription] = {}
+
+    @asynccontextmanager
+    async def subscribe(self, prefix: str) -> AsyncIterator[Subscription]:
+        async with self.inner.subscribe(prefix) as subscription:
+            yield self.queues.setdefault(prefix, subscription)
+
+
+class TellsOfOnePart(AsMemory):
+    """Whoever watches another part hears of the first one."""
+
+    partitions = 2
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore(partitions=2)
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[Subscription]:
+        return self.inner.subscribe(prefix)
+
+    def part(self, number: int) -> Store:
+        part = self.inner.part(number)
+        return PartStore(
+            self, number, lambda prefix, _: part.link(prefix), lambda p, _: self.subscribe(p)
+        )
+
+
+@pytest.mark.parametrize("kind", [TellsOneOfAll, TellsOfOnePart])
+async def test_changes_that_are_not_told_to_all_are_found(
+    kind: type[AsMemory], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only("changes_are_told", monkeypatch)
+    with pytest.raises(AssertionError, match="nothing was told"):
+        await check_store(kind)
 
 
 # ------------------------------------------------------------------------------ prefixes
