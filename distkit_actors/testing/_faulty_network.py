@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Final, Literal, TypeAlias
+from functools import partial
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import trio
 
@@ -13,6 +14,8 @@ from .._actor._outcomes import copy_of
 from .._errors import StoreError, StoreUnavailableError
 from .._protocol._messages import Reply, Request
 from .._stores._contract import Link, StoreAwayError, Subscription
+
+T = TypeVar("T")
 
 Fault: TypeAlias = Literal[
     "forward", "drop_request", "drop_reply", "late_copy", "duplicate", "away", "answer"
@@ -142,27 +145,35 @@ class FaultyLink(Link):
         network = self._network
         network.requests.append(request)
         network.counts["requests"] += 1
-        # Down until the reply is there, so that whatever ends this early, a cancellation
+        reply = await self._ask(partial(self._carry, request))
+        network.counts["replies"] += 1
+        return reply
+
+    async def inspect(self) -> tuple[str, ...]:
+        return await self._ask(self._inner.inspect)
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs the connection, unless the network is cut."""
+        # Down until the answer is there, so that whatever ends this early, a cancellation
         # too, leaves no connection behind.
         was_up, self._up = self._up, False
-        reply: Reply | None = None
-        with network.journey():
+        answer: T | None = None
+        with self._network.journey():
             await trio.lowlevel.checkpoint()
             if not was_up:
                 raise StoreUnavailableError("there is no connection: `connect` comes first")
-            if not network.is_cut:
+            if not self._network.is_cut:
                 try:
-                    reply = await self._carry(request)
+                    answer = await ask()
                 except StoreError as error:
                     # A store that says no has a connection to say it on.
                     self._up = isinstance(error, StoreAwayError) or not isinstance(
                         error, StoreUnavailableError
                     )
                     raise
-        assert reply is not None
-        network.counts["replies"] += 1
+        assert answer is not None
         self._up = True
-        return reply
+        return answer
 
     @property
     def connected(self) -> bool:

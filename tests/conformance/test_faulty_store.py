@@ -466,6 +466,64 @@ async def test_connections_may_be_refused_too(faulty: FaultyStore) -> None:
         await link.exchange(PEEK)
 
 
+# -------------------------------------------------------------------------------- settings
+
+
+class Forgetful(Store):
+    """A store whose settings may make it lose counts, which says so after a while."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self.inner.link(prefix) as link:
+            yield ForgetfulLink(link)
+
+
+class ForgetfulLink(Link):
+    connected = True
+
+    def __init__(self, inner: Link) -> None:
+        self.inner = inner
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive(self, request: Request) -> Reply:
+        return await self.inner.exchange(request)
+
+    async def inspect(self) -> tuple[str, ...]:
+        await trio.sleep(1)
+        return ("it evicts keys",)
+
+
+async def test_what_settings_the_inner_store_has_is_told(autojump_clock: MockClock) -> None:
+    async with StrictInstanceAwareCounter.open("p", FaultyStore(Forgetful())) as counter:
+        await trio.sleep(100)
+        assert counter.statistics().warnings == ("it evicts keys",)
+        assert counter.statistics().reconnects == 0
+
+
+async def test_a_cut_while_the_settings_are_looked_at(autojump_clock: MockClock) -> None:
+    faulty = FaultyStore(Forgetful())
+
+    async def look() -> None:
+        with pytest.raises(StoreUnavailableError, match="partitioned"):
+            await link.inspect()
+
+    async with faulty.link("p") as link:
+        await link.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await wait_all_tasks_blocked()
+            faulty.cut()
+            faulty.heal()  # too late
+        assert not link.connected
+        await link.connect()
+        assert await link.inspect() == ("it evicts keys",)
+
+
 # -------------------------------------------------------------------------- cancellation
 
 
