@@ -109,7 +109,10 @@ def redis_url_for_counters() -> Iterator[str]:
             f"{URL_VARIABLE}",
             pytrace=False,
         )
-    with tempfile.TemporaryDirectory(prefix="dk-") as directory:
+    # The path of a unix socket has room for about 100 characters, which the usual directory for
+    # temporary files may use up.
+    short = "/tmp" if Path("/tmp").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="dk-", dir=short) as directory:
         path = Path(directory) / "socket"
         words = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
         log = Path(directory) / "log"

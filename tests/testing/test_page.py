@@ -59,6 +59,15 @@ def test_every_file_of_the_page_passes(
     assert done.stdout.count("PASSED") == len(names) - 1
 
 
+def test_its_server_starts_where_temporary_files_have_long_names(tmp_path: Path) -> None:
+    plant(tmp_path)
+    (tmp_path / "redis-server").symlink_to(find_redis_server())
+    long = tmp_path.joinpath("t" * 100)
+    long.mkdir()
+    done = run(tmp_path, "test_real.py", PATH=str(tmp_path), TMPDIR=str(long))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_without_a_server_it_says_what_is_missing(tmp_path: Path) -> None:
     plant(tmp_path)
     done = run(tmp_path, "test_real.py", PATH=str(tmp_path))

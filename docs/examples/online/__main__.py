@@ -21,11 +21,14 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]
 
+# The path of a unix socket has room for about 100 characters.
+SHORT = "/tmp" if Path("/tmp").is_dir() else None
+
 
 async def run(workers: int, port: int) -> None:
     """Run everything until SIGTERM or Ctrl-C; the workers end before the store does."""
     with (
-        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory(dir=SHORT) as directory,
         socket.create_server(("127.0.0.1", port), backlog=100) as listener,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
     ):
