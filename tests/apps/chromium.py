@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.harness.archives import unpack_all
+
 ENV_VAR: Final = "DISTKIT_CHROMIUM"
 CACHE_VAR: Final = "DISTKIT_CHROMIUM_CACHE"
 NAMES: Final = (
@@ -145,7 +147,7 @@ def _unpack(package: Path, directory: Path) -> None:
 
         for name in ("al2023.tar", "fonts.tar"):  # lib/ and fonts/
             with tarfile.open(fileobj=io.BytesIO(part(name))) as inner:
-                inner.extractall(directory, filter="data")
+                unpack_all(inner, directory)
         executable = directory / "chromium"
         executable.write_bytes(part("chromium"))
         executable.chmod(0o755)

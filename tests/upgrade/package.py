@@ -15,6 +15,7 @@ from pathlib import Path
 
 import distkit_actors
 from distkit_actors._stores._redis._scripts import Script
+from tests.harness.archives import unpack_all
 
 from .words import TODAY
 
@@ -62,7 +63,7 @@ def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
 def unpack(folder: Path) -> None:
     """Put the copy into a folder, from which Python can import it."""
     with tarfile.open(OLD) as archive:
-        archive.extractall(folder, filter="data")
+        unpack_all(archive, folder)
 
 
 def scripts_of(folder: Path) -> dict[str, Script]:
