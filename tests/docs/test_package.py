@@ -15,8 +15,11 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LINK = re.compile(r"\]\(([^)]*)\)|^\[[^]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]*)\"", re.MULTILINE)
 
-#: Made by tools, or of this machine only.
-NOT_SOURCE = {"__pycache__", "build", "dist", "htmlcov"}
+#: These pages say what is in the repository, and what to do with it; where paths begin in them.
+PAGES = ("CONTRIBUTING.md", "docs/releasing.md")
+FIRST_PART = re.compile(r"`(\w[\w.-]*)")
+#: Made by tools.
+NOT_SOURCE = {"build", "dist", "htmlcov"}
 #: Taken by the build in any case.
 ALWAYS = {"LICENSE", "README.md", "pyproject.toml"}
 
@@ -30,13 +33,21 @@ def test_the_readme_has_no_links_that_lead_nowhere_outside_the_repository() -> N
     assert [link for link in found if link and not link.startswith(("https://", "#"))] == []
 
 
-def test_the_source_distribution_has_all_there_is() -> None:
+def test_the_source_distribution_has_all_that_contributors_need() -> None:
+    """What else may lie in the checkout is of this machine only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     include = set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
-    there = {path.name for path in ROOT.iterdir()} - NOT_SOURCE
-    wanted = {f"/{name}" for name in there - ALWAYS if not name.startswith((".", "PKG-INFO"))}
+    pages = [(ROOT / page).read_text("utf-8") for page in PAGES]
+    named = {name for page in pages for name in FIRST_PART.findall(page)} - NOT_SOURCE - ALWAYS
+    wanted = {f"/{name}" for name in named if (ROOT / name).exists()}
+    assert {"/benchmarks", "/hatch_build.py", "/newsfragments"} <= wanted  # it does find names
+    wanted |= {
+        "/CONTRIBUTING.md",
+        "/Makefile",
+        "/.ci/run",
+    }  # where to begin, and what `make ci` runs
     assert wanted <= include
-    assert "/.ci/run" in include  # what `make ci` runs
+    assert [name for name in sorted(include) if not (ROOT / name[1:]).exists()] == []
 
 
 def test_the_floors_can_be_installed() -> None:
