@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
@@ -92,6 +92,7 @@ class Actor(Admission):
     ) -> None:
         super().__init__(session)
         self.failure: Exception | None = None  # what a stop could not do
+        self.refused_counts: Mapping[str, int] = {}  # that no `flush` has reported, at the end
         self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
         self._prefix = prefix
@@ -473,19 +474,13 @@ class Actor(Admission):
         end: Exception | None = None
         if superseded:
             end = self.conflict(undone)  # which has been logged
-        elif undone and not (self.forked or self._killed):
-            end = self.unfinished(undone)
+        elif not (self.forked or self._killed):
+            if self.buffer is not None:
+                self.refused_counts = self.buffer.refused
+            end = self.unfinished(undone, self.refused_counts)
         if stopping and not (superseded or self._killed):
             self._log_end(crash, end, undone)
-        if self.buffer is None or self.forked or self._killed or superseded:
-            refused = {}
-        elif refused := self.take_refused():  # and no `flush` has said so
-            error = lost(refused)
-            if end is None:
-                end = error
-            else:
-                end.add_note(str(error))
-        if undone or refused:
+        if undone or self.refused_counts:
             self.failure = end
         self._closed.set()
         return end
@@ -494,7 +489,7 @@ class Actor(Admission):
         left = self._session.phase is Phase.LEFT
         if crash is not None:
             self._log.crashed(crash, undone)
-        elif end is not None:
+        elif end is not None and undone:
             self._log.unfinished(end, undone)
         elif self._on_exit == "leave" and self._session.registered and not left:
             self._log.not_left(self._loop.availability.refusal)
@@ -507,11 +502,17 @@ class Actor(Admission):
             f" ({void} counts that were not acknowledged are void)" if void else ""
         )
 
-    def unfinished(self, count: int) -> Exception:
-        """Return the error for a stop that left ``count`` counts and operations undone."""
+    def unfinished(self, count: int, refused: Mapping[str, int]) -> Exception | None:
+        """Return the error for a stop, if any: ``count`` counts and operations were left undone.
+
+        ``refused``: lax counts that the store has refused, which no `flush` has reported.
+        """
+        lost_ones = lost(refused) if refused else None
+        if not count:
+            return lost_ones
         error = StoreUnavailableError(
             f"stopped with {count} counts or operations that the store has not acknowledged; "
-            f"tried for {self._exit_grace} s"
+            f"tried for {self._exit_grace} s" + (f"; and {lost_ones}" if lost_ones else "")
         )
         error.__cause__ = self._loop.availability.refusal
         return error

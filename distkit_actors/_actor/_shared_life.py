@@ -20,7 +20,6 @@ from .._errors import (
     CounterClosedError,
     DistkitError,
     InstanceConflictError,
-    StoreUnavailableError,
 )
 from ._actor import Actor
 from ._admission import closed_text
@@ -214,14 +213,18 @@ class SharedLife:
         errors = [e for e in self._errors.values() if isinstance(e, Exception)]
         conflicts = [e for e in errors if isinstance(e, InstanceConflictError)]
         at_end = all(
-            part.undone or not isinstance(self._errors.get(part), Exception) for part in self.parts
+            error is part.failure
+            for part, error in self._errors.items()
+            if isinstance(error, Exception)
         )
         failure: Exception | None = None
         if conflicts and any(part.life is Life.SUPERSEDED for part in self.parts):
             refused = (part for part in self.parts if part.refused)
             failure = next(refused, self.parts[0]).conflict(undone)
-        elif errors and at_end and all(isinstance(e, StoreUnavailableError) for e in errors):
-            failure = self.parts[0].unfinished(undone)
+        elif errors and at_end:
+            counts = {k: v for part in self.parts for k, v in part.refused_counts.items()}
+            failure = self.parts[0].unfinished(undone, counts)
+            assert failure is not None
             failure.__cause__ = errors[0].__cause__
         elif errors:
             # What nobody expected says more than what follows from it.

@@ -37,10 +37,11 @@ class Timers:
         """Have a batch sent when the last one that was acknowledged is a beat old."""
         begun = trio.current_time()
         look_at = begun + _LOOKS
+        ahead = self._period if self._period <= _LOOKS else 0.0  # the next beat would be too late
         while True:
             now = trio.current_time()
             self._log.fits(len(self._session.withheld), now)
-            if now >= look_at:
+            if now + ahead > look_at or now >= look_at:
                 self._loop.look_due, look_at = True, now + _LOOKS
                 if self._period > _LOOKS:  # else it is looked with the next beat
                     self._loop.beat()

@@ -218,7 +218,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
 
         Works on a key never used before, and while the store is away. What the store has to
-        refuse later, because of what others count, is raised by `flush`.
+        refuse later, because of what others count, is raised by `flush`, or by the stop.
 
         From another thread use ``trio.from_thread.run_sync(counter.inc_nowait, key)``. To call it
         there directly is a mistake, and mostly raises RuntimeError. Not always: a thread is not

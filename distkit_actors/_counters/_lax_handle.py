@@ -35,7 +35,7 @@ class BoundLaxCounter(BoundCounter):
         """Add ``count`` to this instance's slice, in memory. Not a checkpoint.
 
         Works while the store is away. What the store has to refuse later is raised by
-        `LaxInstanceAwareCounter.flush`. From another thread use
+        `LaxInstanceAwareCounter.flush`, or by the stop. From another thread use
         ``trio.from_thread.run_sync(handle.inc_nowait)``; that it is called there directly is not
         always noticed.
 

@@ -262,7 +262,9 @@ class WriteBuffer:
         if not hold.void:
             buffered = self.buffered(hold.key, NEVER)
             buffered.give_back(hold)
-            if not buffered.dirty:
+            if buffered.dirty:
+                buffered.update_bounds()
+            else:
                 self.touch(buffered)
 
     def cancel_release(self, hold: Hold) -> bool:

@@ -158,6 +158,16 @@ async def test_counts_outside_int64_after_very_large_ones(world: World, flavour:
     assert (5, 5) == await counter.inc("k", 5)
 
 
+async def test_a_count_outside_int64_behind_the_end_of_a_very_large_hold(world: World) -> None:
+    counter = await world.lax(flush_interval=60.0)
+    async with counter.hold("k", MAX):
+        await counter.flush()
+        counter.inc_nowait("k", -1)
+    with pytest.raises(CounterOverflowError):
+        counter.inc_nowait("k", -MIN)
+    assert (-1, -1) == await world.value(counter, "k")
+
+
 @both_flavours
 async def test_names_of_255_characters(world: World, flavour: Flavour) -> None:
     """255 characters are fine, however many bytes they take."""

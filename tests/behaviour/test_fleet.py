@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -24,7 +25,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Forget, Query, Request, Watch
+from distkit_actors._protocol._messages import Forget, Query, QueryKind, Request, Watch
 from distkit_actors._stores._contract import Link, StoreAwayError, StoreSilentError
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.test_bad_input import BAD_NAMES
@@ -221,18 +222,28 @@ async def test_a_store_that_refuses_everybody_makes_nobody_look_dead(world: Worl
         assert 3 == await onlooker.total("k")
 
 
-async def test_what_may_not_be_written_does_not_keep_the_dead(world: World) -> None:
-    """One who may only look looks well, and so observes the silence."""
+@pytest.mark.parametrize("what", ["forget", "instances"])
+async def test_what_one_may_not_ask_does_not_keep_the_dead(world: World, what: str) -> None:
+    """One who may only look, and not see all, still looks well, and so observes the silence."""
     a = await world.strict()
     await a.inc("k", 3)
     async with looking(world) as onlooker:
-        onlooker.wire.answer(StoreError("no right"), None, executed=False, when=_writes)
+        refused: Callable[[Request], bool] = _asks_who_is_there
+        asked: Callable[[], Awaitable[object]] = onlooker.fleet.instances
+        if what == "forget":
+            refused, asked = _writes, partial(onlooker.fleet.forget, a.instance_id)
+        onlooker.wire.answer(StoreError("no right"), None, executed=False, when=refused)
         world.kill(a)
         with trio.fail_after(3 * world.threshold):
             while await onlooker.total("k"):
-                with pytest.raises(StoreError):
-                    await onlooker.fleet.forget(a.instance_id)
+                for _ in range(2):
+                    with pytest.raises(StoreError):
+                        await asked()
                 await trio.sleep(1)
+
+
+def _asks_who_is_there(request: Request) -> bool:
+    return isinstance(request, Query) and request.kind is QueryKind.INSTANCES
 
 
 async def test_an_outage_in_which_all_questions_are_given_up_makes_nobody_look_dead(

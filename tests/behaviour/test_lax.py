@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -26,7 +26,9 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Apply, Entry, Kind, Reply, Request
+from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._contract import Link
+from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import MAX, MIN, Counter, World, each, gather, on_both
 
 
@@ -667,6 +669,63 @@ async def test_i9_refused_counts_that_no_flush_has_reported_are_raised_by_the_st
     with pytest.raises(CounterOverflowError):
         await quiet.flush()
     await quiet.aclose()  # which has been said
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("fails", [False, True], ids=["the body ends", "the body fails"])
+async def test_i9_a_stop_that_leaves_counts_says_which_were_refused_too(
+    partitions: int, fails: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However the end is told: raised, or in the notes of what the body raised."""
+    inner = MemoryStore(partitions=partitions)
+    wire = FaultyStore(inner)
+
+    async def end_badly() -> None:
+        async with LaxInstanceAwareCounter.open("p", wire, exit_grace=0.1) as a:
+            a.inc_nowait("full", 7)
+            await trio.sleep(1)
+            wire.cut()
+            a.inc_nowait("k")
+            if fails:
+                raise ValueError("the body")
+
+    async with StrictInstanceAwareCounter.open("p", inner) as b:
+        await b.set("full", MAX)
+        with pytest.raises(ValueError if fails else StoreUnavailableError) as caught:
+            await end_badly()
+    said = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+    assert any("stopped with 1 counts" in text and "full: 7" in text for text in said)
+
+
+async def test_a_flush_that_waits_at_a_stop_reports_what_another_part_has_refused(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """That part ends before; the end of the counter says it, too."""
+    inner = MemoryStore(partitions=2)
+    wire = FaultyStore(inner)
+    slow = next(key for key in "abc" if part_of(key, 2) != part_of("full", 2))
+    told = []
+
+    async def is_told(work: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(CounterOverflowError, match="full: 7"):
+            await work()
+        told.append(work)
+
+    async def end() -> None:
+        async with LaxInstanceAwareCounter.open("p", wire) as a, trio.open_nursery() as nursery:
+            a.inc_nowait("full", 7)
+            a.inc_nowait(slow)
+            wire.part(part_of(slow, 2)).hold()
+            nursery.start_soon(is_told, a.flush)
+            await trio.sleep(1)
+            nursery.start_soon(is_told, a.aclose)
+            await trio.sleep(1)
+            wire.part(part_of(slow, 2)).release()
+
+    async with StrictInstanceAwareCounter.open("p", inner) as b:
+        await b.set("full", MAX)
+        await is_told(end)
+    assert len(told) == 3
 
 
 async def test_refused_counts_are_reported_once(
