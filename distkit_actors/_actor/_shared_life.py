@@ -225,7 +225,8 @@ class SharedLife:
             counts = {k: v for part in self.parts for k, v in part.refused_counts.items()}
             failure = self.parts[0].unfinished(undone, counts)
             assert failure is not None
-            failure.__cause__ = errors[0].__cause__
+            causes = (error.__cause__ for error in errors)
+            failure.__cause__ = next(filter(None, causes), None)
         elif errors:
             # What nobody expected says more than what follows from it.
             failure = first_of(sorted(errors, key=lambda e: isinstance(e, DistkitError)))

@@ -98,8 +98,8 @@ class InstanceAwareCounter(
             a grace of its own; counters that run in one nursery stop at the same time.
         on_conflict: What to do if another counter has the ``instance_id`` when this one starts.
             ``"take_over"`` ends the other one, whose `run` then raises `InstanceConflictError`.
-            ``"refuse"`` raises it here and leaves the other one alone, if that is alive: if it
-            was heard within its threshold, so one that crashed or lingers is refused for so long.
+            ``"refuse"`` raises it here, and changes nothing, if the store heard the other one
+            within its threshold. So the id stays taken for so long after a crash or a "linger".
         start_grace: Seconds for which a start goes on trying while the store is away; by default
             it fails at once. ``inf`` waits for as long as it takes. A store that refuses, because
             the password is wrong say, is not tried again.
@@ -303,10 +303,10 @@ class InstanceAwareCounter(
         Entering it registers the counter, leaving it stops the counter as `aclose` does;
         both are checkpoints. The nursery inside stays out of sight: a failed start and an
         exception of the body come out as they are, not in a group. If another counter takes the
-        ``instance_id`` over, the body is cancelled and `InstanceConflictError` comes out. A
-        body's exception wins over this and over a stop that fails; what `run` raises is then in
-        its notes. Cancelled, the block is left within ``exit_grace`` seconds, and a stop that
-        fails comes out instead of the cancellation. Raises what the constructor and `run` raise.
+        ``instance_id`` over, the body is cancelled and `InstanceConflictError` comes out. If
+        the body raises, its exception comes out, with the error of `run` in its notes. If the
+        block is cancelled, it ends within ``exit_grace`` seconds; an error of the stop then
+        replaces the cancellation. Raises what the constructor and `run` raise.
         """
         counter = cls(
             prefix,
@@ -506,10 +506,10 @@ class InstanceAwareCounter(
     async def clear(self) -> None:
         """Delete every key, for every instance, in one step.
 
-        If the store spreads the prefix over several parts, it is one step in each of them, at the
-        same time: others may see some parts cleared before the rest, and the epochs move where it
-        was done though another part fails, as a note of the error says. It ends when every part has
-        answered. A checkpoint; cancelled and failing as `set`, in each part by itself.
+        If the store spreads the prefix over several parts, it is one step in each part, at the same
+        time. Others may see some parts cleared before the rest. If one part fails, the others stay
+        cleared, and a note of the error says so. It ends when every part has answered. A
+        checkpoint; cancelled and failing as `set`, in each part by itself.
         """
         await self._ask(ExclusiveKind.CLEAR)
 

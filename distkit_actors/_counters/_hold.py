@@ -49,8 +49,8 @@ class HoldMixin(CounterBase):
         taken back goes with a later batch, through outages too. Once the counter has stopped
         there is nothing left to take back. If the key's epoch has moved since, by anybody's
         `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back.
-        `InstanceAwareCounter.set_on_instance` does not move it: leaving takes ``count``
-        from what that has set. A crash takes the addition away with the slice. All of it is about
+        `InstanceAwareCounter.set_on_instance` keeps the epoch: leaving takes ``count`` from the
+        slice it set. A crash takes the addition away with the slice. All of it is about
         one key, so it does not matter over how many parts the prefix is spread.
 
         Raises:

@@ -194,11 +194,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         heartbeat and one end, and a `run` or `aclose` of either is that of both. Always the same
         object. Not a checkpoint, and it may be had before the counter runs.
 
-        What the strict face does on a key comes behind all that was counted on it here before, and
-        the local view has it when the call returns. So it sees what is pending, and sends it:
-        an operation that adds waits one round trip longer where something is. While the
-        store is away it waits, as the operations of any strict counter do, and the lax face goes
-        on. Options such as ``mailbox_size`` are those that this counter was made with.
+        A strict operation on a key first sends the pending counts of this key, so it sees them. Its
+        result is in the local view when the call returns. If counts were pending, an operation that
+        adds waits one round trip longer. While the store is away it waits, as the operations of any
+        strict counter do, and the lax face goes on. Options such as ``mailbox_size`` are those that
+        this counter was made with.
         """
         if self._strict is None:
             self._strict = StrictInstanceAwareCounter._of(self)  # pyright: ignore[reportPrivateUsage] - its other face
@@ -221,9 +221,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         refuse later, because of what others count, is raised by `flush`, or by the stop.
 
         From another thread use ``trio.from_thread.run_sync(counter.inc_nowait, key)``. To call it
-        there directly is a mistake, and mostly raises RuntimeError. Not always: a thread is not
-        told from another where this thread has counted on the key since the last flush, because
-        that alone would take a third as long as counting; a count may then get lost.
+        there directly is a mistake, and mostly raises RuntimeError. But if this thread has counted
+        on the key since the last flush, a wrong thread is not noticed, and a count may get lost.
+        The check would take a third as long as counting.
 
         Raises:
             RuntimeError: Called in another thread, as far as that is noticed.
@@ -428,10 +428,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     async def get_all(self, keys: Iterable[str]) -> dict[str, CounterValue]:
         """Return the local views of several keys, as `get` does that of one.
 
-        If one of them is too old, all that are are read from the store, up to 1000 in one
-        step of each part; one that is away keeps nobody from reading the others. A checkpoint;
-        cancelling it leaves nothing behind. Raises what `get` raises, and `TypeError` for a single
-        string.
+        Views that are too old are read from the store, up to 1000 in one step of each part. A part
+        that is away does not delay the other parts. A checkpoint; cancelling it leaves nothing
+        behind. Raises what `get` raises, and `TypeError` for a single string.
         """
         wanted = checked_names(keys)
         await self._actor.wait_open()

@@ -191,8 +191,8 @@ class Fleet:
     async def keys(self) -> list[str]:
         """Return the keys whose cumulative is not 0. Sorted.
 
-        A key whose slices cancel each other out is not among them, those of the dead included until
-        they have been taken away. Read in steps, as `instances`. A checkpoint; cancelling it leaves
+        A key whose slices add up to 0 is left out. Slices of the dead are in this sum until they
+        are taken away. Read in steps, as `instances`. A checkpoint; cancelling it leaves
         nothing behind. Raises what `get` raises.
         """
         return sorted(chain.from_iterable(await self._of_each(FleetPart.keys)))
@@ -200,10 +200,9 @@ class Fleet:
     async def get(self, key: str) -> CounterValue:
         """Return the current value; ``(0, 0)`` for a key that nobody counts.
 
-        A checkpoint; cancelling it leaves nothing behind. It is what a counter would be told whose
-        instance counts nothing, once the dead have been taken away. Where some hundred dead
-        instances wait for that, they are looked at in several steps, and one that is taken away
-        meanwhile may still be in the value.
+        A checkpoint; cancelling it leaves nothing behind. The value leaves dead instances out. If
+        the slices of hundreds of dead instances are still in the store, it looks at them in several
+        steps. A slice that is removed meanwhile may still be in the value.
 
         Raises:
             InvalidKeyError: Not a key.
@@ -235,9 +234,9 @@ class Fleet:
     ) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[CounterValue]]:
         """Return a block that gives a channel of the values of ``key``.
 
-        As `InstanceAwareCounter.watch`: the current value comes first, then each other one, and the
-        latest wins. That of a death comes within two seconds though nobody is left to notice it.
-        The channel ends with the block of `open`, and raises `StoreError` if the number of parts
+        As `InstanceAwareCounter.watch`: the current value comes first, then newer ones; a slow
+        reader gets the latest. A death is seen within two seconds, even if no instance is left. The
+        channel ends with the block of `open`, and raises `StoreError` if the number of parts
         changes. Without the right to write, the key is read every ``allowed_lag`` seconds.
 
         Raises:

@@ -96,7 +96,6 @@ class Inquiry:
             log, _LONGEST_PAUSE, self._course, lambda: (0, len(self._waiting))
         )
         self._observation = Observation()
-        self._refused: set[QueryKind] = set()  # kinds that were refused when they were asked last
         self._waiting: deque[_Question] = deque()
         self._carried: _Question | None = None  # what the store is asked now
         self._work = trio.Event()
@@ -245,23 +244,13 @@ class Inquiry:
             except StoreError as error:
                 if not isinstance(question.request, Watch):  # who watches reads again and again
                     self._availability.refused(error)
-                self._interrupt(question.request)
+                if isinstance(question.request, Query):  # one who only looks may not do the others
+                    self._observation.refused(trio.current_time())
                 question.answer(None, error)
                 return
             else:
                 self._availability.over()
-                if isinstance(question.request, Query):
-                    self._refused.discard(question.request.kind)
                 return
-
-    def _interrupt(self, refused: Request) -> None:
-        """Observe nothing while nobody is answered; who may never ask something asks other things.
-
-        So that counts once, until it is answered, and counts at all only if it is a look.
-        """
-        if isinstance(refused, Query) and refused.kind not in self._refused:
-            self._refused.add(refused.kind)
-            self._observation.interrupted()
 
     def _put_off(self, question: _Question, error: StoreAwayError) -> None:
         """Let others go first: a store that takes no writes now may still answer what reads."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME
 from .._protocol._values import fits
+
+#: Seconds after an answer for which a refusal says nothing of the store.
+_OF_LATE: Final = 2.0
 
 
 class Observation:
@@ -28,6 +32,14 @@ class Observation:
     def answered(self, asked: float, at: int) -> None:
         """Go on from ``at``, by which the answer to what was ``asked`` then has judged."""
         self._at, self._since = at, asked
+
+    def refused(self, now: float) -> None:
+        """Stand still, if the store has answered nothing else of late.
+
+        One who may not look at everything is refused again and again, and sees the rest.
+        """
+        if self._since is not None and now - self._since > _OF_LATE:
+            self.interrupted()
 
     def interrupted(self) -> None:
         """Stand still, as the store does not answer: since its last answer nothing is known."""

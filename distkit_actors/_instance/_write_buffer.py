@@ -273,6 +273,7 @@ class WriteBuffer:
         if buffered is None or hold not in buffered.unsent_releases:
             return False
         buffered.void(hold)
+        buffered.update_bounds()
         return True
 
     def void(self, hold: Hold) -> None:

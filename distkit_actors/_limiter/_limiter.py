@@ -94,11 +94,11 @@ class FleetLimiter:
     **Who is next.** First come, first served, in the whole fleet. A task that wants several tokens
     waits until so many are free, and nobody overtakes it. The order is that of the times of arrival
     by the store's clock, as far as each process knows that clock, and the others have to hear of a
-    task first. So of two tasks that come within a few round trips, either may be first. One more
-    exception makes up for that. In its turn after the store has given tokens out, a process that
-    has not heard of others who came before may hand them on to its own tasks. Those of its tasks
-    that wait for that may be overtaken by others elsewhere. A turn takes 0.1 seconds, or ten round
-    trips if these take longer, and 2 seconds at the most.
+    task first. So of two tasks that come within a few round trips, either may be first. There is
+    one more exception. For one turn after the store gave it tokens, a process may hand them on to
+    its own tasks if it has not heard of earlier tasks elsewhere. Tasks elsewhere may overtake its
+    own tasks that wait for this. A turn takes 0.1 seconds, or ten round trips if these take longer,
+    and 2 seconds at the most.
     Only the first in the fleet asks the store; all others sleep until the store pushes notice of a
     change. If the first one dies, the others wait until its slice is reaped. As a notice may get
     lost, they look every six seconds in any case.
@@ -199,9 +199,8 @@ class FleetLimiter:
     def acquire_nowait(self, count: int = 1) -> None:
         """Get tokens for the current task if this process has some that nobody uses.
 
-        Not a checkpoint. It cannot ask the store, so it finds only what was released here at once,
-        ``count`` at a time, without anybody waiting, and is not sent back yet: mostly there is
-        nothing.
+        Not a checkpoint. It cannot ask the store. It finds only ``count`` tokens that were released
+        here together, while no task waited, and are not sent back yet: usually none.
 
         Raises:
             trio.WouldBlock: There are none here; the store may have some.
@@ -285,10 +284,10 @@ class FleetLimiter:
     def total_tokens(self) -> int:
         """How many tokens there are for the whole fleet.
 
-        May be set, in every process: each goes by what it was told, and the fleet's first in line
-        by what its own was. Lower takes nothing away from users, and nobody gets in here before
-        they are few enough; higher lets in who waits. Setting it raises what the constructor raises
-        for ``total_tokens``.
+        May be set, in every process: the first task in line uses the number of its own process. A
+        lower number takes no tokens away; no task gets in here until few enough are in use. A
+        higher number lets waiting tasks in. Setting it raises what the constructor raises for
+        ``total_tokens``.
         """
         return self._tokens.total
 
@@ -340,9 +339,9 @@ class FleetLimiter:
         """Return the number of the tokens that ``borrower`` has: the store gave it with them.
 
         Greater than that of any tokens of the same key that were given out before, in the whole
-        fleet, and smaller than any later one. So what the limit protects can keep the greatest that
-        it has seen, and turn away one who comes with a smaller one: that has been taken for dead,
-        and does not know it yet. It makes sense for a limit of one. It is an instant of the store's
+        fleet, and smaller than any later one. So the protected resource can keep the greatest
+        number seen, and refuse a smaller one: its process was taken for dead, and does not know it
+        yet. It makes sense for a limit of one. It is an instant of the store's
         clock in microseconds, and fits into 64 bits.
 
         This holds over crashes, restarts of processes, outages, and a clock of the server that

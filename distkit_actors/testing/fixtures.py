@@ -111,7 +111,7 @@ def redis_url_for_counters() -> Iterator[str]:
         )
     # The path of a unix socket has room for about 100 characters, which the usual directory for
     # temporary files may use up.
-    short = "/tmp" if Path("/tmp").is_dir() else None
+    short = "/tmp" if len(tempfile.gettempdir()) > 70 else None
     with tempfile.TemporaryDirectory(prefix="dk-", dir=short) as directory:
         path = Path(directory) / "socket"
         words = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]

@@ -222,6 +222,26 @@ async def test_a_store_that_refuses_everybody_makes_nobody_look_dead(world: Worl
         assert 3 == await onlooker.total("k")
 
 
+async def test_a_look_that_was_refused_before_does_not_hide_an_outage(world: World) -> None:
+    """The only question in the second outage is one that was refused in the first."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        wires = world.wire(a), onlooker.wire
+        for pause in (world.interval, world.threshold):
+            assert 3 == await onlooker.total("k")
+            for wire in wires:
+                wire.refuse(StoreError("no right"))
+            await trio.sleep(pause)
+            with pytest.raises(StoreError):
+                await onlooker.fleet.instances()
+            await trio.sleep(pause)
+            onlooker.wire.refuse(None)
+            assert 3 == await onlooker.total("k")
+            world.wire(a).refuse(None)
+            await trio.sleep(2 * world.interval)
+
+
 @pytest.mark.parametrize("what", ["forget", "instances"])
 async def test_what_one_may_not_ask_does_not_keep_the_dead(world: World, what: str) -> None:
     """One who may only look, and not see all, still looks well, and so observes the silence."""

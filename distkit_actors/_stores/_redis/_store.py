@@ -75,16 +75,15 @@ class RedisStore(Store):
             number, a new one is refused at its start (`StoreError`). For namespaces that are too
             much for one node of a cluster: the parts lie evenly among its slots. Each counter then
             has one conversation with each part, so that each part costs every instance a heartbeat.
-            Whatever is about one key is as with one part; what is about several is atomic within
-            each part only. ``docs/partitions.md`` says what that means for each operation, and how
+            An operation on one key works as with one part; one on several keys is atomic in each
+            part only. ``docs/partitions.md`` says what that means for each operation, and how
             to choose the number.
-        min_replicas: so many replicas are to confirm a write before its outcome is told, so that a
-            failover loses less of what was acknowledged. That takes a round trip more, and one to
-            the replicas. If they do not confirm it within a quarter of ``response_timeout`` (15
-            seconds at most), the write stands, and its outcome is told: then
-            ``statistics().warnings`` says so, and the log, within about a minute, and later writes
-            wait for a tenth of that until replicas confirm again. Writes only; reads and heartbeats
-            do not wait. See ``docs/topologies.md``.
+        min_replicas: how many replicas must confirm a write before the caller gets its outcome. So
+            a failover loses fewer acknowledged writes. It takes one more round trip, and one to the
+            replicas. If they do not confirm within a quarter of ``response_timeout`` (15 seconds at
+            most), the write stands, and the caller gets its outcome. Within about a minute the log
+            and ``statistics().warnings`` say so. Later waits are ten times shorter until replicas
+            confirm. Writes only; reads and heartbeats do not wait. See ``docs/topologies.md``.
         tls: options of TLS, as redis-py has them, for a URL with ``rediss``: ``ssl_ca_certs``,
             ``ssl_ca_data``, ``ssl_ca_path``, ``ssl_cert_reqs``, ``ssl_certfile``,
             ``ssl_check_hostname``, ``ssl_ciphers``, ``ssl_exclude_verify_flags``,

@@ -22,7 +22,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]
 
 # The path of a unix socket has room for about 100 characters.
-SHORT = "/tmp" if Path("/tmp").is_dir() else None
+SHORT = "/tmp" if len(tempfile.gettempdir()) > 70 else None
 
 
 async def run(workers: int, port: int) -> None:
