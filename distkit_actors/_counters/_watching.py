@@ -28,7 +28,7 @@ class WatchMixin(CounterBase):
                 async for value in values:
                     ...
 
-        The current value comes first, then each new one, whoever has changed it: this instance,
+        The current value comes first, then newer ones, whoever has changed it: this instance,
         another one, or the death or return of one. A reader that is slow gets the latest value, and
         misses those in between. `RedisStore` and `MemoryStore` push notice of changes. The key is
         then read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
