@@ -83,6 +83,7 @@ class Instance:
         self._random = random.Random(name)
         self._life = trio.CancelScope()
         self._work = trio.CancelScope()
+        self._worked = trio.Event()  # nobody uses the counter any more
         counter_class = LaxInstanceAwareCounter if kind == "lax" else StrictInstanceAwareCounter
         self.counter: InstanceAwareCounter = counter_class(
             fleet.prefix,
@@ -119,6 +120,7 @@ class Instance:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._clients)
                 nursery.start_soon(self._reader)
+        self._worked.set()
 
     async def _clients(self) -> None:
         await self._count(self._random.randint(4, 9))
@@ -176,6 +178,7 @@ class Instance:
     async def leave(self) -> None:
         """Stop cleanly; the slice goes at once."""
         self._work.cancel()
+        await self._worked.wait()  # one who has just been answered goes on for a turn
         await self.counter.aclose()
         self._books.erase(self.name)
         self.state = State.LEFT

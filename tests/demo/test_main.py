@@ -137,7 +137,7 @@ def test_it_comes_out_right_in_a_real_redis(redis_url: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert "The books and the counters agree." in done.stdout
 
 

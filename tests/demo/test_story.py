@@ -10,6 +10,7 @@ import trio.testing
 from distkit_actors import (
     CounterClosedError,
     CounterValue,
+    LaxInstanceAwareCounter,
     MemoryStore,
     StoreUnavailableError,
     StrictInstanceAwareCounter,
@@ -161,6 +162,27 @@ async def test_a_slow_store_is_excused(autojump_clock: trio.testing.MockClock) -
         teller = story.Story(fleet, Listening(), nursery)
         assert teller._excuse(2.7) == ""
         assert "busy" in teller._excuse(4.0)
+
+
+async def test_a_reader_who_is_slow_to_end_reads_no_counter_that_stops(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer may come in the turn in which its reader is cancelled."""
+    asked = trio.Event()
+
+    async def late(self: LaxInstanceAwareCounter, buffered: object) -> None:
+        asked.set()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        fleet = Fleet(MemoryStore(), PREFIX, size=2, threshold=2.0)
+        await fleet.run(nursery)
+        monkeypatch.setattr(LaxInstanceAwareCounter, "_refresh", late)
+        await asked.wait()
+        await fleet.instances[1].leave()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("after", [0.01, 2.0, 3.6, 9.0, 13.0, 16.0, 17.9])
