@@ -57,8 +57,12 @@ class Agenda:
         if self.superseded or phase is _FENCED or phase is _REFUSED:
             return False
         if self._availability.refusal is not None:
-            # What the store refuses is tried again with the next beat, or on demand.
-            return not self.stopping and (self.beat_due or self._dispatch.mailbox.length > 0)
+            # What the store refuses is tried again with the next beat, or on demand. A query is
+            # asked until it has an answer.
+            wanted = self._dispatch.mailbox.length > 0 or (
+                self._session.idle and self._dispatch.queries.taken is not None
+            )
+            return not self.stopping and (self.beat_due or wanted)
         return bool(
             self.beat_due
             or self._dispatch.waiting

@@ -90,10 +90,14 @@ class Availability:
         self._said = what
         return True
 
-    def over(self) -> bool:
-        """Note that the store has answered; return whether it had refused before."""
+    def over(self, *, query: bool = False) -> bool:
+        """Note that the store has answered; return whether that has ended a refusal.
+
+        The answer to a query ends none: a store that is full refuses writes and answers queries.
+        """
+        refuses = query and self._said == "refused"
         had_refused = self.refusal is not None
-        if self.since is not None:
+        if self.since is not None and not refuses:
             duration, self.since = trio.current_time() - self.since, None
             tell = self._log.accepted if self._said == "refused" else self._log.back
             self._said = None
@@ -102,6 +106,8 @@ class Availability:
             self._away = False
             self._course.happens(Event.HEARD)
         self._attempts = 0
+        if refuses:
+            return False
         self.refusal = None
         return had_refused
 

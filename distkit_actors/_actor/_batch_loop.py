@@ -301,7 +301,9 @@ class BatchLoop:
                 for _ in range(2):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             elif answered and not (agenda.stopping or agenda.has_work()):
-                self._solo_link = link if self._solo_streak >= _SOLO_STREAK else None
+                # While the store refuses, a batch takes along what it has refused.
+                alone = self._solo_streak >= _SOLO_STREAK and self.availability.refusal is None
+                self._solo_link = link if alone else None
                 try:
                     await self._rest()
                 except BaseException:
@@ -380,8 +382,10 @@ class BatchLoop:
                     break  # a query ends its turn, as a sign of life may be due (P41, turns)
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
-                if not session.idle:  # a query is no sign of life; one that is due goes
-                    agenda.refused()
+                if session.idle:  # it was a query, which says nothing of batches
+                    self._dispatch.queries.refused(outcome.error)
+                    break
+                agenda.refused()
                 self._refused(outcome)
                 return  # noqa: ASYNC910 - asking was one
             else:
@@ -414,12 +418,13 @@ class BatchLoop:
         """Take an answer in, and tell all whom it concerns."""
         session, dispatch = self._session, self._dispatch
         session.piece_size = self._pacing.piece_size
-        if self.availability.over():
-            self._agenda.recovered()
         query = dispatch.queries.taken
         if query is not None and request is query.request:
+            self.availability.over(query=True)
             dispatch.operations_done += dispatch.queries.answered(reply)
             return
+        if self.availability.over():
+            self._agenda.recovered()
         if type(reply) is MustResume and self._loss is None and session.registered:
             self._loss = session.loss(reply), now
         update = session.receive(reply)

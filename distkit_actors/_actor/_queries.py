@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._protocol._messages import Reply, Request
 from ._operations import QueryOperation
+from ._outcomes import copy_of
 
 
 class Queries:
@@ -40,6 +41,12 @@ class Queries:
         query.reply = reply
         query.done()
         return 1
+
+    def refused(self, error: Exception) -> None:
+        """Tell whoever asks that the store refuses to answer."""
+        query = self.give_up()
+        if query is not None:
+            query.fail(copy_of(error))
 
     def give_up(self) -> QueryOperation | None:
         """Forget the query, and return it."""

@@ -45,8 +45,11 @@ class Releases:
                 self._mailbox.enter(release)
 
     def cancel_release(self, hold: Hold) -> bool:
-        """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
-        if hold.void or not hold.released:
+        """Undo `release`, if nothing of it has been sent yet; False if it is too late.
+
+        It is too late after a refusal, too: what was refused may have been executed.
+        """
+        if hold.void or not hold.released or hold.end_refused:
             return False
         if self._buffer is not None:
             if not self._buffer.cancel_release(hold):
@@ -100,7 +103,10 @@ class Releases:
 
     def defer(self, operations: Iterable[Operation]) -> None:
         """Try releases among ``operations`` again later: the store refuses them (I12, overflow)."""
-        self.deferred += [op for op in operations if isinstance(op, Release)]
+        for operation in operations:
+            if isinstance(operation, Release):
+                operation.ends.end_refused = True
+                self.deferred.append(operation)
 
     def retry_deferred(self) -> None:
         """Try again to take back what the store had to refuse, before all that has come since."""

@@ -14,7 +14,7 @@ import trio
 
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
-from .._protocol._messages import Applied, Loaded, Mismatch, Reply, Request
+from .._protocol._messages import Applied, Loaded, Mismatch, Query, Reply, Request, Watch
 from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
 from ._availability import Availability
 from ._suspensions import Suspensions
@@ -179,7 +179,8 @@ class Requester:
             self.connected = False
             return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one
         except StoreError as error:
-            self._availability.refused(error)
+            if not isinstance(request, Query | Watch):  # else only its caller is told
+                self._availability.refused(error)
             self.connected = self.connected and link.connected
             return Refused(error)  # noqa: ASYNC910 - asking was one
         return self.answered(reply)

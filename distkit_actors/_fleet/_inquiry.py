@@ -242,9 +242,8 @@ class Inquiry:
                     self._observation.interrupted()
                 await self._availability.pause()
             except StoreError as error:
-                if not isinstance(question.request, Watch):  # who watches reads again and again
-                    self._availability.refused(error)
                 if isinstance(question.request, Query):  # one who only looks may not do the others
+                    self._availability.refused(error)
                     self._observation.refused(trio.current_time())
                 question.answer(None, error)
                 return

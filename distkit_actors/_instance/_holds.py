@@ -14,13 +14,16 @@ from collections.abc import Mapping
 class Hold:
     """One addition to the own slice that is to be taken back."""
 
-    __slots__ = ("at", "count", "key", "released", "void")
+    __slots__ = ("at", "count", "end_refused", "key", "released", "void")
 
     def __init__(self, key: str, count: int) -> None:
         self.key = key
         self.count = count
         self.at = 0  # stamp of the slice that it was added to, once that is known
         self.released = False  # its end has begun
+        # The store has refused its end, which may have been executed all the same (P39, unique
+        # numbers).
+        self.end_refused = False
         self.void = False  # there is nothing to take back any more
 
 

@@ -226,9 +226,14 @@ class WriteBuffer:
             settled.dropped.append(buffered.key)
 
     def unsend(self) -> None:
-        """Make everything in flight pending again: it was certainly not executed."""
+        """Make everything in flight pending again: the store has refused it, or it is the end.
+
+        Something in front of the store may say so wrongly (P39, unique numbers).
+        """
         sent, self._sent = self._sent, []
         for buffered in sent:
+            for hold in buffered.flight_releases:
+                hold.end_refused = True
             self._back(buffered)
 
     def end_stage(self, *, void: bool, now: float, but: Collection[str] = ()) -> Settled:
@@ -268,7 +273,7 @@ class WriteBuffer:
                 self.touch(buffered)
 
     def cancel_release(self, hold: Hold) -> bool:
-        """Undo `give_back`, if that is not sent yet; False if it is too late."""
+        """Undo `give_back`, if that is not on its way; False if it is too late."""
         buffered = self.buffered_keys.get(hold.key)
         if buffered is None or hold not in buffered.unsent_releases:
             return False

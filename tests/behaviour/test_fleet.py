@@ -737,3 +737,18 @@ async def test_a_watch_that_may_not_ask_for_pushes_is_no_outage(
             assert (3, 0) == await values.receive()
             await trio.sleep(30)
     assert set(events(caplog)) <= {"not_pushed"}
+
+
+async def test_what_one_who_looks_may_not_do_is_no_outage(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each who asks for it is told; what others look at is answered all the time."""
+    a = await world.strict()
+    await a.inc("k", 3)
+    async with looking(world) as onlooker:
+        onlooker.wire.answer(StoreError("no right"), None, executed=False, when=_writes)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="no right"):
+                await onlooker.fleet.forget("somebody")
+            assert 3 == await onlooker.total("k")
+    assert not {"refused", "accepted"} & {*events(caplog)}

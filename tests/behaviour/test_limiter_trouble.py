@@ -18,6 +18,7 @@ from distkit_actors import (
 )
 from distkit_actors._actor import _suspensions
 from distkit_actors._limiter._token_lease import TURN
+from distkit_actors._protocol._messages import Apply, Request
 from tests.behaviour.limits import (
     KEY,
     asks,
@@ -29,6 +30,11 @@ from tests.behaviour.limits import (
 )
 from tests.behaviour.test_cancellation import ticks
 from tests.behaviour.world import Flavour, World, both_flavours, everywhere
+
+
+def _carries_entries(request: Request) -> bool:
+    return isinstance(request, Apply) and bool(request.entries)
+
 
 # --------------------------------------------------------------------------------- the key is moved
 
@@ -232,6 +238,25 @@ async def test_the_store_refuses(world: World, flavour: Flavour) -> None:
     await trio.sleep(0.05)
     assert idle(limiter)
     world.wire(a).refuse(None)
+    await in_use(world, a, 0, 0)
+
+
+async def test_a_token_whose_return_was_refused_is_not_used_again_without_asking(
+    world: World,
+) -> None:
+    """What stands before the store may say so wrongly, and somebody else may have it by now."""
+    a, b = await world.lax(), await world.strict()
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    wire = world.wire(a)
+    wire.answer(StoreError("no room"), executed=True, when=_carries_entries)
+    limiter.release_on_behalf_of("x")
+    while not a.statistics().outages:  # noqa: ASYNC110 - a counter tells nobody
+        await trio.sleep(0.001)
+    with pytest.raises(trio.WouldBlock):
+        limiter.acquire_on_behalf_of_nowait("y")
+    await other.acquire_on_behalf_of("z")
+    other.release_on_behalf_of("z")
     await in_use(world, a, 0, 0)
 
 

@@ -15,11 +15,12 @@ import trio
 from distkit_actors import (
     CounterOverflowError,
     InstanceConflictError,
+    LaxInstanceAwareCounter,
     StoreError,
     StoreUnavailableError,
 )
-from distkit_actors._protocol._messages import Open, Watch
-from tests.behaviour.world import MAX, Flavour, World, both_flavours
+from distkit_actors._protocol._messages import Open, Query, Request, Watch
+from tests.behaviour.world import MAX, Counter, Flavour, World, both_flavours
 from tests.harness.logs import events, records
 
 
@@ -139,6 +140,82 @@ async def test_a_refusal_that_ends_as_it_stops_is_told(
     world.wire(a).refuse(None)
     await a.aclose()
     assert events(caplog) == ["registered", "refused", "accepted", "stopped"]
+
+
+def _asks(request: Request) -> bool:
+    return isinstance(request, Query)
+
+
+def _counts(request: Request) -> bool:
+    return not _asks(request)
+
+
+@both_flavours
+async def test_a_full_store_that_answers_queries_is_one_outage(
+    world: World, flavour: Flavour, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = await world.make(flavour)
+    wire = world.wire(a)
+    wire.answer(StoreError("no room"), None, executed=False, when=_counts)
+    count = partial(a.inc, "k")
+    if isinstance(a, LaxInstanceAwareCounter):
+        a.inc_nowait("k")
+        count = a.flush
+    with pytest.raises(StoreError, match="no room"):
+        await count()
+    began = trio.current_time()
+    for _ in range(5):
+        await world.intervals(1)
+        assert len(await a.instances()) == 1
+        age = a.statistics().outage_age
+        assert age is not None
+        assert age >= trio.current_time() - began
+    assert events(caplog) == ["registered", "refused"]
+    assert a.statistics().outages == 1
+    wire.forget_plan()
+    await world.intervals(2)
+    assert events(caplog) == ["registered", "refused", "accepted"]
+    assert a.statistics().pending_keys == 0
+
+
+@both_flavours
+async def test_queries_that_are_refused_are_no_outage(
+    world: World, flavour: Flavour, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks is told; what is counted meanwhile goes on, and nobody who waits for it is told."""
+    a = await world.make(flavour)
+    wire = world.wire(a)
+    wire.answer(StoreError("not yours"), None, executed=False, when=_asks)
+    for _ in range(5):
+        with pytest.raises(StoreError, match="not yours"):
+            await a.instances()
+        if isinstance(a, LaxInstanceAwareCounter):
+            a.inc_nowait("k")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_not_answered, a)
+                nursery.start_soon(a.flush)
+        await world.intervals(1)
+    assert events(caplog) == ["registered"]
+    assert a.statistics().outages == 0
+
+
+async def _not_answered(counter: Counter) -> None:
+    with pytest.raises(StoreError):
+        await counter.instances()
+
+
+async def test_a_query_that_is_lost_while_the_store_refuses_is_asked_again_at_once(
+    world: World,
+) -> None:
+    a = await world.strict()
+    wire = world.wire(a)
+    wire.answer(StoreError("no room"), None, executed=False, when=_counts)
+    with pytest.raises(StoreError, match="no room"):
+        await a.inc("k")
+    for lose in (wire.drop_request, wire.drop_reply):
+        lose(when=_asks)
+        with trio.fail_after(world.interval / 10):
+            assert len(await a.instances()) == 1
 
 
 async def test_who_returns_after_being_reaped_says_so(

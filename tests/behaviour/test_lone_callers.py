@@ -47,6 +47,7 @@ class HeldStore(Store):
         self.received: list[Request] = []  # what the batch loop has received
         self.waiting = 0  # callers that wait for their answers
         self.trouble: Exception | None = None  # in place of an answer
+        self.refusal: StoreError | None = None  # of what callers send
         self.backlog = 0  # that answers tell of
         self.bug: Exception | None = None  # in looking for an answer
         self.looks = False  # it asks where the server is before the next request
@@ -94,7 +95,9 @@ class _HeldLink(Link):
     def send_nowait(self, request: Request) -> None:
         self._store.sent.append(request)
         self._store.sending()
-        self._sent, self._answer = request, self._store.inner.execute("app", request)
+        self._sent, self._answer = request, None
+        if self._store.refusal is None:
+            self._answer = self._store.inner.execute("app", request)
 
     def wait_answer(self) -> Awaitable[None] | None:
         return self._wait()
@@ -140,6 +143,8 @@ class _HeldLink(Link):
             raise
         if self._store.trouble is not None:
             raise self._store.trouble
+        if self._store.refusal is not None:
+            raise self._store.refusal
         assert self._answer is not None
         return self._answer
 
@@ -453,6 +458,23 @@ async def test_one_that_is_refused_fails_and_the_next_goes_on(
             with pytest.raises(CounterOverflowError):
                 await counter.inc(f"other{number}")
         assert await counter.inc("k") == (1, 1)
+
+
+async def test_nobody_is_alone_while_the_store_refuses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """However many queries were answered: the batch loop has to hear that the store accepts."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        store.refusal = StoreError("no room")
+        with pytest.raises(StoreError, match="no room"):
+            await counter.inc("k")
+        store.refusal = None
+        for _ in range(STREAK):
+            await counter.instances()
+        assert counter.statistics().outage_age is not None
+        assert await counter.inc("k") == (1, 1)
+        assert counter.statistics().outage_age is None
 
 
 async def test_a_lax_counter_learns_what_it_reads(
