@@ -49,7 +49,6 @@ class Agenda:
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
         self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
-        self._tried_at_stop = False  # put off releases have been tried since the stop began
 
     def has_work(self) -> bool:
         """Tell whether there is something to send now."""
@@ -124,12 +123,8 @@ class Agenda:
             self._flush_quota = pending
         # A batch that is tried after a refusal takes them along: nothing gets in before them.
         refused = self._availability.refusal is not None
-        if beat or self.stopping or refused or self._deferred_due(now):
-            # At a stop they are tried once more only. Else those that are refused would be tried
-            # in turns, for ever.
-            if not (self.stopping and self._tried_at_stop):
-                dispatch.releases.retry_deferred()
-            self._tried_at_stop = self.stopping
+        if beat or refused or self._deferred_due(now):
+            dispatch.releases.retry_deferred()
         # At a stop nobody asks again, so there is no other half to wait for.
         trip = _NEVER if self.stopping else self._pacing.trip
         flush = self._flush_quota > 0

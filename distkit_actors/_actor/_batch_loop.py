@@ -228,6 +228,9 @@ class BatchLoop:
         """Send what waits, and end."""
         self._agenda.stopping = True
         self.availability.refusal = None  # one more try
+        # So have releases that were put off: before all that waits, and once. With each batch those
+        # without room would be tried in turns, for ever.
+        self._dispatch.releases.retry_deferred()
         self.availability.hurry()
         self.wake()
 

@@ -28,7 +28,7 @@ from distkit_actors import (
 from distkit_actors._namespace import _epochs
 from distkit_actors._protocol._messages import MAX_JOURNAL, Applied, Apply, Kind
 from tests.behaviour.test_bad_input import BAD_NAMES, BAD_TYPES, Untouched
-from tests.behaviour.test_cancellation import cancelled_after, ticks
+from tests.behaviour.test_cancellation import STEPS, cancelled_after, ticks
 from tests.behaviour.world import (
     MAX,
     MIN,
@@ -989,3 +989,47 @@ async def test_who_comes_while_a_release_is_refused_is_told_so(world: World, nam
     assert len(wire.requests) <= sent + 3
     wire.refuse(None)
     await world.sees(a, "k", 0, 0)
+
+
+async def test_i9_a_stop_ends_a_hold_whose_end_was_refused_before(world: World) -> None:
+    """The store accepts it again, but has not been asked since."""
+    a, b = await world.strict(on_exit="linger"), await world.strict()
+    await a.inc("k", 10)
+    async with a.hold("k", 3):
+        world.wire(a).refuse(StoreError("no room"))
+    await ticks(STEPS)
+    world.wire(a).refuse(None)
+    await a.aclose()
+    assert (10, 0) == await b.get("k")
+
+
+async def test_i9_a_stop_ends_a_hold_though_another_batch_is_in_doubt(world: World) -> None:
+    """That one goes again first, and its refusals have put the end of the hold off."""
+    a, b = await world.strict(on_exit="linger"), await world.strict()
+    wire = world.wire(a)
+    async with trio.open_nursery() as nursery:
+        async with a.hold("k", 3):
+            wire.drop_reply(when=adds)
+            wire.answer(StoreError("no room"), None, executed=False, when=adds)
+            nursery.start_soon(a.inc, "k", 10)
+            await struck(wire, "answer")
+        await ticks(STEPS)
+        wire.forget_plan()
+        await a.aclose()
+    assert (10, 0) == await b.get("k")
+
+
+@both_flavours
+async def test_i9_a_stop_ends_a_hold_for_whose_end_there_is_room_again(
+    world: World, flavour: Flavour
+) -> None:
+    a, b, c = await world.make(flavour, on_exit="linger"), *[await world.strict() for _ in range(2)]
+    await b.inc("k", MIN)
+    async with a.hold("k", 3):
+        await world.settle(a)
+        await c.dec("k", 3)
+    await world.settle(a)
+    await ticks(STEPS)
+    await c.inc("k", 3)
+    await a.aclose()
+    assert (MIN, 0) == await c.get("k")

@@ -17,10 +17,11 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor._actor import Actor
+from distkit_actors._actor._operations import Release
 from distkit_actors._actor._partitioned import PartitionedActor
 from distkit_actors.testing import FaultyStore
 from tests.stateful.ends import Meters, Taps
-from tests.stateful.operations import Wanted
+from tests.stateful.operations import EXTREME, Wanted
 from tests.stateful.reference import Op
 from tests.stateful.wires import INTERVAL, THRESHOLD
 
@@ -169,12 +170,28 @@ class Member:
 
     def settled_in(self, part: int) -> bool:
         """Whether nothing is open between it and a part of the store, at a quiet moment."""
-        tap, actor = self.taps.parts[part], self._actor_of(part)
-        statistics = actor.statistics()
+        return self._at_rest_in(part) and not self._put_off_in(part)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether a stop has nothing to do that may fail, at a quiet moment and without trouble.
+
+        It tries ends of holds again that were put off. For some of them there may be no room.
+        """
+        parts = range(self.taps.partitions)
+        put_off = (release.key for part in parts for release in self._put_off_in(part))
+        return all(map(self._at_rest_in, parts)) and EXTREME not in put_off
+
+    def _put_off_in(self, part: int) -> list[Release]:
+        """Return the ends of holds that a part of the store has refused."""
+        return self._actor_of(part)._dispatch.releases.deferred
+
+    def _at_rest_in(self, part: int) -> bool:
+        """Whether nothing else is open there."""
+        tap, statistics = self.taps.parts[part], self._actor_of(part).statistics()
         return (
             tap.settled
             and not tap.waiting
-            and not actor._dispatch.releases.deferred
             and not statistics.mailbox_length
             and not statistics.pending_keys
             and statistics.in_flight_age is None

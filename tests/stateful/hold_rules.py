@@ -8,7 +8,7 @@ from functools import partial
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from distkit_actors import CounterValue, InstanceInfo
+from distkit_actors import CounterValue, InstanceInfo, StoreError
 from tests.stateful.fleet import Block, Call, Member
 from tests.stateful.history import TICK
 from tests.stateful.lives import Lives
@@ -66,6 +66,27 @@ class HoldRules(Lives):
         self.operate((mover, "delete", key, 0))
         if self.member(who).blocks:
             self.leave_block(0)
+
+    @precondition(lambda self: len(self.members) < MOST_MEMBERS)
+    @rule(lax=st.booleans(), kind=HOLD, key=KEY, count=COUNT)
+    def end_refused_before_a_stop(self, lax: bool, kind: str, key: str, count: int) -> None:
+        """The store refuses the end of a hold. Its counter stops once the store accepts (I9).
+
+        It lingers: one that leaves takes all with it.
+        """
+        self.start(f"i{len(self.names)}", lax=lax, on_exit="linger")
+        member = self.members[-1]
+        self.enter(-1, kind, key, count)
+
+        def refuse() -> None:
+            member.in_trouble(None)
+            member.network.refuse(StoreError("OOM"))
+
+        self.do(refuse)
+        if member.blocks:
+            self.leave_block(-1)
+        self.do(member.mend)
+        self.stop(member)
 
     @rule(seconds=st.sampled_from([0.0, INTERVAL + 0.5]))
     def wipe(self, seconds: float) -> None:

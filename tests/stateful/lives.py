@@ -64,7 +64,7 @@ class Lives(History):
         """Stop a counter in good order, as far as its network allows."""
 
         async def run() -> None:
-            reachable = member.settled and member.counter.statistics().connected
+            reachable = member.can_stop and member.counter.statistics().connected
             sound = reachable and not (member.troubled or member.planned)
             await self.judge()
             answers: dict[Op, object] = {}

@@ -18,6 +18,7 @@ from distkit_actors._actor._actor import Actor
 from distkit_actors._actor._life import Life
 from distkit_actors._actor._operations import AtomicBatch, Operation
 from distkit_actors._actor._partitioned import PartitionedActor
+from distkit_actors._actor._releases import Releases
 from distkit_actors._instance._holds import Hold
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
@@ -605,3 +606,19 @@ def test_a_count_that_nobody_doubts_stays_after_a_loss_and_a_move() -> None:
         assert histories.model["b"].own("i1") == {1}
 
     play(script, False, True, False)
+
+
+def the_end_of_a_hold_that_is_refused_before_a_stop(histories: MemoryHistories) -> None:
+    histories.end_refused_before_a_stop(lax=False, kind="hold", key="a", count=3)
+
+
+def test_i9_an_end_that_was_refused_is_tried_at_a_stop() -> None:
+    play(the_end_of_a_hold_that_is_refused_before_a_stop, False, False, False)
+
+
+def test_i9_an_end_that_is_not_tried_again_at_a_stop_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Releases, "retry_deferred", lambda _: None)
+    with pytest.raises(AssertionError, match="stopped with 1 counts or operations"):
+        play(the_end_of_a_hold_that_is_refused_before_a_stop, False, False, False)
