@@ -408,9 +408,15 @@ class Dispatch:
             self.fail_waiting(error)
 
     def fail_waiting(self, error: Exception) -> None:
-        """Give an error to all whose operations wait and are in no batch yet."""
+        """Give an error to all whose operations are in no batch: they wait, or are between turns.
+
+        A question whose turn was put off has begun, and so has a `forget` between two steps.
+        """
+        steps = self._steps
         waiting = self.mailbox.drain()
-        self._fail([op for op in waiting if not op.required], error)
+        if not self._stepping:
+            waiting += self._begun()
+        self._fail([op for op in waiting if not op.required], error, steps)
         self.releases.defer(waiting)
         self.flush_waiters.fail(error)
 
@@ -439,17 +445,24 @@ class Dispatch:
         operations = [
             operation for coalesced in self._coalesced for operation in coalesced.operations
         ]
-        if self._steps is not None:
-            # Though the batch may be another one: a query that was put off ends with it, too.
-            operations.append(self._steps.operation)
-            self._steps, self._stepping = None, False
-        if (query := self.queries.give_up()) is not None:
-            operations.append(query)
+        # Though the batch may be another one: what was put off ends with it, too.
+        operations += self._begun()
         self._counts, self._coalesced = 0, []
         if self.buffer is not None:
-            self.buffer.end_stage(void=False, now=0.0)
             self.buffer.unsend()
             self._counts_are_back()
+        return operations
+
+    def _begun(self) -> list[Operation]:
+        """Take out what travels alone and has begun: an exclusive operation, or a query."""
+        operations: list[Operation] = []
+        if self._steps is not None:
+            operations.append(self._steps.operation)
+            self._steps, self._stepping = None, False
+            if self.buffer is not None:
+                self.buffer.end_stage(void=False, now=0.0)
+        if (query := self.queries.give_up()) is not None:
+            operations.append(query)
         return operations
 
     def _fail(

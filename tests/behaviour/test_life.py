@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor import _availability
-from distkit_actors._protocol._messages import Apply
+from distkit_actors._protocol._messages import Apply, Query, Request, Resume
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
     Flavour,
@@ -897,6 +898,38 @@ async def test_a_wrong_password_fails_an_operation_that_was_certainly_not_execut
             await error.wait()
     wire.refuse(None)
     assert (2, 2) == await a.inc("k")
+
+
+@pytest.mark.parametrize("what", [Apply, Resume])
+async def test_what_waits_behind_a_refused_batch_that_nobody_may_give_up_fails(
+    world: World, what: type[Request]
+) -> None:
+    """A question that has begun, and was put off, fails like one that has not."""
+    a = await world.strict()
+    wire = world.wire(a)
+    refused = partial(wire.answer, StoreError("no"), None, executed=False)
+    wire.hold()
+    async with trio.open_nursery() as nursery:
+        answers: list[object] = []
+
+        async def look() -> None:
+            answers.append(await outcome(a.instances))
+
+        nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(outcome, each(a.inc, "k"))
+        await trio.testing.wait_all_tasks_blocked()
+        wire.drop_request(when=lambda request: isinstance(request, Query))
+        if what is Apply:
+            wire.drop_reply(when=lambda request: isinstance(request, Apply))
+        else:
+            await world.backend.wipe(world.prefix)
+        refused(when=lambda request: isinstance(request, what))
+        wire.release()
+        await struck(wire, "answer")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [StoreError] == answers
+        wire.forget_plan()
 
 
 # --------------------------------------------------------------------------------- takeover
