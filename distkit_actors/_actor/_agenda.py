@@ -104,8 +104,10 @@ class Agenda:
         if not self._session.idle:
             return  # it has been interrupted, and goes on
         dispatch.queries.put_off()
-        # What travels alone takes turns with what is shared, so that neither waits for long.
-        shared = self._alone and (self.beat_due or self._flush_quota > 0 or dispatch.shared_waits)
+        # What travels alone takes turns with what is shared, so that neither waits for long. Counts
+        # that the store refuses wait for a beat.
+        flush = self._flush_quota > 0 and self._availability.refusal is None
+        shared = self._alone and (self.beat_due or flush or dispatch.shared_waits)
         if not shared and dispatch.queries.ask():
             self._alone = True
         elif self._session.withheld and not dispatch.in_steps and self._retry_due(now):

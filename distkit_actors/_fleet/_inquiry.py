@@ -244,7 +244,7 @@ class Inquiry:
             except StoreError as error:
                 if isinstance(question.request, Query):  # one who only looks may not do the others
                     self._availability.refused(error)
-                    self._observation.refused(trio.current_time())
+                    self._observation.refused(question.request.kind, trio.current_time())
                 question.answer(None, error)
                 return
             else:
@@ -269,8 +269,8 @@ class Inquiry:
         if isinstance(request, Query):
             request = request._replace(observed=self._observation.reached(asked))
         reply = await self._link.exchange(request)
-        if isinstance(reply, QueryPage):
-            self._observation.answered(asked, reply.at)
+        if isinstance(reply, QueryPage) and isinstance(request, Query):
+            self._observation.answered(request.kind, asked, reply.at)
             if self.partitions and reply.partitions not in (0, self.partitions):
                 self._outdated = StoreError(
                     f"the prefix was spread over {self.partitions} parts and is over "

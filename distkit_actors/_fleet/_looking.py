@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from .._protocol._liveness import MICROSECONDS
-from .._protocol._messages import JUST_COME
+from .._protocol._messages import JUST_COME, QueryKind
 from .._protocol._values import fits
 
-#: Seconds after an answer for which a refusal says nothing of the store.
-_OF_LATE: Final = 2.0
+#: Seconds of refusals without an answer after which the store refuses everything.
+_LONG: Final = 2.0
 
 
 class Observation:
@@ -23,22 +23,29 @@ class Observation:
     def __init__(self) -> None:
         self._at = JUST_COME
         self._since: float | None = None  # it goes on since then, by the own clock
+        self._refused: set[QueryKind] = set()  # what was refused when it was asked last
+        self._refused_since: float | None = None  # nothing was answered since then
 
     def reached(self, now: float) -> int:
         """Return up to which steady time it goes."""
         elapsed = 0.0 if self._since is None else now - self._since
         return self._at + int(elapsed * MICROSECONDS)
 
-    def answered(self, asked: float, at: int) -> None:
+    def answered(self, kind: QueryKind, asked: float, at: int) -> None:
         """Go on from ``at``, by which the answer to what was ``asked`` then has judged."""
-        self._at, self._since = at, asked
+        self._at, self._since, self._refused_since = at, asked, None
+        self._refused.discard(kind)
 
-    def refused(self, now: float) -> None:
-        """Stand still, if the store has answered nothing else of late.
+    def refused(self, kind: QueryKind, now: float) -> None:
+        """Stand still, unless it may be this question alone that the store refuses.
 
-        One who may not look at everything is refused again and again, and sees the rest.
+        Somebody may not look at everything: one kind is refused again and again, others are
+        answered in between.
         """
-        if self._since is not None and now - self._since > _OF_LATE:
+        if self._refused_since is None:
+            self._refused_since = now
+        if kind not in self._refused or now - self._refused_since > _LONG:
+            self._refused.add(kind)
             self.interrupted()
 
     def interrupted(self) -> None:

@@ -218,6 +218,23 @@ async def test_a_query_that_is_lost_while_the_store_refuses_is_asked_again_at_on
             assert len(await a.instances()) == 1
 
 
+async def test_counts_that_are_refused_do_not_go_before_a_query_that_was_lost(
+    world: World,
+) -> None:
+    a = await world.lax()
+    wire = world.wire(a)
+    wire.answer(StoreError("no room"), None, executed=False, when=_counts)
+    a.inc_nowait("k")
+    with pytest.raises(StoreError, match="no room"):
+        await a.flush()
+    await trio.sleep(0.1)  # the counts are due again
+    for lose in (wire.drop_request, wire.drop_reply):
+        lose(when=_asks)
+        with trio.fail_after(world.interval / 10):
+            assert len(await a.instances()) == 1
+    wire.forget_plan()
+
+
 async def test_who_returns_after_being_reaped_says_so(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
