@@ -123,7 +123,7 @@ class Agenda:
         beat = self.beat_due
         if beat or self.stopping:
             self._flush_quota = pending
-        # A batch that is tried after a refusal takes them along: nothing gets in before them.
+        # A batch after a refusal takes the refused releases along: nothing goes before them.
         refused = self._availability.refusal is not None
         if beat or refused or self._deferred_due(now):
             dispatch.releases.retry_deferred()

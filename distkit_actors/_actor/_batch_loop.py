@@ -228,8 +228,8 @@ class BatchLoop:
         """Send what waits, and end."""
         self._agenda.stopping = True
         self.availability.refusal = None  # one more try
-        # So have releases that were put off: before all that waits, and once. With each batch those
-        # without room would be tried in turns, for ever.
+        # Releases that were put off are tried once more, too, before all that waits. If each batch
+        # tried them, those without room would be tried for ever.
         self._dispatch.releases.retry_deferred()
         self.availability.hurry()
         self.wake()
@@ -304,7 +304,7 @@ class BatchLoop:
                 for _ in range(2):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             elif answered and not (agenda.stopping or agenda.has_work()):
-                # While the store refuses, a batch takes along what it has refused.
+                # While the store refuses, each batch takes the refused releases along.
                 alone = self._solo_streak >= _SOLO_STREAK and self.availability.refusal is None
                 self._solo_link = link if alone else None
                 try:
@@ -346,8 +346,8 @@ class BatchLoop:
 
     async def _one_batch(self, link: Link) -> None:
         # A batch is made up only once it can be sent: until then callers may withdraw (P33,
-        # cancelled callers). What a caller has sent may have its answer, whatever became of the
-        # connection since; then it must not be doubted.
+        # cancelled callers). A request that its caller has sent may have its answer already, even
+        # if the connection is gone by now. Such an answer must not be doubted.
         if not (link.connected or self._sent is not None or await self._connect(link)):
             self._agenda.beat_due = False  # connecting is tried again with the next beat
             return  # noqa: ASYNC910 - connecting was one

@@ -105,7 +105,7 @@ class Dispatch:
             self._coalesced = self._take(exclusive, min(most, portion))
             return [coalesced.entry for coalesced in self._coalesced]
         # An operation acts behind the counts that were made before it.
-        # One that takes counts along, too, is two entries: half of the batch is for all others.
+        # An operation that takes counts along is two entries. Half of the batch is for other keys.
         limit = most // 4 if flush else most // 2
         turn = self._counts_first.sort(self._take(exclusive, max(1, limit)), self.buffer)
         room = most - len(turn.now) if flush else 0
@@ -404,7 +404,8 @@ class Dispatch:
         self.releases.defer(taken)
         self.flush_waiters.fail(error)
         if taken and all(op.required for op in taken):
-            # These go before all that waits, and nobody was told: it would wait for ever.
+            # These are releases, which go before all that waits. Nobody waits for them, so nobody
+            # was told; those behind them would wait for ever.
             self.fail_waiting(error)
 
     def fail_waiting(self, error: Exception) -> None:

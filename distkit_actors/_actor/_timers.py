@@ -37,13 +37,13 @@ class Timers:
         """Have a batch sent when the last one that was acknowledged is a beat old."""
         begun = trio.current_time()
         look_at = begun + _LOOKS
-        ahead = self._period if self._period <= _LOOKS else 0.0  # the next beat would be too late
+        seldom = self._period > _LOOKS  # it beats so seldom that a look needs a beat of its own
         while True:
             now = trio.current_time()
             self._log.fits(len(self._session.withheld), now)
-            if now + ahead > look_at or now >= look_at:
+            if now >= look_at if seldom else now + self._period > look_at:  # the next is too late
                 self._loop.look_due, look_at = True, now + _LOOKS
-                if self._period > _LOOKS:  # else it is looked with the next beat
+                if seldom:  # else it is looked with the next beat
                     self._loop.beat()
             heard_at = self._loop.requester.heard_at
             last = begun if heard_at is None else heard_at
@@ -52,7 +52,7 @@ class Timers:
             if due <= now + self._period / 100:  # not worth another wake-up
                 self._loop.beat()
                 due = next_heartbeat(now, self._period)
-            await trio.sleep_until(min(due, look_at) if self._period > _LOOKS else due)
+            await trio.sleep_until(min(due, look_at) if seldom else due)
 
     async def flush_regularly(self) -> None:
         """Have counts sent an interval after the first of them."""

@@ -113,9 +113,9 @@ class FleetLimiter:
     longer is taken for dead, and its tokens are given to others; when it comes back its slice does
     too, and nobody new gets in until enough have been released. Work that must not go on then
     should watch ``counter.statistics().last_heartbeat_age``, or what it works on should compare
-    `fencing_number`. A takeover gives the tokens to others at once, and the counter that had them
-    hears of it with its next heartbeat at the latest, until when ``last_heartbeat_age`` tells
-    nothing of it. So give no ``instance_id``, or ``on_conflict="refuse"`` with it, or use fencing.
+    `fencing_number`. A takeover gives the tokens to others at once. The counter that had them
+    learns this with its next heartbeat; ``last_heartbeat_age`` does not show it before. So give no
+    ``instance_id``, or ``on_conflict="refuse"`` with it, or use fencing.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their
     users go on, the limit starts afresh, and releasing them takes nothing back. So it is

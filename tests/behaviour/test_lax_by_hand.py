@@ -92,25 +92,34 @@ def test_i14_who_reads_what_was_just_counted_leaves_room_for_counts_that_are_due
         a.exchange()
 
 
-def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> None:
-    """Though it hears, piece by piece, that the key of these counts has moved before."""
+def in_doubt(count: int) -> tuple[Hand, Hand]:
+    """Return two who have to return: one has 2 and ``count`` in doubt, the other one moved the key.
+
+    The first one knows of the move, so its slice is younger. It returns key by key.
+    """
     namespace = Namespace()
     a, b = Hand(namespace, "a"), Hand(namespace, "b")
     b.ask(Kind.MOVE, "k", 100)
     b.exchange()
     b.flush()
-    a.flush()  # so it knows of the move, and its slice is younger
+    a.flush()
     for key in ("k", "other", "another"):
         a.count(key, 2)
     a.flush()
     assert (102, 2) == a.view("k")
-    a.count("k", 5)
+    a.count("k", count)
     a.begin()
     a.session.lost()
     a.namespace = b.namespace = Namespace()
+    a.session.piece_size = 1
+    return a, b
+
+
+def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> None:
+    """Though it hears, piece by piece, that the key of these counts has moved before."""
+    a, b = in_doubt(5)
     b.flush()
     assert list(b.session.moves) == ["k"]
-    a.session.piece_size = 1
     views = []
     while a.step():
         views.append(a.view("k"))
@@ -121,20 +130,7 @@ def test_i8_counts_in_doubt_are_in_the_view_once_while_an_instance_returns() -> 
 
 def test_i8_counts_in_doubt_that_make_a_slice_0_are_in_the_view_once() -> None:
     """Such a slice is not kept once its claim was answered; then a move before it is heard of."""
-    namespace = Namespace()
-    a, b = Hand(namespace, "a"), Hand(namespace, "b")
-    b.ask(Kind.MOVE, "k", 100)
-    b.exchange()
-    b.flush()
-    a.flush()
-    for key in ("k", "other", "another"):
-        a.count(key, 2)
-    a.flush()
-    a.count("k", -2)
-    a.begin()
-    a.session.lost()
-    a.namespace = b.namespace = Namespace()
-    a.session.piece_size = 1
+    a, b = in_doubt(-2)
     while "k" in a.session.slices:
         assert a.step()
     b.flush()

@@ -1,7 +1,7 @@
 """What belongs to a run of trio and to an object that outlives it, and ends with either.
 
 A run has sockets and a clock of its own, as it may be in another thread, or in a process that was
-forked. A variable of trio's for each object would stay until the run ends: all runs keep theirs.
+forked. Trio keeps each `RunVar` until its run ends, so all objects share one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEPT: Final = trio.lowlevel.RunVar["WeakKeyDictionary[object, object]"]("kept b
 
 
 class PerRun(Generic[T]):
-    """A value for each run of trio. Nothing that is kept may lead back here.
+    """A value for each run of trio. A value must not refer to this object: both would stay.
 
     Args:
         make: Makes the value that a run begins with.
