@@ -55,7 +55,14 @@ from ._protocol._messages import (
     Watched,
 )
 from ._public import publish as _publish
-from ._stores._contract import Link, Store, StoreAwayError, StoreSilentError, Subscription
+from ._stores._contract import (
+    Link,
+    NotPermittedError,
+    Store,
+    StoreAwayError,
+    StoreSilentError,
+    Subscription,
+)
 
 __all__ = [
     "FOLD_LIMIT",
@@ -87,6 +94,7 @@ __all__ = [
     "MustResume",
     "Namespace",
     "Ne",
+    "NotPermittedError",
     "Open",
     "Opened",
     "Peek",

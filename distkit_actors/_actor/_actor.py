@@ -326,8 +326,9 @@ class Actor(Admission):
 
         requester = self._requester
         sent_at, heard_at = requester.sent_at, requester.heard_at
-        since = self._loop.availability.since
-        if self._closed.is_set():  # what was not answered then never is
+        availability, closed = self._loop.availability, self._closed.is_set()
+        since = availability.since
+        if closed:  # what was not answered then never is, and what was wrong then concerns others
             sent_at = since = None
         now = 0.0 if sent_at is heard_at is since is None else self.now()
         refused = len(self.buffer.refused) if self.buffer else 0
@@ -340,13 +341,13 @@ class Actor(Admission):
             in_flight_age=None if sent_at is None else now - sent_at,
             pending_keys=self.buffer.pending if self.buffer else 0,
             refused_keys=self._refused_keys + refused,
-            withheld_slices=len(self._session.withheld),
-            stuck_slices=self._session.stuck,
+            withheld_slices=0 if closed else len(self._session.withheld),
+            stuck_slices=0 if closed else self._session.stuck,
             connected=requester.connected,
             reconnects=max(0, requester.connections - 1),
-            warnings=self._loop.availability.warnings,
+            warnings=() if closed else availability.warnings,
             last_heartbeat_age=self._age(heard_at, now),
-            outages=self._loop.availability.outages,
+            outages=availability.outages,
             outage_age=None if since is None else now - since,
         )
 

@@ -61,9 +61,22 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
     callback=number_of_seconds,
     help="End after so many seconds.",
 )
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Over how many parts the keys are spread, if no instance is alive that says it.",
+)
 @threshold_option
 def set_(
-    url: str, prefix: str, key: str, *, count: int, seconds: float | None, threshold: float
+    url: str,
+    prefix: str,
+    key: str,
+    *,
+    count: int,
+    seconds: float | None,
+    partitions: int,
+    threshold: float,
 ) -> None:
     """Set the cumulative of a key to COUNT.
 
@@ -73,7 +86,7 @@ def set_(
     """
 
     async def do() -> None:
-        async with taking_part(url, prefix, threshold) as counter:
+        async with taking_part(url, prefix, threshold, partitions) as counter:
             value = await counter.set(key, count)
             click.echo(value.cumulative)
             if count:

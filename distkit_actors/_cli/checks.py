@@ -125,6 +125,10 @@ def acl(
         if is_url(prefix) or looks_like_address(prefix):
             click.echo(f"these are the rights for a prefix '{printable(prefix)}'", err=True)
     name = user or ("onlooker" if read_only else "counters")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"'{printable(name)}' cannot be the name of a user") from None
     rules = {
         old: acl_rule(
             prefix,

@@ -17,6 +17,7 @@ from .store_command import (
     StoreCommand,
     json_option,
     number_of_seconds,
+    on_terminal,
     prefix_argument,
     print_json,
     print_table,
@@ -62,7 +63,7 @@ def top(
 async def _top(
     url: str, prefix: str, *, once: bool, interval: float, most: int | None, as_json: bool
 ) -> None:
-    console = Console()
+    console = Console(force_terminal=on_terminal())  # whatever the environment says of colours
     live = console.is_terminal and not console.is_dumb_terminal and not once and not as_json
     with ExitStack() as stack:
         show = partial(_print_picture, as_json, console.width if console.is_terminal else None)

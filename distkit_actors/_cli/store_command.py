@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, TextIO, TypeVar
 
 import click
 import trio
 
 from .. import DistkitError, Fleet, StrictInstanceAwareCounter, open_store
+from .._actor._groups import sole
 from .._demo.main import UNUSABLE
 from .addresses import as_url, is_url, is_url_of_a_store, looks_like_address
 from .text import Align, columns
@@ -35,7 +36,8 @@ class StoreCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         completing = ctx.resilient_parsing  # nothing may be said then
-        if not completing and {"-h", "--help"}.isdisjoint(args):
+        options = args[: args.index("--")] if "--" in args else args
+        if not completing and {"-h", "--help"}.isdisjoint(options):
             words = words_of(self, ctx, args)
             if not (words and is_url(words[0])):
                 args = [_url_in_environment(ctx, words), *args]
@@ -105,10 +107,13 @@ threshold_option = click.option(
 
 @asynccontextmanager
 async def taking_part(
-    url: str, prefix: str, threshold: float
+    url: str, prefix: str, threshold: float, partitions: int = 1
 ) -> AsyncGenerator[StrictInstanceAwareCounter]:
-    """Return a counter that spreads the prefix over as many parts as those do who live there."""
-    async with Fleet.open(prefix, open_store(url)) as fleet:
+    """Return a counter that spreads the prefix over as many parts as those do who live there.
+
+    If nobody lives there, it is over ``partitions``.
+    """
+    async with Fleet.open(prefix, open_store(url, partitions=partitions)) as fleet:
         store = open_store(url, partitions=fleet.partitions)
     async with StrictInstanceAwareCounter.open(
         prefix, store, dead_instance_threshold=threshold
@@ -117,11 +122,20 @@ async def taking_part(
 
 
 def run(work: Callable[[], Awaitable[_T]]) -> _T:
-    """Do it in trio; say in a line what is wrong."""
+    """Do it in trio; say in a line what is wrong, with all that is known of it."""
     try:
         return trio.run(work)
     except (DistkitError, ValueError) as error:
-        raise CannotError(" ".join(str(error).split())) from error
+        said = [str(error), *getattr(error, "__notes__", ())]
+        raise CannotError("; ".join(" ".join(words.split()) for words in said)) from error
+    except BaseExceptionGroup as group:  # an interrupt that came while it connected
+        raise (sole(group) or group) from None
+
+
+def on_terminal() -> bool:
+    """Return whether somebody reads it at once, and not a program through a pipe."""
+    stdout: TextIO | None = sys.stdout  # None if it was closed before Python began
+    return stdout is not None and stdout.isatty()
 
 
 def print_json(value: object) -> None:
@@ -133,6 +147,6 @@ def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], aligns: Sequence[Align]
 ) -> None:
     """Print rows below a head; a program that reads a pipe gets no head."""
-    table = [head, *rows] if sys.stdout.isatty() else rows
+    table = [head, *rows] if on_terminal() else rows
     for line in columns(table, aligns):
         click.echo(line)

@@ -16,7 +16,7 @@ from .._errors import StoreError, StoreUnavailableError
 from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
-from .._stores._contract import Link, Store
+from .._stores._contract import Link, NotPermittedError, Store
 from ._inquiry import Inquiry, all_rows
 
 #: From harmless to bad.
@@ -127,15 +127,20 @@ async def _set_up(link: Link) -> list[Finding]:
 
 
 async def _rights(link: Link) -> Finding:
-    """See whether one who looks by this URL could count, too: of a namespace that is there."""
+    """See whether one who looks by this URL could count, too: of a namespace that is there.
+
+    If the store refuses this for another reason than the user's rights, it refuses it to all.
+    """
     try:
         await link.exchange(Peek(""))
     except StoreUnavailableError:
         raise
     except StoreError as error:
         await link.connect()  # noqa: ASYNC120 - a refusal may end the connection
-        text = f"the user of this URL may look, but not count: {error}"
-        return Finding("note", "rights", text)
+        if isinstance(error, NotPermittedError):
+            text = f"the user of this URL may look, but not count: {error}"
+            return Finding("note", "rights", text)
+        return Finding("wrong", "rights", f"nobody can count now: {error}")
     return Finding("ok", "rights", "the user of this URL may count")
 
 

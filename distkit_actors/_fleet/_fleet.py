@@ -107,7 +107,7 @@ class Fleet:
                     fleet = cls(prefix)
                     fleet._parts = await _started(prefix, store, links)
                 except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
-                    raised = error
+                    raised = sole(error) or error
                 else:
                     try:
                         async with trio.open_nursery() as nursery:

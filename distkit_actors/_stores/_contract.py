@@ -31,6 +31,10 @@ class StoreSilentError(StoreUnavailableError):
     """The store was reached, but did not answer in time: it is overloaded, or has stopped."""
 
 
+class NotPermittedError(StoreError):
+    """The user may not do that, and nothing was executed; the store itself may be well."""
+
+
 class Link(ABC):
     """One counter's way to its namespace: connect, send a request, receive its answer.
 

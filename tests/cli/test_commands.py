@@ -10,7 +10,7 @@ import trio
 from click.testing import CliRunner, Result
 
 import distkit_actors
-from distkit_actors import RedisStore, StrictInstanceAwareCounter
+from distkit_actors import RedisStore, StoreError, StrictInstanceAwareCounter
 from distkit_actors._cli.commands import cli
 from tests.cli.seed import seed
 from tests.harness.server import RedisServer
@@ -207,6 +207,37 @@ def test_check_knows_who_may_only_look(own_redis: RedisServer, fresh_prefix: str
     shown = out("check", url, fresh_prefix)
     assert "may look, but not count" in shown
     assert "how the store is set up cannot be seen: the server does not tell" in shown
+
+
+def test_set_takes_the_parts_that_it_is_told_if_nobody_is_alive(
+    own_redis: RedisServer, fresh_prefix: str
+) -> None:
+    words = ("set", own_redis.url, fresh_prefix, "k", "7", "--for", "0", "--partitions", "16")
+    assert out(*words) == "7\n"
+    assert len(own_redis.command("KEYS", f"dk:*{fresh_prefix}*:n")) == 16
+
+
+def test_an_error_is_said_with_its_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: object) -> None:
+        error = StoreError("out\nof memory")
+        error.add_note("it has taken effect in 11 of 16 parts")
+        raise error
+
+    monkeypatch.setattr(StrictInstanceAwareCounter, "clear", refused)
+    said = run("clear", "memory://", "p", "--yes", code=2).stderr
+    assert "out of memory; it has taken effect in 11 of 16 parts" in said
+
+
+def test_words_after_two_dashes_are_no_options(
+    shop: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, prefix = shop
+    monkeypatch.setenv("DISTKIT_ACTORS_URL", url)
+    assert out("get", prefix, "--", "--help") == "0\n"
+
+
+def test_a_user_has_a_name_that_can_be_sent() -> None:
+    assert "cannot be the name" in run("acl", "p", "--user", "\udcff", code=2).stderr
 
 
 def test_check_refuses_a_server_that_evicts(own_redis: RedisServer, fresh_prefix: str) -> None:

@@ -16,32 +16,49 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from distkit_actors import open_store
+from distkit_actors import Fleet, MemoryStore, open_store
 from distkit_actors._cli.main import main
+from distkit_actors.abc import Link
 from tests.cli.seed import seed
 
 COMMAND = [sys.executable, "-m", "distkit_actors"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_pipe_gets_plain_lines(redis_url: str, fresh_prefix: str) -> None:
-    seed(redis_url, fresh_prefix, {"a": {"k": 3}}, dead_instance_threshold=300.0)
+@pytest.mark.parametrize("more", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_a_pipe_gets_plain_lines(
+    redis_url: str, fresh_prefix: str, more: Mapping[str, str]
+) -> None:
+    key = "k" * 100
+    seed(redis_url, fresh_prefix, {"a": {key: 3}}, dead_instance_threshold=300.0)
     done = subprocess.run(
         [*COMMAND, "top", redis_url, fresh_prefix, "--once", "--interval", "0.1"],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
+        env={**os.environ, **more},
     )
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    assert done.stdout.splitlines()[-1].split() == ["k", "3", "0", "3"]
+    assert done.stdout.splitlines()[-1].split() == [key, "3", "0", "3"]
+
+
+def test_a_closed_output_is_no_terminal(redis_url: str, fresh_prefix: str) -> None:
+    seed(redis_url, fresh_prefix, {"a": {"k": 3}}, dead_instance_threshold=300.0)
+    words = shlex.join([*COMMAND, "instances", redis_url, fresh_prefix])
+    done = subprocess.run(
+        ["sh", "-c", f"{words} >&-"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
@@ -266,6 +283,33 @@ def test_clear_says_what_to_do_where_nobody_can_answer(stdin: str) -> None:
     assert done.returncode == 2
     said = "Error: nobody is there to answer: with --yes it is done without asking\n"
     assert done.stderr.endswith(said)
+
+
+@pytest.mark.parametrize("words", [["get", "k"], ["check"], ["prefixes"], ["top"]])
+def test_an_interrupt_while_it_connects_is_one(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(*_: object) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trio, "open_tcp_stream", interrupted)
+    command, *keys = words
+    prefix = [] if command == "prefixes" else ["p"]
+    code = main([command, "redis://127.0.0.1:6", *prefix, *keys])
+    assert code == (0 if command == "top" else 130)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_an_interrupt_while_a_fleet_starts_comes_out_as_it_is() -> None:
+    class Interrupted(MemoryStore):
+        def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
+            raise BaseExceptionGroup("", [KeyboardInterrupt()])
+
+    with pytest.raises(KeyboardInterrupt):
+        async with Fleet.open("p", Interrupted()):
+            pass
 
 
 def test_clear_is_called_off_on_a_terminal_that_ends() -> None:

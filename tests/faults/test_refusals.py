@@ -75,7 +75,8 @@ async def test_check_says_that_a_store_takes_no_writes(
         await REFUSALS[reason].begin(own_redis)
         found = await audit(fresh_prefix, RedisStore(own_redis.url))
         await REFUSALS[reason].end(own_redis)
-    (text,) = [text for _, about, text in found if about == "rights"]
+    ((level, text),) = [(level, text) for level, about, text in found if about == "rights"]
+    assert level == "wrong"
     assert REFUSALS[reason].message in text
 
 

@@ -29,6 +29,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._limiter._names import TICKETS, companion
+from distkit_actors.abc import Link
 from distkit_actors.prometheus import CounterCollector
 from distkit_actors.testing import FaultyStore
 
@@ -182,11 +183,20 @@ async def test_it_keeps_no_counter_alive() -> None:
     assert exposed(collector) == {}
 
 
-async def test_the_superseded_is_shown_as_such_and_without_slices() -> None:
+async def test_the_superseded_is_shown_as_such_and_without_slices(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def warn(_: object) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        return ("it may evict any key",)
+
+    monkeypatch.setattr(Link, "inspect", warn)
     store = MemoryStore()
     with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
         async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
             await old.inc("k")
+            while of(exposed(CounterCollector(old)), "store_warnings") != [1]:  # noqa: ASYNC110 - nothing tells
+                await trio.sleep(1)
             async with StrictInstanceAwareCounter.open("app", store, instance_id="a"):
                 with pytest.raises(InstanceConflictError):
                     await old.inc("k")
@@ -195,7 +205,9 @@ async def test_the_superseded_is_shown_as_such_and_without_slices() -> None:
                 assert of(seen, "slice") == []
                 await trio.sleep_forever()
     # An alert has to see it, and the counter ends sooner than the next scrape comes.
-    assert of(exposed(CounterCollector(old)), "state", state="superseded") == [1]
+    seen = exposed(CounterCollector(old))
+    assert of(seen, "state", state="superseded") == [1]
+    assert of(seen, "store_warnings") == [0]  # an alert on it would not end
 
 
 async def test_whoever_has_the_id_now_is_shown_in_place_of_the_superseded() -> None:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..._errors import StoreError, StoreUnavailableError
-from .._contract import StoreAwayError
+from .._contract import NotPermittedError, StoreAwayError
 from ._connection import ErrorReplyError
 from ._error_lines import IN_SCRIPT, NO_CLIENT, NO_COMMAND, NO_DATABASE, NO_PASSWORD, OWN_CODES
 
@@ -110,7 +110,8 @@ def to_store_error(
             f"whether the request was executed: {error.text}"
         )
     advice = special.get(code) or _ADVICE[code]
-    return StoreError(f"the store refuses: {advice} ({_said(code, error.text)})")
+    refusal = NotPermittedError if code == "NOPERM" else StoreError
+    return refusal(f"the store refuses: {advice} ({_said(code, error.text)})")
 
 
 def _said(code: str, text: str) -> str:
