@@ -464,9 +464,11 @@ class Actor(Admission):
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
         # Counted first: later counts may cancel out what was on its way, which the store may have.
-        undone = 0 if self.buffer is None else self.buffer.pending
-        if self._on_exit == "linger" and not superseded:  # else they go with the slices
-            undone += self._dispatch.held()
+        undone = 0
+        if self._on_exit == "linger" and not superseded:
+            undone = self._dispatch.held() + (self.buffer.pending if self.buffer else 0)
+        elif self.buffer is not None:  # holds go with the slices
+            undone = self.buffer.counted
         undone += self._dispatch.abandon(waiting, taken)
         self.watches.close(self._conflict() if superseded else None)
         if self.buffer is not None:

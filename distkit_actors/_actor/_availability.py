@@ -115,10 +115,12 @@ class Availability:
     def waiting(self, least: float, most: float) -> Generator[None]:
         """Cancel the block after ``most`` seconds, or when the store is known not to answer.
 
-        Not before ``least`` seconds in any case.
+        Not before ``least`` seconds, unless the store is away already.
         """
         now = trio.current_time()
-        if self._away or self.refusal is not None:
+        if self._away:
+            least = most = 0
+        elif self.refusal is not None:
             most = least
         with trio.CancelScope(deadline=now + max(least, most)) as scope:
             self._readers[scope] = now + least

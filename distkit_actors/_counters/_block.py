@@ -51,27 +51,33 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
         raised.add_note(f"the counter has ended with an error, too: {end.error}")
     if raised is not None:
         raise raised
+    await trio.lowlevel.checkpoint_if_cancelled()  # nothing in the nursery has noticed
 
 
 async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` is a checkpoint
     actor: AnyActor, body: trio.CancelScope, end: _End, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Run the actor. An error of it cancels the body, and is raised by `running`."""
-    started = False
+    """Run the actor. An error of it cancels the body, and is raised by `running`.
+
+    Once it has started, nothing cancels it: what the body does is counted until the body has
+    ended, however long that takes after a cancellation. Then `running` stops the actor, which
+    takes ``exit_grace`` seconds at most.
+    """
+    life = trio.CancelScope()
 
     def start() -> None:
-        nonlocal started
-        started = True
+        life.shield = True
         task_status.started()
 
     try:
-        await actor.run(start)
+        with life:
+            await actor.run(start)
     except BaseException as error:  # noqa: ASYNC103 - raised by `running`
         end.error = sole(error)
         if end.error is None:
             raise
         body.cancel()
-        if not started:
+        if not life.shield:
             if isinstance(end.error, DistkitError):
                 bare(end.error)
             task_status.started()

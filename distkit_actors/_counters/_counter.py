@@ -305,8 +305,9 @@ class InstanceAwareCounter(
         exception of the body come out as they are, not in a group. If another counter takes the
         ``instance_id`` over, the body is cancelled and `InstanceConflictError` comes out. If
         the body raises, its exception comes out, with the error of `run` in its notes. If the
-        block is cancelled, it ends within ``exit_grace`` seconds; an error of the stop then
-        replaces the cancellation. Raises what the constructor and `run` raise.
+        block is cancelled, the counter counts until the body has ended, and then stops within
+        ``exit_grace`` seconds; an error of the stop then replaces the cancellation. Raises what
+        the constructor and `run` raise.
         """
         counter = cls(
             prefix,

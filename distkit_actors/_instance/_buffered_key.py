@@ -152,6 +152,15 @@ class BufferedKey:
             self.assign is not None or self.delta or self.unsent_holds or self.unsent_releases
         )
 
+    @property
+    def counted(self) -> bool:
+        """Whether more is pending or in flight than beginnings and ends of holds."""
+        if self.assign is not None or self.flight_assign is not None:
+            return True
+        unsent = _total(self.unsent_holds) - _total(self.unsent_releases)
+        flight = _total(self.flight_holds) - _total(self.flight_releases)
+        return self.delta != unsent or self.flight_delta != flight
+
     def send(self, own: Slice | None) -> Entry | None:
         """Put what is pending in flight, and return its entry; None if nothing is pending.
 
@@ -271,3 +280,7 @@ class BufferedKey:
                 other for other in self.unsent_releases if other is not hold
             )
             self.delta += hold.count
+
+
+def _total(holds: tuple[Hold, ...]) -> int:
+    return sum(hold.count for hold in holds)

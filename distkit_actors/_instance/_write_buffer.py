@@ -77,10 +77,18 @@ class WriteBuffer:
     @property
     def pending(self) -> int:
         """How many keys have counts that are not acknowledged. Any thread may ask."""
+        return len(self._unacknowledged())
+
+    @property
+    def counted(self) -> int:
+        """How many keys have such counts that are no beginnings or ends of holds."""
+        return sum(buffered.counted for buffered in self._unacknowledged())
+
+    def _unacknowledged(self) -> set[BufferedKey]:
         # Each is copied at once: the counter's thread may go on meanwhile.
         flight, dirty = (*tuple(self._sent), *tuple(self._staged)), tuple(self._dirty.values())
         # Counts of a dirty key may have cancelled each other out.
-        return len({*flight, *(buffered for buffered in dirty if buffered.pending)})
+        return {*flight, *(buffered for buffered in dirty if buffered.pending)}
 
     def has_pending(self, key: str) -> bool:
         """Whether there is something to send of ``key``."""

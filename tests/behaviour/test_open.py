@@ -13,6 +13,7 @@ import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
+    FleetLimiter,
     InstanceAwareCounter,
     InstanceConflictError,
     LaxInstanceAwareCounter,
@@ -243,3 +244,60 @@ async def test_the_smallest_and_the_largest_threshold_work() -> None:
             "p", MemoryStore(), dead_instance_threshold=threshold
         ) as counter:
             assert (1, 1) == await counter.inc("k")
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+async def test_a_cancelled_body_counts_until_it_has_ended(
+    autojump_clock: trio.testing.MockClock, partitions: int
+) -> None:
+    """What is shielded in it, such as the end of a request, is still going on (I1)."""
+    store = MemoryStore(partitions=partitions)
+    observer = StrictInstanceAwareCounter.open("app", store)
+    opened = StrictInstanceAwareCounter.open("app", store, exit_grace=1, dead_instance_threshold=9)
+    async with observer as other:
+        with trio.CancelScope() as scope:
+            async with opened as counter, counter.hold("k"):
+                scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(60)
+                    assert "running" == counter.statistics().state
+                    assert (2, 2) == await counter.inc("k")
+                    assert (2, 0) == await other.get("k")
+        assert scope.cancelled_caught
+        assert "closed" == counter.statistics().state
+        assert (0, 0) == await other.get("k")
+
+
+async def test_a_limit_holds_while_a_cancelled_body_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The tokens of a process that was told to end belong to it until its tasks have ended."""
+    store, running, most = MemoryStore(), 0, 0
+
+    async def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(4)
+        running -= 1
+
+    async def worker(limiter: FleetLimiter) -> None:
+        async with limiter:
+            await work()
+
+    async def process(seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            async with (
+                StrictInstanceAwareCounter.open("app", store) as counter,
+                trio.open_nursery() as nursery,
+            ):
+                limiter = FleetLimiter(counter, "k", 2)
+                for _ in range(4):
+                    nursery.start_soon(worker, limiter)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process, 1)
+        await trio.sleep(0.5)
+        nursery.start_soon(process, 100)
+    assert 2 == most

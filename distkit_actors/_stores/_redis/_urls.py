@@ -274,6 +274,8 @@ def _check_name(name: str, parts: SplitResult, names: set[str], *, tls: bool, al
     advice = ""
     if name.endswith("timeout"):
         advice = "; for the time that an answer may take see RedisStore's response_timeout"
+    elif name in ("partitions", "min_replicas"):
+        advice = f"; write RedisStore(url, {name}=…)"
     if name in OF_OTHERS or (_PLAIN.fullmatch(name) and not doubtful):
         raise ValueError(
             f"the option {name} is none of a store's URL, which can be {allowed}{advice}"
