@@ -115,10 +115,8 @@ class Fleet:
                                 for part in fleet._parts:
                                     nursery.start_soon(part.inquiry.run)  # noqa: ASYNC113 - what is asked waits for it
                                     nursery.start_soon(part.watches.run)  # noqa: ASYNC113 - as above
-                                try:
-                                    yield fleet
-                                finally:
-                                    fleet._close()
+                                nursery.start_soon(fleet._close_at_last)  # noqa: ASYNC113 - it waits for the end
+                                yield fleet
                             except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                                 raised = error
                             nursery.cancel_scope.cancel()
@@ -132,10 +130,14 @@ class Fleet:
         if raised is not None:
             raise raised
 
-    def _close(self) -> None:
-        self._closed = True
-        for part in self._parts:
-            part.close()
+    async def _close_at_last(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
+        """Answer nobody any more once the nursery is cancelled: its tasks carry nothing then."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._closed = True
+            for part in self._parts:
+                part.close()
 
     def _of(self, key: str) -> FleetPart:
         return self._parts[part_of(key, len(self._parts))]
@@ -181,8 +183,7 @@ class Fleet:
         it next reaches the store; stop it for good by stopping its process. An id that nobody has
         is no error. In steps of some hundred keys, in all parts at the same time. A checkpoint;
         cancelled in the midst, some of the slices are gone, and the rest go with the next heartbeat
-        of any instance. Needs the right to write. Raises what `get` raises, and ValueError for what
-        is no id.
+        of any instance. Needs the right to write. Raises as `get`; ValueError for what is no id.
         """
         await self._of_each(partial(FleetPart.forget, instance_id=checked_id(instance_id)))
 
@@ -207,7 +208,7 @@ class Fleet:
         Raises:
             InvalidKeyError: Not a key.
             StoreError: The store refuses.
-            CounterClosedError: The block of `open` was left.
+            CounterClosedError: The block of `open` was left or cancelled.
             RuntimeError: Not called in a task of the trio thread that has opened it.
         """
         return (await self._of(checked_name(key)).values([key]))[key]
@@ -242,7 +243,7 @@ class Fleet:
         Raises:
             InvalidKeyError: Not a key.
             ValueError: ``allowed_lag`` is not a positive number of seconds.
-            CounterClosedError: On entry: the block of `open` was left.
+            CounterClosedError: On entry: the block of `open` was left or cancelled.
         """
         checked_name(key)
         return self._watch(key, checked_lag(allowed_lag))
@@ -267,7 +268,7 @@ class Fleet:
             TypeError: ``condition`` is no condition.
             InvalidKeyError: Not a key.
             StoreError: The number of parts has changed; any other refusal is waited for.
-            CounterClosedError: The block of `open` was left.
+            CounterClosedError: The block of `open` was left or cancelled.
         """
         checked_condition(condition)
         value = await first_that_holds(self.watch(key), condition)

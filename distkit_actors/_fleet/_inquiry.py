@@ -203,7 +203,7 @@ class Inquiry:
     def check_open(self) -> None:
         """Raise CounterClosedError if nobody asks any more."""
         if self._closed:
-            raise CounterClosedError("the block of this fleet has been left")
+            raise CounterClosedError("the block of this fleet was left or cancelled")
 
     async def run(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
         """Carry questions to the store."""
@@ -284,5 +284,7 @@ class Inquiry:
         self._closed = True
         carried = () if self._carried is None else (self._carried,)
         for question in (*carried, *self._waiting):
-            question.answer(None, CounterClosedError("the block of this fleet has been left"))
+            question.answer(
+                None, CounterClosedError("the block of this fleet was left or cancelled")
+            )
         self._waiting.clear()
