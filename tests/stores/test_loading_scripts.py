@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -126,3 +128,43 @@ async def test_who_may_neither_load_scripts_nor_bring_them_along_is_told_so(
             with pytest.raises(StoreError, match="'script'") as caught:
                 await ask(link, WRITE)
             assert not isinstance(caught.value, StoreAwayError)
+
+
+@pytest.mark.parametrize("before", ["lost", "cancelled", "answered"])
+async def test_a_right_that_is_granted_again_is_used_again(
+    before: str, nursery: trio.Nursery
+) -> None:
+    """Whatever came of asking as one who may only read, while one could do no more."""
+    server, scope = Server(READER), trio.CancelScope()
+    (node,) = await started(nursery, server)
+
+    def tell(verb: str, *words: str) -> object:
+        if verb == "EVALSHA_RO" and before == "lost":
+            raise trio.BrokenResourceError
+        if verb == "EVALSHA_RO" and before == "cancelled":
+            scope.cancel()
+        return server.tell(verb, *words)
+
+    async with RedisStore(f"redis://{node}", response_timeout=30).link("p") as link:
+        await link.connect()
+        server.answer = tell
+        with scope, suppress(StoreUnavailableError):
+            await link.exchange(READ)
+        assert "EVALSHA_RO" in [words[0] for words in server.said]
+        server.answer, server.rights = server.tell, WRITER
+        for _ in range(2):
+            await ask(link, READ)
+        assert [words[0] for words in server.said[-2:]] == ["EVALSHA"] * 2
+
+
+async def test_who_may_only_read_is_told_which_right_a_script_misses(
+    nursery: trio.Nursery,
+) -> None:
+    server = Server(READER)
+    (node,) = await started(nursery, server)
+    async with RedisStore(f"redis://{node}", response_timeout=30).link("p") as link:
+        await ask(link, READ)
+        server.refused_in_script = True
+        for _ in range(2):
+            with pytest.raises(StoreError, match="ACL failure in script"):
+                await ask(link, READ)

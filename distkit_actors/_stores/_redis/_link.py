@@ -212,8 +212,8 @@ class RedisLink(Link):
 
     async def _otherwise_asked(self, request: Request, error: ErrorReplyError) -> Answer:
         """Ask in another way, if the server refuses this one."""
-        if error.code == "NOPERM" and isinstance(request, Query) and not self._only_reads:
-            return await self._as_reader(request, error)  # noqa: ASYNC120 - a cancellation says more
+        if error.code == "NOPERM" and isinstance(request, Query) and not is_from_script(error.text):
+            return await self._by_other_right(request, error)  # noqa: ASYNC120 - a cancellation says more
         if error.code in ("NOSCRIPT", NO_COMMAND):
             return await self._otherwise(request, error)  # noqa: ASYNC120 - as above
         if self._gathered:  # it may be about one of the others
@@ -226,9 +226,12 @@ class RedisLink(Link):
             return await self._call(self._command(request))
         raise error
 
-    async def _as_reader(self, request: Request, refused: ErrorReplyError) -> Answer:
-        """Ask as one who may read and not write, which servers from 7.0 on tell apart."""
-        self._only_reads = True
+    async def _by_other_right(self, request: Request, refused: ErrorReplyError) -> Answer:
+        """Ask as one who may read and not write, or who may do both.
+
+        Servers from 7.0 on tell them apart, and may be told at any time who is which.
+        """
+        self._only_reads = not self._only_reads
         try:
             return await self._call(self._command(request))
         except ErrorReplyError as error:
