@@ -15,7 +15,13 @@ import trio
 from .._errors import StoreError, StoreUnavailableError
 from .._instance._pacing import Pacing
 from .._protocol._messages import Applied, Loaded, Mismatch, Query, Reply, Request, Watch
-from .._stores._contract import CursorLostError, Link, StoreAwayError, StoreSilentError
+from .._stores._contract import (
+    CursorLostError,
+    Link,
+    NotConnectedError,
+    StoreAwayError,
+    StoreSilentError,
+)
 from ._availability import Availability
 from ._suspensions import Suspensions
 
@@ -89,7 +95,7 @@ class Requester:
 
         Others may have made the connection, and it may have been closed long ago without anybody
         noticing. So a connection that is lost says nothing about the store. Nor does it if the
-        namespace is at another server now.
+        namespace is at another server now, even if connecting to that fails once.
 
         Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
         """
@@ -104,7 +110,8 @@ class Requester:
                     raise mismatch(reply.partitions)
                 return reply
         except StoreUnavailableError as error:
-            if isinstance(error, StoreAwayError) and not isinstance(error, CursorLostError):
+            elsewhere = isinstance(error, CursorLostError | NotConnectedError)
+            if isinstance(error, StoreAwayError) and not elsewhere:
                 raise
             self._start_tries += 1
             if self._start_tries == _STARTS:

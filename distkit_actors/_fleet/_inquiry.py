@@ -16,7 +16,7 @@ from .._actor._log import Log
 from .._actor._outcomes import copy_of
 from .._errors import CounterClosedError, StoreError, StoreUnavailableError
 from .._protocol._messages import Query, QueryKind, QueryPage, Reply, Request, Watch
-from .._stores._contract import Link, StoreAwayError, StoreSilentError
+from .._stores._contract import Link, NotConnectedError, StoreAwayError, StoreSilentError
 from ._looking import Observation
 
 _NEVER: Final = float("inf")
@@ -135,12 +135,12 @@ class Inquiry:
                 continue
             try:
                 return await self.exchange(Query("", QueryKind.VALUES))
-            except StoreAwayError:
-                raise
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
                 # Others may have made the connection, and it may have been closed long ago without
-                # anybody noticing: that says nothing of the store.
-                if tries == _STARTS:
+                # anybody noticing: that says nothing of the store. Nor does it if we are told to
+                # ask another server, and connecting to that fails once.
+                elsewhere = isinstance(error, NotConnectedError)
+                if tries == _STARTS or (isinstance(error, StoreAwayError) and not elsewhere):
                     raise
         raise AssertionError  # the last try has returned or raised
 

@@ -27,6 +27,10 @@ class CursorLostError(StoreAwayError):
     """A page of slices was not asked for: to another server its cursor means something else."""
 
 
+class NotConnectedError(StoreAwayError):
+    """The request was not executed, and connecting to where it belongs has failed."""
+
+
 class StoreSilentError(StoreUnavailableError):
     """The store was reached, but did not answer in time: it is overloaded, or has stopped."""
 

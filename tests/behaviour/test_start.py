@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from math import inf
 
 import pytest
@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from distkit_actors import (
     CounterClosedError,
+    Fleet,
     InstanceConflictError,
     LaxInstanceAwareCounter,
     MemoryStore,
@@ -25,7 +26,12 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._protocol._messages import Load, Loaded, Open, Peek, Reply, Request
-from distkit_actors._stores._contract import CursorLostError, Link
+from distkit_actors._stores._contract import (
+    CursorLostError,
+    Link,
+    NotConnectedError,
+    StoreAwayError,
+)
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Flavour, Tap, World, both_flavours
 from tests.harness.logs import events
@@ -156,6 +162,29 @@ async def test_a_start_survives_lost_connections_but_not_for_ever(
     with pytest.raises(StoreUnavailableError, match="the request was lost"):
         await world.start(another)
     assert 3 == wire.counts["connects"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), Fleet])
+@pytest.mark.parametrize("times", [2, 3])
+async def test_a_start_that_is_told_to_ask_another_server_connects_to_it_three_times(
+    kind: type[StrictInstanceAwareCounter | LaxInstanceAwareCounter | Fleet], times: int
+) -> None:
+    store = FaultyStore(MemoryStore())
+    store.answer(NotConnectedError("it does not answer"), times, executed=False)
+    with nullcontext() if times < 3 else pytest.raises(NotConnectedError):
+        async with kind.open("p", store) as started:
+            assert (0, 0) == await started.get("k")
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), Fleet])
+async def test_a_start_fails_at_once_if_the_store_says_that_it_is_away(
+    kind: type[StrictInstanceAwareCounter | LaxInstanceAwareCounter | Fleet],
+) -> None:
+    store = FaultyStore(MemoryStore())
+    store.away()
+    with pytest.raises(StoreAwayError):
+        async with kind.open("p", store):
+            pytest.fail("it has started")
 
 
 @both_flavours

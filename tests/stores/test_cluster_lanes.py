@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
-from distkit_actors import RedisStore, StoreUnavailableError
+from distkit_actors import Fleet, RedisStore, StoreUnavailableError
 from distkit_actors._protocol._messages import (
     Load,
     Loaded,
@@ -15,7 +16,7 @@ from distkit_actors._protocol._messages import (
     QueryKind,
     QueryPage,
 )
-from distkit_actors._stores._contract import CursorLostError, StoreAwayError
+from distkit_actors._stores._contract import CursorLostError, StoreAwayError, StoreSilentError
 from distkit_actors._stores._redis._parts import slot_of
 from tests.harness.ports import LOOPBACK, free_port
 
@@ -127,6 +128,46 @@ async def test_what_is_redirected_to_a_node_that_is_not_there_was_certainly_not_
         here.say("p", Exception(f"MOVED {slot('p')} {LOOPBACK}:{free_port()}"))
         with pytest.raises(StoreAwayError, match="cannot be reached"):
             await p.exchange(Peek("i"))
+
+
+@pytest.mark.parametrize("trouble", ["ends the connection", "is silent"])
+async def test_a_start_goes_to_where_it_is_redirected_though_connecting_fails_once(
+    nodes: list[Node], trouble: str, mock_clock: trio.testing.MockClock
+) -> None:
+    """Connecting there may have been begun by others, whose patience ends sooner."""
+    here, there = nodes
+    here.rows = [row(slot("q"), slot("q"), there.node), *here.rows]
+    there.rows = [row(0, 16383, there.node)]
+    here.say("p", Exception(f"MOVED {slot('p')} {there.node}"))
+    there.say("p", ["surveyed", "", "7", "1"])
+    store = cluster_of(here)
+
+    async def connect_in_vain() -> None:
+        async with store.link("q") as q:
+            with pytest.raises(StoreSilentError):
+                await q.connect()
+            there.silent = False
+
+    def end_once(*words: str) -> object:
+        there.answer = there.tell
+        raise trio.BrokenResourceError
+
+    async def start() -> None:
+        async with Fleet.open("p", store):
+            assert (here.asked("p"), there.asked("p")) == (1, 1)
+
+    async with trio.open_nursery() as nursery:
+        if trouble == "is silent":
+            there.silent = True
+            nursery.start_soon(connect_in_vain)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(10)  # of 30
+        else:
+            there.answer = end_once
+        nursery.start_soon(start)
+        if trouble == "is silent":
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(25)
 
 
 async def test_what_waits_for_scripts_that_cannot_be_loaded_was_certainly_not_executed(

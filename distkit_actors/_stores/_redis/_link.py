@@ -14,7 +14,7 @@ import trio
 
 from ..._errors import StoreError, StoreUnavailableError
 from ..._protocol._messages import Apply, Load, Loaded, Query, QueryPage, Reply, Request
-from .._contract import CursorLostError, Link, StoreAwayError
+from .._contract import CursorLostError, Link, NotConnectedError, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
 from ._cursors import Cursors
 from ._error_lines import NO_COMMAND, is_from_script
@@ -208,7 +208,7 @@ class RedisLink(Link):
         except StoreAwayError:
             raise
         except StoreUnavailableError as error:
-            raise StoreAwayError(*error.args) from error.__cause__
+            raise NotConnectedError(*error.args) from error.__cause__
 
     async def _otherwise_asked(self, request: Request, error: ErrorReplyError) -> Answer:
         """Ask in another way, if the server refuses this one."""
