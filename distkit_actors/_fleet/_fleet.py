@@ -20,7 +20,7 @@ from .._protocol._partitions import part_of
 from .._protocol._values import CounterValue, InstanceInfo, checked_id, checked_name
 from .._stores._contract import Store
 from .._stores._urls import checked_store
-from ._part import FleetPart
+from ._part import FleetPart, carry
 
 _T = TypeVar("_T")
 
@@ -62,13 +62,14 @@ class Fleet:
         # Not for users: `open` makes it.
         self._prefix = prefix
         self._parts: Sequence[FleetPart] = ()
-        self._closed = False
+        self._life = trio.CancelScope(shield=True)  # of what asks, until the body has ended
 
     @classmethod
     def open(cls, prefix: str, store: Store | str) -> AbstractAsyncContextManager[Fleet]:
         """Return a block in which one may look; ``store`` is a `Store` or a URL.
 
-        Entering it connects, and is a checkpoint. Leaving it, or cancelling it, ends what waits.
+        Entering and leaving it are checkpoints. Entering connects, and leaving ends what waits. If
+        the block is cancelled, one may look until its body has ended.
         The nursery inside stays out of sight: a failed start and an exception of the body come out
         as they are, not in a group.
 
@@ -112,14 +113,12 @@ class Fleet:
                     try:
                         async with trio.open_nursery() as nursery:
                             try:
-                                for part in fleet._parts:
-                                    nursery.start_soon(part.inquiry.run)  # noqa: ASYNC113 - what is asked waits for it
-                                    nursery.start_soon(part.watches.run)  # noqa: ASYNC113 - as above
-                                nursery.start_soon(fleet._close_at_last)  # noqa: ASYNC113 - it waits for the end
+                                life, body = fleet._life, nursery.cancel_scope
+                                nursery.start_soon(carry, fleet._parts, life, body)  # noqa: ASYNC113 - what is asked waits
                                 yield fleet
                             except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                                 raised = error
-                            nursery.cancel_scope.cancel()
+                            fleet._life.cancel()
                     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                         hidden = error
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
@@ -129,15 +128,7 @@ class Fleet:
             raised = (hidden and sole(hidden)) or raised or hidden
         if raised is not None:
             raise raised
-
-    async def _close_at_last(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
-        """Answer nobody any more once the nursery is cancelled: its tasks carry nothing then."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            self._closed = True
-            for part in self._parts:
-                part.close()
+        await trio.lowlevel.checkpoint_if_cancelled()  # nothing in the nursery has noticed
 
     def _of(self, key: str) -> FleetPart:
         return self._parts[part_of(key, len(self._parts))]
@@ -154,7 +145,7 @@ class Fleet:
 
     def __repr__(self) -> str:
         """Show the name, and whether one may still look."""
-        return f"<Fleet {self._prefix!r}, {'closed' if self._closed else 'open'}>"
+        return f"<Fleet {self._prefix!r}, {'closed' if self._life.cancel_called else 'open'}>"
 
     # ------------------------------------------------------------------- instances
 
@@ -208,7 +199,7 @@ class Fleet:
         Raises:
             InvalidKeyError: Not a key.
             StoreError: The store refuses.
-            CounterClosedError: The block of `open` was left or cancelled.
+            CounterClosedError: The block of `open` was left.
             RuntimeError: Not called in a task of the trio thread that has opened it.
         """
         return (await self._of(checked_name(key)).values([key]))[key]
@@ -243,7 +234,7 @@ class Fleet:
         Raises:
             InvalidKeyError: Not a key.
             ValueError: ``allowed_lag`` is not a positive number of seconds.
-            CounterClosedError: On entry: the block of `open` was left or cancelled.
+            CounterClosedError: On entry: the block of `open` was left.
         """
         checked_name(key)
         return self._watch(key, checked_lag(allowed_lag))
@@ -268,7 +259,7 @@ class Fleet:
             TypeError: ``condition`` is no condition.
             InvalidKeyError: Not a key.
             StoreError: The number of parts has changed; any other refusal is waited for.
-            CounterClosedError: The block of `open` was left or cancelled.
+            CounterClosedError: The block of `open` was left.
         """
         checked_condition(condition)
         value = await first_that_holds(self.watch(key), condition)

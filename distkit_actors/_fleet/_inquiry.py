@@ -203,7 +203,7 @@ class Inquiry:
     def check_open(self) -> None:
         """Raise CounterClosedError if nobody asks any more."""
         if self._closed:
-            raise CounterClosedError("the block of this fleet was left or cancelled")
+            raise CounterClosedError("the block of this fleet was left")
 
     async def run(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
         """Carry questions to the store."""
@@ -284,7 +284,5 @@ class Inquiry:
         self._closed = True
         carried = () if self._carried is None else (self._carried,)
         for question in (*carried, *self._waiting):
-            question.answer(
-                None, CounterClosedError("the block of this fleet was left or cancelled")
-            )
+            question.answer(None, CounterClosedError("the block of this fleet was left"))
         self._waiting.clear()

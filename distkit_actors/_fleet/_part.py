@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
+import trio
+
 from .._actor._log import Log
 from .._actor._operations import AtomicBatch, Operation, QueryOperation
 from .._actor._watches import Watches
@@ -29,11 +31,6 @@ class FleetPart:
         log = Log(prefix, store, "fleet", title)
         self.inquiry: Inquiry = Inquiry(log, link, None if first is None else first.inquiry)
         self.watches = Watches(store, prefix, "", None, log, self._ask_for_watches)
-
-    def close(self) -> None:
-        """Answer nobody any more."""
-        self.inquiry.close()
-        self.watches.close(None)
 
     async def instances(self) -> list[QueryPage]:
         """Return what is said of the instances."""
@@ -94,3 +91,21 @@ class FleetPart:
             keys = [entry.key for entry in operation.entries]
             values = await self.values(keys)
             operation.results = [Previous(values[key].cumulative, 0) for key in keys]
+
+
+async def carry(parts: Sequence[FleetPart], life: trio.CancelScope, body: trio.CancelScope) -> None:
+    """Have all parts asked what is asked, until ``life`` is cancelled; an error ends the body."""
+    try:
+        with life:
+            async with trio.open_nursery() as nursery:
+                for part in parts:
+                    nursery.start_soon(part.inquiry.run)
+                    nursery.start_soon(part.watches.run)
+    except BaseException:
+        life.cancel()
+        body.cancel()  # before the body hears that the fleet is closed
+        raise
+    finally:
+        for part in parts:
+            part.inquiry.close()
+            part.watches.close(None)

@@ -572,43 +572,27 @@ async def test_a_question_on_its_way_ends_with_the_block(world: World, trouble: 
     assert sorted(failed) == ["a", "b"]
 
 
-@pytest.mark.parametrize("begun", ["before", "after"])
-@pytest.mark.parametrize("what", ["get", "wait_until", "receive"])
-async def test_what_is_shielded_ends_with_a_block_that_is_cancelled(
-    world: World, what: str, begun: str
-) -> None:
-    """Whether it has begun before that, or in a last look at the end."""
-    cancelled = trio.Event()
-
-    async def look(fleet: Fleet) -> None:
-        with trio.fail_after(60, shield=True):
-            if begun == "after":
-                await cancelled.wait()
-            match what:
-                case "get":
-                    await fleet.get("k")
-                case "wait_until":
-                    await fleet.wait_until("k", Eq(1))
-                case _:
-                    async with fleet.watch("k") as values:
-                        while True:
-                            await values.receive()
-
-    async def look_and_fail(fleet: Fleet) -> None:
-        with pytest.raises((CounterClosedError, trio.EndOfChannel)):
-            await look(fleet)
-
+async def test_one_may_look_until_a_cancelled_body_has_ended(world: World) -> None:
+    """As in a last report at the end of a service."""
+    a = await world.strict()
     with trio.CancelScope() as scope:
-        async with looking(world) as onlooker:
-            if what == "get":
-                onlooker.wire.cut()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(look_and_fail, onlooker.fleet)
-                await trio.sleep(1)
-                scope.cancel()
-                cancelled.set()
+        async with looking(world) as onlooker, onlooker.fleet.watch("k") as values:
+            assert (0, 0) == await values.receive()
+            scope.cancel()
+            with trio.fail_after(60, shield=True):
+                await a.inc("k", 3)
+                assert (3, 0) == await onlooker.fleet.get("k")
+                assert (3, 0) == await onlooker.fleet.wait_until("k", Eq(3))
+                assert (3, 0) == await values.receive()
     assert scope.cancelled_caught
     assert "closed" in repr(onlooker.fleet)
+
+
+async def test_leaving_a_fleet_is_a_checkpoint(world: World) -> None:
+    with trio.CancelScope() as scope:
+        async with looking(world):
+            scope.cancel()
+    assert scope.cancelled_caught
 
 
 async def test_it_waits_for_a_store_that_is_away(
