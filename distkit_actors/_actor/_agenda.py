@@ -123,9 +123,11 @@ class Agenda:
         beat = self.beat_due
         if beat or self.stopping:
             self._flush_quota = pending
-        # A batch after a refusal takes the refused releases along: nothing goes before them.
+        # A batch after a refusal takes the refused releases along: nothing goes before them, but a
+        # query that is next. A store that is full answers it.
         refused = self._availability.refusal is not None
-        if beat or refused or self._deferred_due(now):
+        asks = refused and not shared and dispatch.query_is_next
+        if not asks and (beat or refused or self._deferred_due(now)):
             dispatch.releases.retry_deferred()
         # At a stop nobody asks again, so there is no other half to wait for.
         trip = _NEVER if self.stopping else self._pacing.trip

@@ -386,7 +386,7 @@ class BatchLoop:
                 now = trio.current_time()
             elif isinstance(outcome, Refused):
                 if session.idle:  # it was a query, which says nothing of batches
-                    self._dispatch.queries.refused(outcome.error)
+                    self._dispatch.queries.fail(outcome.error)
                     break
                 agenda.refused()
                 self._refused(outcome)

@@ -33,6 +33,7 @@ from ._log import Log
 from ._mailbox import CoalescedEntry, Mailbox
 from ._operations import (
     AtomicBatch,
+    ExclusiveKind,
     LoneCaller,
     Operation,
     QueryOperation,
@@ -185,6 +186,11 @@ class Dispatch:
         self._counts = len(counts)
         self.flush_waiters.notify(self.buffer, nothing)
         return counts
+
+    @property
+    def query_is_next(self) -> bool:
+        """Whether a query waits, and nothing before it."""
+        return isinstance(self.mailbox.next_exclusive(), QueryOperation)
 
     @property
     def shared_waits(self) -> bool:
@@ -393,7 +399,10 @@ class Dispatch:
     # ------------------------------------------------------------------ failures
 
     def refused(self, error: Exception) -> None:
-        """Take in that the store refuses the batch: operations fail, lax counts stay pending."""
+        """Take in that the store refuses the batch: operations fail, lax counts stay pending.
+
+        Queries wait on, as they need no batch: a store that is full answers them.
+        """
         behind = self._counts_first.withdraw()  # they would wait for these counts for ever
         steps = self._steps
         taken = self._taken() + behind
@@ -404,19 +413,22 @@ class Dispatch:
         self.releases.defer(taken)
         self.flush_waiters.fail(error)
         if taken and all(op.required for op in taken):
-            # These are releases, which go before all that waits. Nobody waits for them, so nobody
-            # was told; those behind them would wait for ever.
-            self.fail_waiting(error)
+            # These are releases, which go before all that waits for a batch. Nobody waits for them,
+            # so nobody was told; those behind them would wait for ever.
+            self.fail_waiting(error, queries=False)
 
-    def fail_waiting(self, error: Exception) -> None:
+    def fail_waiting(self, error: Exception, *, queries: bool = True) -> None:
         """Give an error to all whose operations are in no batch: they wait, or are between turns.
 
         A question whose turn was put off has begun, and so has a `forget` between two steps.
+        Without ``queries`` all questions wait on.
         """
         steps = self._steps
-        waiting = self.mailbox.drain()
+        waiting = self.mailbox.drain(but=None if queries else ExclusiveKind.QUERY)
         if not self._stepping:
             waiting += self._begun()
+        if queries:
+            self.queries.fail(error)
         self._fail([op for op in waiting if not op.required], error, steps)
         self.releases.defer(waiting)
         self.flush_waiters.fail(error)
@@ -438,6 +450,7 @@ class Dispatch:
         steps = self._steps
         operations = self._taken()
         self._fail(operations, taken, steps)
+        self.queries.fail(taken)
         self.fail_waiting(waiting)
         return sum(operation.writes for operation in operations)
 
@@ -446,7 +459,7 @@ class Dispatch:
         operations = [
             operation for coalesced in self._coalesced for operation in coalesced.operations
         ]
-        # Though the batch may be another one: what was put off ends with it, too.
+        # Though the batch may be another one: a `forget` between two steps ends with it, too.
         operations += self._begun()
         self._counts, self._coalesced = 0, []
         if self.buffer is not None:
@@ -455,16 +468,14 @@ class Dispatch:
         return operations
 
     def _begun(self) -> list[Operation]:
-        """Take out what travels alone and has begun: an exclusive operation, or a query."""
-        operations: list[Operation] = []
-        if self._steps is not None:
-            operations.append(self._steps.operation)
-            self._steps, self._stepping = None, False
-            if self.buffer is not None:
-                self.buffer.end_stage(void=False, now=0.0)
-        if (query := self.queries.give_up()) is not None:
-            operations.append(query)
-        return operations
+        """Take out the exclusive operation that has begun, if there is one."""
+        if self._steps is None:
+            return []
+        operation = self._steps.operation
+        self._steps, self._stepping = None, False
+        if self.buffer is not None:
+            self.buffer.end_stage(void=False, now=0.0)
+        return [operation]
 
     def _fail(
         self,

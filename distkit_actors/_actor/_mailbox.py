@@ -298,8 +298,8 @@ class Mailbox:
         self._sections[item] = None
         self._sections.move_to_end(item, last=False)
 
-    def drain(self) -> list[Operation]:
-        """Take out and return all operations, those in line included."""
+    def drain(self, but: ExclusiveKind | None = None) -> list[Operation]:
+        """Take out and return all operations, those in line included, ``but`` those of a kind."""
         drained: list[Operation] = []
         for item in self._sections:
             if isinstance(item, Operation):
@@ -313,7 +313,9 @@ class Mailbox:
         self._peak, self.length = self.peak, 0
         for operation in drained:
             operation.queue = None
-        return drained
+            if operation.kind is but:
+                self.enter(operation)
+        return [operation for operation in drained if operation.queue is None]
 
 
 def _foreign(operations: list[Operation], own: Slice | None) -> int | None:

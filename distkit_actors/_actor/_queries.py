@@ -35,20 +35,20 @@ class Queries:
 
     def answered(self, reply: Reply) -> int:
         """Hand the answer to `request` out; return how many operations that has ended."""
-        query = self.give_up()
+        query = self._give_up()
         if query is None:
             return 0
         query.reply = reply
         query.done()
         return 1
 
-    def refused(self, error: Exception) -> None:
-        """Tell whoever asks that the store refuses to answer."""
-        query = self.give_up()
+    def fail(self, error: Exception) -> None:
+        """Raise ``error`` in whoever asks."""
+        query = self._give_up()
         if query is not None:
             query.fail(copy_of(error))
 
-    def give_up(self) -> QueryOperation | None:
+    def _give_up(self) -> QueryOperation | None:
         """Forget the query, and return it."""
         query, self.taken, self.asking = self.taken, None, False
         return query

@@ -250,7 +250,7 @@ async def test_a_forget_whose_caller_was_cancelled_takes_turns_to_its_end(world:
 async def test_a_single_operation_that_is_refused_in_its_turn_ends_the_forget(
     world: World, doubt: bool
 ) -> None:
-    """As it ends a question whose turn was put off. Called again, it goes on.
+    """Called again, the forget goes on.
 
     If the operation is in doubt it goes on, too, but nobody knows when.
     """

@@ -6,11 +6,12 @@ Lines about the store's set-up are in `tests/stores/test_inspection.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from distkit_actors import (
     CounterOverflowError,
@@ -20,7 +21,7 @@ from distkit_actors import (
     StoreUnavailableError,
 )
 from distkit_actors._protocol._messages import Open, Query, Request, Watch
-from tests.behaviour.world import MAX, Counter, Flavour, World, both_flavours
+from tests.behaviour.world import MAX, Counter, Flavour, World, both_flavours, struck
 from tests.harness.logs import events, records
 
 
@@ -232,6 +233,60 @@ async def test_counts_that_are_refused_do_not_go_before_a_query_that_was_lost(
         lose(when=_asks)
         with trio.fail_after(world.interval / 10):
             assert len(await a.instances()) == 1
+    wire.forget_plan()
+
+
+#: What comes before a question, behind the end of a hold on "k".
+_WRITES: dict[str, Callable[[Counter], Awaitable[object]] | None] = {
+    "nothing": None,
+    "set": lambda counter: counter.set("k", 1),
+    "set_all": lambda counter: counter.set_all({"x": 1, "y": 1}),
+}
+
+
+@pytest.mark.parametrize("write", _WRITES)
+async def test_the_end_of_a_hold_that_is_refused_does_not_fail_a_query(
+    world: World, write: str
+) -> None:
+    """It does fail what needs a batch of its own, as it goes before that."""
+    a = await world.strict()
+    wire = world.wire(a)
+    async with a.hold("k"):
+        wire.answer(StoreError("no room"), None, executed=False, when=_counts)
+    await struck(wire, "answer")
+    for _ in range(3):
+        wire.hold()
+        async with trio.open_nursery() as nursery:
+            if change := _WRITES[write]:
+                nursery.start_soon(_refused, partial(change, a))
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(a.instances)
+            await trio.testing.wait_all_tasks_blocked()
+            wire.release()
+    wire.forget_plan()
+    await world.sees(a, "k", 0, 0)
+
+
+async def _refused(write: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(StoreError, match="no room"):
+        await write()
+
+
+@both_flavours
+async def test_a_beat_that_is_refused_does_not_fail_a_query_that_was_lost(
+    world: World, flavour: Flavour
+) -> None:
+    a = await world.make(flavour)
+    wire = world.wire(a)
+    wire.answer(StoreError("no room"), None, executed=False, when=_counts)
+    await struck(wire, "answer")
+    for _ in range(3):
+        wire.drop_request(when=_asks)
+        wire.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.instances)
+            await world.intervals(1.5)  # a beat is due
+            wire.release()
     wire.forget_plan()
 
 
