@@ -75,17 +75,17 @@ async def all_of(works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:  # n
             for number in range(len(works)):
                 nursery.start_soon(run, number)
     except BaseExceptionGroup as group:
-        raise (sole(group) or _one_of(group)) from None
+        raise (sole(group) or one_of(group)) from None
     if errors:
         raise first_of([errors[number] for number in sorted(errors)])
     return [results[number] for number in range(len(works))]  # noqa: ASYNC910 - as above
 
 
-def _one_of(error: BaseException) -> BaseException:
+def one_of(error: BaseException) -> BaseException:
     """Return an exception that is in a group, perhaps deep inside."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    return _one_of(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+    return one_of(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
 
 
 def first_of(errors: Sequence[Exception]) -> Exception:

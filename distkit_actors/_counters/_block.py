@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from .._actor._groups import bare, let_interrupt_out, sole
+from .._actor._groups import bare, let_interrupt_out, one_of, sole
 from .._errors import DistkitError, InstanceConflictError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
     let_interrupt_out(raised, hidden, end.error)  # that came during the stop
     if raised is None or sole(raised) is None:
         # The body was only cancelled: the error that has ended the counter says more.
-        raised = (hidden and sole(hidden)) or end.error or raised or hidden
+        raised = (hidden and sole(hidden)) or end.error or raised or (hidden and one_of(hidden))
     elif not end.known_to(raised):
         raised.add_note(f"the counter has ended with an error, too: {end.error}")
     if raised is not None:
@@ -72,10 +72,10 @@ async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` i
     try:
         with life:
             await actor.run(start)
-    except BaseException as error:  # noqa: ASYNC103 - raised by `running`
+    except BaseException as error:  # noqa: BLE001, ASYNC103 - raised by `running`
         end.error = sole(error)
         if end.error is None:
-            raise
+            raise one_of(error) from None  # noqa: ASYNC104 - a cancellation out of its group
         body.cancel()
         if not life.shield:
             if isinstance(end.error, DistkitError):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from .._actor._groups import all_of, let_interrupt_out, sole
+from .._actor._groups import all_of, let_interrupt_out, one_of, sole
 from .._actor._watching import checked_lag, first_that_holds
 from .._counters._batches import checked_names
 from .._errors import CounterClosedError
@@ -108,7 +108,7 @@ class Fleet:
                     fleet = cls(prefix)
                     fleet._parts = await _started(prefix, store, links)
                 except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
-                    raised = sole(error) or error
+                    raised = sole(error) or one_of(error)
                 else:
                     try:
                         async with trio.open_nursery() as nursery:
@@ -125,7 +125,7 @@ class Fleet:
             hidden = hidden or error
         let_interrupt_out(raised, hidden)  # that came while the block was left
         if raised is None or sole(raised) is None:
-            raised = (hidden and sole(hidden)) or raised or hidden
+            raised = (hidden and sole(hidden)) or raised or (hidden and one_of(hidden))
         if raised is not None:
             raise raised
         await trio.lowlevel.checkpoint_if_cancelled()  # nothing in the nursery has noticed

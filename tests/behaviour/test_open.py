@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +14,7 @@ import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
+    Fleet,
     FleetLimiter,
     InstanceAwareCounter,
     InstanceConflictError,
@@ -22,6 +24,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
+from distkit_actors._stores._contract import Link
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Tap, World
 
@@ -124,6 +127,63 @@ async def test_a_start_that_fails_enters_no_block(world: World, start: str) -> N
                 raise AssertionError
         nursery.cancel_scope.cancel()
     assert scope.cancelled_caught == (start == "is cancelled")
+
+
+BLOCKS = pytest.mark.parametrize(
+    "block", [StrictInstanceAwareCounter, LaxInstanceAwareCounter, Fleet]
+)
+
+
+@contextmanager
+def _in_no_group() -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not trio.Cancelled:
+            pytest.fail(f"what came out is {error!r}")
+        raise
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+@BLOCKS
+async def test_a_cancellation_comes_out_of_the_end_in_no_group(block: Any, partitions: int) -> None:
+    """Where there is a checkpoint: an end that waits for nothing need not be one."""
+    with trio.CancelScope() as scope, _in_no_group():
+        async with block.open("p", MemoryStore(partitions=partitions)):
+            scope.cancel()
+
+
+@pytest.mark.parametrize("held", [0, 1])
+@BLOCKS
+async def test_a_cancellation_comes_out_of_the_start_in_no_group(block: Any, held: int) -> None:
+    wire = FaultyStore(MemoryStore(partitions=2))
+    wire.part(held).hold()
+    with trio.move_on_after(0.1), _in_no_group():
+        async with block.open("p", wire):
+            raise AssertionError
+
+
+class _Unreachable(MemoryStore):
+    """Connects as trio does: in a nursery, which is cancelled with a group."""
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncGenerator[Link]:
+        """Return a link that never connects."""
+
+        async def connect() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+
+        async with super().link(prefix) as link:
+            link.connect = connect  # type: ignore[method-assign] # all else is as it was
+            yield link
+
+
+@BLOCKS
+async def test_a_cancellation_comes_out_of_connecting_in_no_group(block: Any) -> None:
+    with trio.move_on_after(0.1), _in_no_group():
+        async with block.open("p", _Unreachable()):
+            raise AssertionError
 
 
 # -------------------------------------------------------------------------- what is not a block
