@@ -294,6 +294,11 @@ class Actor(Admission):
             self._stop_by = min(self._stop_by, trio.current_time() + self._exit_grace)
             self._start.call_off(self._stop_by)
 
+    def hurry(self, seconds: float) -> None:
+        """Let a stop that has begun, or begins now, last ``seconds`` at most."""
+        self._stop_by = min(self._stop_by, trio.current_time() + seconds)
+        self._lifeline.deadline = min(self._lifeline.deadline, self._stop_by)
+
     async def kill(self) -> None:
         """End as if the process had been killed, for tests: nothing more is sent or logged."""
         self.check_task()

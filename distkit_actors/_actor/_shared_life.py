@@ -40,6 +40,10 @@ _WORST_FIRST: Final = (
     Life.RUNNING,
 )
 
+#: Seconds that parts which have registered have to leave, when the start is cancelled. Nobody has
+#: counted anything yet. But the next one may want the same id, and would find it alive.
+_FAREWELL: Final = 0.5
+
 
 class SharedLife:
     """Owns the actors of all parts: whether they work, where in their life they are, their end."""
@@ -195,6 +199,9 @@ class SharedLife:
         except BaseException as error:  # noqa: ASYNC103 - told by `_close`
             self._errors[part] = sole(error) or error
             if not isinstance(self._errors[part], Exception):
+                if self._ready < len(self.parts):
+                    for other in self.parts:
+                        other.hurry(_FAREWELL)
                 raise
         finally:
             self._working, self._stopping = False, True

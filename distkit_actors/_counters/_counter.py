@@ -240,7 +240,8 @@ class InstanceAwareCounter(
         registered and ready. It ends after `aclose`, or when it is cancelled: then too
         what is not sent yet is sent, and the slices are taken away, for at most
         ``exit_grace`` seconds. A checkpoint. A store that goes away later does not
-        end it. Cancelled while it starts, it ends at once.
+        end it. Cancelled while it starts, it ends at once. With several parts, those that have
+        registered already have half a second to leave.
 
         The counter becomes an instance now, and draws its id if none was given. So a counter that
         was made before the process was forked is another instance in each process. If the process

@@ -743,6 +743,24 @@ async def test_a_start_that_is_cancelled_ends_at_once(world: World, part: int) -
     assert [b.instance_id] == [info.instance_id for info in await b.instances()]
 
 
+@both_flavours
+async def test_a_start_that_is_cancelled_ends_soon_though_a_part_cannot_leave(
+    world: World, flavour: Flavour
+) -> None:
+    """One that has registered has little time: nobody has counted anything yet."""
+    a = world.build(flavour)
+    world.wire(a).part(1).hold()
+    with trio.move_on_after(1) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(nursery.start, a.run)
+            await trio.sleep(0.5)
+            assert namespace(world, 0) is not None
+            world.wire(a).part(0).hold()
+    assert scope.cancelled_caught
+    assert trio.current_time() - scope.deadline < 0.6
+    assert "closed" == a.statistics().state
+
+
 async def test_the_grace_of_a_start_is_for_all_parts_together(world: World) -> None:
     a = world.build("strict", start_grace=10.0)
     for part in (0, 2):
