@@ -118,7 +118,7 @@ class Availability:
         Not before ``least`` seconds, unless the store is away already.
         """
         now = trio.current_time()
-        if self._away:
+        if self._away and self.refusal is None:
             least = most = 0
         elif self.refusal is not None:
             most = least

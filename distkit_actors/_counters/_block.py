@@ -34,6 +34,8 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
                 with body:
                     try:
                         await nursery.start(_host, actor, body, end)
+                        # Not before: a start that is cancelled has to end by itself.
+                        end.life.shield = True
                         if end.error is None:
                             yield counter
                     except Exception as error:  # noqa: BLE001 - raised below, as it is
@@ -59,34 +61,37 @@ async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` i
 ) -> None:
     """Run the actor. An error of it cancels the body, and is raised by `running`.
 
-    Once it has started, nothing cancels it: what the body does is counted until the body has
-    ended, however long that takes after a cancellation. Then `running` stops the actor, which
-    takes ``exit_grace`` seconds at most.
+    Once the body runs, nothing cancels it: what the body does is counted until the body has ended,
+    however long that takes after a cancellation. Then `running` stops the actor, which takes
+    ``exit_grace`` seconds at most.
     """
-    life = trio.CancelScope()
+    started = False
 
     def start() -> None:
-        life.shield = True
+        nonlocal started
+        started = True
         task_status.started()
 
     try:
-        with life:
+        with end.life:
             await actor.run(start)
     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised by `running`
         end.error = sole(error)
         if end.error is None:
             raise one_of(error) from None  # noqa: ASYNC104 - a cancellation out of its group
         body.cancel()
-        if not life.shield:
+        if not started:
             if isinstance(end.error, DistkitError):
                 bare(end.error)
             task_status.started()
 
 
 class _End:
-    """The error that has ended a counter's `run`, which `running` raises."""
+    """How the life of a counter ends: what shields it, and the error that `running` raises."""
 
-    error: BaseException | None = None
+    def __init__(self) -> None:
+        self.life = trio.CancelScope()
+        self.error: BaseException | None = None
 
     def known_to(self, raised: BaseException) -> bool:
         """Whether the error of the body says the same, so that it needs no note."""

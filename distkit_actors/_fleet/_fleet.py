@@ -62,6 +62,7 @@ class Fleet:
         # Not for users: `open` makes it.
         self._prefix = prefix
         self._parts: Sequence[FleetPart] = ()
+        self._closed = False
         self._life = trio.CancelScope(shield=True)  # of what asks, until the body has ended
 
     @classmethod
@@ -118,6 +119,7 @@ class Fleet:
                                 yield fleet
                             except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                                 raised = error
+                            fleet._closed = True
                             fleet._life.cancel()
                     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                         hidden = error
@@ -145,7 +147,7 @@ class Fleet:
 
     def __repr__(self) -> str:
         """Show the name, and whether one may still look."""
-        return f"<Fleet {self._prefix!r}, {'closed' if self._life.cancel_called else 'open'}>"
+        return f"<Fleet {self._prefix!r}, {'closed' if self._closed else 'open'}>"
 
     # ------------------------------------------------------------------- instances
 

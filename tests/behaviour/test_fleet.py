@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -586,6 +587,12 @@ async def test_one_may_look_until_a_cancelled_body_has_ended(world: World) -> No
                 assert (3, 0) == await values.receive()
     assert scope.cancelled_caught
     assert "closed" in repr(onlooker.fleet)
+
+
+async def test_its_name_can_be_said_in_another_thread(world: World) -> None:
+    async with looking(world) as onlooker:
+        with ThreadPoolExecutor() as threads:
+            assert "open" in threads.submit(repr, onlooker.fleet).result()
 
 
 async def test_leaving_a_fleet_is_a_checkpoint(world: World) -> None:

@@ -287,6 +287,23 @@ async def test_a_flush_is_news_too(world: World) -> None:
     assert (6, 1) == a.get_nowait("k")
 
 
+async def test_a_read_asks_again_where_an_outage_has_ended_in_a_refusal(world: World) -> None:
+    """Nobody else would before the next heartbeat."""
+    a, b = await world.lax(dead_instance_threshold=300.0), await world.strict()
+    wire = world.wire(a)
+    wire.cut()
+    a.inc_nowait("k")
+    while a.statistics().state != "away":  # noqa: ASYNC110 - nothing tells
+        await trio.sleep(0.01)
+    wire.heal()
+    wire.refuse(StoreError("no password"), connections=True)
+    while a._actor._loop.availability.refusal is None:  # noqa: ASYNC110 - as above
+        await trio.sleep(0.01)
+    wire.refuse(None)
+    await b.inc("k", 3)
+    assert (4, 1) == await a.get("k")
+
+
 @pytest.mark.parametrize("fault", ["cut", "hold"])
 async def test_a_read_waits_ten_times_the_lag_at_most(world: World, fault: str) -> None:
     """Then it answers from what it has: 0 for a key never read.

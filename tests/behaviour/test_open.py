@@ -25,6 +25,7 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._stores._contract import Link
+from distkit_actors.abc import Reply, Request
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import Tap, World
 
@@ -361,3 +362,43 @@ async def test_a_limit_holds_while_a_cancelled_body_ends(
         await trio.sleep(0.5)
         nursery.start_soon(process, 100)
     assert 2 == most
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("detached", [True, False])
+async def test_a_scope_that_is_cancelled_already_opens_nothing(
+    autojump_clock: trio.testing.MockClock, partitions: int, detached: bool
+) -> None:
+    store = MemoryStore(partitions=partitions)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with LaxInstanceAwareCounter.open("app", store, detached_start=detached):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+class _Cancelling(list[tuple[float, Request, Reply]]):
+    """Cancels a scope in the turn of an answer."""
+
+    def __init__(self, scope: trio.CancelScope, last: int) -> None:
+        self._scope, self._last = scope, last
+
+    def append(self, answer: tuple[float, Request, Reply]) -> None:
+        super().append(answer)
+        if len(self) == self._last:
+            self._scope.cancel()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_a_start_that_is_cancelled_in_the_turn_of_an_answer_ends(
+    world: World, number: int
+) -> None:
+    """Nothing is shielded before the body runs."""
+    tap, scope = Tap(world.backend.store()), trio.CancelScope()
+    tap.seen = _Cancelling(scope, number)
+    with scope:
+        async with StrictInstanceAwareCounter.open(
+            world.prefix, tap, exit_grace=0.5, dead_instance_threshold=world.threshold
+        ):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
