@@ -13,7 +13,7 @@ from typing import Final
 from ..._namespace._epochs import FORGET_AT_LEAST
 from ..._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
 from ..._namespace._reaper import DEATHS_PER_STEP, OVERDUE_PER_STEP, QUEUED_PER_STEP
-from ..._namespace._registry import FOREVER, State
+from ..._namespace._registry import State
 from ..._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from ..._protocol._liveness import MICROSECONDS
 from ..._protocol._messages import (
@@ -129,7 +129,6 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "OVERDUE_PER_STEP": OVERDUE_PER_STEP,
     "DEATHS_PER_STEP": DEATHS_PER_STEP,
     "QUEUED_PER_STEP": QUEUED_PER_STEP,
-    "FOREVER": FOREVER,
     "MICROSECONDS": MICROSECONDS,
     "RECENT_PART": RECENT_PART,
     "PERIOD_TENTHS": PERIOD_TENTHS,

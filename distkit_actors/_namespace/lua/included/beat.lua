@@ -55,7 +55,7 @@ do
     local A, overdue = sub(ours, 1, -2) .. 'a', at >= to
     local noted = steady < own[2]  -- the last sign of life is as good as this one
     if not noted then
-      if own[2] < least or sub(space[4], 1, #pace) ~= pace
+      if own[2] < least or sub(space[4] or '', 1, #pace) ~= pace
         or string.find(space[4], ';', 1, true) or at + threshold >= FAR then
         return nil
       end
@@ -69,7 +69,7 @@ do
     end
     -- A deadline has passed that was put off since, or somebody is dead.
     if overdue and (sub(limits, -2) == ' 0'
-      or call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] - steady <= 0) then
+      or (call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or steady) - steady <= 0) then
       return nil
     end
 

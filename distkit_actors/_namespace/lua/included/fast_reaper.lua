@@ -9,7 +9,7 @@ local function fast_reap(step)
   local call, ours, front = redis.call, KEYS[1], string.sub(KEYS[1], 1, -2)
   local A, D, space, steady = front .. 'a', front .. 'd', step.sums, step.steady
   local wanted, budget = step.keys, string.match(ARGV[3], '%d+$') + 0
-  local due = (call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or FOREVER) + 0
+  local due = (call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or 0) + 0
   if budget == 0 or due <= steady
     or math.max(due, space[2] or 0, space[7] or 0, space[9] or 0) >= FAR then
     return nil

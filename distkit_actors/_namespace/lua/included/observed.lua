@@ -38,8 +38,10 @@ local function write_by_periods()
   space.paces = table.concat(words, ';')
 end
 
+-- What the instances of these periods have not observed: nothing, if the server has lost that.
 local function blackouts_of(threshold, interval)
   return read_by_periods()[text(threshold) .. ',' .. text(interval)]
+    or {threshold = threshold, interval = interval, lost = 0, ended = 0, living = 0}
 end
 
 -- The longest gap that is no blackout for instances of these periods (P24, blackout).
@@ -116,8 +118,7 @@ end
 local function add_living(periods, old_threshold, old_interval)
   local threshold, interval = periods.threshold, periods.interval
   local blackouts = blackouts_of(threshold, interval)
-  if not blackouts then
-    blackouts = {threshold = threshold, interval = interval, lost = 0, ended = 0, living = 0}
+  if blackouts.living == 0 then
     by_periods[#by_periods + 1] = blackouts
     by_periods[text(threshold) .. ',' .. text(interval)] = blackouts
   end

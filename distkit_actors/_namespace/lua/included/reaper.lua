@@ -101,7 +101,7 @@ local function reap(budget, wanted, late)
   if call('ZCARD', D) > 0 then
     space.due = 0
   else
-    space.due = tonumber(call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or FOREVER)
+    space.due = tonumber(call('ZRANGE', A, 0, 0, 'WITHSCORES')[2] or 0)
   end
   -- All this leaves garbage. Lua would sweep it all at once in about every ninth step, which would
   -- take three times as long as the others. Swept here, it costs each step a little. GARBAGE bounds

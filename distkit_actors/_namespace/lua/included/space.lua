@@ -104,9 +104,11 @@ local was_listed = false
 local function clear_remains()
   guard()
   call('PEXPIRE', N, HOUR)  -- in case the user lacks a right for the rest
-  for _, name in ipairs(call('ZRANGE', H, 0, -1)) do
-    was_listed = was_listed or name == instance
-    call('UNLINK', hash_of(name))
+  for _, list in ipairs({H, A, D}) do  -- some of these may be lost, too
+    for _, name in ipairs(call('ZRANGE', list, 0, -1)) do
+      was_listed = was_listed or name == instance
+      call('UNLINK', hash_of(name))
+    end
   end
   call('UNLINK', M, L, A, H, D)
 end
