@@ -7,7 +7,7 @@ tasks here: who waits for an answer is a mark on the operation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import trio
@@ -152,8 +152,15 @@ class Desk:
 
     def refused(self) -> None:
         """The store refuses the batch."""
+        self._fail(self.dispatch.refused)
+
+    def fail_waiting(self) -> None:
+        """The store refuses what is kept, as it may have been executed; what waits fails."""
+        self._fail(self.dispatch.fail_waiting)
+
+    def _fail(self, how: Callable[[Exception], None]) -> None:
         with _Callers():
-            self.dispatch.refused(StoreError("refused"))
+            how(StoreError("refused"))
         self.asks = [operation for operation in self.asks if operation.task is not None]
         self._tidy()
 

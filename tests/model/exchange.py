@@ -71,7 +71,10 @@ class Exchange(Desks):
                 self.mail = [*self.mail, Copy(number, request, current=actor.token is not None)]
             return
         if outcome == "refuse":
-            self._withdraw(number)
+            if self._may_withdraw(number, ops, moves=True):
+                self._withdraw(number)
+            elif actor.desk is not None:
+                actor.desk.fail_waiting()
             return
         self._own_store()
         reply = self._execute(number, request, budget, outcome, current=outcome != "lie")

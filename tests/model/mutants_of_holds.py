@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+from unittest import mock
 
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._releases import Releases
@@ -91,6 +92,16 @@ def _kept_for_nobody() -> Sequence[Patch]:
         self.holds.committed(hold, at)
 
     return [(Releases, "begin", changed)]
+
+
+def _waiting_ends_are_lost() -> Sequence[Patch]:
+    fail_waiting = Dispatch.fail_waiting
+
+    def changed(self: Dispatch, error: Exception) -> None:
+        with mock.patch.object(self.releases, "defer", return_value=None):
+            fail_waiting(self, error)
+
+    return [(Dispatch, "fail_waiting", changed)]
 
 
 def _late_clear_unheard() -> Sequence[Patch]:
@@ -246,6 +257,11 @@ MUTANTS_OF_HOLDS: Final = (
         "a hold stays though its caller has gone",
         _kept_for_nobody,
         _scope("A: hold a", 1, "mute", desks="s-"),
+    ),
+    Mutant(
+        "the end of a hold goes with a refusal of what is kept",
+        _waiting_ends_are_lost,
+        _scope("A: hold a, A: inc a", 2, "mute refuse", desks="s-", beats=False),
     ),
     Mutant(
         "nobody hears of a late clear",

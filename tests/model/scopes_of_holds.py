@@ -60,6 +60,17 @@ SHORT_OF_HOLDS: Final = (
         "holds refused", ("hold a", "B: set a"), 1, "refuse", "lie", "mute", desks="sl", beats=False
     ),
     _scope(
+        "ends that wait, refused",
+        ("A: hold a", "A: inc a", "B: set a"),
+        2,
+        "mute",
+        "refuse",
+        desks="s-",
+        in_turn=True,
+        operations=2,
+        beats=False,
+    ),
+    _scope(
         "holds in pieces",
         ("A: hold a+inc b", "B: delete a"),
         2,
@@ -97,6 +108,18 @@ SHORT_OF_HOLDS: Final = (
 
 #: The rest, for ``make modelcheck``.
 LONG_OF_HOLDS: Final = (
+    _scope(
+        "ends that wait, refused, and wipes",
+        ("A: hold a", "A: inc a", "B: set a"),
+        2,
+        "mute",
+        "refuse",
+        "wipe",
+        desks="s-",
+        in_turn=True,
+        operations=2,
+        beats=False,
+    ),
     late_moves("s", "twice", "hold", "hold"),
     late_moves("l", "twice", "hold", "hold"),
     late_moves("s", "to nothing", "inc", "hold", "dec"),

@@ -158,7 +158,9 @@ class World(Faults):
 
     def _possible(self, fault: str, number: int, ops: tuple[Op, ...] | None, budget: int) -> bool:
         if fault in ("refuse", "lie"):
-            return self._may_withdraw(number, ops, moves=fault == "refuse")
+            desk = self.actors[number].desk
+            waits = fault == "refuse" and desk is not None and desk.dispatch.waiting
+            return waits or self._may_withdraw(number, ops, moves=fault == "refuse")
         if fault == "blackout":
             return budget > 0
         return fault != "collect" or bool(self.ns.registry.epochs.moved)
