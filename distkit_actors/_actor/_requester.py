@@ -227,8 +227,12 @@ class Requester:
         if not link.connected:
             return None  # noqa: ASYNC910 - asking was one
         self.patience.deadline = _NEVER
+        longest = self._pacing.longest_patience(link.patience)
         try:
-            warnings = await link.inspect()
+            with trio.move_on_after(longest) as waiting:
+                self._availability.found(await link.inspect())
+            if waiting.cancelled_caught:
+                raise StoreUnavailableError(f"no answer from the store for {longest:g} seconds")  # noqa: TRY301 - as the link does
         except StoreAwayError:
             pass  # the store cannot tell now
         except StoreUnavailableError as error:
@@ -237,8 +241,6 @@ class Requester:
             return Lost(in_doubt=True)  # noqa: ASYNC910 - asking was one
         except StoreError:
             pass  # the store does not let us look
-        else:
-            self._availability.found(warnings)
         return None  # noqa: ASYNC910 - asking was one
 
     async def connect(self, link: Link) -> Refused | None:

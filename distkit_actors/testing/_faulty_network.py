@@ -150,7 +150,15 @@ class FaultyLink(Link):
         return reply
 
     async def inspect(self) -> tuple[str, ...]:
-        return await self._ask(self._inner.inspect)
+        return await self._ask(self._look)
+
+    async def _look(self) -> tuple[str, ...]:
+        """Look at the settings, through what lasts: no fault is planned for that."""
+        await self._network.wait(replies=False)
+        self._network.check_refusal()
+        found = await self._inner.inspect()
+        await self._network.wait(replies=True)
+        return found
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Do what needs the connection, unless the network is cut."""

@@ -47,8 +47,8 @@ class FaultyStore(Store):
     `StoreUnavailableError` break the connection, so that the counter has to connect
     again; heartbeats and the registration are requests too.
 
-    `delay`, `hold`, `cut` and `refuse` are conditions that last until they are ended. Only `cut`
-    strikes a counter's look at the settings of the inner store, which is no request.
+    `delay`, `hold`, `cut` and `refuse` are conditions that last until they are ended. They strike a
+    counter's look at the settings of the inner store, too. No plan does, as that is no request.
 
     No method but `deliver_late_copies` is a checkpoint. All time is trio's, so it works
     on the mock clock.

@@ -524,6 +524,42 @@ async def test_a_cut_while_the_settings_are_looked_at(autojump_clock: MockClock)
         assert await link.inspect() == ("it evicts keys",)
 
 
+@pytest.mark.parametrize("replies", [False, True])
+async def test_a_look_at_the_settings_is_held_up_as_requests_are(
+    autojump_clock: MockClock, replies: bool
+) -> None:
+    faulty = FaultyStore(Forgetful())
+    async with faulty.link("p") as link:
+        await link.connect()
+        faulty.delay(10, replies=replies)
+        began = trio.current_time()
+        assert await link.inspect() == ("it evicts keys",)
+        assert trio.current_time() - began == pytest.approx(11)
+        faulty.delay(0, replies=replies)
+        faulty.hold(replies=replies)
+        with trio.move_on_after(100) as scope:
+            await link.inspect()
+        assert scope.cancelled_caught
+        assert not link.connected
+        faulty.release()
+
+
+async def test_a_look_at_the_settings_is_refused_as_requests_are(
+    autojump_clock: MockClock,
+) -> None:
+    faulty = FaultyStore(Forgetful())
+    async with faulty.link("p") as link:
+        await link.connect()
+        faulty.refuse(StoreError("OOM"))
+        with pytest.raises(StoreError, match="OOM"):
+            await link.inspect()
+        assert link.connected
+        assert faulty.counts["refuse"] == 1
+        faulty.refuse(None)
+        faulty.drop_request()
+        assert await link.inspect() == ("it evicts keys",)
+
+
 # -------------------------------------------------------------------------- cancellation
 
 

@@ -173,3 +173,48 @@ async def test_a_look_that_is_due_comes_as_soon_as_it_can(
     async with StrictInstanceAwareCounter.open("p", store):
         await trio.sleep(600)
         assert store.looks >= 9
+
+
+class Mute(Store):
+    """A store that answers requests, and no look at its settings."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+
+    @asynccontextmanager
+    async def link(self, prefix: str) -> AsyncIterator[Link]:
+        async with self._inner.link(prefix) as link:
+            yield MuteLink(link)
+
+
+class MuteLink(Link):
+    connected = False
+    patience = 2.0
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+
+    async def connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.connected = True
+
+    async def receive(self, request: Request) -> Reply:
+        return await self._inner.exchange(request)
+
+    async def inspect(self) -> tuple[str, ...]:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.connected = False
+
+
+async def test_a_look_without_an_answer_holds_nothing_up_for_long(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with StrictInstanceAwareCounter.open("p", Mute()) as counter:
+        for _ in range(200):
+            await trio.sleep(1)
+            age = counter.statistics().last_heartbeat_age
+            assert age is not None
+            assert age < 15
+        assert counter.statistics().reconnects >= 3
