@@ -12,6 +12,7 @@ from zlib import crc32
 
 from distkit_actors import Store
 from distkit_actors._stores._contract import Link, Subscription
+from tests.stateful.clock import StoreClock
 from tests.stateful.host import Traffic
 from tests.stateful.wires import Meter, Tap
 
@@ -44,9 +45,9 @@ class _Ends(Store, Generic[S]):
 class Meters(_Ends[Meter]):
     """The store's end."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Store, clock: StoreClock) -> None:
         self.traffic = Traffic()
-        self.parts = [Meter(each, self.traffic) for each in _parts(inner)]
+        self.parts = [Meter(each, self.traffic, clock) for each in _parts(inner)]
 
 
 class Taps(_Ends[Tap]):

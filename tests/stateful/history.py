@@ -28,6 +28,7 @@ from distkit_actors import (
     StoreError,
     StoreUnavailableError,
 )
+from tests.stateful.clock import StoreClock
 from tests.stateful.ends import Meters, place
 from tests.stateful.fleet import Block, Call, Member
 from tests.stateful.host import Host
@@ -65,7 +66,8 @@ class History:
 
     def __init__(self) -> None:
         self.host = Host()
-        self.meters = Meters(self.make_store())
+        self.clock = StoreClock()
+        self.meters = Meters(self.make_store(), self.clock)
         self.traffic = self.meters.traffic
         self.model = {key: Key() for key in KEYS}
         self.moved = dict.fromkeys(KEYS, -1.0)  # by which step of its part, at the latest
@@ -90,7 +92,7 @@ class History:
     partitions: ClassVar[int] = 1
 
     def make_store(self) -> Store:
-        """Return the store of one history, on trio's clock."""
+        """Return the store of one history, on its clock."""
         raise NotImplementedError
 
     def wipe_store(self, part: int) -> None:

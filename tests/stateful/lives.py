@@ -165,6 +165,7 @@ class Lives(History):
         await self._lost([part], calm=False)
 
     async def _lost(self, parts: Collection[int], *, calm: bool) -> None:
+        self.clock.set_right()
         for part in parts:
             self.wiped_at[part] = trio.current_time()
             self.lost_at[part] = self.meters.parts[part].steps

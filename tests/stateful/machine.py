@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from distkit_actors import InstanceConflictError, StoreError
-from tests.stateful.copy_rules import CopyRules
+from tests.stateful.clock_rules import ClockRules
 from tests.stateful.fleet import Call, Member
 from tests.stateful.history import TICK
 from tests.stateful.hold_rules import COUNT, KEY, MOST_MEMBERS, WHO
@@ -32,12 +32,12 @@ FLUSHED = 15 * INTERVAL
 EXTREME_COUNT = st.sampled_from([1, -1, 2**62, -(2**62), HIGH, LOW, HIGH - 1, LOW + 1])
 
 
-class Histories(CopyRules, RuleBasedStateMachine):
+class Histories(ClockRules, RuleBasedStateMachine):
     """Three to five counters, strict and lax, and everything that may go wrong."""
 
     def __init__(self) -> None:
         RuleBasedStateMachine.__init__(self)
-        CopyRules.__init__(self)
+        ClockRules.__init__(self)
 
     # ------------------------------------------------------------------------- rules
 

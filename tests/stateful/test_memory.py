@@ -8,11 +8,15 @@ from copy import deepcopy
 from distkit_actors import MemoryStore, Store
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import State
-from distkit_actors._stores._memory import _name
+from distkit_actors._stores._memory import _Clock, _name
+from tests.stateful.clock import StoreClock
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
 from tests.stateful.part_rules import PARTS, PartedHistories
 from tests.stateful.profile import run_histories
+
+#: Seconds by the store's clock when a history begins: so many that it can be put back.
+_BEGINNING = 1_000_000.0
 
 
 class MemoryHistories(Histories):
@@ -20,6 +24,7 @@ class MemoryHistories(Histories):
 
     def make_store(self) -> Store:
         self.store = MemoryStore(partitions=self.partitions)
+        self.store._clock = _StoreClock(self.clock)
         return self.store
 
     def wipe_store(self, part: int) -> None:
@@ -50,6 +55,15 @@ class MemoryHistories(Histories):
         for key in {*held, *registry.sums}:
             assert registry.total(key) == sum(held.get(key, {}).values())
         return held
+
+
+class _StoreClock(_Clock):
+    def __init__(self, clock: StoreClock) -> None:
+        super().__init__()
+        self._jumping = clock
+
+    def current_time(self) -> float:
+        return _BEGINNING + self._jumping.now()
 
 
 class PartedMemoryHistories(PartedHistories, MemoryHistories):

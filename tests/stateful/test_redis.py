@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Final
 
-import trio
-
 from distkit_actors import RedisStore, Store
 from distkit_actors._stores._redis._parts import hash_tag
 from tests.harness import unique_prefix
@@ -29,8 +27,8 @@ class RedisHistories(Histories):
 
     def make_store(self) -> Store:
         self.prefix = unique_prefix()
-        # With trio's time for the server's, thresholds pass at once.
-        store = RedisStore._with_clock(self.server.url, _microseconds)
+        # With a clock of ours for the server's, thresholds pass at once.
+        store = RedisStore._with_clock(self.server.url, self._microseconds)
         store._partitions = self.partitions
         # Word of changes comes in the server's time, so that no time of ours is too long for it.
         store._response_timeout = math.inf
@@ -82,16 +80,15 @@ class RedisHistories(Histories):
         }
         return held
 
+    def _microseconds(self) -> int:
+        return _BEGINNING + int(self.clock.now() * 1_000_000)
+
     def _named(self, part: int, suffix: str) -> str:
         return f"dk:{{{hash_tag(self.prefix.encode(), part).decode()}}}:{suffix}"
 
 
 class PartedRedisHistories(PartedHistories, RedisHistories):
     partitions = PARTS
-
-
-def _microseconds() -> int:
-    return _BEGINNING + int(trio.current_time() * 1_000_000)
 
 
 def test_histories_over_redis(redis_server: RedisServer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -20,6 +20,7 @@ from distkit_actors._actor._operations import AtomicBatch, Operation
 from distkit_actors._actor._partitioned import PartitionedActor
 from distkit_actors._actor._releases import Releases
 from distkit_actors._instance._holds import Hold
+from distkit_actors._namespace import _observed_time
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._protocol._messages import Periods
@@ -313,6 +314,50 @@ def test_i3_one_fresh_threshold_after_another_is_found(monkeypatch: pytest.Monke
     monkeypatch.setattr(Observed, "judge", forgetful)
     with pytest.raises(AssertionError, match="can be there"):
         play(late_steps_again_and_again, False, False, False)
+
+
+def a_clock_that_is_put_back(histories: MemoryHistories) -> None:
+    histories.call(who=C, kind="inc", key="a", count=1)
+    histories.cut(who=C)
+    histories.jump(seconds=-20.0)
+    histories.wait(seconds=9.0)
+    histories.wait(seconds=9.0)
+    for _ in range(3):
+        histories.call(who=A, kind="get", key="a", count=0)
+    assert histories.before[0]["i2"] == ABSENT
+    histories.look(who=A, key="a")
+
+
+def machines_that_sleep(histories: MemoryHistories) -> None:
+    histories.call(who=A, kind="inc", key="a", count=1)
+    histories.wait(seconds=1.0)
+    histories.jump(seconds=20.0)
+    histories.call(who=B, kind="get", key="a", count=0)
+    histories.look(who=B, key="a")
+    assert set(histories.before[0].values()) == {PRESENT}
+
+
+def test_i3_jumps_of_the_clock_kill_nobody_and_keep_nobody() -> None:
+    play(a_clock_that_is_put_back, False, False, False)
+    play(machines_that_sleep, False, False, False)
+
+
+def test_i3_a_jump_back_that_is_not_taken_down_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = Observed.hear
+
+    def deaf(self: Observed, now: int, *what: Any) -> None:
+        if self.steady(now) >= self.last:
+            hear(self, now, *what)
+
+    monkeypatch.setattr(Observed, "hear", deaf)
+    with pytest.raises(Unexplained):
+        play(a_clock_that_is_put_back, False, False, False)
+
+
+def test_i5_a_jump_forward_that_is_no_blackout_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_observed_time, "longest_silence", lambda *_: 2**60)
+    with pytest.raises(AssertionError):
+        play(machines_that_sleep, False, False, False)
 
 
 def test_i3_a_batch_that_is_sent_once_more_is_a_sign_of_life() -> None:

@@ -31,6 +31,7 @@ from distkit_actors._protocol._messages import (
     Resume,
 )
 from distkit_actors._stores._contract import Link, Subscription
+from tests.stateful.clock import StoreClock
 from tests.stateful.host import Traffic
 
 T = TypeVar("T")
@@ -55,9 +56,11 @@ class Heard(NamedTuple):
 class Meter(Store):
     """The store's end: counts what is going on, and keeps track of who is alive."""
 
-    def __init__(self, inner: Store, traffic: Traffic) -> None:
+    def __init__(self, inner: Store, traffic: Traffic, clock: StoreClock) -> None:
         self._inner = inner
         self.traffic = traffic
+        self.clock = clock
+        self._backs = 0  # jumps back of the clock before anybody was heard last
         self.steps = 0  # executed so far, by anybody
         self.violations: list[str] = []
         self.lenient = False  # a documented limit was passed: somebody may have to resume
@@ -109,7 +112,7 @@ class Meter(Store):
             return ABSENT
         if self.awaited or who in self._again:
             return UNSURE
-        return PRESENT if trio.current_time() <= self._sure_until[who] else UNSURE
+        return PRESENT if self.clock.steady() <= self._sure_until[who] else UNSURE
 
     def await_no_more(self, who: str) -> None:
         """``who`` has told the store of a clear that it lost, or never will."""
@@ -148,7 +151,7 @@ class Meter(Store):
         self._absent -= heard.present
         self._last.update(heard.last)
         self._late_steps.update(dict.fromkeys(self._late_steps, 0))
-        self._heard, self._grace = heard.at, trio.current_time()
+        self._heard, self._grace = heard.at, self.clock.steady()
         self._unobserved = heard.unobserved
         self._unobserved_by.update(heard.unobserved_by)
 
@@ -187,13 +190,17 @@ class Meter(Store):
         Args:
             goes_on: it has lived by its last sign of life up to now.
         """
-        now = trio.current_time()
+        now = self.clock.steady()
         gap = now - self._heard
         # A step that was held up gives the silent a fresh threshold, too (P42, overload). It is
         # held up if its instance was silent for longer than half-way from one interval to the
         # threshold less an interval (P24, blackout).
         held_up = goes_on and now - self._last[who] > THRESHOLD / 2 - SLACK
-        if gap > THRESHOLD - INTERVAL + SLACK and math.isfinite(gap):
+        if self.clock.backs > self._backs:
+            # Nobody knows how much of the gap counts.
+            self._backs, self._grace = self.clock.backs, now
+            self._unobserved += gap if math.isfinite(gap) else 0.0
+        elif gap > THRESHOLD - INTERVAL + SLACK and math.isfinite(gap):
             # A blackout (I5): who was counted before it has one fresh threshold. For who has had
             # that it counts as one interval at the most.
             for each, sure in self._sure_until.items():
@@ -215,7 +222,7 @@ class Meter(Store):
         if who in self._absent:
             return
         self._hear(who, goes_on=True)
-        now = trio.current_time()
+        now = self.clock.steady()
         if now <= self._sure_until[who]:
             self._sure_until[who] = now + THRESHOLD - SLACK
             self._graced.discard(who)
@@ -224,7 +231,7 @@ class Meter(Store):
 
     def _executed(self, who: str, *, goes_on: bool = False) -> None:
         self._hear(who, goes_on=goes_on)
-        now = trio.current_time()
+        now = self.clock.steady()
         if who in self._absent or now > self._sure_until.get(who, -math.inf):
             self.flickered.add(who)
         self._sure_until[who] = now + THRESHOLD - SLACK
@@ -247,7 +254,7 @@ class Meter(Store):
                     self._absent.add(entry.key)
 
     def _reaped_by(self, who: str) -> None:
-        now = trio.current_time()
+        now = self.clock.steady()
         for each, last in self._last.items():
             # However many fresh thresholds have begun, it gets one: after two thresholds of
             # observed time, in which three blackouts count as an interval each, it is gone (I3).
@@ -345,6 +352,13 @@ class _Wire(Link):
             return answer
         finally:
             self._exit(request, answer)
+
+    async def inspect(self) -> tuple[str, ...]:
+        self._enter(None)
+        try:
+            return await self._inner.inspect()
+        finally:
+            self._exit(None, None)
 
     @property
     def connected(self) -> bool:
