@@ -242,9 +242,13 @@ class Inquiry:
                     self._observation.interrupted()
                 await self._availability.pause()
             except StoreError as error:
-                if isinstance(question.request, Query):  # one who only looks may not do the others
+                request = question.request
+                # One who only looks may not do the others. Perhaps it may not ask everything: what
+                # is refused again is no news.
+                if isinstance(request, Query) and self._observation.refused(
+                    request.kind, trio.current_time()
+                ):
                     self._availability.refused(error)
-                    self._observation.refused(question.request.kind, trio.current_time())
                 question.answer(None, error)
                 return
             else:
@@ -270,7 +274,7 @@ class Inquiry:
             request = request._replace(observed=self._observation.reached(asked))
         reply = await self._link.exchange(request)
         if isinstance(reply, QueryPage) and isinstance(request, Query):
-            self._observation.answered(request.kind, asked, reply.at)
+            self._observation.answered(request.kind, asked, trio.current_time(), reply.at)
             if self.partitions and reply.partitions not in (0, self.partitions):
                 self._outdated = StoreError(
                     f"the prefix was spread over {self.partitions} parts and is over "

@@ -9,7 +9,8 @@ from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME, QueryKind
 from .._protocol._values import fits
 
-#: Seconds of refusals without an answer after which the store refuses everything.
+#: Seconds of refusals without an answer after which the store refuses everything, and the longest
+#: time that an answer takes while somebody is heard.
 _LONG: Final = 2.0
 
 
@@ -31,22 +32,28 @@ class Observation:
         elapsed = 0.0 if self._since is None else now - self._since
         return self._at + int(elapsed * MICROSECONDS)
 
-    def answered(self, kind: QueryKind, asked: float, at: int) -> None:
-        """Go on from ``at``, by which the answer to what was ``asked`` then has judged."""
-        self._at, self._since, self._refused_since = at, asked, None
+    def answered(self, kind: QueryKind, asked: float, now: float, at: int) -> None:
+        """Go on from ``at``, by which the answer to what was ``asked`` then has judged.
+
+        Nobody knows when it has judged. A store that took very long was not there for others
+        either.
+        """
+        self._at, self._since, self._refused_since = at, max(asked, now - _LONG), None
         self._refused.discard(kind)
 
-    def refused(self, kind: QueryKind, now: float) -> None:
+    def refused(self, kind: QueryKind, now: float) -> bool:
         """Stand still, unless it may be this question alone that the store refuses.
 
         Somebody may not look at everything: one kind is refused again and again, others are
-        answered in between.
+        answered in between. Return whether the kind was not refused when it was asked last.
         """
+        news = kind not in self._refused
         if self._refused_since is None:
             self._refused_since = now
-        if kind not in self._refused or now - self._refused_since > _LONG:
+        if news or now - self._refused_since > _LONG:
             self._refused.add(kind)
             self.interrupted()
+        return news
 
     def interrupted(self) -> None:
         """Stand still, as the store does not answer: since its last answer nothing is known."""

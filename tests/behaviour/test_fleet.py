@@ -728,6 +728,27 @@ async def test_what_is_given_up_in_an_outage_leaves_nothing_behind(world: World)
         onlooker.wire.heal()
 
 
+async def test_a_question_that_is_refused_again_and_again_is_told_of_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever else is answered in between; once it was answered, a refusal is news again."""
+    await world.strict()
+    async with looking(world) as onlooker:
+        for _ in range(2):
+            onlooker.wire.answer(
+                StoreError("no right"), None, executed=False, when=_asks_who_is_there
+            )
+            for pause in (0, 1, 10, 0):
+                for _ in range(2):
+                    with pytest.raises(StoreError, match="no right"):
+                        await onlooker.fleet.instances()
+                    await trio.sleep(pause)
+                await onlooker.total("k")
+            onlooker.wire.forget_plan()
+            await onlooker.fleet.instances()
+    assert ["refused", "accepted"] * 2 == [e for e in events(caplog) if e != "registered"]
+
+
 # ------------------------------------------------------------ servers that take no writes
 
 
