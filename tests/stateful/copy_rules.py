@@ -12,8 +12,8 @@ from hypothesis.stateful import rule
 
 from tests.stateful.history import TICK
 from tests.stateful.hold_rules import COUNT, KEY, MOVE, WHO
+from tests.stateful.onlooker_rules import OnlookerRules
 from tests.stateful.operations import SMALL
-from tests.stateful.watch_rules import WatchRules
 from tests.stateful.wires import INTERVAL, THRESHOLD, Heard
 
 #: Copies of each part that are kept.
@@ -27,7 +27,7 @@ class Copy(NamedTuple):
     heard: Heard  # by its meter
 
 
-class CopyRules(WatchRules):
+class CopyRules(OnlookerRules):
     """A history in which parts of the store are copied, and put back."""
 
     def __init__(self) -> None:

@@ -390,6 +390,7 @@ class Histories(ClockRules, RuleBasedStateMachine):
             self._compare(key)
         self.compare_views()
         self.compare_watchers()
+        self.compare_onlooker()
 
     async def _all_settled(self) -> None:
         for member in self.members:

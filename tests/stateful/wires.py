@@ -353,16 +353,16 @@ class _Wire(Link):
         finally:
             self._exit(request, answer)
 
+    @property
+    def connected(self) -> bool:
+        return self._inner.connected
+
     async def inspect(self) -> tuple[str, ...]:
         self._enter(None)
         try:
             return await self._inner.inspect()
         finally:
             self._exit(None, None)
-
-    @property
-    def connected(self) -> bool:
-        return self._inner.connected
 
     @property
     def can_send_nowait(self) -> bool:
