@@ -38,6 +38,7 @@ class Availability:
         self._course = course
         self._longest_pause = longest_pause
         self._away = False  # the store is away, which the course has been told
+        self._unheard = False  # it is away, and has not even refused since
         self._attempts = 0  # failed ones since the last answer
         self._pausing = trio.CancelScope()
         self._readers: dict[trio.CancelScope, float] = {}  # {block of `waiting`: its least end}
@@ -56,6 +57,7 @@ class Availability:
     def away(self, error: StoreUnavailableError) -> None:
         """Note that the store cannot be reached, or does not answer."""
         self._tell_readers()
+        self._unheard = True
         if not self._away:
             self._away = True
             self._course.happens(Event.LOST)
@@ -76,6 +78,7 @@ class Availability:
     def refused(self, error: StoreError) -> None:
         """Note that the store refuses."""
         self._tell_readers()
+        self._unheard = False
         if self._begins("refused"):
             self._log.refused(error)
         self.refusal = error
@@ -102,6 +105,7 @@ class Availability:
             tell = self._log.accepted if self._said == "refused" else self._log.back
             self._said = None
             tell(duration, *self._kept())
+        self._unheard = False
         if self._away:
             self._away = False
             self._course.happens(Event.HEARD)
@@ -118,7 +122,7 @@ class Availability:
         Not before ``least`` seconds, unless the store is away already.
         """
         now = trio.current_time()
-        if self._away and self.refusal is None:
+        if self._unheard:
             least = most = 0
         elif self.refusal is not None:
             most = least

@@ -229,9 +229,11 @@ class Requester:
         self.patience.deadline = _NEVER
         longest = self._pacing.longest_patience(link.patience)
         try:
-            with trio.move_on_after(longest) as waiting:
+            # A link that gives up by itself does it sooner.
+            with trio.move_on_after(_LENIENCE * longest) as waiting:
                 self._availability.found(await link.inspect())
             if waiting.cancelled_caught:
+                link.unanswered(longest)
                 raise StoreUnavailableError(f"no answer from the store for {longest:g} seconds")  # noqa: TRY301 - as the link does
         except StoreAwayError:
             pass  # the store cannot tell now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -34,8 +35,6 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
                 with body:
                     try:
                         await nursery.start(_host, actor, body, end)
-                        # Not before: a start that is cancelled has to end by itself.
-                        end.life.shield = True
                         if end.error is None:
                             yield counter
                     except Exception as error:  # noqa: BLE001 - raised below, as it is
@@ -70,6 +69,8 @@ async def _host(  # noqa: ASYNC114, ASYNC910 - only `running` starts it; `run` i
     def start() -> None:
         nonlocal started
         started = True
+        # A start that is cancelled has to end by itself: then the body does not run.
+        end.life.shield = trio.current_effective_deadline() > -math.inf
         task_status.started()
 
     try:

@@ -287,6 +287,23 @@ async def test_a_flush_is_news_too(world: World) -> None:
     assert (6, 1) == a.get_nowait("k")
 
 
+async def test_reads_do_not_wait_in_an_outage_that_began_with_a_refusal(world: World) -> None:
+    a = await world.lax(allowed_lag=0.01)
+    wire = world.wire(a)
+    wire.refuse(StoreError("full"))
+    a.inc_nowait("k")
+    while a._actor._loop.availability.refusal is None:  # noqa: ASYNC110 - nothing tells
+        await trio.sleep(0.01)
+    wire.refuse(None)
+    wire.cut()
+    while a.statistics().state != "away":
+        await a.get("k")
+    began = trio.current_time()
+    assert (1, 1) == await a.get("k")
+    assert trio.current_time() - began < 0.01 + world.slack
+    wire.heal()
+
+
 async def test_a_read_asks_again_where_an_outage_has_ended_in_a_refusal(world: World) -> None:
     """Nobody else would before the next heartbeat."""
     a, b = await world.lax(dead_instance_threshold=300.0), await world.strict()

@@ -402,3 +402,31 @@ async def test_a_start_that_is_cancelled_in_the_turn_of_an_answer_ends(
         ):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+class _CancelsInTheTurn(trio.abc.Instrument):
+    """Cancels a scope at the end of the turn in which a counter has started."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith("_host"):
+            self._scope.cancel()
+
+
+@pytest.mark.parametrize("number", range(20))  # whose turn is next is left to chance
+async def test_a_body_that_has_begun_is_counted(
+    autojump_clock: trio.testing.MockClock, number: int
+) -> None:
+    """Even if it is cancelled as it begins."""
+    scope = trio.CancelScope()
+    instrument = _CancelsInTheTurn(scope)
+    trio.lowlevel.add_instrument(instrument)
+    with scope:
+        async with LaxInstanceAwareCounter.open("p", MemoryStore(), detached_start=True) as counter:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+                counter.inc_nowait("k", number)
+    trio.lowlevel.remove_instrument(instrument)
+    assert scope.cancelled_caught

@@ -2,8 +2,8 @@
 
 import pytest
 
-from distkit_actors._errors import StoreError, StoreUnavailableError
-from distkit_actors._stores._contract import StoreAwayError
+from distkit_actors._errors import StoreUnavailableError
+from distkit_actors._stores._contract import NotPermittedError, StoreAwayError
 from distkit_actors._stores._redis._connection import ErrorReplyError
 from distkit_actors._stores._redis._error_lines import OWN_CODES
 from distkit_actors._stores._redis._reply_errors import ends_connection, to_store_error
@@ -148,5 +148,5 @@ def test_a_code_is_named_where_the_words_of_the_server_are_withheld() -> None:
 def test_advice_may_be_special() -> None:
     reply = ErrorReplyError.read("NOPERM no channel")
     error = to_store_error(reply, {"NOPERM": "grant it a channel"})
-    assert type(error) is StoreError
+    assert type(error) is NotPermittedError
     assert "grant it a channel" in str(error)
