@@ -57,6 +57,7 @@ class SharedLife:
         self._stopping = False
         self._closed = trio.Event()
         self._ready = 0
+        self._starting = trio.CancelScope()  # of who waits for the start to be cancelled
         self._errors: dict[Actor, BaseException] = {}
 
     @property
@@ -143,6 +144,7 @@ class SharedLife:
         def ready() -> None:
             self._ready += 1
             if self._ready == len(self.parts):
+                self._starting.cancel()
                 self._working = not self._stopping
                 if self._working:
                     started()
@@ -165,18 +167,31 @@ class SharedLife:
     async def _live(self, ready: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal
         first, *others = self.parts
         try:
-            async with trio.open_nursery() as nursery:
-                if self._detached_start:
-                    others = list(self.parts)
-                else:
-                    await nursery.start(self._host, first, ready)
-                if not self._stopping:
-                    for part in others:
-                        nursery.start_soon(self._host, part, ready)
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self._hurry_when_cancelled)
+                async with trio.open_nursery() as nursery:
+                    if self._detached_start:
+                        others = list(self.parts)
+                    else:
+                        await nursery.start(self._host, first, ready)
+                    if not self._stopping:
+                        for part in others:
+                            nursery.start_soon(self._host, part, ready)
+                self._starting.cancel()
         finally:
             for part in self.parts:
                 if part.life is Life.NEW:
                     part.dismiss()
+
+    async def _hurry_when_cancelled(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
+        """Let the parts that have registered leave soon if the start is cancelled."""
+        try:
+            with self._starting:
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            for part in self.parts:
+                part.hurry(_FAREWELL)
+            raise
 
     async def _host(  # noqa: ASYNC114, ASYNC910 - only `_live` starts it; `run` is a checkpoint
         self,
@@ -199,9 +214,6 @@ class SharedLife:
         except BaseException as error:  # noqa: ASYNC103 - told by `_close`
             self._errors[part] = sole(error) or error
             if not isinstance(self._errors[part], Exception):
-                if self._ready < len(self.parts):
-                    for other in self.parts:
-                        other.hurry(_FAREWELL)
                 raise
         finally:
             self._working, self._stopping = False, True

@@ -34,6 +34,7 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
             try:
                 with body:
                     try:
+                        await trio.lowlevel.checkpoint_if_cancelled()  # then nothing is begun
                         await nursery.start(_host, actor, body, end)
                         if end.error is None:
                             yield counter
@@ -41,7 +42,10 @@ async def running(counter: _C, actor: AnyActor) -> AsyncGenerator[_C]:
                         raised = error
             except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                 raised = error
-            actor.stop()
+            try:
+                actor.stop()
+            finally:
+                end.life.shield = False  # an interrupt that comes here ends it, too
     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
         hidden = error
     let_interrupt_out(raised, hidden, end.error)  # that came during the stop

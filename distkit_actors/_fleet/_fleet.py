@@ -119,8 +119,9 @@ class Fleet:
                                 yield fleet
                             except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                                 raised = error
-                            fleet._closed = True
-                            fleet._life.cancel()
+                            finally:
+                                fleet._closed = True
+                                fleet._life.cancel()
                     except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                         hidden = error
         except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below

@@ -226,9 +226,11 @@ class Inquiry:
 
     async def _carry(self, question: _Question) -> None:
         await trio.lowlevel.checkpoint()
+        begun = trio.current_time()
         while not question.given_up:  # noqa: ASYNC913 - connecting or asking is one
             try:
                 await self._link.connect()
+                self._observation.waited(trio.current_time() - begun)
                 question.answer(await self.exchange(question.request))
             except StoreUnavailableError as error:
                 if not isinstance(error, StoreAwayError):

@@ -41,6 +41,11 @@ class Observation:
         self._at, self._since, self._refused_since = at, max(asked, now - _LONG), None
         self._refused.discard(kind)
 
+    def waited(self, seconds: float) -> None:
+        """Note for how long a question could not even be sent: as with a very long answer."""
+        if seconds > _LONG:
+            self.interrupted()
+
     def refused(self, kind: QueryKind, now: float) -> bool:
         """Stand still, unless it may be this question alone that the store refuses.
 

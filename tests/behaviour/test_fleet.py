@@ -595,6 +595,27 @@ async def test_its_name_can_be_said_in_another_thread(world: World) -> None:
             assert "open" in threads.submit(repr, onlooker.fleet).result()
 
 
+async def test_the_time_of_a_question_that_was_lost_is_no_silence(world: World) -> None:
+    """It may take longer than any answer before it is known to be lost."""
+    a = await world.strict()
+    async with looking(world) as onlooker:
+        assert [info.alive for info in await onlooker.fleet.instances()] == [True]
+        world.wire(a).cut()
+        onlooker.wire.drop_request()
+        onlooker.wire.hold()
+        async with trio.open_nursery() as nursery:
+            alive: list[bool] = []
+
+            async def look() -> None:
+                alive.extend(info.alive for info in await onlooker.fleet.instances())
+
+            nursery.start_soon(look)
+            await trio.sleep(2 * world.threshold)
+            onlooker.wire.release()
+        assert alive == [True]
+        world.wire(a).heal()
+
+
 async def test_leaving_a_fleet_is_a_checkpoint(world: World) -> None:
     with trio.CancelScope() as scope:
         async with looking(world):

@@ -369,12 +369,28 @@ async def test_a_limit_holds_while_a_cancelled_body_ends(
 async def test_a_scope_that_is_cancelled_already_opens_nothing(
     autojump_clock: trio.testing.MockClock, partitions: int, detached: bool
 ) -> None:
-    store = MemoryStore(partitions=partitions)
+    tap = Tap(MemoryStore(partitions=partitions))
     with trio.CancelScope() as scope:
         scope.cancel()
-        async with LaxInstanceAwareCounter.open("app", store, detached_start=detached):
+        async with LaxInstanceAwareCounter.open("app", tap, detached_start=detached):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+    assert not tap.requests
+
+
+@pytest.mark.parametrize("kind", ["counter", "fleet"])
+async def test_an_interrupt_between_the_body_and_the_stop_ends_it_all(
+    kind: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), trio.fail_after(60):  # noqa: PT012 - as it is left
+        if kind == "fleet":
+            async with Fleet.open("app", MemoryStore()):
+                raise KeyboardInterrupt
+        async with StrictInstanceAwareCounter.open("app", MemoryStore()) as counter:
+            monkeypatch.setattr(type(counter._actor), "stop", interrupted)
 
 
 class _Cancelling(list[tuple[float, Request, Reply]]):

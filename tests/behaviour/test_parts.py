@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from itertools import count, islice
 from random import Random
@@ -744,19 +744,28 @@ async def test_a_start_that_is_cancelled_ends_at_once(world: World, part: int) -
 
 
 @both_flavours
+@pytest.mark.parametrize("fails", [False, True])
 async def test_a_start_that_is_cancelled_ends_soon_though_a_part_cannot_leave(
-    world: World, flavour: Flavour
+    world: World, flavour: Flavour, fails: bool
 ) -> None:
     """One that has registered has little time: nobody has counted anything yet."""
     a = world.build(flavour)
     world.wire(a).part(1).hold()
     with trio.move_on_after(1) as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(nursery.start, a.run)
+
+            async def start() -> None:
+                with pytest.raises(StoreError) if fails else nullcontext():
+                    await nursery.start(a.run)
+
+            nursery.start_soon(start)
             await trio.sleep(0.5)
             assert namespace(world, 0) is not None
             world.wire(a).part(0).hold()
-    assert scope.cancelled_caught
+            if fails:
+                world.wire(a).part(1).refuse(StoreError("no"))
+                world.wire(a).part(1).release()
+    assert scope.cancelled_caught or fails
     assert trio.current_time() - scope.deadline < 0.6
     assert "closed" == a.statistics().state
 
