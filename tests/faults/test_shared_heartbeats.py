@@ -13,6 +13,7 @@ from tests.faults.fleet import proxied, until
 from tests.faults.lens import Lens
 from tests.faults.together import FAULTS, counters, names
 from tests.harness.faults import is_script
+from tests.harness.pressure import pressure
 from tests.harness.proxy import FaultProxy
 from tests.harness.resp import Request
 from tests.harness.server import RedisServer
@@ -33,7 +34,7 @@ async def idle(
     proxy: FaultProxy, prefix: str, number: int = 5
 ) -> AsyncIterator[list[StrictInstanceAwareCounter]]:
     """Start so many counters, of which each has counted once, and does nothing but beat now."""
-    store = RedisStore(proxy.url, response_timeout=0.4)
+    store = RedisStore(proxy.url, response_timeout=0.4 * pressure())
     async with counters(store, names(prefix, number), interval=INTERVAL) as many:
         for counter in many:
             assert await counter.inc("k") == (1, 1)
