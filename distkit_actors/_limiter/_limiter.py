@@ -230,7 +230,7 @@ class FleetLimiter:
         if borrower in self._line:
             raise RuntimeError("a task waits for tokens of the limiter for this borrower")
         self._tokens.check_open()
-        token = None if self._line else self._tokens.retrieve(count)
+        token = None if self._order.waits_here else self._tokens.retrieve(count)
         if token is None:
             raise trio.WouldBlock("no free token is here; `acquire` asks the store for one")
         self._loans[borrower] = _Loan(token)
@@ -399,7 +399,10 @@ class FleetLimiter:
             while waiter.loan is None:
                 if next(iter(self._line.values())) is not waiter:
                     await self._stand(waiter)
-                elif (token := self._tokens.retrieve(count)) is not None:
+                elif (
+                    not self._order.is_behind_others(waiter.place)
+                    and (token := self._tokens.retrieve(count)) is not None
+                ):
                     self._grant(waiter, token)
                 else:
                     await self._ask(waiter)

@@ -129,6 +129,11 @@ class Order:
         return self._clock is None or not (self.is_crowded or self._first or self._shown)
 
     @property
+    def waits_here(self) -> bool:
+        """Whether somebody waits in this process, for whichever limiter."""
+        return bool(self._places)
+
+    @property
     def is_crowded(self) -> bool:
         """Whether somebody waits in another process, as far as is known without a look."""
         return bool(self._rivals) or trio.current_time() < self._crowded_at + _MEMORY
@@ -143,8 +148,9 @@ class Order:
         return crowded
 
     def is_behind_others(self, place: Place) -> bool:
-        """Tell whether somebody elsewhere is before ``place``, as far as is known here."""
-        return bool(self._rivals) and bool(self._rank(place))
+        """Tell whether anybody is before ``place``, here or elsewhere, as far as is known here."""
+        first = next(iter(self._places))
+        return first is not place or (bool(self._rivals) and bool(self._rank(place)))
 
     def look_again(self) -> None:
         """Let whoever is first ask once more: something may be free."""
@@ -209,8 +215,14 @@ class Order:
         mine = (self._ticket(place), self._part.instance_id or "")
         before = sum((number, who) < mine for who, number in self._rivals.items())
         return before + sum(
-            (self._ticket(other), other.arrived) < (mine[0], place.arrived) for other in self._first
+            (self._ticket(other), other.arrived) < (mine[0], place.arrived)
+            for other in self._heads(place)
         )
+
+    def _heads(self, place: Place) -> dict[Place, None]:
+        """Return those who are first in a limiter's line, as ``place`` is."""
+        # So is whoever came first of all, and may not know it yet: the one before has just left.
+        return {**self._first, next(iter(self._places), place): None}
 
     async def _show(self, place: Place) -> None:
         """Let the fleet see the smallest ticket here. A checkpoint."""
@@ -218,7 +230,7 @@ class Order:
             if place not in self._places:
                 await trio.sleep_forever()  # it has been handed a token: this is cancelled
             self._first[place] = None
-            smallest = min(map(self._ticket, self._first))
+            smallest = min(map(self._ticket, self._heads(place)))
             shown, self._shown = self._shown, None
             if shown is not None and not shown.void and shown.count == smallest:
                 self._shown = shown

@@ -56,6 +56,30 @@ async def test_a_notice_that_another_limiter_here_has_seen_is_news_still(world: 
             order.leave(place)
 
 
+async def test_a_process_shows_who_came_first_though_that_one_has_not_asked_yet(
+    world: World,
+) -> None:
+    """The one before it was served just now, and somebody waits for another limiter here."""
+    counter = await world.strict()
+    order = Order(counter, KEY)
+    await order._read()
+    places = []
+    for _ in range(3):
+        places.append(order.join())
+        await trio.sleep(1)
+    served, behind, later = places
+    try:
+        assert await order.is_first(served)
+        assert not await order.is_first(later)
+        order.leave(served)
+        assert not await order.is_first(later)
+        await world.sees(counter, order.tickets, *2 * (order._ticket(behind),))
+        assert await order.is_first(behind)
+    finally:
+        for place in (behind, later):
+            order.leave(place)
+
+
 @asynccontextmanager
 async def all_taken(limiter: FleetLimiter) -> AsyncIterator[Callable[[], None]]:
     """Have all tokens, until what this gives is called."""
@@ -215,6 +239,41 @@ async def test_limiters_of_one_counter_stand_in_one_line(world: World, flavour: 
             with trio.fail_after(7):
                 await line.until(*names)
             limiter.release_on_behalf_of(names[-1])
+
+
+@both_flavours
+async def test_a_token_is_not_handed_on_past_who_waits_for_another_limiter_here(
+    world: World, flavour: Flavour
+) -> None:
+    a = await world.make(flavour)
+    one, two = (FleetLimiter(a, KEY, 1) for _ in range(2))
+    await one.acquire_on_behalf_of("x")
+    endless(one, "x")
+    async with lines() as line:
+        await line.join(two, "1")
+        await trio.sleep(APART)
+        await line.join(one, "2")
+        await trio.sleep(APART)
+        one.release_on_behalf_of("x")
+        with trio.fail_after(1 + world.slack):
+            await line.until("1")
+
+
+@both_flavours
+async def test_nobody_comes_at_once_while_somebody_waits_for_another_limiter_here(
+    world: World, flavour: Flavour
+) -> None:
+    a = await world.make(flavour)
+    one, two = (FleetLimiter(a, KEY, 1) for _ in range(2))
+    await one.acquire_on_behalf_of("x")
+    endless(one, "x")
+    async with lines() as line:
+        await line.join(two, "1")
+        one.release_on_behalf_of("x")
+        with pytest.raises(trio.WouldBlock):
+            one.acquire_on_behalf_of_nowait("2")
+        with trio.fail_after(1 + world.slack):
+            await line.until("1")
 
 
 # ---------------------------------------------------------------------------------------- accidents
