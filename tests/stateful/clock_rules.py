@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from tests.stateful.copy_rules import CopyRules
-from tests.stateful.hold_rules import COUNT, KEY, WHO
+from tests.stateful.fleet_rules import WHO
+from tests.stateful.hold_rules import COUNT, KEY
 from tests.stateful.wires import THRESHOLD
 
 JUMP = st.sampled_from([-100.0, -3.0, -0.5, 0.5, 3.5, THRESHOLD + 1.0, 20.0])

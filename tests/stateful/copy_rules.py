@@ -10,8 +10,9 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from tests.stateful.fleet_rules import WHO
 from tests.stateful.history import TICK
-from tests.stateful.hold_rules import COUNT, KEY, MOVE, WHO
+from tests.stateful.hold_rules import COUNT, KEY, MOVE
 from tests.stateful.onlooker_rules import OnlookerRules
 from tests.stateful.operations import SMALL
 from tests.stateful.wires import INTERVAL, THRESHOLD, Heard

@@ -10,16 +10,14 @@ from hypothesis.stateful import precondition, rule
 
 from distkit_actors import CounterValue, InstanceInfo, StoreError
 from tests.stateful.fleet import Block, Call, Member
+from tests.stateful.fleet_rules import MOST_MEMBERS, WHO, FleetRules
 from tests.stateful.history import TICK
-from tests.stateful.lives import Lives
 from tests.stateful.operations import EXTREME, HOLDS, KEYS, SMALL, Wanted
 from tests.stateful.wires import INTERVAL
 
-MOST_MEMBERS = 5
 #: Blocks that one counter is inside at the same time.
 MOST_BLOCKS = 3
 
-WHO = st.integers(0, MOST_MEMBERS - 1)
 KEY = st.sampled_from(SMALL)
 COUNT = st.integers(-5, 9)
 HOLD = st.sampled_from(sorted(HOLDS))
@@ -27,7 +25,7 @@ MOVE = st.sampled_from(["set", "delete", "clear"])
 CHANCE = st.integers(0, 2**32 - 1)
 
 
-class HoldRules(Lives):
+class HoldRules(FleetRules):
     """A history in which blocks are entered and left."""
 
     # ------------------------------------------------------------------------- holds

@@ -12,8 +12,9 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from tests.stateful.fleet_rules import MOST_MEMBERS, WHO
 from tests.stateful.history import TICK
-from tests.stateful.hold_rules import CHANCE, COUNT, HOLD, KEY, MOST_MEMBERS, MOVE, WHO
+from tests.stateful.hold_rules import CHANCE, COUNT, HOLD, KEY, MOVE
 from tests.stateful.machine import Histories
 from tests.stateful.operations import METHODS, SMALL
 from tests.stateful.wires import INTERVAL, THRESHOLD

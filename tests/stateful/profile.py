@@ -8,13 +8,12 @@ from unittest import mock
 
 import hypothesis
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from distkit_actors._actor import _batch_loop
-from tests.stateful.machine import Histories
 
 
-def run_histories(machine: type[Histories], *, default: int) -> None:
+def run_histories(machine: type[RuleBasedStateMachine], *, default: int) -> None:
     """Run random histories; print the seed, so that it can be given again.
 
     Environment: ``DISTKIT_HISTORIES`` (how many), ``DISTKIT_STEPS`` (how long, 40),

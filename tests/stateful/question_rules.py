@@ -25,8 +25,9 @@ from distkit_actors import (
 )
 from distkit_actors.testing import FaultyStore
 from tests.stateful.fleet import Block, Member
+from tests.stateful.fleet_rules import WHO
 from tests.stateful.history import TICK
-from tests.stateful.hold_rules import CHANCE, COUNT, KEY, WHO
+from tests.stateful.hold_rules import CHANCE, COUNT, KEY
 from tests.stateful.operations import SMALL, Effect
 from tests.stateful.reference import Op, Slices
 from tests.stateful.watch_rules import WatchRules

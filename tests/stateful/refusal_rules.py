@@ -21,8 +21,9 @@ from distkit_actors import StoreError
 from distkit_actors._protocol._messages import Apply, Query, Request, Watch
 from distkit_actors.testing import FaultyStore
 from tests.stateful.fleet import Member
+from tests.stateful.fleet_rules import WHO
 from tests.stateful.history import TICK
-from tests.stateful.hold_rules import CHANCE, WHO
+from tests.stateful.hold_rules import CHANCE
 from tests.stateful.operations import METHODS, SMALL
 from tests.stateful.question_rules import QUESTIONS, QuestionRules
 from tests.stateful.wires import INTERVAL, THRESHOLD

@@ -10,6 +10,8 @@ from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._registry import State
 from distkit_actors._stores._memory import _Clock, _name
 from tests.stateful.clock import StoreClock
+from tests.stateful.history import History
+from tests.stateful.limit_rules import LimitHistories
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
 from tests.stateful.part_rules import PARTS, PartedHistories
@@ -19,7 +21,9 @@ from tests.stateful.profile import run_histories
 _BEGINNING = 1_000_000.0
 
 
-class MemoryHistories(Histories):
+class InMemory(History):
+    """A history whose store is in memory."""
+
     prefix = "histories"
 
     def make_store(self) -> Store:
@@ -66,8 +70,16 @@ class _StoreClock(_Clock):
         return _BEGINNING + self._jumping.now()
 
 
+class MemoryHistories(InMemory, Histories):
+    pass
+
+
 class PartedMemoryHistories(PartedHistories, MemoryHistories):
     partitions = PARTS
+
+
+class MemoryLimitHistories(InMemory, LimitHistories):
+    beginning = 1000 * _BEGINNING
 
 
 def test_histories_over_memory() -> None:
@@ -76,3 +88,7 @@ def test_histories_over_memory() -> None:
 
 def test_histories_over_the_parts_of_memory() -> None:
     run_histories(PartedMemoryHistories, default=12)
+
+
+def test_histories_of_a_limit_over_memory() -> None:
+    run_histories(MemoryLimitHistories, default=25)

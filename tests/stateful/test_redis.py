@@ -11,6 +11,8 @@ from distkit_actors import RedisStore, Store
 from distkit_actors._stores._redis._parts import hash_tag
 from tests.harness import unique_prefix
 from tests.harness.server import RedisServer
+from tests.stateful.history import History
+from tests.stateful.limit_rules import LimitHistories
 from tests.stateful.machine import Histories
 from tests.stateful.operations import EXTREME
 from tests.stateful.part_rules import PARTS, PartedHistories
@@ -22,7 +24,9 @@ from tests.stores.twin import connect
 _BEGINNING: Final = 1_700_000_000_000_000
 
 
-class RedisHistories(Histories):
+class InRedis(History):
+    """A history whose store is a real server."""
+
     server: ClassVar[RedisServer]
 
     def make_store(self) -> Store:
@@ -87,8 +91,17 @@ class RedisHistories(Histories):
         return f"dk:{{{hash_tag(self.prefix.encode(), part).decode()}}}:{suffix}"
 
 
+class RedisHistories(InRedis, Histories):
+    pass
+
+
 class PartedRedisHistories(PartedHistories, RedisHistories):
     partitions = PARTS
+
+
+class RedisLimitHistories(InRedis, LimitHistories):
+    beginning = _BEGINNING / 1000
+    prompt = 7.0  # word of changes comes in the server's time, and all look every six seconds
 
 
 def test_histories_over_redis(redis_server: RedisServer) -> None:
@@ -103,3 +116,10 @@ def test_histories_over_the_parts_of_a_redis(redis_server: RedisServer) -> None:
         server = redis_server
 
     run_histories(OnThisServer, default=8)
+
+
+def test_histories_of_a_limit_over_redis(redis_server: RedisServer) -> None:
+    class OnThisServer(RedisLimitHistories):
+        server = redis_server
+
+    run_histories(OnThisServer, default=6)

@@ -10,8 +10,9 @@ from hypothesis.stateful import rule
 
 from distkit_actors import CounterValue, InstanceConflictError
 from tests.stateful.fleet import Member
+from tests.stateful.fleet_rules import WHO
 from tests.stateful.history import TICK
-from tests.stateful.hold_rules import WHO, HoldRules
+from tests.stateful.hold_rules import HoldRules
 from tests.stateful.operations import EXTREME, KEYS
 
 #: Watchers of one counter.
