@@ -9,6 +9,8 @@ ids. All other processes sleep until the store pushes notice of a change on that
 Two kinds of mistakes are possible; neither lets in too many, as the store decides that. A ticket is
 only as exact as what is known of the store's clock, and a ticket that is not shown yet is not seen.
 So the order of arrivals that are less than a few round trips apart is a matter of chance.
+
+This file is a little longer than others: whose ticket is shown, and what it shows, is one matter.
 """
 
 from __future__ import annotations
@@ -230,23 +232,28 @@ class Order:
             if place not in self._places:
                 await trio.sleep_forever()  # it has been handed a token: this is cancelled
             self._first[place] = None
-            smallest = min(map(self._ticket, self._heads(place)))
-            shown, self._shown = self._shown, None
-            if shown is not None and not shown.void and shown.count == smallest:
-                self._shown = shown
-                return
-            hold = Hold(self.tickets, smallest)
-            if shown is not None:
-                self._part.release(shown)  # and both travel as one entry, so that one is there
-            await self._enter_hold(hold, None)
-            if not self._places:  # it was handed a token at the same moment: this is cancelled
-                self._part.release(hold, at_once=True)
-                await trio.sleep_forever()
-            self._shown = hold
-            if self._part.buffer is not None:
-                await self._read()  # which takes along what a lax counter has pending
-            if shown is not None and shown.void:
-                await trio.sleep(_RECOVERY)
+            left = True
+            while left:
+                smallest = min(map(self._ticket, self._heads(place)))
+                shown, self._shown = self._shown, None
+                if shown is not None and not shown.void and shown.count == smallest:
+                    self._shown = shown
+                    return
+                hold = Hold(self.tickets, smallest)
+                if shown is not None:
+                    self._part.release(shown)  # and both travel as one entry, so that one is there
+                await self._enter_hold(hold, None)
+                if not self._places:  # it was handed a token at the same moment: this is cancelled
+                    self._part.release(hold, at_once=True)
+                    await trio.sleep_forever()
+                self._shown = hold
+                if self._part.buffer is not None:
+                    await self._read()  # which takes along what a lax counter has pending
+                if shown is not None and shown.void:
+                    await trio.sleep(_RECOVERY)
+                # Whose ticket it is may have left meanwhile, and nobody else would say so.
+                heads = map(self._ticket, self._heads(place))
+                left = place in self._places and smallest not in heads
 
     async def _look(self, place: Place) -> None:  # noqa: ASYNC910 - each look is a checkpoint
         """Find out who is before us."""

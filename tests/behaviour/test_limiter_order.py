@@ -80,6 +80,36 @@ async def test_a_process_shows_who_came_first_though_that_one_has_not_asked_yet(
             order.leave(place)
 
 
+@both_flavours
+async def test_a_process_does_not_go_on_showing_who_left_as_it_was_shown(
+    world: World, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for another limiter here is served next, and all others look at its ticket."""
+    order = Order(await world.make(flavour), KEY)
+    await order._read()
+    first = order.join()
+    await trio.sleep(1)
+    second = order.join()
+    enter = order._enter_hold
+
+    async def slowly(hold: Hold, condition: Condition | None) -> object:
+        monkeypatch.setattr(order, "_enter_hold", enter)
+        value = await enter(hold, condition)
+        order.leave(first)
+        await trio.sleep(0.5)
+        return value
+
+    monkeypatch.setattr(order, "_enter_hold", slowly)
+    try:
+        with trio.fail_after(2):
+            while not await order.is_first(second):
+                await order.wait(second)
+        assert order._shown is not None
+        assert order._ticket(second) == order._shown.count
+    finally:
+        order.leave(second)
+
+
 @asynccontextmanager
 async def all_taken(limiter: FleetLimiter) -> AsyncIterator[Callable[[], None]]:
     """Have all tokens, until what this gives is called."""

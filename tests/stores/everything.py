@@ -132,7 +132,8 @@ async def by_counters(prefix: str, store: Store, one: str, two: str) -> None:
                 async with kind.open(prefix, store, instance_id="heir", on_exit="linger") as other:
                     await other.set(one, 8)
                 async with kind.open(prefix, store, instance_id="heir", inherit=True) as heir:
-                    assert (await heir.get(one)) == (8, 8)
+                    # A lax one may answer from memory on a busy machine.
+                    assert (await heir.wait_until(one, Eq(8))) == (8, 8)
                     await counter.forget("heir")
                     assert (await heir.inc(one)).cumulative in (1, 9)
 
