@@ -62,7 +62,7 @@ class Fleet:
         # Not for users: `open` makes it.
         self._prefix = prefix
         self._parts: Sequence[FleetPart] = ()
-        self._closed = False
+        self._closed = False  # `_life` does not say it in other threads
         self._life = trio.CancelScope(shield=True)  # of what asks, until the body has ended
 
     @classmethod

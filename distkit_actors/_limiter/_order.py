@@ -232,8 +232,8 @@ class Order:
             if place not in self._places:
                 await trio.sleep_forever()  # it has been handed a token: this is cancelled
             self._first[place] = None
-            left = True
-            while left:
+            stale = True
+            while stale:
                 smallest = min(map(self._ticket, self._heads(place)))
                 shown, self._shown = self._shown, None
                 if shown is not None and not shown.void and shown.count == smallest:
@@ -253,7 +253,7 @@ class Order:
                     await trio.sleep(_RECOVERY)
                 # Whose ticket it is may have left meanwhile, and nobody else would say so.
                 heads = map(self._ticket, self._heads(place))
-                left = place in self._places and smallest not in heads
+                stale = place in self._places and smallest not in heads
 
     async def _look(self, place: Place) -> None:  # noqa: ASYNC910 - each look is a checkpoint
         """Find out who is before us."""

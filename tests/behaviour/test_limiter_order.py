@@ -271,14 +271,20 @@ async def test_limiters_of_one_counter_stand_in_one_line(world: World, flavour: 
             limiter.release_on_behalf_of(names[-1])
 
 
+async def two_here(world: World, flavour: Flavour) -> tuple[FleetLimiter, FleetLimiter]:
+    """Return limiters of one process; the first has given the only token to "x"."""
+    a = await world.make(flavour)
+    one, two = FleetLimiter(a, KEY, 1), FleetLimiter(a, KEY, 1)
+    await one.acquire_on_behalf_of("x")
+    endless(one, "x")
+    return one, two
+
+
 @both_flavours
 async def test_a_token_is_not_handed_on_past_who_waits_for_another_limiter_here(
     world: World, flavour: Flavour
 ) -> None:
-    a = await world.make(flavour)
-    one, two = (FleetLimiter(a, KEY, 1) for _ in range(2))
-    await one.acquire_on_behalf_of("x")
-    endless(one, "x")
+    one, two = await two_here(world, flavour)
     async with lines() as line:
         await line.join(two, "1")
         await trio.sleep(APART)
@@ -293,10 +299,7 @@ async def test_a_token_is_not_handed_on_past_who_waits_for_another_limiter_here(
 async def test_nobody_comes_at_once_while_somebody_waits_for_another_limiter_here(
     world: World, flavour: Flavour
 ) -> None:
-    a = await world.make(flavour)
-    one, two = (FleetLimiter(a, KEY, 1) for _ in range(2))
-    await one.acquire_on_behalf_of("x")
-    endless(one, "x")
+    one, two = await two_here(world, flavour)
     async with lines() as line:
         await line.join(two, "1")
         one.release_on_behalf_of("x")

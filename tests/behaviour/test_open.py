@@ -378,17 +378,13 @@ async def test_a_scope_that_is_cancelled_already_opens_nothing(
     assert not tap.requests
 
 
-@pytest.mark.parametrize("kind", ["counter", "fleet"])
 async def test_an_interrupt_between_the_body_and_the_stop_ends_it_all(
-    kind: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), trio.fail_after(60):  # noqa: PT012 - as it is left
-        if kind == "fleet":
-            async with Fleet.open("app", MemoryStore()):
-                raise KeyboardInterrupt
         async with StrictInstanceAwareCounter.open("app", MemoryStore()) as counter:
             monkeypatch.setattr(type(counter._actor), "stop", interrupted)
 
