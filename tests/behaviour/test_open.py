@@ -384,7 +384,7 @@ async def test_an_interrupt_between_the_body_and_the_stop_ends_it_all(
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), trio.fail_after(60):  # noqa: PT012 - as it is left
+    with pytest.raises(KeyboardInterrupt), trio.fail_after(60):
         async with StrictInstanceAwareCounter.open("app", MemoryStore()) as counter:
             monkeypatch.setattr(type(counter._actor), "stop", interrupted)
 
