@@ -370,10 +370,10 @@ class Dispatch:
                 # As if they had been sent just before.
                 settled = self.buffer.end_stage(void=done, now=now, but=steps.refused)
                 self._record_outcome(self.buffer, settled, lambda _: at - 1)
-        if done:
+        if done or progress is Progress.MORE:
             steps.end_holds(self.releases, at)
-        if self.buffer is not None and (done or progress is Progress.MORE):
-            steps.update_view(self.buffer, now)
+            if self.buffer is not None:
+                steps.update_view(self.buffer, now)
         if progress is Progress.AGAIN:
             self.mailbox.give_back([operation])
         elif progress is Progress.ENDED:

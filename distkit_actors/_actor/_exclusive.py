@@ -136,6 +136,16 @@ class ClearOwnSteps(ExclusiveSteps):
         for key, cumulative in self._removed.items():
             buffer.read(key, cumulative, 0, now)
 
+    def end_holds(self, releases: Releases, at: int) -> None:  # noqa: ARG002 - no epoch has moved
+        """See `ExclusiveSteps.end_holds`: what they have added went with the slice."""
+        if self._left:
+            releases.removed(self._removed)
+        else:  # also what was pending, and in slices that had become 0
+            releases.removed([key for key in releases.holds.held() if not self._has(key)])
+
+    def _has(self, key: str) -> bool:
+        return key in self._session.slices or key in self._session.withheld.keys
+
     def _any_left(self) -> bool:
         """Return whether a key is left that has something, and see to it that it comes first.
 
@@ -146,7 +156,7 @@ class ClearOwnSteps(ExclusiveSteps):
         while True:
             while self._left:
                 key = self._left[0]
-                if key not in self._tried and (key in slices or key in withheld.keys):
+                if key not in self._tried and self._has(key):
                     return True
                 self._left.popleft()
             keys = dict.fromkeys(chain(slices, withheld.keys))

@@ -126,6 +126,10 @@ class Releases:
         """Take in a clear at ``stamp``."""
         self._forget(self.holds.cleared(stamp))
 
+    def removed(self, keys: Iterable[str]) -> None:
+        """Note that this instance has removed its slices of these keys."""
+        self._forget(self.holds.removed(keys))
+
     def _forget(self, void: Iterable[Hold]) -> None:
         """Forget the ends of holds whose additions are void."""
         for hold in void:

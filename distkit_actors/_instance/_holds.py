@@ -8,7 +8,10 @@ So a release is a *guarded* entry, which the store does not execute after such a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+_EVER: Final = 2**63  # is above every stamp
 
 
 class Hold:
@@ -69,6 +72,15 @@ class Holds:
     def cleared(self, stamp: int) -> list[Hold]:
         """Take in a clear at ``stamp``; return the holds that are void for it."""
         return [hold for key in list(self._by_key) for hold in self._older(key, stamp)]
+
+    def removed(self, keys: Iterable[str]) -> list[Hold]:
+        """Take in that the slices of these keys are gone; return the holds that are void for it."""
+        held = [key for key in keys if key in self._by_key]
+        return [hold for key in held for hold in self._older(key, _EVER)]
+
+    def held(self) -> Iterable[str]:
+        """Return the keys that have some."""
+        return self._by_key.keys()
 
     def _older(self, key: str, epoch: int) -> list[Hold]:
         holds = self._by_key[key]

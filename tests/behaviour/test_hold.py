@@ -217,7 +217,7 @@ async def test_it_is_for_one_block(world: World, flavour: Flavour) -> None:
 
 @both_flavours
 async def test_what_the_instance_sets_itself(world: World, flavour: Flavour) -> None:
-    """These leave the epoch where it is, so leaving takes ``count`` from what they have left."""
+    """Who sets a key takes ``count`` from what that has left; who removes all ends all holds."""
     a, b = await world.make(flavour), await world.strict()
     await b.inc("k", 100)
     async with a.hold("k", 3):
@@ -233,7 +233,65 @@ async def test_what_the_instance_sets_itself(world: World, flavour: Flavour) -> 
     assert (97, -3) == await world.value(a, "k")
     async with a.hold("k", 3):
         await a.clear_on_instance()
-    assert (97, -3) == await world.value(a, "k")
+    assert (100, 0) == await world.value(a, "k")
+    async with a.hold("k", 3):
+        await world.settle()
+        await a.inc("k")
+        await a.clear_on_instance()
+        await a.inc("k", 2)
+        await world.settle()
+    assert (102, 2) == await world.value(a, "k")
+
+
+@both_flavours
+async def test_a_hold_whose_slice_has_become_0_ends_with_the_others(
+    world: World, flavour: Flavour
+) -> None:
+    """There is nothing to remove, and nothing to be taken back."""
+    a = await world.make(flavour)
+    async with a.hold("k", 3):
+        await a.dec("k", 3)
+        await a.inc("else")
+        await world.settle()
+        await a.clear_on_instance()
+    assert (0, 0) == await world.value(a, "k")
+    assert (0, 0) == await world.value(a, "else")
+
+
+@both_flavours
+async def test_i13_an_end_that_a_refused_clear_has_overtaken_takes_nothing_back(
+    world: World, flavour: Flavour
+) -> None:
+    """Its first step has removed the slice, and its second one is refused."""
+    a = await world.make(flavour)
+    hold = a.hold("k", 3)
+    await hold.__aenter__()
+    await world.settle()
+    await a.inc_all({f"k{number}": 1 for number in range(400)})
+    await world.settle()
+    wire, removed = world.wire(a), len(world.requests(a))
+
+    def first_steps() -> list[Apply]:
+        later = world.requests(a)[removed:]
+        return [each for each in later if isinstance(each, Apply) and len(each.entries) > 100]
+
+    async with trio.open_nursery() as nursery:
+        wire.hold(replies=True)
+        ends: list[object] = []
+
+        async def clear() -> None:
+            ends.append(await outcome(a.clear_on_instance))
+
+        nursery.start_soon(clear)
+        while not first_steps():  # noqa: ASYNC110 - the wire sets no event
+            await trio.sleep(0.01)
+        await hold.__aexit__(None, None, None)
+        wire.refuse(StoreError("OOM"))
+        wire.release()
+    assert [StoreError] == ends
+    wire.refuse(None)
+    await world.settle()
+    assert (0, 0) == await world.value(a, "k")
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -252,7 +310,7 @@ async def test_i7_a_hold_that_is_cleared_in_a_store_that_has_lost_everything(
     a.inc_nowait("k", 5)
     with trio.fail_after(world.threshold):
         await a.flush()
-    assert (2, 2) == await world.value(a, "k")
+    assert (5, 5) == await world.value(a, "k")
 
 
 # ----------------------------------------------------------------------------- the limit

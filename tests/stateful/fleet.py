@@ -93,23 +93,28 @@ class Member:
         lax: bool,
         on_exit: Literal["leave", "linger"],
         inherit: bool,
+        in_block: bool = False,
     ) -> None:
         self.name = name
         self.lax = lax
         self.on_exit = on_exit
+        self.in_block = in_block  # of `open`, and not a task of its own
         self.network = FaultyStore(meters)
         self.taps = Taps(self.network, meters, self._watch)
         kind = LaxInstanceAwareCounter if lax else StrictInstanceAwareCounter
-        self.counter: InstanceAwareCounter = kind(
-            prefix,
-            self.taps,
-            instance_id=name,
-            dead_instance_threshold=THRESHOLD,
-            heartbeat_interval=INTERVAL,
-            on_exit=on_exit,
-            inherit=inherit,
-            exit_grace=GRACE,
-        )
+        made = {
+            "instance_id": name,
+            "dead_instance_threshold": THRESHOLD,
+            "heartbeat_interval": INTERVAL,
+            "on_exit": on_exit,
+            "inherit": inherit,
+            "exit_grace": GRACE,
+        }
+        self.counter: InstanceAwareCounter
+        if in_block:
+            self._block = kind.open(prefix, self.taps, **made)
+        else:
+            self.counter = kind(prefix, self.taps, **made)
         self.calls: list[Call] = []
         self.counts: dict[str, list[Op]] = {}  # lax: {key: counts not known to be stored}
         self.exits: dict[str, list[Op]] = {}  # strict: {key: ends of holds not known to be stored}
@@ -118,6 +123,7 @@ class Member:
         self.planned = False  # one that passes was planned
         self.stopping = False
         self.scope = trio.CancelScope()
+        self.left = trio.Event()  # the body of `open`, once it has come to its end
         self.over = trio.Event()
         self.failure: BaseException | None = None
         self.watched: str | None = None  # the key whose local view is written down
@@ -133,7 +139,10 @@ class Member:
         async def run() -> None:
             try:
                 with self.scope:
-                    await self.counter.run(task_status=_Started(started))
+                    if self.in_block:
+                        await self._run_block(started)
+                    else:
+                        await self.counter.run(task_status=_Started(started))
             except BaseException as error:
                 self.failure = error
                 if not isinstance(error, Exception):
@@ -146,6 +155,17 @@ class Member:
         await started.wait()
         if self.failure is not None:
             raise self.failure
+
+    async def _run_block(self, started: trio.Event) -> None:
+        async with self._block as self.counter:
+            started.set()
+            try:
+                await self.left.wait()
+            except trio.Cancelled:  # from outside: a body need not end at once
+                if not self.has_ended:
+                    with trio.CancelScope(shield=True):
+                        await self.left.wait()
+                raise
 
     def ask(self, nursery: trio.Nursery, call: Call) -> None:
         """Begin a call."""
@@ -162,6 +182,11 @@ class Member:
     def troubled(self) -> bool:
         """Whether a lasting fault is on, anywhere."""
         return bool(self.trouble)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its counter counts no more, though the body of its block may go on."""
+        return self.over.is_set() or self.counter.statistics().state in {"superseded", "closed"}
 
     @property
     def settled(self) -> bool:
@@ -281,8 +306,13 @@ class Member:
 
     async def close(self) -> None:
         """Stop in good order, as far as that is possible."""
-        await self.counter.aclose()
+        if self.in_block:
+            self.left.set()
+        else:
+            await self.counter.aclose()
         await self.over.wait()
+        if self.in_block and self.failure is not None:
+            raise self.failure
 
     def _watch(self) -> None:
         if self.watched is not None:

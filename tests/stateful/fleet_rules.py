@@ -31,19 +31,31 @@ class FleetRules(Lives):
 
     # ------------------------------------------------------------------------- lives
 
-    @initialize(lax=st.lists(st.booleans(), min_size=3, max_size=4), chance=st.integers(0, 99))
-    def fleet(self, lax: list[bool], chance: int) -> None:
+    @initialize(
+        lax=st.lists(st.booleans(), min_size=3, max_size=4),
+        chance=st.integers(0, 99),
+        in_blocks=st.integers(0, 4),
+    )
+    def fleet(self, lax: list[bool], chance: int, in_blocks: int = 0) -> None:
         """Start the first few."""
         self.chance = chance  # who runs first, and how long a counter waits to reconnect
-        for is_lax in lax:
-            self.start(f"i{len(self.names)}", lax=is_lax)
+        for number, is_lax in enumerate(lax):
+            self.start(f"i{number}", lax=is_lax, in_block=number < in_blocks)
 
     @precondition(lambda self: len(self.members) < MOST_MEMBERS)
-    @rule(lax=st.booleans(), linger=st.booleans(), twice=st.booleans())
-    def join(self, lax: bool, linger: bool, twice: bool) -> None:
+    @rule(lax=st.booleans(), linger=st.booleans(), twice=st.booleans(), in_block=st.booleans())
+    def join(self, lax: bool, linger: bool, twice: bool, in_block: bool = False) -> None:
         """Somebody new."""
         on_exit: Literal["leave", "linger"] = "linger" if linger else "leave"
-        self.start(f"i{len(self.names)}", lax=lax, on_exit=on_exit, twice=twice)
+        name = f"i{len(self.names)}"
+        self.start(name, lax=lax, on_exit=on_exit, twice=twice, in_block=in_block)
+
+    @rule(who=WHO)
+    def cancel(self, who: int) -> None:
+        """The block of somebody is cancelled from outside; its body goes on, and so it counts."""
+        member = self.member(who)
+        if member.in_block:
+            self.do(member.scope.cancel)
 
     @precondition(lambda self: len(self.members) > 1)
     @rule(who=WHO)
@@ -212,6 +224,9 @@ class FleetRules(Lives):
                     pass
                 else:
                     raise AssertionError(f"{member} does not know that somebody has its id")
+            if member.in_block:
+                member.left.set()
+                await self.host.quiesce(self.traffic)
             assert member.over.is_set(), f"{member} goes on without its id"
             assert isinstance(member.failure, InstanceConflictError), member.failure
             assert member.counter.statistics().state == "superseded"

@@ -118,7 +118,7 @@ class History:
         for meter in self.meters.parts:
             assert not meter.violations, meter.violations
         for member in self.members:
-            assert not member.over.is_set(), f"{member} has crashed"
+            assert not member.has_ended, f"{member} has crashed"
         for member in self.fenced:
             if member.over.is_set():
                 assert isinstance(member.failure, InstanceConflictError), f"{member} has crashed"

@@ -10,7 +10,7 @@ from hypothesis.stateful import precondition, rule
 
 from distkit_actors import CounterValue, InstanceInfo, StoreError
 from tests.stateful.fleet import Block, Call, Member
-from tests.stateful.fleet_rules import MOST_MEMBERS, WHO, FleetRules
+from tests.stateful.fleet_rules import FAULTS, MOST_MEMBERS, WHO, FleetRules
 from tests.stateful.history import TICK
 from tests.stateful.operations import EXTREME, HOLDS, KEYS, SMALL, Wanted
 from tests.stateful.wires import INTERVAL
@@ -62,6 +62,18 @@ class HoldRules(FleetRules):
         """Somebody holds, and somebody moves the epoch before the block is left."""
         self.enter(who, kind, key, count)
         self.operate((mover, "delete", key, 0))
+        if self.member(who).blocks:
+            self.leave_block(0)
+
+    @rule(who=WHO, kind=HOLD, key=KEY, count=COUNT, fault=st.sampled_from([None, *FAULTS]))
+    def hold_and_clear_own(
+        self, who: int, kind: str, key: str, count: int, fault: str | None
+    ) -> None:
+        """Somebody holds, and removes all that it has before the block is left."""
+        self.enter(who, kind, key, count)
+        if fault is not None:
+            self.fault(who, fault, 1)
+        self.operate((who, "remove_all", key, 0))
         if self.member(who).blocks:
             self.leave_block(0)
 

@@ -60,6 +60,7 @@ class Host:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._called: trio.CancelScope | None = None  # around what runs now
+        self.endings: list[trio.Event] = []  # of bodies that only end when they are told to
         self._steps = _Steps(self._end_what_runs)
         self._thread = threading.Thread(target=self._main, name="trio", daemon=True)
         self._thread.start()
@@ -95,6 +96,8 @@ class Host:
         async def stop() -> None:
             self._clock.autojump_threshold = 0.01  # shielded scopes end by their deadlines
             self.nursery.cancel_scope.cancel()
+            for ending in self.endings:
+                ending.set()
 
         if self._failure is None:
             self.call(stop)

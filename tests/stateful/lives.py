@@ -26,6 +26,7 @@ class Lives(History):
         on_exit: Literal["leave", "linger"] = "leave",
         inherit: bool = False,
         twice: bool = False,
+        in_block: bool = False,
     ) -> None:
         """Start a counter, perhaps in the place of another."""
 
@@ -47,7 +48,16 @@ class Lives(History):
                         key.drop(name, surely=not inherit or kept is False)
             else:
                 self.names.append(name)
-            new = Member(self.meters, self.prefix, name, lax=lax, on_exit=on_exit, inherit=inherit)
+            new = Member(
+                self.meters,
+                self.prefix,
+                name,
+                lax=lax,
+                on_exit=on_exit,
+                inherit=inherit,
+                in_block=in_block,
+            )
+            self.host.endings.append(new.left)
             if twice:
                 new.network.duplicate(None)
             await new.start(self.host.nursery)
@@ -120,6 +130,7 @@ class Lives(History):
                 for meter in self.meters.parts:
                     meter.await_no_more(member.name)
             member.scope.cancel()
+            member.left.set()
             await self.host.advance(self.traffic, 2 * GRACE)
             assert member.over.is_set(), f"{member} does not stop"
             await member.deliver_late_copies()  # no later than this

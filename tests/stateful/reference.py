@@ -303,6 +303,8 @@ def _counted(
     elif op.kind == "exit":
         own = own - op.count if op.hold in held else own
         return {**slices, op.who: own}, held - {op.hold}
+    elif op.kind == "remove_all":
+        held = frozenset(hold for hold in held if hold[0] != op.who)
     new = {"inc": own + op.count, "enter": own + op.count, "put": op.count}.get(op.kind, 0)
     return {**slices, op.who: new}, held
 

@@ -1,4 +1,4 @@
-"""What the machine must find about questions, trouble of one kind of request, and an onlooker.
+"""What the machine must find about questions, refusals of one kind, onlookers and bodies.
 
 In each of these a fault is put back that the package once had. Without it the same goes well.
 """
@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
+import trio
 
 from distkit_actors._actor._availability import Availability
 from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._requester import Refused, Requester
+from distkit_actors._counters import _block
 from distkit_actors._fleet._inquiry import Inquiry
 from distkit_actors._fleet._looking import Observation
 from distkit_actors._protocol._messages import Query
@@ -69,6 +71,14 @@ def silence(pause: float) -> Script:
         histories.all_fall_silent(refused="instances", pause=pause, asks=1)
 
     return script
+
+
+def body_goes_on(histories: MemoryHistories) -> None:
+    histories.join(lax=False, linger=False, twice=False, in_block=True)
+    who = len(histories.members) - 1
+    histories.cancel(who=who)
+    histories.call(who=who, kind="inc", key="a", count=5)
+    histories.leave(who=who)
 
 
 # -------------------------------------------------------------------------------- faults
@@ -151,6 +161,30 @@ def nobody_tells_whose_question_is_carried(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Inquiry, "close", close_without)
 
 
+class _Unshielded:
+    """A scope that takes no shield."""
+
+    def __init__(self) -> None:
+        self.shield = False
+        self._scope = trio.CancelScope()
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(self, *error: Any) -> bool:  # noqa: PYI036 - they are handed on
+        return self._scope.__exit__(*error)
+
+
+def cancelled_blocks_stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = _block._End.__init__
+
+    def init(self: _block._End) -> None:
+        end(self)
+        self.life = _Unshielded()  # type: ignore[assignment] - it stands for a scope
+
+    monkeypatch.setattr(_block._End, "__init__", init)
+
+
 FAULTS: list[tuple[Script, Fault, str]] = [
     (batches_refused, answered_queries_end_refusals, "accepted"),
     (questions_refused, refused_queries_are_outages, "refused"),
@@ -161,6 +195,7 @@ FAULTS: list[tuple[Script, Fault, str]] = [
     (onlooker_leaves, nobody_tells_whose_question_is_carried, "nobody tells"),
     (silence(1.0), each_refusal_is_news, "accepted"),
     (silence(5.0), who_is_refused_sees_the_dead, "the dead count"),
+    (body_goes_on, cancelled_blocks_stop_at_once, "has crashed"),
 ]
 
 
