@@ -213,7 +213,12 @@ class Actor(Admission):
         lately; if not, until the store counts as away.
         """
         requester = self._requester
-        trip = min(requester.overdue, requester.trip) if known else requester.overdue
+        if known:
+            trip = min(requester.overdue, requester.trip)
+        elif requester.overdue < math.inf:
+            trip = requester.overdue
+        else:  # it never counts as away
+            trip = 2 * requester.trip
         return self._loop.availability.waiting(least, steps * _TRIPS * trip)
 
     def own_keys(self) -> set[str]:
@@ -242,6 +247,11 @@ class Actor(Admission):
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late."""
         return self._dispatch.releases.cancel_release(hold)
+
+    @property
+    def returns(self) -> int:
+        """How often the store did not know this instance any more, so that it came back."""
+        return self._session.returns
 
     @property
     def lease_valid(self) -> bool:

@@ -88,7 +88,7 @@ class Requester:
 
     def note_patience(self, link: Link) -> None:
         """Note after how many seconds an answer is late on this link."""
-        self.overdue = _LENIENCE * link.patience if link.patience < _NEVER else 0.0
+        self.overdue = _LENIENCE * link.patience
 
     async def ask_to_start(self, link: Link, request: Request) -> Reply | Lost:
         """Ask once. A store that is reached and does not answer has twice the time next time.
@@ -99,10 +99,12 @@ class Requester:
 
         Raises `StoreUnavailableError` if the store cannot be reached, or if this was the last try.
         """
+        asked_at = trio.current_time()
         try:
             with trio.move_on_after(self._start_patience), suppress(StoreSilentError):
                 await link.send(request)
                 reply = await link.receive(request)
+                self.trip = trio.current_time() - asked_at
                 # What is lost behind a page has all pages read anew, so a page is no progress.
                 if not (isinstance(reply, Loaded) and reply.cursor):
                     self._start_tries = 0

@@ -377,6 +377,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             if found and self._buffer.find(key) is not buffered:
                 return CounterValue(*found)  # it was forgotten while we waited
             buffered = self._buffered(key)
+            buffered.used = buffered.has_base  # and no answer may come for long
         return buffered.value
 
     async def set_on_instance(self, key: str, count: int) -> CounterValue:

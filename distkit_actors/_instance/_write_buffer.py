@@ -299,13 +299,12 @@ class WriteBuffer:
     def read(self, key: str, cumulative: int, own: int, now: float) -> None:
         """Take in the values that an operation in the store has found for ``key``.
 
-        If there is an own slice, the key has a view from now on, though no lax count was made on
-        it: reads of this instance contain whatever it has counted (I8, own reads).
+        The key has a view from now on, though no lax count was made on it: what somebody here has
+        seen is known (I8, own reads).
         """
-        buffered = self.buffered(key, now) if own else self.find(key)
-        if buffered is not None:
-            buffered.base(cumulative, own, now)
-            self._rest(buffered, now)
+        buffered = self.buffered(key, now)
+        buffered.base(cumulative, own, now)
+        self._rest(buffered, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
         """Note that somebody moved the epoch of ``key``, so that the store's last value is void.

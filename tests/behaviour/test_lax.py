@@ -19,6 +19,7 @@ from distkit_actors import (
     CounterOverflowError,
     CounterValue,
     LaxInstanceAwareCounter,
+    Lt,
     MemoryStore,
     Store,
     StoreError,
@@ -157,6 +158,45 @@ async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> No
     assert (2001, 0) == await b.get("k-0")
     assert (2000, 0) == await b.get("k-9")
     assert len(batches(world, a)) - sent <= 3
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_value_that_is_asked_for_is_known_through_a_whole_outage(
+    world: World, together: bool
+) -> None:
+    """Though this instance has no slice of it."""
+    a, b = await world.lax(), await world.strict()
+    await b.inc("k", 100)
+    assert (100, 0) == await a.get("k")
+    await world.cut(a)
+    for _ in range(30):
+        await world.intervals(0.7)
+        found = (await a.get_all(["k"]))["k"] if together else await a.get("k")
+        assert (100, 0) == found
+    assert (100, 0) == a.get_nowait("k")
+    await world.intervals(20)
+    with pytest.raises(trio.WouldBlock):
+        a.get_nowait("k")
+    world.heal(a)
+
+
+@pytest.mark.parametrize("how", ["get", "inc_if", "delete"])
+async def test_what_a_strict_operation_has_found_is_known(world: World, how: str) -> None:
+    a, b = await world.lax(), await world.strict()
+    await b.inc("k", 5)
+    match how:
+        case "get":
+            await a.strict.get("k")
+        case "inc_if":
+            assert not (await a.inc_if("k", Lt(5))).applied
+        case _:
+            await a.delete("k")
+    known = (0, 0) if how == "delete" else (5, 0)
+    assert known == a.get_nowait("k")
+    assert a.age("k") < 1
+    await world.cut(a)
+    assert known == await a.get("k")
+    world.heal(a)
 
 
 async def test_i10_keys_that_were_asked_for_in_an_outage_are_forgotten(world: World) -> None:
@@ -1047,14 +1087,15 @@ async def test_counting_goes_on_where_it_is_no_longer_quick(world: World, sign: 
 class Far(Store):
     """A store whose answers take their time, and are known to be late after two seconds."""
 
-    def __init__(self, inner: Store, trip: float) -> None:
+    def __init__(self, inner: Store, trip: float, kind: type[FarLink]) -> None:
         self.inner = inner
         self.trip = trip
+        self._kind = kind
 
     @asynccontextmanager
     async def link(self, prefix: str) -> AsyncIterator[Link]:
         async with self.inner.link(prefix) as link:
-            yield FarLink(self, link)
+            yield self._kind(self, link)
 
 
 class FarLink(Link):
@@ -1075,11 +1116,19 @@ class FarLink(Link):
         return reply
 
 
+class FarLinkWithoutPatience(FarLink):
+    """One that does not say when an answer is late."""
+
+    patience = float("inf")
+
+
 @asynccontextmanager
-async def far_away(trip: float) -> AsyncIterator[tuple[Any, Any, Far]]:
+async def far_away(
+    trip: float, kind: type[FarLink] = FarLink
+) -> AsyncIterator[tuple[Any, Any, Far]]:
     """A lax counter whose answers take ``trip`` seconds, and one whose answers take none."""
     inner = MemoryStore()
-    far = Far(inner, trip)
+    far = Far(inner, trip, kind)
     async with (
         LaxInstanceAwareCounter.open("p", far) as a,
         StrictInstanceAwareCounter.open("p", inner) as b,
@@ -1088,12 +1137,16 @@ async def far_away(trip: float) -> AsyncIterator[tuple[Any, Any, Far]]:
         yield a, b, far
 
 
+BOTH_KINDS = pytest.mark.parametrize("kind", [FarLink, FarLinkWithoutPatience])
+
+
+@BOTH_KINDS
 @pytest.mark.parametrize("trip", [0.001, 0.3, 0.9])
 async def test_a_first_read_waits_for_the_answer(
-    trip: float, autojump_clock: trio.testing.MockClock
+    trip: float, kind: type[FarLink], autojump_clock: trio.testing.MockClock
 ) -> None:
     """However far the store is away; also behind a request that is on its way already."""
-    async with far_away(trip) as (a, _, _):
+    async with far_away(trip, kind) as (a, _, _):
         began = trio.current_time()
         found = await gather(
             each(a.get, "k"), each(a.inc, "j"), each(a.get_all, ["k", "i"]), each(a.get, "i")
@@ -1110,10 +1163,11 @@ async def test_a_first_read_waits_where_answers_have_become_slow(
         assert (5, 0) == await a.get("k")
 
 
+@BOTH_KINDS
 async def test_a_known_value_is_read_anew_where_answers_take_long(
-    autojump_clock: trio.testing.MockClock,
+    kind: type[FarLink], autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with far_away(0.3) as (a, b, _):
+    async with far_away(0.3, kind) as (a, b, _):
         for number in range(5, 9):
             assert (number, 0) == await a.get("k")
             await b.inc("k")
