@@ -30,12 +30,13 @@ _TURN_IN_TRIPS: Final = 10
 class Token:
     """Some places within the limit that this process has, for one user at a time."""
 
-    __slots__ = ("cuts", "hold", "number", "turn_ends")
+    __slots__ = ("cuts", "hold", "number", "returns", "turn_ends")
 
-    def __init__(self, hold: Hold, turn_ends: float, number: int, cuts: int) -> None:
+    def __init__(self, hold: Hold, turn_ends: float, number: int, cuts: int, returns: int) -> None:
         self.hold = hold
         self.turn_ends = turn_ends
         self.cuts = cuts  # how often the total had been set lower before it was given out
+        self.returns = returns  # how often the counter had come back to the store
         self.number = number  # greater than that of any that the store gave out before
 
     @property
@@ -85,11 +86,13 @@ class Tokens:
         """Tell whether a token that is free may be used by somebody else here.
 
         Not if it is void, if its turn is over, or if the store has not been heard for so long
-        that another process may have it by now; not if the total was set lower since it was
-        given out, as more may be in use than that; and not if each use needs a number of its own.
+        that another process may have it by now, whether or not the counter has come back since; not
+        if the total was set lower since it was given out, as more may be in use than that; and not
+        if each use needs a number of its own.
         """
         over = token.turn_ends <= trio.current_time() or token.cuts < self._cuts or self.fencing
-        return not over and not token.hold.void and self._part.lease_valid
+        kept = token.returns == self._part.returns and self._part.lease_valid
+        return kept and not over and not token.hold.void
 
     async def take(self, place: Place, count: int) -> Token:
         """Get a token from the store, once ``place`` is the first in the fleet and one is free.
@@ -150,7 +153,8 @@ class Tokens:
             return None
         self.in_use += count
         self._ask_at = float("-inf")
-        token = Token(hold, trio.current_time() + self._turn, batch.at, cuts)
+        turn_ends = trio.current_time() + self._turn
+        token = Token(hold, turn_ends, batch.at, cuts, self._part.returns)
         self._out[token] = None
         return token
 

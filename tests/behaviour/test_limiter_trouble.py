@@ -40,6 +40,32 @@ def _carries_entries(request: Request) -> bool:
 
 
 @both_flavours
+async def test_who_removes_all_that_it_has_stops_nobody(world: World, flavour: Flavour) -> None:
+    """It waits and has tokens; nothing of it is left to be taken back later."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 2), FleetLimiter(b, KEY, 2)
+    await limiter.acquire_on_behalf_of("mine")
+    await other.acquire_on_behalf_of("theirs")
+    endless(limiter, "mine")
+    async with lines() as line:
+        await line.join(limiter, "first")
+        await line.join(limiter, "second")
+        await trio.sleep(1)
+        await a.clear_on_instance()
+        await line.until("first")
+        limiter.release_on_behalf_of("mine")
+        line.give_up("second")
+        await in_use(world, b, 2, 1)
+        other.release_on_behalf_of("theirs")
+        with trio.fail_after(10):
+            await line.join(other, "last")
+            await line.until("first", "last")
+        await world.settle()
+        tickets = await b.get(limiter._tokens.order.tickets)
+        assert (0, 0) == tickets
+
+
+@both_flavours
 async def test_after_a_move_the_limit_starts_afresh(world: World, flavour: Flavour) -> None:
     """Who had a token goes on, and takes nothing back."""
     a, b = await world.make(flavour), await world.make(flavour)
@@ -349,6 +375,32 @@ async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: 
         await ticks(3)
         assert ["z"] == line.got
         await in_use(world, a, 1, 0)
+
+
+@both_flavours
+async def test_a_token_from_before_the_absence_is_handed_to_nobody(
+    world: World, flavour: Flavour
+) -> None:
+    """The lease is valid again, but somebody else has got a token meanwhile."""
+    a, b = await world.make(flavour), await world.make(flavour)
+    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
+    await limiter.acquire_on_behalf_of("x")
+    endless(limiter, "x")
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await other.acquire_on_behalf_of("y")
+    endless(other, "y")
+    await world.rejoin(a)
+    await in_use(world, b, 2, 1)
+    async with lines() as line:
+        await line.join(limiter, "z")
+        limiter.release_on_behalf_of("x")
+        await in_use(world, b, 1, 1)
+        await world.intervals(1)
+        assert [] == line.got
+        other.release_on_behalf_of("y")
+        await line.until("z")
+        await in_use(world, b, 1, 0)
 
 
 async def test_a_token_from_before_the_machine_was_suspended_lets_nobody_in(

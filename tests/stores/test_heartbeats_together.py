@@ -7,7 +7,7 @@ import redis
 import trio
 import trio.testing
 
-from distkit_actors import RedisStore, StoreUnavailableError
+from distkit_actors import RedisStore, StoreError, StoreUnavailableError
 from distkit_actors._instance._session import Session
 from distkit_actors._protocol._messages import (
     Apply,
@@ -19,7 +19,9 @@ from distkit_actors._protocol._messages import (
     Stale,
     Watch,
 )
+from distkit_actors._stores._redis._connection import Answer, ErrorReplyError
 from distkit_actors._stores._redis._heartbeats import NOT_DONE
+from distkit_actors._stores._redis._replicas import Replicas
 from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._wire import decode, encode
 from tests.harness import unique_prefix
@@ -138,6 +140,69 @@ async def test_nothing_more_is_asked_behind_an_error_that_nobody_knows(
         await p.send(BEAT)
         with pytest.raises(StoreUnavailableError):
             await p.receive(BEAT)
+
+
+async def test_an_error_that_nobody_knows_in_answer_to_a_look_ends_the_connection(
+    nursery: trio.Nursery,
+) -> None:
+    """The server's own answer may come later, and would shift all others."""
+    server = Fake(_standalone)
+
+    def no_info(*words: str) -> object:
+        return Exception("ERR Connection timed out") if words[0] == "INFO" else _standalone(*words)
+
+    await started(nursery, server)
+    async with linked(RedisStore(f"redis://{server.node}"), "p") as (link,):
+        server.answer = no_info
+        with pytest.raises(StoreError):
+            await link.inspect()
+        assert not link.connected
+
+
+async def test_one_that_knows_no_look_from_the_beginning_is_not_asked_again(
+    nursery: trio.Nursery,
+) -> None:
+    """Such as a proxy that knows some commands only: it would end the connection each time."""
+
+    def no_info(*words: str) -> object:
+        return Exception("invalid request") if words[0] == "INFO" else _standalone(*words)
+
+    server = Fake(no_info)
+    await started(nursery, server)
+    async with linked(RedisStore(f"redis://{server.node}"), "p") as (link,):
+        asked = len(server.said)
+        with pytest.raises(StoreError, match="does not tell"):
+            await link.inspect()
+        assert link.connected
+        assert len(server.said) == asked
+
+
+async def test_an_error_that_nobody_knows_in_answer_to_wait_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What was written stands, and is not asked about again for a while."""
+    lane, replicas = _Timed(), Replicas()
+    for waits in (1, 1, 2):
+        await replicas.confirm(lane, 1, 1, 2.0)
+        assert lane.waits == lane.drops == waits
+        assert replicas.warnings()
+        await trio.sleep(50)
+
+
+class _Timed:
+    """A lane behind something that says so itself if an answer takes long."""
+
+    number = 1
+
+    def __init__(self) -> None:
+        self.waits = self.drops = 0
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        self.waits += 1
+        raise ErrorReplyError.read("ERR Connection timed out")
+
+    async def drop(self) -> None:
+        self.drops += 1
 
 
 BEAT = Apply("i", 1, 1, 0, Periods(1, 1, 1), [])

@@ -5,9 +5,11 @@ The connection is a script: it sends as much, and brings as much, as it is told 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import hiredis
 import pytest
@@ -476,6 +478,48 @@ async def test_an_answer_to_nothing_ends_it(scene: Scene) -> None:
     await trio.testing.wait_all_tasks_blocked()
     scene.expect_own_answers()
     assert not scene.pipeline.up
+
+
+@pytest.mark.parametrize("where", ["post", "take"])
+def test_an_interrupt_by_the_keyboard_mixes_no_answers_up(where: str) -> None:
+    """It comes while a command is sent, or an answer is handed out; others use the connection."""
+
+    async def main() -> None:
+        stream = ScriptedStream()
+        stream.take(10_000)
+        pipeline = Pipeline(stream, hiredis.Reader(replyError=ErrorReplyError.read), PlainWords())
+        if where == "post":
+            write = stream.write
+
+            def interrupted_write(data: bytes) -> None:
+                stream.write = write  # type: ignore[method-assign] - the next one is not
+                signal.raise_signal(signal.SIGINT)
+                write(data)
+
+            stream.write = interrupted_write  # type: ignore[method-assign] - as a signal comes
+        else:
+            read = pipeline._next_answer
+
+            def interrupted_read() -> Any:
+                pipeline._next_answer = read
+                answer = read()
+                signal.raise_signal(signal.SIGINT)
+                return answer
+
+            pipeline._next_answer = interrupted_read
+        with suppress(KeyboardInterrupt):
+            call = pipeline.post(b"first")
+            stream.bring(b":1\r\n")
+            await pipeline.receive(call)
+        stream.bring(b"" if stream._coming or where == "take" else b":1\r\n")
+        second = pipeline.post(b"second")
+        stream.bring(b":2\r\n")
+        with trio.fail_after(5):
+            assert await pipeline.receive(second) == 2
+        assert bytes(stream.arrived) == b"firstsecond"
+
+    with suppress(KeyboardInterrupt):
+        trio.run(main)
 
 
 async def test_one_that_is_silent_is_lost_for_all(scene: Scene, autojump_clock: object) -> None:

@@ -240,6 +240,19 @@ def test_a_namespace_of_which_the_last_is_forgotten_gets_a_time_to_live(twin: Tw
     twin.compare()
 
 
+def test_a_namespace_is_not_forgotten_before_the_clock_has_come_to_its_stamps(twin: Twin) -> None:
+    """The clock was put back, and later fencing numbers have to be greater than the former ones."""
+    back = 2 * PERIODS.retention
+    for name, by in (("first", 0), ("second", -back)):
+        twin.now += by
+        session = session_of(name)
+        run(twin, session, add("a"))
+        run(twin, session, Entry(Kind.PUT, "a", 0), leave=True)
+    left = twin.lua.client.pttl(twin.lua.base + b"n")
+    assert left > (back + PERIODS.retention) // 1000 - 5000
+    twin.compare()
+
+
 def test_to_forget_somebody_unknown_leaves_a_namespace_its_time_to_live(twin: Twin) -> None:
     """Else it would stay for ever, and what it remembers of moves would not."""
     session = session_of("i")

@@ -59,6 +59,11 @@ class ClusterLane(Lane):
         """See `Lane.replicas`. Those of the node that it leads to now."""
         return self._nowhere if self._lane is None else self._lane.replicas
 
+    @property
+    def tells(self) -> bool:
+        """See `Lane.tells`."""
+        return self._lane is None or self._lane.tells
+
     async def connect(self) -> None:
         """See `Lane.connect`."""
         if self.connected:

@@ -10,7 +10,7 @@ from ..._errors import StoreError
 from .._contract import StoreSilentError
 from ._connection import Connection, ErrorReplyError
 from ._reply_errors import to_store_error
-from ._server_check import check_server
+from ._server_check import ServerInfo, check_server
 
 #: How long connecting waits for an answer at the most, in times of the usual.
 _MOST_PATIENCE: Final = 4
@@ -29,7 +29,7 @@ class Connector:
         self._usual_patience = patience
         self._patience = patience  # doubles while a server that is reached is silent
         self._checked = False
-        self.standalone = False  # the server has said that it belongs to no cluster
+        self.server = ServerInfo(standalone=False, tells=True)  # what it has said of itself
 
     async def connect(self) -> None:
         """Make a connection. A checkpoint. Raises `StoreError`, as a link does.
@@ -40,7 +40,7 @@ class Connector:
         try:
             await connection.connect(patience)
             if not self._checked:
-                self.standalone = await check_server(connection, patience)
+                self.server = await check_server(connection, patience)
                 self._checked = True
         except ErrorReplyError as error:
             await connection.drop()  # noqa: ASYNC120 - it shields itself, briefly

@@ -45,6 +45,11 @@ class Lane(ABC):
         return False
 
     @property
+    @abstractmethod
+    def tells(self) -> bool:
+        """Whether the server says how it is set up, or may do so next time."""
+
+    @property
     def gathers(self) -> bool:
         """Whether `send_heartbeat` sends heartbeats of several links in one command."""
         return False
@@ -167,7 +172,12 @@ class OwnLane(Lane):
     @property
     def standalone(self) -> bool:
         """See `Lane.standalone`."""
-        return self._connector.standalone
+        return self._connector.server.standalone
+
+    @property
+    def tells(self) -> bool:
+        """See `Lane.tells`."""
+        return self._connector.server.tells
 
     async def connect(self) -> None:
         """See `Lane.connect`."""

@@ -69,8 +69,11 @@ class RedisLink(Link):
         await self._lane.connect()
 
     async def inspect(self) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        policy: str | None = None
         try:
-            policy = await eviction_policy(self._lane, self._patience)
+            if self._lane.tells:
+                policy = await eviction_policy(self._lane, self._patience)
         except ErrorReplyError as error:
             if ends_connection(error, 1):
                 await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly

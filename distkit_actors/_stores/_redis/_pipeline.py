@@ -16,6 +16,9 @@ over               (it has an answer, or an error)
 A task that is cancelled gives up its own call and nothing else: what it has sent stays sent, what
 it has not is sent by others, and the answer that comes is thrown away in its turn.
 
+An interrupt by the keyboard waits until a command, or an answer, is where it belongs: others use
+the connection, too.
+
 Heartbeats are gathered until all tasks that run now have sent theirs; see `_heartbeats`.
 
 This file is longer than others: whoever sends, receives or gives up changes the same line of calls.
@@ -119,6 +122,7 @@ class Pipeline:
 
     # ------------------------------------------------------------------------ calls
 
+    @trio.lowlevel.enable_ki_protection
     def post(self, command: bytes) -> Call:
         """Send a command, as far as that goes without waiting; `receive` follows."""
         call = Call(self)
@@ -151,6 +155,7 @@ class Pipeline:
             if self._stream.unsent:
                 self._pass_on()
 
+    @trio.lowlevel.enable_ki_protection
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
         commands = list[bytes]()
@@ -265,6 +270,7 @@ class Pipeline:
 
     # ---------------------------------------------------------------------- answers
 
+    @trio.lowlevel.enable_ki_protection
     def _take(self, data: bytes) -> None:
         """Hand out the answers that have come."""
         self._heard_at = self._clock.current_time()

@@ -8,6 +8,7 @@ was lost, is not waited for. So a write stands whatever comes of it, and nothing
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final, Protocol
 
 import trio
@@ -52,6 +53,7 @@ class NumberedCaller(Caller, Protocol):
 
     @property
     def number(self) -> int: ...
+    async def drop(self) -> None: ...
 
 
 class Replicas:
@@ -65,6 +67,7 @@ class Replicas:
         self._asked = 0  # waits that have begun
         self._answered = 0  # the last one that has ended well, or was refused
         self._short = False  # that one was in vain
+        self._ask_at = -inf  # not before
         self._warning = ""
         self._missed_at: float | None = None  # when the last wait ended that was in vain
 
@@ -87,8 +90,8 @@ class Replicas:
         async with self._turn:
             if lane.number != number:
                 raise StoreUnavailableError(LOST)
-            if self._answered > asked:
-                return  # somebody has asked, since we had our answer
+            if self._answered > asked or trio.current_time() < self._ask_at:
+                return  # somebody has asked since we had our answer, or it would be in vain
             self._asked += 1
             number = self._asked
             part = _PART_WHILE_SHORT if self._short else _PART
@@ -98,6 +101,10 @@ class Replicas:
                 found = await lane.call(*words, patience=patience)
             except ErrorReplyError as error:
                 self._note(f"the store does not say how many replicas have a write: {error.text}")
+                if error.code is None:
+                    # Something in front of the store may say so, and the store's answer come later.
+                    self._ask_at = trio.current_time() + _REMEMBERED
+                    await lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             else:
                 if isinstance(found, int) and found >= wanted:
                     self._short = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..._errors import StoreError
 from ._connection import Answer, ErrorReplyError
@@ -17,19 +17,30 @@ class Caller(Protocol):
     async def call(self, *words: bytes, patience: float | None = None) -> Answer: ...
 
 
-async def check_server(connection: Caller, patience: float) -> bool:
-    """Refuse a server that would lose counts, as far as we may ask.
+class ServerInfo(NamedTuple):
+    """What a server says of itself."""
 
-    Returns whether it says that it belongs to no cluster.
-    """
-    server = await _info(connection, b"server", patience)
+    standalone: bool  # it belongs to no cluster
+    tells: bool  # it may be asked for more
+
+
+async def check_server(connection: Caller, patience: float) -> ServerInfo:
+    """Refuse a server that would lose counts, as far as we may ask."""
+    try:
+        server = await _info(connection, b"server", patience)
+        policy = await eviction_policy(connection, patience)
+    except ErrorReplyError as error:
+        if error.code is not None:
+            raise
+        return ServerInfo(standalone=False, tells=False)  # something in front of it  # noqa: ASYNC910 - internal: callers make the checkpoint
     version = server.get("redis_version", "")
     if version and tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < _OLDEST:
         raise StoreError(f"Redis {version} is too old: version 6.2 or newer is needed")
-    evicts = eviction(await eviction_policy(connection, patience) or "")
+    evicts = eviction(policy or "")
     if evicts is not None:
         raise StoreError(evicts)
-    return "standalone" in (server.get("redis_mode"), server.get("server_mode"))  # Valkey's name
+    modes = server.get("redis_mode"), server.get("server_mode")  # Valkey's name
+    return ServerInfo(standalone="standalone" in modes, tells=True)
 
 
 async def eviction_policy(connection: Caller, patience: float) -> str | None:
@@ -51,7 +62,7 @@ async def _info(connection: Caller, section: bytes, patience: float) -> dict[str
     try:
         answer = await connection.call(b"INFO", section, patience=patience)
     except ErrorReplyError as error:
-        if error.code in {None, NO_COMMAND, "NOPERM"}:
+        if error.code in {NO_COMMAND, "NOPERM"}:
             return {}  # it does not tell us, or not everybody  # noqa: ASYNC910 - internal: callers make the checkpoint
         raise
     # A server tells where its files are, too, and their names may be any bytes.

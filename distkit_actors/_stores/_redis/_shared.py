@@ -73,7 +73,12 @@ class SharedConnection:
     @property
     def standalone(self) -> bool:
         """Whether the server has said that it belongs to no cluster."""
-        return self._connector.standalone
+        return self._connector.server.standalone
+
+    @property
+    def tells(self) -> bool:
+        """See `Lane.tells`."""
+        return self._connector.server.tells
 
     async def connect(self) -> None:
         """Make the connection, or wait for one who makes it. A checkpoint.
@@ -130,6 +135,11 @@ class SharedLane(Lane):
     def standalone(self) -> bool:
         """See `Lane.standalone`."""
         return self._connection.standalone
+
+    @property
+    def tells(self) -> bool:
+        """See `Lane.tells`."""
+        return self._connection.tells
 
     @property
     def gathers(self) -> bool:

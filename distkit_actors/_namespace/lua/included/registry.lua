@@ -101,11 +101,13 @@ local function mismatch()
   return {MISMATCH, text(math.max(1, space.parts))}
 end
 
--- Gives a namespace that everybody has left a time to live, as its instances have one.
+-- Gives a namespace that everybody has left a time to live, as its instances have one. It is not
+-- forgotten before the clock has come to its stamps: those of the next one have to be greater.
 local function retire_space(retention)
   if call('ZCARD', A) == 0 and call('ZCARD', D) == 0 then
+    local time = retention + math.max(0, space.clock - now)
     for _, name in ipairs({N, M, L}) do
-      call('PEXPIRE', name, text(math.floor(retention / 1000)))
+      call('PEXPIRE', name, text(math.floor(time / 1000)))
     end
   end
 end
