@@ -1,4 +1,4 @@
-"""Everything this package raises on purpose, as one tree.
+"""The errors that are this package's own, as one tree.
 
 Each class is also the builtin or trio class it resembles, so that code which already
 catches `ValueError` or `trio.ClosedResourceError` keeps working.
@@ -10,7 +10,13 @@ import trio
 
 
 class DistkitError(Exception):
-    """Base of every error of this package, but for `TypeError` where a count is no int."""
+    """Base of the errors of this package, but for some that are errors of Python or trio only.
+
+    These are `TypeError` and `ValueError` for an argument that cannot be as it is, unless it is a
+    key or a prefix; `RuntimeError` for a call at a wrong place, as in another thread or under
+    asyncio, or once too often, as of a hold; `trio.WouldBlock`, and what else trio raises at the
+    end of a channel.
+    """
 
     applied: tuple[str, ...] = ()
     """Of an operation on several keys that takes several steps, as those on more than 1000 keys and

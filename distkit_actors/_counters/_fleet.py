@@ -17,10 +17,11 @@ class FleetMixin(CounterBase):
     """What the store knows beside values. These ask it, on lax counters too."""
 
     async def instances(self) -> list[InstanceInfo]:
-        """Return the instances that live, and the dead whose slices still count, by id.
+        """Return the instances that live, and the dead that are not reaped yet, by id.
 
-        Read in steps of some hundred, so one that joins or leaves meanwhile may be missing or
-        not. A checkpoint; cancelling it leaves nothing behind. Raises what
+        A dead one is told until an instance has noticed its death, and its slices are gone; it may
+        have had none. Read in steps of some hundred, so one that joins or leaves meanwhile may be
+        missing or not. A checkpoint; cancelling it leaves nothing behind. Raises what
         `InstanceAwareCounter.get` raises.
 
         If the store spreads the prefix over several parts, each instance is in all of them, and is

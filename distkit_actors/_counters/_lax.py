@@ -259,8 +259,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         It contains everything counted here.
 
         Raises:
-            trio.WouldBlock: The key has never been read from the store: what others count is not
-                known, whatever was counted here. ``await counter.get(key)`` reads it.
+            trio.WouldBlock: The key has not been read from the store yet, or not for so long that
+                it was forgotten: what others count is not known, whatever was counted here.
+                ``await counter.get(key)`` reads it.
             InvalidKeyError: Not a key.
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
@@ -279,9 +280,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
 
         That is the time since the store's last answer about ``key`` came. What was counted here
         since is in the view, what others have counted since is not. ``inf`` if the store has not
-        told a value of the key yet, or once this instance has heard that somebody has moved its
-        epoch since, with a heartbeat at the latest. It asks nobody. An age of more than
-        ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store is away or slow.
+        told a value of the key yet, or if the key was forgotten since: one without an own slice is,
+        after two to four thresholds without use. It is ``inf``, too, once this instance has heard
+        that somebody has moved the epoch since, with a heartbeat at the latest. It asks nobody. An
+        age of more than ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store is
+        away or slow.
 
         Raises:
             InvalidKeyError: Not a key.

@@ -69,7 +69,8 @@ class BoundLaxCounter(BoundCounter):
         It contains everything counted here.
 
         Raises:
-            trio.WouldBlock: The key has never been read from the store.
+            trio.WouldBlock: The key has not been read from the store yet, or not for so long that
+                it was forgotten.
             InstanceConflictError: Another counter has taken over.
             CounterClosedError: The counter is not running.
         """
@@ -78,7 +79,8 @@ class BoundLaxCounter(BoundCounter):
     def age(self) -> float:
         """Return the time since the store's last answer about the key, in seconds.
 
-        ``inf`` if there was none, or if somebody has moved the epoch since. Not a checkpoint.
+        ``inf`` if there was none, or if the key was forgotten or somebody has moved the epoch
+        since. Not a checkpoint.
 
         Raises:
             RuntimeError: Called in another thread.

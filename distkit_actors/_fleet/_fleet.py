@@ -153,10 +153,12 @@ class Fleet:
     # ------------------------------------------------------------------- instances
 
     async def instances(self) -> list[InstanceInfo]:
-        """Return the instances that live, and the dead whose slices wait to be taken away, by id.
+        """Return the instances that live, and the dead that are not reaped yet, by id.
 
-        Read in steps of some hundred, so one that joins or leaves meanwhile may be missing or not.
-        Of several parts, see `InstanceAwareCounter.instances`.
+        A dead one is told until an instance has noticed its death, and its slices are gone; where
+        no instance lives, until `forget`. Read in steps of some hundred, so one that joins or
+        leaves meanwhile may be missing or not. Of several parts, see
+        `InstanceAwareCounter.instances`.
         A checkpoint; cancelling it leaves nothing behind. Raises what `get` raises.
         """
         return instance_infos(*await self._of_each(FleetPart.instances))

@@ -87,7 +87,9 @@ class FleetLimiter:
     makes it: ``await counter.get(key)`` tells how many are in use in the fleet, and those of a
     process that crashed come back when its slice is reaped. The key is the limiter's
     own, and so are ``limiter:tickets:<key>``, ``limiter:waiting:<key>`` and
-    ``limiter:fence:<key>``, which are there while they are needed: count nothing else on them.
+    ``limiter:fence:<key>``, which are there while they are needed: count nothing else on them. In a
+    namespace in several parts a number may stand behind the second word, and where the name would
+    be too long for a key, a hash of ``<key>`` stands in its place.
     Where the limit is reached, `acquire` waits; a `hold` with a limit raises `LimitReachedError`
     instead.
 
@@ -132,7 +134,7 @@ class FleetLimiter:
         key: Names the limit.
         total_tokens: How many may be in use at once, in the whole fleet.
         fencing: Give each use of tokens a `fencing_number`. Then none are handed on in a process
-            without asking the store, and each question moves the epoch of one key.
+            without asking the store, and each question writes one more key.
 
     Raises:
         InvalidKeyError: Not a key.
