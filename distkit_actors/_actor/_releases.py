@@ -132,11 +132,13 @@ class Releases:
 
     def _forget(self, void: Iterable[Hold]) -> None:
         """Forget the ends of holds whose additions are void."""
+        over = set[Operation]()
         for hold in void:
             if self._buffer is not None:
                 self._buffer.void(hold)
             release = self.outstanding.pop(hold, None)
             if release is not None:
                 release.withdraw()
-                if release in self.deferred:
-                    self.deferred.remove(release)
+                over.add(release)
+        if over:
+            self.deferred = [release for release in self.deferred if release not in over]

@@ -11,7 +11,7 @@ reader between any two of them sees the same value (I8, own reads).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from .._protocol._messages import Entry, Kind, Slice, made
 from .._protocol._values import INT64_MAX, INT64_MIN, CounterValue, fits
@@ -25,6 +25,10 @@ NEVER: Final = float("-inf")
 _NEAR: Final = 2**30 - 1
 #: From more than this a count that is no int64 could lead back to there.
 _FAR: Final = INT64_MAX - _NEAR
+#: Holds in their order, each found at once: there may be very many on one key (I10, bounds).
+_Holds: TypeAlias = dict[Hold, None]
+#: Most keys never have a hold, so all that have none share this one, which nobody changes.
+_NONE: Final[_Holds] = {}
 
 
 class BufferedKey:
@@ -76,13 +80,13 @@ class BufferedKey:
         self.acknowledged = 0
         # Holds whose additions are not sent yet, and are on their way; and holds whose releases are
         # not sent yet, and are on their way. Their counts are in ``delta`` and ``flight_delta``.
-        self.unsent_holds: tuple[Hold, ...] = ()
-        self.flight_holds: tuple[Hold, ...] = ()
-        self.unsent_releases: tuple[Hold, ...] = ()
-        self.flight_releases: tuple[Hold, ...] = ()
+        self.unsent_holds: _Holds = _NONE
+        self.flight_holds: _Holds = _NONE
+        self.unsent_releases: _Holds = _NONE
+        self.flight_releases: _Holds = _NONE
         # Holds whose additions a new value replaces: one that is not sent yet, or is on its way.
-        self.unsent_replaced: tuple[Hold, ...] = ()
-        self.flight_replaced: tuple[Hold, ...] = ()
+        self.unsent_replaced: _Holds = _NONE
+        self.flight_replaced: _Holds = _NONE
         self.used = False  # somebody has looked at it since it became idle
         self.dirty = False  # something is pending, and the write buffer knows it
         self.low, self.high = 1, 0  # the least and the most ``delta`` may be; see `update_bounds`
@@ -129,8 +133,8 @@ class BufferedKey:
         """Make the own slice ``value``, whatever it was."""
         self.assign = value
         self.delta = 0
-        self.unsent_replaced = (*self.unsent_replaced, *self.unsent_releases)
-        self.unsent_releases = ()
+        self.unsent_replaced = _joined(self.unsent_replaced, self.unsent_releases)
+        self.unsent_releases = _NONE
         self.update_bounds()
 
     def invalidate(self) -> None:
@@ -171,7 +175,7 @@ class BufferedKey:
             self.sent += 1
             self.acknowledged = self.sent
             return None
-        other = self._of_another(own) if self.unsent_releases else ()
+        other = self._of_another(own) if self.unsent_releases else _NONE
         later = 0
         if other and self.assign is not None:
             # They are taken back in a later step, from the value that this one puts.
@@ -190,14 +194,14 @@ class BufferedKey:
         self.flight_assign, self.assign = self.assign, None
         self.flight_delta = amount
         self.delta -= amount
-        self.flight_holds, self.unsent_holds = self.unsent_holds, ()
-        self.flight_releases, self.unsent_releases = self.unsent_releases, ()
-        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, ()
+        self.flight_holds, self.unsent_holds = self.unsent_holds, _NONE
+        self.flight_releases, self.unsent_releases = self.unsent_releases, _NONE
+        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, _NONE
         if put_off:
-            self.unsent_releases = self.flight_releases
-            self.flight_releases = ()
+            self.unsent_releases, self.flight_releases = self.flight_releases, _NONE
         elif self.flight_assign is not None and other:
-            self.flight_releases = tuple(hold for hold in self.flight_releases if hold not in other)
+            for hold in other:
+                del self.flight_releases[hold]
             self.unsent_releases = other
         self._number()
         guarded = bool(self.flight_releases)
@@ -208,10 +212,10 @@ class BufferedKey:
             return Entry(Kind.CLAIM, self.key, amount, stamp=stamp, guarded=True)
         return Entry(Kind.ADD, self.key, amount, guarded=guarded)
 
-    def _of_another(self, own: Slice | None) -> tuple[Hold, ...]:
+    def _of_another(self, own: Slice | None) -> _Holds:
         """Return what is to be taken back from slices that are gone, or not in the store."""
         stamp = None if own is None else own.stamp
-        return tuple(hold for hold in self.unsent_releases if hold.at != stamp)
+        return {hold: None for hold in self.unsent_releases if hold.at != stamp}
 
     def _number(self) -> None:
         self.flight_number = 0
@@ -226,9 +230,9 @@ class BufferedKey:
         self.in_flight = True
         self.flight_assign, self.assign = self.assign, None
         self.flight_delta, self.delta = self.delta, 0
-        self.flight_holds, self.unsent_holds = self.unsent_holds, ()
-        self.flight_releases, self.unsent_releases = self.unsent_releases, ()
-        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, ()
+        self.flight_holds, self.unsent_holds = self.unsent_holds, _NONE
+        self.flight_releases, self.unsent_releases = self.unsent_releases, _NONE
+        self.flight_replaced, self.unsent_replaced = self.unsent_replaced, _NONE
 
     def acknowledge(self) -> None:
         """Forget what was in flight: it is in the base now, or void."""
@@ -239,48 +243,58 @@ class BufferedKey:
         self.in_flight = False
         self.flight_assign = None
         self.flight_delta = 0
-        self.flight_holds = self.flight_releases = self.flight_replaced = ()
+        self.flight_holds = self.flight_releases = self.flight_replaced = _NONE
 
     def take_back(self) -> None:
         """Make what was in flight pending again."""
         if self.assign is None:
             self.assign = self.flight_assign
             self.delta += self.flight_delta
-            self.unsent_releases = (*self.flight_releases, *self.unsent_releases)
+            self.unsent_releases = _joined(self.flight_releases, self.unsent_releases)
             self.unsent_replaced = self.flight_replaced
         else:  # which replaces what was in flight, too
-            replaced = (*self.flight_replaced, *self.flight_releases)
-            self.unsent_replaced = (*replaced, *self.unsent_replaced)
-        self.unsent_holds = (*self.flight_holds, *self.unsent_holds)
+            replaced = _joined(self.flight_replaced, self.flight_releases)
+            self.unsent_replaced = _joined(replaced, self.unsent_replaced)
+        self.unsent_holds = _joined(self.flight_holds, self.unsent_holds)
         # What was taken back before it was ever added has cancelled out.
-        never = set(self.unsent_holds) & set(self.unsent_releases)
-        self.unsent_holds = tuple(hold for hold in self.unsent_holds if hold not in never)
-        self.unsent_releases = tuple(hold for hold in self.unsent_releases if hold not in never)
-        for hold in self.unsent_releases:
-            if hold.void:
-                self.void(hold)
+        for hold in self.unsent_holds.keys() & self.unsent_releases.keys():
+            self.unsent_holds = _without(self.unsent_holds, hold)
+            self.unsent_releases = _without(self.unsent_releases, hold)
+        for hold in [hold for hold in self.unsent_releases if hold.void]:
+            self.void(hold)
         self._empty()
 
     def hold(self, hold: Hold) -> None:
         """Note that what was just added is to be taken back one day."""
-        self.unsent_holds = (*self.unsent_holds, hold)
+        self.unsent_holds = _joined(self.unsent_holds, {hold: None})
 
     def give_back(self, hold: Hold) -> None:
         """Take an addition back: at once if it is not sent yet, else with the next flush."""
         if hold in self.unsent_holds:
-            self.unsent_holds = tuple(other for other in self.unsent_holds if other is not hold)
+            self.unsent_holds = _without(self.unsent_holds, hold)
         else:
-            self.unsent_releases = (*self.unsent_releases, hold)
+            self.unsent_releases = _joined(self.unsent_releases, {hold: None})
         self.delta -= hold.count
 
     def void(self, hold: Hold) -> None:
         """There is nothing to take back any more."""
         if hold in self.unsent_releases:
-            self.unsent_releases = tuple(
-                other for other in self.unsent_releases if other is not hold
-            )
+            self.unsent_releases = _without(self.unsent_releases, hold)
             self.delta += hold.count
 
 
-def _total(holds: tuple[Hold, ...]) -> int:
+def _without(holds: _Holds, hold: Hold) -> _Holds:
+    del holds[hold]
+    return holds or _NONE
+
+
+def _joined(first: _Holds, second: _Holds) -> _Holds:
+    """Return both; ``first`` is changed, so it must belong to one attribute only, or be empty."""
+    if not first:
+        return second
+    first.update(second)
+    return first
+
+
+def _total(holds: _Holds) -> int:
     return sum(hold.count for hold in holds)

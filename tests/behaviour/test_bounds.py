@@ -12,9 +12,12 @@ import pytest
 
 from distkit_actors._actor._exclusive import ClearOwnSteps, Progress
 from distkit_actors._actor._flush_waiters import FlushWaiter
+from distkit_actors._actor._mailbox import Mailbox
 from distkit_actors._actor._operations import ExclusiveKind, Operation
+from distkit_actors._actor._releases import Releases
 from distkit_actors._instance import _own_copy, _pacing, _resumption, _session_view
 from distkit_actors._instance._buffered_key import BufferedKey
+from distkit_actors._instance._holds import Hold
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._instance._session_state import Update
 from distkit_actors._instance._write_buffer import WriteBuffer
@@ -28,6 +31,7 @@ from distkit_actors._protocol._messages import (
     Previous,
     Rejection,
     Request,
+    Result,
     Resume,
     Slice,
 )
@@ -381,3 +385,98 @@ def test_i10_a_flush_looks_only_at_what_was_sent() -> None:
     assert work(MANY) == work(FEW)
     assert isinstance(buffer_of(1)._dirty, OrderedDict)
     assert isinstance(buffer_of(1)._idle, OrderedDict)
+
+
+class Held:
+    """A lax counter with holds on one key, and what ends them."""
+
+    def __init__(self, count: int) -> None:
+        self.buffer = WriteBuffer(lambda _: None)
+        self.releases = Releases(Mailbox(1), self.buffer)
+        self.own = Slice(0, 1)
+        self.holds = [Hold("k", 1) for _ in range(count)]
+        self.begin()
+
+    def begin(self) -> None:
+        for hold in self.holds:
+            count_on(self.buffer, "k")
+            self.buffer.buffered("k", 2.0).hold(hold)
+
+    def end(self) -> None:
+        for hold in self.holds:
+            self.releases.release(hold)
+
+    def send(self) -> None:
+        self.sent = len(self.buffer.send(1, 2.0, {"k": self.own})[0])
+
+    def settle(self, result: Result) -> None:
+        settled = self.buffer.settle([result] * self.sent, 3.0)
+        self.releases.record(settled, lambda _: self.own.stamp)
+
+    def flush(self) -> None:
+        self.send()
+        self.settle(Previous(self.own.value, self.own.value))
+
+    def move(self) -> None:
+        self.releases.moved({"k": self.own.stamp + 1}, {})
+
+
+def ended_at_once(held: Held) -> None:
+    held.end()
+    held.flush()
+
+
+def moved(held: Held) -> None:
+    held.flush()
+    held.end()
+    held.move()
+    held.flush()
+
+
+def moved_on_the_way(held: Held) -> None:
+    held.flush()
+    held.end()
+    held.send()
+    held.move()
+    held.settle(Rejection.MOVED)
+
+
+def moved_behind_a_refusal(held: Held) -> None:
+    held.flush()
+    held.end()
+    held.send()
+    held.settle(Rejection.REFUSED)
+    assert held.releases.deferred
+    held.move()
+
+
+def refused(held: Held) -> None:
+    held.send()
+    held.end()
+    held.settle(Rejection.REFUSED)
+
+
+def undone(held: Held) -> None:
+    held.flush()
+    held.end()
+    for hold in held.holds:
+        assert held.releases.cancel_release(hold)
+    held.end()
+    held.flush()
+
+
+@pytest.mark.parametrize(
+    "how", [ended_at_once, moved, moved_on_the_way, moved_behind_a_refusal, refused, undone]
+)
+def test_i10_many_holds_on_one_key_end_in_linear_time(how: Callable[[Held], None]) -> None:
+    def work(count: int) -> int:
+        held = Held(count)
+        spent = effort(lambda: how(held))
+        buffered = held.buffer.buffered("k", 2.0)
+        assert not buffered.unsent_holds
+        assert not buffered.unsent_releases
+        assert not held.releases.outstanding
+        assert not held.releases.deferred
+        return spent
+
+    assert work(MANY) <= 2.2 * work(FEW)

@@ -7,7 +7,7 @@ tasks here: who waits for an answer is a mark on the operation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import trio
@@ -252,7 +252,7 @@ class Desk:
             [buffered.key for buffered in buffer._sent],
         )
 
-    def _numbers(self, holds: Sequence[Hold]) -> list[int]:
+    def _numbers(self, holds: Iterable[Hold]) -> list[int]:
         return [self.holds.index(hold) for hold in holds]
 
     def _plain(self, op: Operation) -> tuple[object, ...]:
@@ -352,7 +352,7 @@ class Desk:
                 buffered.flight_releases,
                 buffered.unsent_replaced,
                 buffered.flight_replaced,
-            ) = (tuple(self.holds[number] for number in numbers) for numbers in holds)
+            ) = ({self.holds[number]: None for number in numbers} for numbers in holds)
         for key in next(source.plain):
             buffer.touch(buffer.buffered_keys[key])
         buffer._sent = [buffer.buffered_keys[key] for key in next(source.plain)]
@@ -412,11 +412,11 @@ def _declined(operation: Operation) -> bool:
     return operation.declined
 
 
-def _held(holds: Sequence[Hold]) -> list[Held]:
+def _held(holds: Iterable[Hold]) -> list[Held]:
     return cast("list[Held]", list(holds))
 
 
-def _holds_of(buffered: BufferedKey) -> tuple[tuple[Hold, ...], ...]:
+def _holds_of(buffered: BufferedKey) -> tuple[dict[Hold, None], ...]:
     return (
         buffered.unsent_holds,
         buffered.flight_holds,
