@@ -88,14 +88,25 @@ class Resumption:
         (P20, doubtful batch).
         """
         results: list[Result] = []
+        # A new value replaces what a lax counter has in front of it (P30, immediate operations).
+        # Tried again, that would come behind the value.
+        puts = {
+            entry.key: index
+            for index, entry in enumerate(batch.entries)
+            if entry.kind is Kind.PUT and entry.condition is None and not batch.atomic
+        }
         for index, entry in enumerate(batch.entries):
             own_slice = own.slices.get(entry.key)
             before = own_slice.value if own_slice else 0
+            replaced = index < puts.get(entry.key, 0)
             match entry.kind:
-                case Kind.ADD if entry.value == 0:
+                case Kind.ADD if entry.value == 0 and not replaced:
                     results.append(Rejection.RETRY)
                     continue
-                case Kind.CLAIM | Kind.FORGET:
+                case Kind.FORGET:
+                    results.append(Rejection.RETRY)
+                    continue
+                case Kind.CLAIM if not replaced:
                     results.append(Rejection.RETRY)
                     continue
                 case Kind.ADD | Kind.PUT if entry.condition is not None or batch.atomic:
@@ -103,7 +114,7 @@ class Resumption:
                     # did to the own slice.
                     results.append(Rejection.RETRY)
                     continue
-                case Kind.ADD:
+                case Kind.ADD | Kind.CLAIM:
                     after = before + entry.value
                 case Kind.PUT:
                     after = entry.value

@@ -713,6 +713,53 @@ async def test_entered_in_doubt_and_moved_nobody_knows(world: World, others: int
     assert (50, 0) == await a.get("k")
 
 
+@pytest.mark.parametrize("how", ["delete_on_instance", "set_on_instance"])
+async def test_i13_an_end_in_doubt_is_not_executed_behind_what_replaced_it(
+    world: World, how: str
+) -> None:
+    """It was to be taken back from a slice that was gone, and the store has lost all since."""
+    a, b = await world.lax(flush_interval=1000.0), await world.strict()
+    hold = a.hold("k")
+    await hold.__aenter__()
+    await a.flush()
+    a.dec_nowait("k")
+    await a.flush()
+    await hold.__aexit__(None, None, None)
+    values: list[object] = []
+
+    async def call() -> None:
+        if how == "delete_on_instance":
+            values.append(await a.delete_on_instance("k"))
+        else:
+            values.append(await a.strict.set_on_instance("k", 5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        async with world.reply_lost(a, releases):
+            await world.backend.wipe(world.prefix)
+    left, value = (0, (0, -1)) if how == "delete_on_instance" else (5, (5, 5))
+    assert [value] == values
+    await a.flush()
+    assert (left, left) == await a.get("k")
+    assert (left, 0) == await b.get("k")
+
+
+async def test_i13_counts_that_cancel_an_end_out_are_replaced_with_it(world: World) -> None:
+    """Else a move would make the end void, and a count that was replaced would come back."""
+    a, b = await world.lax(flush_interval=1000.0), await world.strict()
+    async with a.hold("k"):
+        await a.flush()
+        a.inc_nowait("k")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.strict.set_on_instance, "k", 5)
+        async with world.reply_lost(a, releases):
+            await world.backend.wipe(world.prefix)
+    await b.set("k", 7)
+    assert (7, 0) == await a.strict.get("k")
+    await a.flush()
+    assert (7, 7) == await b.get("k")
+
+
 @both_flavours
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "late_copy", "duplicate", "away"])
 async def test_both_ends_take_effect_once(world: World, flavour: Flavour, fault: str) -> None:
