@@ -430,6 +430,7 @@ class BatchLoop:
             self._agenda.recovered()
         if type(reply) is MustResume and self._loss is None and session.registered:
             self._loss = session.loss(reply), now
+        told = self._told_at(reply, now)
         update = session.receive(reply)
         phase = session.phase
         if phase is not _LIVE or self._loss is not None or not self._registered:
@@ -438,11 +439,20 @@ class BatchLoop:
         if phase is _FENCED or phase is _REFUSED:
             self._agenda.superseded = True
             return
-        dispatch.settle(update, now)
+        dispatch.settle(update, told)
         if dispatch.buffer is not None:
             dispatch.buffer.forget_idle(now, self._idle_patience)
             if dispatch.flush_waiters.waiting and dispatch.pending:
                 self._agenda.flush(urgent=False)  # the counts they wait for may be pending again
+
+    def _told_at(self, reply: Reply, now: float) -> float:
+        """Return an instant that is not younger than any value in an answer that came ``now``."""
+        if self._loss is not None:
+            return self._loss[1]  # pieces of the return have told the values, one after the other
+        heard_at = self.requester.heard_at
+        if type(reply) is Applied and reply.journal is None and heard_at is not None:
+            return heard_at  # they are those of the first execution (P14, what is remembered)
+        return now
 
     def _note(self, now: float) -> None:
         """Log what has become of the session, if something has."""

@@ -278,13 +278,14 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
     def age(self, key: str) -> float:
         """Return how old the store's value is in the local view, in seconds. Not a checkpoint.
 
-        That is the time since the store's last answer about ``key`` came. What was counted here
-        since is in the view, what others have counted since is not. ``inf`` if the store has not
-        told a value of the key yet, or if the key was forgotten since: one without an own slice is,
-        after two to four thresholds without use. It is ``inf``, too, once this instance has heard
-        that somebody has moved the epoch since, with a heartbeat at the latest. It asks nobody. An
-        age of more than ``allowed_lag`` after an `InstanceAwareCounter.get` tells that the store is
-        away or slow.
+        That is the time since the store's last answer about ``key`` came. If this answer tells what
+        an earlier copy of the request found, it is the time since the first copy was sent. What was
+        counted here since is in the view, what others have counted since is not. ``inf`` if the
+        store has not told a value of the key yet, or if the key was forgotten since: one without an
+        own slice is, after two to four thresholds without use. It is ``inf``, too, once this
+        instance has heard that somebody has moved the epoch since, with a heartbeat at the latest.
+        It asks nobody. An age of more than ``allowed_lag`` after an `InstanceAwareCounter.get`
+        tells that the store is away or slow.
 
         Raises:
             InvalidKeyError: Not a key.

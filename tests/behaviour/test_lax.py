@@ -26,7 +26,8 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Apply, Entry, Kind, Reply, Request
+from distkit_actors._instance._session_view import BULK
+from distkit_actors._protocol._messages import Apply, Entry, Kind, Reply, Request, Resume
 from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._contract import Link
 from distkit_actors.testing import FaultyStore
@@ -91,6 +92,44 @@ async def test_the_age_of_a_value_is_that_of_the_stores_word(world: World) -> No
     assert inf == a.age("k"), "what the store had said is void"
     assert (7, 0) == await a.get("k")
     assert 0.0 == a.age("k")
+
+
+async def test_an_answer_that_is_repeated_tells_old_values(world: World) -> None:
+    """They are those of the first execution, and may be as old as the outage was long."""
+    a = await world.lax(allowed_lag=1.0, flush_interval=1000.0, dead_instance_threshold=100.0)
+    b = await world.strict(dead_instance_threshold=100.0)
+    a.inc_nowait("k")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.flush)
+        async with world.reply_lost(a, lambda request: bool(getattr(request, "entries", ()))):
+            begun = trio.current_time()
+            await trio.sleep(10.0)
+            await b.inc("k", 1000)
+    assert (1, 1) == a.get_nowait("k")
+    assert a.age("k") >= trio.current_time() - begun
+    assert (1001, 1) == await a.get("k")
+    assert 0.0 == a.age("k")
+
+
+async def test_a_long_return_tells_old_values(world: World) -> None:
+    """The counts in doubt are told with the first piece, and another outage comes behind it."""
+    a = await world.lax(allowed_lag=1.0, flush_interval=1000.0, dead_instance_threshold=100.0)
+    b = await world.strict(dead_instance_threshold=100.0)
+    a.inc_nowait("k")
+    await a.set_all_on_instance({f"key-{n}": 1 for n in range(2 * BULK)})
+    await a.flush()
+    a.inc_nowait("k")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.flush)
+        async with world.reply_lost(a, lambda request: bool(getattr(request, "entries", ()))):
+            await world.backend.wipe(world.prefix)
+        async with world.reply_lost(a, lambda r: isinstance(r, Resume) and not r.first):
+            begun = trio.current_time()
+            await trio.sleep(10.0)
+            await b.inc("k", 1000)
+    assert (2, 2) == a.get_nowait("k")
+    assert a.age("k") >= trio.current_time() - begun
+    assert (1002, 2) == await a.get("k")
 
 
 async def test_get_nowait_of_a_key_never_read_would_block(world: World) -> None:
