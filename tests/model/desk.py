@@ -402,7 +402,7 @@ def op_of(entry: Entry) -> Op:
 def _entry(op: Op) -> Entry:
     kind, key, value = op
     condition, of_own = CONDITIONS.get(kind, (None, False))
-    name = "add" if kind in ADDS else kind.rstrip("?")
+    name = "add" if kind in ADDS else kind.rstrip("?!")
     return Entry(_KINDS[name], key, value, condition=condition, of_own=of_own)
 
 

@@ -15,6 +15,7 @@ from distkit_actors._instance._session_state import Update
 from distkit_actors._protocol._messages import Entry, Kind, Previous, Result
 from tests.model.desk import Desk, Held, op_of
 from tests.model.oracle import Op, Violation, sums
+from tests.model.parts import is_replaced
 from tests.model.scope import ADDS
 from tests.model.state import WorldState
 
@@ -143,8 +144,8 @@ class Desks(WorldState):
         unmoved = {key for key, _ in token.undo}
         for index, (kind, key, value) in enumerate(ops):
             fresh, back = desk.in_entry(index)
-            nothing = kind == "required" or (
-                kind in ADDS and value == 0
+            nothing = not is_replaced(ops, index) and (
+                kind == "required" or (kind in ADDS and value == 0)
             )  # as far as anybody can see
             for hold in fresh:
                 if nothing or kind.endswith("?") or token.atomic:

@@ -31,7 +31,7 @@ from tests.model.checks import check_due
 from tests.model.desks import Desks
 from tests.model.freeze import RETENTION, THRESHOLD, UNHEARD, said
 from tests.model.oracle import Op, Violation
-from tests.model.parts import Answer, Copy, Snapshot, Token, is_write, say
+from tests.model.parts import Answer, Copy, Snapshot, Token, is_replaced, is_write, say
 from tests.model.scope import ADDS, CONDITIONS, LARGE
 
 #: Longer than the limit of silence, shorter than the retention.
@@ -396,7 +396,7 @@ class Exchange(Desks):
         assert work is not None
         free = self.free_of_holds(number, token.ops)
         for index, (op, result) in enumerate(zip(token.ops, work.results or (), strict=True)):
-            if _is_decided_anew(token, op):
+            if _is_decided_anew(token, index):
                 # As good as never executed.
                 undo = [pair for pair in token.undo if pair[0] == op[1]]
                 self.oracle.undo(actor.instance, undo, free=free[index] == {0})
@@ -438,7 +438,7 @@ class Exchange(Desks):
             if result is Rejection.RETRY:
                 if token.applied and not token.folded:
                     raise Violation(f"{say([op])} took effect and is to be sent again")
-                if token.folded and is_write(op) and not _is_decided_anew(token, op):
+                if token.folded and is_write(op) and not _is_decided_anew(token, index):
                     raise Violation(f"{say([op])} is part of the slice and to be sent again")
                 todo.append(op)
             elif result is Rejection.UNKNOWN:
@@ -504,12 +504,15 @@ def _effect(op: Op) -> Op:
     return ("add" if kind in ADDS else kind.rstrip("?"), key, value)
 
 
-def _is_decided_anew(token: Token, op: Op) -> bool:
+def _is_decided_anew(token: Token, index: int) -> bool:
     """Tell whether an operation of unknown fate is sent again instead of being folded.
 
     P20, doubtful batch.
     """
-    return op[0] in ("add?", "put?", "required") or (token.atomic and op[0] in ("add", "put"))
+    kind = token.ops[index][0]
+    if kind == "required":
+        return not is_replaced(token.ops, index)
+    return kind in ("add?", "put?") or (token.atomic and kind in ("add", "put"))
 
 
 def _check_results(token: Token, results: Sequence[Result]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -87,6 +87,11 @@ class Snapshot:
 
 def is_write(op: Op) -> bool:
     return op[0] not in ADDS or op[2] != 0
+
+
+def is_replaced(ops: Sequence[Op], index: int) -> bool:
+    """Tell whether a new value is behind an operation on the same key, in one batch."""
+    return ("put", ops[index][1]) in [(kind, key) for kind, key, _ in ops[index + 1 :]]
 
 
 def say(ops: Iterable[Op]) -> str:

@@ -125,6 +125,8 @@ def parse(item: str, actor: int) -> tuple[Op, ...]:
                 op = ("move", key, 0)
             case "put":
                 op = ("put", key, 3 * weight)
+            case "put!":  # a lax counter's, by its strict face
+                op = ("put!", key, 3 * weight)
             case "drop":
                 op = ("put", key, 0)
             case "big" | "little":  # two of them do not fit into 64 bits

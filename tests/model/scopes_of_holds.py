@@ -95,6 +95,18 @@ SHORT_OF_HOLDS: Final = (
     late_moves("s", "once", "hold"),
     late_moves("l", "to nothing", "inc", "hold", "dec"),
     _scope(
+        "a new value behind the end of a hold",
+        ("A: hold a", "A: dec a", "A: put! a"),
+        2,
+        "mute",
+        "wipe",
+        operations=3,
+        instances=1,
+        desks="l",
+        in_turn=True,
+        beats=False,
+    ),
+    _scope(
         "withheld before a late move",
         ("A: big a", "A: inc a", "B: delete a", "C: big a", "C: drop a"),
         1,
@@ -123,6 +135,7 @@ LONG_OF_HOLDS: Final = (
     late_moves("s", "twice", "hold", "hold"),
     late_moves("l", "twice", "hold", "hold"),
     late_moves("s", "to nothing", "inc", "hold", "dec"),
+    late_moves("l", "replaced", "hold", "dec", "put!"),
     _scope(
         "holds, 2 of refuse/lie/mute/reap",
         ("hold a", "B: set a"),
