@@ -251,7 +251,7 @@ class Actor(Admission):
     @property
     def returns(self) -> int:
         """How often the store did not know this instance any more, so that it came back."""
-        return self._session.returns
+        return self._loop.returns
 
     @property
     def lease_valid(self) -> bool:

@@ -82,6 +82,7 @@ class BatchLoop:
         self._dispatch = dispatch
         # What the store has lost, while it is told again; and since when.
         self._loss: tuple[Loss, float] | None = None
+        self.returns = 0  # to a store that did not know enough of this instance
         self._registered = False  # that it is registered has been logged
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
@@ -430,6 +431,7 @@ class BatchLoop:
             self._agenda.recovered()
         if type(reply) is MustResume and self._loss is None and session.registered:
             self._loss = session.loss(reply), now
+            self.returns += 1
         told = self._told_at(reply, now)
         update = session.receive(reply)
         phase = session.phase

@@ -223,7 +223,6 @@ class Session(SessionView):
         self.incarnation = reply.incarnation
         self.own.open(reply.incarnation, reply.known)
         self.seq = self.used = 0
-        self.returns = 0  # to a store that did not know enough of this instance
         if event is Event.LEFTOVERS:
             self._restart()
         elif event is Event.INHERITED:
@@ -312,7 +311,6 @@ class Session(SessionView):
         fresh = resumption or Resumption()
         fresh.begin(self.own, self._resumption if resumption is None else None)
         self._resumption = fresh
-        self.returns += 1
         self.used += 1
 
     def _resume_piece(self) -> Resume:
