@@ -516,7 +516,10 @@ class InstanceAwareCounter(
         await self._ask(ExclusiveKind.CLEAR)
 
     async def clear_on_instance(self) -> None:
-        """Remove this instance's slices of every key.
+        """Remove this instance's slices of every key, and end its holds.
+
+        What was held is gone with the slices, so leaving the blocks of `hold` takes nothing back;
+        tokens of a `FleetLimiter` of this counter are free, though their users go on.
 
         In steps of up to 300 keys, with no other operation of this instance in between; in
         every part by itself, if there are several. If a step is refused, those before it have
