@@ -142,7 +142,15 @@ async def no_room() -> None:
 
 async def under_asyncio() -> None:
     counter = StrictInstanceAwareCounter("trouble", MemoryStore())
-    await trio.to_thread.run_sync(lambda: asyncio.run(counter.inc("jobs")))
+
+    def run() -> None:
+        loop = asyncio.SelectorEventLoop()  # one of `asyncio.run` may be trio-asyncio's
+        try:
+            loop.run_until_complete(counter.inc("jobs"))
+        finally:
+            loop.close()
+
+    await trio.to_thread.run_sync(run)
 
 
 #: What leads to each row, in the order of the page.
