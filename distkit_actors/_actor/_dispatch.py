@@ -221,6 +221,7 @@ class Dispatch:
                 self._settle_steps(self._steps, update.results, update, now)
             else:
                 self._settle_batch(update.results, update, now)
+            self.releases.send_unwanted_first()
 
     def settle_alone(self) -> None:
         """Note that the only operation of the batch is done, and that its caller has its answer."""

@@ -109,13 +109,14 @@ class ClearOwnSteps(ExclusiveSteps):
         self._removed: dict[str, int] = {}  # by the last step: {key: cumulative afterwards}
         self._tried: set[str] = set()
         self._left: deque[str] = deque()  # keys to be looked at before those that came meanwhile
-        self._step: list[str] = []
+        self._step: dict[str, None] = {}
+        self._finished = False
 
     def next_entries(self) -> list[Entry]:
         """See `ExclusiveSteps.next_entries`."""
-        self._step, self._removed = [], {}
+        self._step, self._removed = {}, {}
         while len(self._step) < self._session.bulk_size and self._any_left():
-            self._step.append(self._left.popleft())
+            self._step[self._left.popleft()] = None
         return [Entry(Kind.PUT, key, 0) for key in self._step]
 
     def take_in(self, results: Sequence[Result]) -> bool:
@@ -129,7 +130,9 @@ class ClearOwnSteps(ExclusiveSteps):
                 self.refused.append(key)
         if self.refused:
             self.error = _stuck(self.refused)
-        return not self._any_left()
+        self._step = {}
+        self._finished = not self._any_left()
+        return self._finished
 
     def update_view(self, buffer: WriteBuffer, now: float) -> None:
         """See `ExclusiveSteps.update_view`."""
@@ -138,10 +141,13 @@ class ClearOwnSteps(ExclusiveSteps):
 
     def end_holds(self, releases: Releases, at: int) -> None:  # noqa: ARG002 - no epoch has moved
         """See `ExclusiveSteps.end_holds`: what they have added went with the slice."""
-        if self._left:
+        if not self._finished:
             releases.removed(self._removed)
         else:  # also what was pending, and in slices that had become 0
             releases.removed([key for key in releases.holds.held() if not self._has(key)])
+
+    def _is_due(self, key: str) -> bool:
+        return key not in self._tried and key not in self._step
 
     def _has(self, key: str) -> bool:
         return key in self._session.slices or key in self._session.withheld.keys
@@ -156,11 +162,11 @@ class ClearOwnSteps(ExclusiveSteps):
         while True:
             while self._left:
                 key = self._left[0]
-                if key not in self._tried and self._has(key):
+                if self._is_due(key) and self._has(key):
                     return True
                 self._left.popleft()
             keys = dict.fromkeys(chain(slices, withheld.keys))
-            self._left.extend([k for k in keys if k not in self._tried] if self._tried else keys)
+            self._left.extend(filter(self._is_due, keys))
             if not self._left:
                 return False
 

@@ -21,6 +21,7 @@ class Releases:
         self.holds = Holds()
         self.outstanding: dict[Hold, Release] = {}  # all releases that have not been executed
         self.deferred: list[Release] = []  # those of them that the store had to refuse
+        self._unwanted: list[Release] = []  # that are not in the mailbox yet
         self._mailbox = mailbox
         self._buffer = buffer
 
@@ -30,7 +31,7 @@ class Releases:
         """Take back what a hold has added, some time soon, unless that is void.
 
         ``unwanted``: nobody has entered the hold. Whoever made another one in its place, and waits,
-        is not to find both: it goes before all that waits.
+        is not to find both: it goes before all that waits, with `send_unwanted_first`.
         """
         if hold.released:
             return
@@ -40,9 +41,15 @@ class Releases:
         elif not hold.void:
             release = self.outstanding[hold] = Release(hold)
             if unwanted:
-                self._mailbox.give_back([release])
+                self._unwanted.append(release)
             else:
                 self._mailbox.enter(release)
+
+    def send_unwanted_first(self) -> None:
+        """Put the ends of holds that nobody has entered before all that waits."""
+        if self._unwanted:
+            unwanted, self._unwanted = self._unwanted, []
+            self._mailbox.give_back([release for release in unwanted if not release.ends.void])
 
     def cancel_release(self, hold: Hold) -> bool:
         """Undo `release`, if nothing of it has been sent yet; False if it is too late.

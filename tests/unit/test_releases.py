@@ -30,6 +30,7 @@ class Box:
         """Hear that the addition was made."""
         hold = Hold("k", 3)
         self.releases.begin(hold, AT, SpecialOperation(Kind.ADD, "k", 3, hold=hold))
+        self.releases.send_unwanted_first()
 
     def wait(self) -> None:
         """Have another hold wait, and something exclusive behind it."""
