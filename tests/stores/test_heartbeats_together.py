@@ -159,6 +159,23 @@ async def test_an_error_that_nobody_knows_in_answer_to_a_look_ends_the_connectio
         assert not link.connected
 
 
+async def test_an_error_that_nobody_knows_in_answer_to_the_first_look_has_it_asked_again(
+    nursery: trio.Nursery,
+) -> None:
+    said = [Exception("ERR Connection timed out")]
+
+    def once_no_info(*words: str) -> object:
+        if words[:2] == ("INFO", "memory"):
+            return b"maxmemory_policy:noeviction\r\n"
+        return said.pop() if words[0] == "INFO" and said else _standalone(*words)
+
+    server = Fake(once_no_info)
+    await started(nursery, server)
+    async with linked(RedisStore(f"redis://{server.node}"), "p") as (link,):
+        assert await link.inspect() == ()
+        assert len(server.conversations) == 2
+
+
 async def test_one_that_knows_no_look_from_the_beginning_is_not_asked_again(
     nursery: trio.Nursery,
 ) -> None:
@@ -180,9 +197,9 @@ async def test_one_that_knows_no_look_from_the_beginning_is_not_asked_again(
 async def test_an_error_that_nobody_knows_in_answer_to_wait_ends_the_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What was written stands, and is not asked about again for a while."""
+    """What was written stands. A server that is no primary any more says so once, others again."""
     lane, replicas = _Timed(), Replicas()
-    for waits in (1, 1, 2):
+    for waits in (1, 2, 2, 3, 4, 4):
         await replicas.confirm(lane, 1, 1, 2.0)
         assert lane.waits == lane.drops == waits
         assert replicas.warnings()

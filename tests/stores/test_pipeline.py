@@ -480,7 +480,7 @@ async def test_an_answer_to_nothing_ends_it(scene: Scene) -> None:
     assert not scene.pipeline.up
 
 
-@pytest.mark.parametrize("where", ["post", "take"])
+@pytest.mark.parametrize("where", ["post", "take", "receive"])
 def test_an_interrupt_by_the_keyboard_mixes_no_answers_up(where: str) -> None:
     """It comes while a command is sent, or an answer is handed out; others use the connection."""
 
@@ -497,6 +497,16 @@ def test_an_interrupt_by_the_keyboard_mixes_no_answers_up(where: str) -> None:
                 write(data)
 
             stream.write = interrupted_write  # type: ignore[method-assign] - as a signal comes
+        elif where == "receive":
+            receive = stream.receive_some
+
+            async def interrupted_receive() -> bytes | None:
+                stream.receive_some = receive  # type: ignore[method-assign] - the next one is not
+                data = await receive()
+                signal.raise_signal(signal.SIGINT)
+                return data
+
+            stream.receive_some = interrupted_receive  # type: ignore[method-assign] - as above
         else:
             read = pipeline._next_answer
 
@@ -507,11 +517,13 @@ def test_an_interrupt_by_the_keyboard_mixes_no_answers_up(where: str) -> None:
                 return answer
 
             pipeline._next_answer = interrupted_read
+        answers = [b":1\r\n"]
         with suppress(KeyboardInterrupt):
             call = pipeline.post(b"first")
-            stream.bring(b":1\r\n")
+            stream.bring(answers.pop())
             await pipeline.receive(call)
-        stream.bring(b"" if stream._coming or where == "take" else b":1\r\n")
+            await trio.lowlevel.checkpoint()
+        stream.bring(b"".join(answers))
         second = pipeline.post(b"second")
         stream.bring(b":2\r\n")
         with trio.fail_after(5):

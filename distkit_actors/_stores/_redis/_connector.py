@@ -29,6 +29,7 @@ class Connector:
         self._usual_patience = patience
         self._patience = patience  # doubles while a server that is reached is silent
         self._checked = False
+        self._mute = False  # something in front of the server says that it knows no questions
         self.server = ServerInfo(standalone=False, tells=True)  # what it has said of itself
 
     async def connect(self) -> None:
@@ -40,8 +41,7 @@ class Connector:
         try:
             await connection.connect(patience)
             if not self._checked:
-                self.server = await check_server(connection, patience)
-                self._checked = True
+                await self._check(connection, patience)
         except ErrorReplyError as error:
             await connection.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error) from None
@@ -53,3 +53,14 @@ class Connector:
             raise
         if trio.current_time() - begun_at < self._usual_patience:
             self._patience = self._usual_patience
+
+    async def _check(self, connection: Connection, patience: float) -> None:
+        """Look at the server; connect once more if there is only a word of nobody knows whom."""
+        self.server = await check_server(connection, patience)
+        if not (self.server.tells or self._mute):
+            # It was said once, perhaps, and the server's own answer may come yet.
+            await connection.drop()
+            await connection.connect(patience)
+            self.server = await check_server(connection, patience)
+            self._mute = not self.server.tells
+        self._checked = self.server.tells

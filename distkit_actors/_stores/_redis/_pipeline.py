@@ -214,6 +214,7 @@ class Pipeline:
         elif not call.over:
             self._stream.interrupt()  # in case that it receives or sends for all
 
+    @trio.lowlevel.enable_ki_protection
     async def _receive(self) -> None:
         """Receive once, for all."""
         self._receiving = True
@@ -231,6 +232,7 @@ class Pipeline:
         elif data is not None:
             self._fail(trio.BrokenResourceError(CLOSED))
 
+    @trio.lowlevel.enable_ki_protection
     async def _send(self, call: Call) -> None:  # noqa: ASYNC910 - internal: receiving is one
         """Send for all what did not fit into the socket."""
         self._sending = call
@@ -318,6 +320,7 @@ class Pipeline:
             for call in calls:
                 call.end(loss)
 
+    @trio.lowlevel.enable_ki_protection
     def lose_if_silent(self, patience: float) -> None:
         """Close the connection if it is dead, for one whose patience is over: ``patience`` seconds.
 

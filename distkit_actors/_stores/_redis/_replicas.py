@@ -28,6 +28,8 @@ _PART_WHILE_SHORT: Final = 1 / 40
 _LONGEST: Final = 60.0
 #: Seconds for which it is said that replicas were missing; counters ask about once a minute.
 _REMEMBERED: Final = 90.0
+#: A server may say so once, when it is no primary any more.
+_STRAYS_OF_A_PROXY: Final = 2
 
 
 def may_have_changed(request: Request, reply: Reply) -> bool:
@@ -68,6 +70,7 @@ class Replicas:
         self._answered = 0  # the last one that has ended well, or was refused
         self._short = False  # that one was in vain
         self._ask_at = -inf  # not before
+        self._strays = 0  # answers in a row of which nobody knows who gave them
         self._warning = ""
         self._missed_at: float | None = None  # when the last wait ended that was in vain
 
@@ -103,14 +106,20 @@ class Replicas:
                 self._note(f"the store does not say how many replicas have a write: {error.text}")
                 if error.code is None:
                     # Something in front of the store may say so, and the store's answer come later.
-                    self._ask_at = trio.current_time() + _REMEMBERED
-                    await lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
+                    await self._strayed(lane)  # noqa: ASYNC120 - it shields itself, briefly
             else:
+                self._strays = 0
                 if isinstance(found, int) and found >= wanted:
                     self._short = False
                 else:
                     self._note(f"fewer replicas than min_replicas={wanted} confirm writes in time")
             self._answered = number
+
+    async def _strayed(self, lane: NumberedCaller) -> None:
+        self._strays += 1
+        if self._strays == _STRAYS_OF_A_PROXY:  # that knows no WAIT, and would say so each time
+            self._strays, self._ask_at = 0, trio.current_time() + _REMEMBERED
+        await lane.drop()
 
     def _note(self, trouble: str) -> None:
         self._short, self._missed_at = True, trio.current_time()
