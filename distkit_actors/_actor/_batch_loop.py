@@ -441,8 +441,11 @@ class BatchLoop:
         if phase is _FENCED or phase is _REFUSED:
             self._agenda.superseded = True
             return
-        dispatch.settle(update, told)
         if dispatch.buffer is not None:
+            dispatch.buffer.behind = now - told
+        dispatch.settle(update, now)
+        if dispatch.buffer is not None:
+            dispatch.buffer.behind = 0.0
             dispatch.buffer.forget_idle(now, self._idle_patience)
             if dispatch.flush_waiters.waiting and dispatch.pending:
                 self._agenda.flush(urgent=False)  # the counts they wait for may be pending again

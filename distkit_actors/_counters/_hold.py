@@ -48,7 +48,8 @@ class HoldMixin(CounterBase):
         Leaving is no checkpoint, never waits for the store and never fails: what is to be
         taken back goes with a later batch, through outages too. Once the counter has stopped
         there is nothing left to take back. If the key's epoch has moved since, by anybody's
-        `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back.
+        `set`, `delete` or `clear`, the addition is void already, and leaving takes nothing back;
+        so it is after `InstanceAwareCounter.clear_on_instance` of this counter.
         `InstanceAwareCounter.set_on_instance` keeps the epoch: leaving takes ``count`` from the
         slice it set. A crash takes the addition away with the slice. All of it is about
         one key, so it does not matter over how many parts the prefix is spread.

@@ -375,13 +375,15 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             await actor.wait_open()
         buffered = self._buffered(key)
         if _current_time() - buffered.read_at <= self._allowed_lag:
+            buffered.used = True
             await _checkpoint()
         else:
             found = await self._refresh(buffered)
-            if found and self._buffer.find(key) is not buffered:
+            if found is None:  # and no answer may come for long
+                buffered = self._buffered(key)
+                buffered.used = buffered.has_base
+            elif self._buffer.find(key) is not buffered:
                 return CounterValue(*found)  # it was forgotten while we waited
-            buffered = self._buffered(key)
-            buffered.used = buffered.has_base  # and no answer may come for long
         return buffered.value
 
     async def set_on_instance(self, key: str, count: int) -> CounterValue:

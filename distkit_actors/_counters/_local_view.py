@@ -40,7 +40,8 @@ class LocalViewMixin(CounterBase):
         buffered = self._buffer.find(key)
         if buffered is None or not buffered.has_base:  # perhaps forgotten while we waited
             return found.get(key) or self._buffered(key).value
-        buffered.used = True  # and no answer may come for long
+        if key not in found:  # and no answer may come for long
+            buffered.used = True
         return buffered.value
 
     async def _know(self, keys: Iterable[str]) -> None:

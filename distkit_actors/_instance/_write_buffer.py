@@ -44,6 +44,7 @@ class _Clear(NamedTuple):
     """What the own slice of a key is."""
     by_us: bool
     at: float
+    read_at: float
 
 
 def _nothing(_: str) -> int:
@@ -58,6 +59,8 @@ class WriteBuffer:
         # That happens in many places, also in `inc_nowait`, where nobody can wait for a task.
         self.buffered_keys: dict[str, BufferedKey] = {}
         self.refused: dict[str, int] = {}  # {key: counts the store had to refuse}
+        #: Seconds by which the values of the answer that is taken in are older than that answer.
+        self.behind = 0.0
         self._on_dirty = on_dirty
         # Ordered dicts: the first item of a plain one is found behind the places of all removed.
         self._dirty: OrderedDict[str, BufferedKey] = OrderedDict()  # as they were first touched
@@ -66,7 +69,7 @@ class WriteBuffer:
         # Buffered keys with nothing to send, and no own slice at the last clear, that nobody has
         # looked at since.
         self._before: dict[str, BufferedKey] = {}
-        self._clear = _Clear(_nothing, by_us=True, at=0.0)
+        self._clear = _Clear(_nothing, by_us=True, at=0.0, read_at=0.0)
         self._idle: OrderedDict[str, float] = OrderedDict()  # {key without a slice: since when}
 
     @property
@@ -205,7 +208,7 @@ class WriteBuffer:
                 own = result.slice if buffered.flight_assign is None else buffered.flight_assign
                 own += buffered.flight_delta
                 buffered.acknowledge()
-                buffered.base(result.cumulative - result.slice + own, own, now)
+                buffered.base(result.cumulative - result.slice + own, own, now - self.behind)
                 self._rest(buffered, now)
             else:
                 # With `Rejection.UNKNOWN` the counts shared the fate of the slice they were
@@ -303,7 +306,7 @@ class WriteBuffer:
         seen is known (I8, own reads).
         """
         buffered = self.buffered(key, now)
-        buffered.base(cumulative, own, now)
+        buffered.base(cumulative, own, now - self.behind)
         self._rest(buffered, now)
 
     def moved(self, key: str, own: int, now: float) -> None:
@@ -327,7 +330,7 @@ class WriteBuffer:
         somebody looks at them (`find`). Those that nobody has looked at since the last clear are
         forgotten.
         """
-        self._clear = _Clear(own, by_us, now)
+        self._clear = _Clear(own, by_us, now, now - self.behind if by_us else NEVER)
         self._before, self.buffered_keys = self.buffered_keys, {}
         self._idle = OrderedDict()
         with_slice = [self._before[key] for key in left if key in self._before]
@@ -340,7 +343,7 @@ class WriteBuffer:
     def _void(self, buffered: BufferedKey, clear: _Clear) -> None:
         if clear.by_us or buffered.has_base:
             own = clear.own(buffered.key)
-            buffered.base(own, own, clear.at if clear.by_us else NEVER)
+            buffered.base(own, own, clear.read_at)
 
     # -------------------------------------------------------------------- bounds
 

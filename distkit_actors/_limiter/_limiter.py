@@ -110,18 +110,20 @@ class FleetLimiter:
 
     **What is promised.** At no time do more than ``total_tokens`` have a token, as long as the
     store keeps its data, nobody moves the epoch of the key, counts on it or calls ``forget``, no
-    process that has tokens is silent for longer than its ``dead_instance_threshold``, and no other
-    counter takes over the ``instance_id`` of one that has tokens. A process that is cut off for
-    longer is taken for dead, and its tokens are given to others; when it comes back its slice does
-    too, and nobody new gets in until enough have been released. Work that must not go on then
-    should watch ``counter.statistics().last_heartbeat_age``, or what it works on should compare
+    counter that has tokens calls ``clear_on_instance``, no process that has tokens is silent for
+    longer than its ``dead_instance_threshold``, and no other counter takes over the
+    ``instance_id`` of one that has tokens. A process that is cut off for longer is taken for dead,
+    and its tokens are given to others; when it comes back its slice does too, and nobody new gets
+    in until enough have been released. Work that must not go on then should watch
+    ``counter.statistics().last_heartbeat_age``, or what it works on should compare
     `fencing_number`. A takeover gives the tokens to others at once. The counter that had them
     learns this with its next heartbeat; ``last_heartbeat_age`` does not show it before. So give no
     ``instance_id``, or ``on_conflict="refuse"`` with it, or use fencing.
 
     After a `set`, `delete` or `clear` of the key by anybody, tokens in use are void: their
-    users go on, the limit starts afresh, and releasing them takes nothing back. So it is
-    when the counter stops: stop the users first. Those who wait go on waiting, in their order.
+    users go on, the limit starts afresh, and releasing them takes nothing back. So are the tokens
+    of a counter that calls ``clear_on_instance``, and of one that stops: stop the users first.
+    Those who wait go on waiting, in their order.
 
     It is about one key, so of a namespace in several parts only the part of that key matters.
 
@@ -317,8 +319,8 @@ class FleetLimiter:
         """Return how things stand in the whole fleet, as the store has it at one instant.
 
         A checkpoint; cancelling it leaves nothing behind. A task is not counted as waiting in its
-        first 0.1 seconds, nor after somebody has cleared all keys. Raises what
-        `InstanceAwareCounter.get` raises.
+        first 0.1 seconds, nor after somebody has cleared all keys, or its counter its own slices.
+        Raises what `InstanceAwareCounter.get` raises.
         """
         await self._actor.wait_open()
         keys = (self._key, self._order.waiting)

@@ -111,6 +111,21 @@ async def test_an_answer_that_is_repeated_tells_old_values(world: World) -> None
     assert 0.0 == a.age("k")
 
 
+async def test_a_repeated_answer_is_known_however_late_it_comes(world: World) -> None:
+    """Nobody has had it before, so it is not idle."""
+    a, b = await world.lax(), await world.strict()
+    await b.inc("k", 5)
+    outage = 5 * world.threshold
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.strict.get, "k")
+        async with world.reply_lost(a, lambda request: bool(getattr(request, "entries", ()))):
+            await world.cut(b)  # or it would find that the other one is dead
+            await trio.sleep(outage)
+    assert (5, 0) == a.get_nowait("k")
+    assert a.age("k") >= outage
+    await world.rejoin(b)
+
+
 async def test_a_long_return_tells_old_values(world: World) -> None:
     """The counts in doubt are told with the first piece, and another outage comes behind it."""
     a = await world.lax(allowed_lag=1.0, flush_interval=1000.0, dead_instance_threshold=100.0)
@@ -200,11 +215,12 @@ async def test_hours_of_outage_need_no_more_memory_than_keys(world: World) -> No
 
 
 @pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("lag", [0.02, 1000.0])
 async def test_a_value_that_is_asked_for_is_known_through_a_whole_outage(
-    world: World, together: bool
+    world: World, together: bool, lag: float
 ) -> None:
     """Though this instance has no slice of it."""
-    a, b = await world.lax(), await world.strict()
+    a, b = await world.lax(allowed_lag=lag), await world.strict()
     await b.inc("k", 100)
     assert (100, 0) == await a.get("k")
     await world.cut(a)

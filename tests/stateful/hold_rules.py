@@ -54,6 +54,11 @@ class HoldRules(FleetRules):
 
         self.run(run)
 
+    def _leave_block_of(self, who: int) -> None:
+        inside = [place for place, (m, _) in enumerate(self._inside()) if m is self.member(who)]
+        if inside:
+            self.leave_block(inside[-1])
+
     def _inside(self) -> list[tuple[Member, Block]]:
         return [(member, block) for member in self.members for block in member.blocks]
 
@@ -62,8 +67,7 @@ class HoldRules(FleetRules):
         """Somebody holds, and somebody moves the epoch before the block is left."""
         self.enter(who, kind, key, count)
         self.operate((mover, "delete", key, 0))
-        if self.member(who).blocks:
-            self.leave_block(0)
+        self._leave_block_of(who)
 
     @rule(who=WHO, kind=HOLD, key=KEY, count=COUNT, fault=st.sampled_from([None, *FAULTS]))
     def hold_and_clear_own(
@@ -71,11 +75,11 @@ class HoldRules(FleetRules):
     ) -> None:
         """Somebody holds, and removes all that it has before the block is left."""
         self.enter(who, kind, key, count)
+        self.pass_time(TICK)  # a lax counter sends it
         if fault is not None:
             self.fault(who, fault, 1)
         self.operate((who, "remove_all", key, 0))
-        if self.member(who).blocks:
-            self.leave_block(0)
+        self._leave_block_of(who)
 
     @precondition(lambda self: len(self.members) < MOST_MEMBERS)
     @rule(lax=st.booleans(), kind=HOLD, key=KEY, count=COUNT)

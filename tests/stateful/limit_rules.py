@@ -218,9 +218,12 @@ class LimitRules(FleetRules):
                 self._act(deed, where, 0)
             await self.judge()
 
-    @rule(who=WHO, wiped=st.booleans())
-    def start_afresh(self, who: int, wiped: bool) -> None:
-        """The key moves, or the store loses everything (I7). All know with their next heartbeat."""
+    @rule(who=WHO, how=st.sampled_from(["wipe", "delete", "clear_own"]))
+    def start_afresh(self, who: int, how: str) -> None:
+        """The key moves, somebody removes all that it has, or the store loses everything (I7).
+
+        All know with their next heartbeat.
+        """
         self.pass_time(TICK)
 
         async def run() -> None:
@@ -228,12 +231,16 @@ class LimitRules(FleetRules):
             if not (self._calm(0) and all(member.settled for member in self.members)):
                 return
             self.upset.update(dict.fromkeys(self.members, trio.current_time()))
-            if wiped:
+            if how == "wipe":
                 await self.lose([0], calm=True)
             else:
+                member = self.member(who)
                 for visitor in self.inside:
-                    visitor.void = True
-                await self.member(who).counter.delete(SEATS)
+                    visitor.void |= how == "delete" or visitor.member is member
+                if how == "delete":
+                    await member.counter.delete(SEATS)
+                else:
+                    await member.counter.clear_on_instance()
             await self.host.advance(self.traffic, INTERVAL + TICK)
             await self.judge()
 

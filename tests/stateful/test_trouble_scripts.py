@@ -13,6 +13,7 @@ import trio
 
 from distkit_actors._actor._availability import Availability
 from distkit_actors._actor._dispatch import Dispatch
+from distkit_actors._actor._exclusive import ClearOwnSteps, ExclusiveSteps
 from distkit_actors._actor._requester import Refused, Requester
 from distkit_actors._counters import _block
 from distkit_actors._fleet._inquiry import Inquiry
@@ -79,6 +80,11 @@ def body_goes_on(histories: MemoryHistories) -> None:
     histories.cancel(who=who)
     histories.call(who=who, kind="inc", key="a", count=5)
     histories.leave(who=who)
+
+
+def removed_while_it_is_held(histories: MemoryHistories) -> None:
+    for who in (A, B):
+        histories.hold_and_clear_own(who=who, kind="hold", key="a", count=5, fault=None)
 
 
 # -------------------------------------------------------------------------------- faults
@@ -185,6 +191,10 @@ def cancelled_blocks_stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_block._End, "__init__", init)
 
 
+def removing_ends_no_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClearOwnSteps, "end_holds", ExclusiveSteps.end_holds)
+
+
 FAULTS: list[tuple[Script, Fault, str]] = [
     (batches_refused, answered_queries_end_refusals, "accepted"),
     (questions_refused, refused_queries_are_outages, "refused"),
@@ -195,6 +205,7 @@ FAULTS: list[tuple[Script, Fault, str]] = [
     (onlooker_leaves, nobody_tells_whose_question_is_carried, "nobody tells"),
     (silence(1.0), each_refusal_is_news, "accepted"),
     (silence(5.0), who_is_refused_sees_the_dead, "the dead count"),
+    (removed_while_it_is_held, removing_ends_no_holds, "sees"),
     (body_goes_on, cancelled_blocks_stop_at_once, "has crashed"),
 ]
 
