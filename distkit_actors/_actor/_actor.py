@@ -97,14 +97,13 @@ class Actor(Admission):
         self._store = store
         self._prefix = prefix
         self._liveness = liveness
-        self._on_exit: OnExit = on_exit
         self._exit_grace = exit_grace
         self.mailbox = Mailbox(mailbox_size)
         kind: LoggerKind = "strict" if flush_interval is None else "lax"
         self._log = log = Log(prefix, store, kind, title)
         self._dispatch = Dispatch(session, self.mailbox, self.buffer, log)
         self.watches = Watches(store, prefix, session.instance, self.buffer, log, self.ask)
-        self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course)
+        self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course, on_exit)
         self._requester = self._loop.requester
         self.send_alone = self._loop.send_alone
         self.send_now_or_wake = self._loop.send_now_or_wake
@@ -304,6 +303,11 @@ class Actor(Admission):
             self._stop_by = min(self._stop_by, trio.current_time() + self._exit_grace)
             self._start.call_off(self._stop_by)
 
+    def leave_inherited(self) -> None:
+        """Let what was inherited count on after a stop, for the next one who starts."""
+        if self._session.inherit:
+            self._loop.on_exit = "linger"
+
     def hurry(self, seconds: float) -> None:
         """Let a stop that has begun, or begins now, last ``seconds`` at most."""
         self._stop_by = min(self._stop_by, trio.current_time() + seconds)
@@ -480,12 +484,12 @@ class Actor(Admission):
             waiting.__cause__ = crash
         # Counted first: later counts may cancel out what was on its way, which the store may have.
         undone = 0
-        if self._on_exit == "linger" and not superseded:
+        if self._loop.on_exit == "linger" and not superseded:
             undone = self._dispatch.held() + (self.buffer.pending if self.buffer else 0)
         elif self.buffer is not None:  # holds go with the slices
             undone = self.buffer.counted
         undone += self._dispatch.abandon(waiting, taken)
-        self.watches.close(self._conflict() if superseded else None)
+        self.watches.close(self._conflict() if superseded else waiting if crash else None)
         if self.buffer is not None:
             self.buffer.close()
         self.undone = undone
@@ -509,7 +513,7 @@ class Actor(Admission):
             self._log.crashed(crash, undone)
         elif end is not None and undone:
             self._log.unfinished(end, undone)
-        elif self._on_exit == "leave" and self._session.registered and not left:
+        elif self._loop.on_exit == "leave" and self._session.registered and not left:
             self._log.not_left(self._loop.availability.refusal)
         else:
             self._log.stopped(left=left)
@@ -543,7 +547,7 @@ class Actor(Admission):
 
     async def _carry(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
-            if await self._loop.run(link, self._on_exit):
+            if await self._loop.run(link):
                 self._end_superseded()
         nursery.cancel()
 

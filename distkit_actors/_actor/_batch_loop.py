@@ -63,14 +63,16 @@ _IDLE_THRESHOLDS: Final = 2
 class BatchLoop:
     """Sends one batch after the other while there is work, and sleeps while there is none."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is of another type
         self,
         log: Log,
         session: Session,
         dispatch: Dispatch,
         liveness: LivenessConfig,
         course: Course,
+        on_exit: OnExit,
     ) -> None:
+        self.on_exit: OnExit = on_exit
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
@@ -82,6 +84,10 @@ class BatchLoop:
         self._dispatch = dispatch
         # What the store has lost, while it is told again; and since when.
         self._loss: tuple[Loss, float] | None = None
+        # What was last asked to begin with, and when first, whichever try that was: the store takes
+        # a repeated one for no sign of life.
+        self._begun: Request | None = None
+        self._begun_at = 0.0
         self.returns = 0  # to a store that did not know enough of this instance
         self._registered = False  # that it is registered has been logged
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
@@ -252,10 +258,10 @@ class BatchLoop:
     async def start(self, link: Link) -> None:
         """Take the id over. Refusals and lasting trouble fail the start."""
         await self.requester.start(link)
-        session, begun, asked_at = self._session, None, trio.current_time()
+        session = self._session
         while (request := session.request()) is not None:
-            if request != begun and not isinstance(request, Load):  # which is no sign of life
-                begun, asked_at = request, trio.current_time()
+            if request != self._begun and not isinstance(request, Load):  # which is no sign of life
+                self._begun, self._begun_at = request, trio.current_time()
             try:
                 outcome = await self.requester.ask_to_start(link, request)
             except BaseException:
@@ -265,9 +271,9 @@ class BatchLoop:
                 session.lost()
             else:
                 session.receive(outcome)
-        self.requester.heard_at = asked_at
+        self.requester.heard_at = self._begun_at
 
-    async def run(self, link: Link, on_exit: OnExit) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
+    async def run(self, link: Link) -> bool:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Work until stopped, then leave; return whether another counter has taken the id over."""
         agenda, requester = self._agenda, self.requester
         while not agenda.superseded:
@@ -278,7 +284,7 @@ class BatchLoop:
                 break
             else:
                 await self._rest()
-        finish = self._leave if on_exit == "leave" else self._end_holds
+        finish = self._leave if self.on_exit == "leave" else self._end_holds
         while not agenda.superseded and not await requester.while_answered(finish, link):
             self._session.piece_size = self._pacing.piece_size
         return agenda.superseded  # noqa: ASYNC910 - internal: callers make the checkpoint

@@ -189,8 +189,10 @@ class SharedLife:
             with self._starting:
                 await trio.sleep_forever()
         except trio.Cancelled:
-            for part in self.parts:
-                part.hurry(_FAREWELL)
+            if self._ready < len(self.parts):
+                for part in self.parts:
+                    part.leave_inherited()
+                    part.hurry(_FAREWELL)
             raise
 
     async def _host(  # noqa: ASYNC114, ASYNC910 - only `_live` starts it; `run` is a checkpoint
@@ -221,6 +223,8 @@ class SharedLife:
                 if part.life is Life.SUPERSEDED:
                     other.supersede()
                 else:
+                    if self._ready < len(self.parts):
+                        other.leave_inherited()
                     other.stop()
             if waited_for:
                 task_status.started()
@@ -277,7 +281,7 @@ class SharedLife:
             for part in self.parts:
                 part.dismiss()
             self._closed.set()
-        if self._closed.is_set() or self.parts[0].forked:
+        if self._closed.is_set() or any(part.forked for part in self.parts):
             await trio.lowlevel.checkpoint()
             return
         self.stop()

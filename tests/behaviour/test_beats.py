@@ -13,7 +13,7 @@ import trio.testing
 from distkit_actors import StoreError
 from distkit_actors._actor._operations import QueryOperation
 from distkit_actors._actor._requester import Lost
-from distkit_actors._protocol._messages import Apply, Query, QueryKind, Request, Resume
+from distkit_actors._protocol._messages import Apply, Open, Query, QueryKind, Request, Resume
 from distkit_actors._stores._contract import Link
 from tests.behaviour.test_cancellation import STEPS, ticks
 from tests.behaviour.world import MIN, Counter, World, each, outcome, struck
@@ -199,6 +199,26 @@ async def test_a_start_counts_as_heard_when_it_was_taken_in(world: World) -> Non
     age = heir.statistics().last_heartbeat_age
     assert age is not None
     assert age > 0.45
+
+
+async def test_a_start_that_is_tried_again_was_heard_when_it_was_first_asked(
+    world: World,
+) -> None:
+    """A repeated request is no sign of life: the next one comes at once, or others take it dead."""
+    b = await world.strict(dead_instance_threshold=1000.0)
+    a = world.build("strict", instance_id="me", start_grace=100.0)
+    lost = 0.9 * world.threshold
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.start, a)
+        async with world.reply_lost(a, lambda request: isinstance(request, Open)):
+            await trio.sleep(lost)
+    age = a.statistics().last_heartbeat_age
+    assert age is None or age < world.interval or age >= lost
+    for _ in range(20):
+        await world.intervals(0.1)
+        await b.inc("else")
+        (me,) = [each for each in await b.instances() if each.instance_id == "me"]
+        assert me.alive
 
 
 @pytest.mark.parametrize("interval", [7.0, 50.0, 60.0, 2400.0])

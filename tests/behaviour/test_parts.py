@@ -937,6 +937,46 @@ async def test_a_successor_takes_all_parts_over(world: World, flavour: Flavour) 
     assert [4] * PARTS == [v.cumulative for v in (await b.get_all(KEYS)).values()]
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_start_that_fails_leaves_what_it_has_inherited_to_the_next_one(
+    world: World, cancelled: bool
+) -> None:
+    """One part is away, and the others have taken the predecessor's slices over."""
+    old, b = await world.strict(instance_id="job"), await world.strict()
+    await old.inc_all(dict.fromkeys(KEYS, 3))
+    world.kill(old)
+    failed = world.build("strict", instance_id="job", inherit=True)
+    wire = world.wire(failed).part(2)
+    if cancelled:
+        wire.hold()
+        with trio.move_on_after(1) as scope:
+            await failed.run()
+        assert scope.cancelled_caught
+    else:
+        wire.cut()
+        with pytest.raises(StoreUnavailableError):
+            await failed.run()
+    assert dict.fromkeys(KEYS, (3, 0)) == await b.get_all(KEYS)
+    heir = await world.strict(instance_id="job", inherit=True)
+    assert dict.fromkeys(KEYS, (3, 3)) == await heir.get_all(KEYS)
+
+
+async def test_one_that_is_cancelled_right_after_its_start_has_all_its_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Half a second is for a start that is cancelled: nobody has counted anything then."""
+    for _ in range(20):  # tasks run in any order
+        wire = FaultyStore(MemoryStore(partitions=2))
+        counter = LaxInstanceAwareCounter("parts", wire, detached_start=True)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(counter.run)
+                wire.delay(1.0)
+                counter.inc_nowait(KEYS[0])
+                scope.cancel()
+        assert 0 == counter.statistics().pending_keys
+
+
 @both_flavours
 @pytest.mark.parametrize("first", ["clear", "set_all", "keys"])
 async def test_whoever_hears_of_it_changes_nothing_more(
