@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from .._errors import CounterClosedError, InstanceConflictError, StoreError, StoreUnavailableError
+from .._instance._buffered_key import NEVER
 from .._instance._write_buffer import WriteBuffer
 from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import MAX_ENTRIES, Entry, Kind, Previous, Watch
@@ -45,9 +46,10 @@ _LONGEST_BACKOFF: Final = _POLL
 class Watcher(trio.abc.ReceiveChannel[CounterValue]):
     """The values of one key, for one reader: the latest wins."""
 
-    def __init__(self, watches: Watches, key: str, lag: float) -> None:
+    def __init__(self, watches: Watches, key: str, lag: float, number: int) -> None:
         self.key = key
         self.lag = lag
+        self.number = number  # in the order in which all began
         self._watches = watches
         self._last: CounterValue | None = None  # received last
         self._next: CounterValue | None = None  # not received yet
@@ -147,6 +149,7 @@ class Watches:
         self._watchers: dict[str, set[Watcher]] = {}
         self._listeners = Listeners()
         self._lags: dict[str, float] = {}  # of the most impatient who watches a key
+        self._joined = 0  # watchers so far
         self._impatience: dict[str, Counter[float]] = {}  # how many watch it with which lag
         self._unread: dict[float, dict[str, None]] = {}  # by how often they may be read
         self._new: dict[str, None] = {}  # that somebody has no value of yet: to be read at once
@@ -162,7 +165,8 @@ class Watches:
 
     def join(self, key: str, lag: float) -> Watcher:
         """Begin to watch ``key``."""
-        watcher = Watcher(self, key, lag)
+        self._joined += 1
+        watcher = Watcher(self, key, lag, self._joined)
         if self._over:
             watcher.end(self._error)
         else:
@@ -262,13 +266,14 @@ class Watches:
 
     async def _follow(self, subscription: Subscription) -> None:
         pause, since = _FIRST_BACKOFF, None  # when the store has begun to refuse
+        made_at = inf
         while True:  # noqa: ASYNC913 - connecting is a checkpoint
             try:
                 await subscription.connect()
                 # In this order, so that no change falls between a read and the first notice.
                 await self._lease()
                 self._tell_of(None)
-                pause = _FIRST_BACKOFF
+                made_at = trio.current_time()
                 if since is not None:
                     self._log.pushed(trio.current_time() - since)
                     since = None
@@ -276,6 +281,9 @@ class Watches:
                     changed = await subscription.wait()
                     self._tell_of(changed)
             except StoreUnavailableError:
+                if trio.current_time() - made_at > _LONGEST_BACKOFF:  # and it has lasted
+                    pause = _FIRST_BACKOFF
+                made_at = inf
                 await trio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_BACKOFF)
             except StoreError as error:
@@ -339,20 +347,32 @@ class Watches:
     async def _tell(self, keys: Sequence[str]) -> bool:  # noqa: ASYNC910 - asking is a checkpoint, even in vain
         """Read keys in one step, and tell who watches them; False if the store refuses."""
         batch = AtomicBatch([Entry(Kind.ADD, key, 0) for key in keys])
+        latest = self._joined  # who joins later may have seen more than this answer knows
         try:
             await self._ask(batch)
         except StoreError:  # which the actor logs
             return False  # noqa: ASYNC910 - asking was one
         for key, found in zip(keys, batch.results, strict=False):
-            if isinstance(found, Previous):
-                for watcher in self._watchers.get(key, ()):
-                    watcher.tell(self._view(key, found))
+            if not isinstance(found, Previous):
+                continue
+            value = self._view(key, found)
+            if value is None:
+                self._new[key] = None
+                continue
+            for watcher in self._watchers.get(key, ()):
+                if watcher.number <= latest:
+                    watcher.tell(value)
         return True
 
-    def _view(self, key: str, found: Previous) -> CounterValue:
-        """Return the value as this instance's own reads show it (I8, own reads)."""
+    def _view(self, key: str, found: Previous) -> CounterValue | None:
+        """Return the value as this instance's own reads show it (I8, own reads).
+
+        None if somebody's move has made the answer void since it came.
+        """
         buffered = self._buffer.find(key) if self._buffer is not None else None
-        return CounterValue(*found) if buffered is None or not buffered.has_base else buffered.value
+        if buffered is None or not buffered.has_base:
+            return CounterValue(*found)
+        return None if buffered.read_at == NEVER else buffered.value
 
     def changed(self, keys: Iterable[str]) -> None:
         """Have those of the keys read soon that are watched."""

@@ -14,17 +14,20 @@ import trio.testing
 from distkit_actors import (
     CounterClosedError,
     CounterValue,
+    Eq,
     Ge,
     InstanceConflictError,
     InvalidKeyError,
+    LaxInstanceAwareCounter,
     MemoryStore,
     Store,
     StoreError,
+    StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor._watches import Watcher, Watches
 from distkit_actors._protocol._messages import Apply, Request, Watch
-from distkit_actors._stores._contract import Link
+from distkit_actors._stores._contract import Link, Subscription
 from tests.behaviour.world import Flavour, World, both_flavours, everywhere, on_both
 
 Values = trio.abc.ReceiveChannel[CounterValue]
@@ -45,6 +48,120 @@ async def watching(counter: Any, key: str = "k", **options: Any) -> AsyncIterato
     with trio.fail_after(60):
         async with counter.watch(key, **options) as values:
             yield values
+
+
+async def test_who_begins_to_watch_is_not_told_what_was_read_before(world: World) -> None:
+    """The answer was lost, and comes after an outage in which the key has changed."""
+    a, b = await world.strict(), await world.strict()
+    reads = lambda request: isinstance(request, Apply) and bool(request.entries)  # noqa: E731
+    async with trio.open_nursery() as nursery, watching(a) as values:
+        assert await values.receive() == (0, 0)
+        nursery.start_soon(b.inc, "k")
+        async with world.reply_lost(a, reads):
+            await b.set("k", 100)
+            found: list[CounterValue] = []
+
+            async def wait() -> None:
+                found.append(await a.wait_until("k", Eq(1)))
+
+            nursery.start_soon(wait)
+            await trio.sleep(3)
+        while await values.receive() != (100, 0):
+            pass
+        await world.intervals(1)
+        assert not found
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["get", "get_all", "inc", "watch"])
+async def test_no_value_is_made_of_two_moments(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Somebody's move is heard of after the answer has come, and before the caller runs."""
+    store = MemoryStore()
+    async with (
+        LaxInstanceAwareCounter.open("p", store) as a,
+        StrictInstanceAwareCounter.open("p", store) as b,
+    ):
+        for number in range(100):
+            key = f"k{number}"
+            await b.inc(key, 7)
+            await a.set_on_instance(key, 3)
+            await a.flush()
+            await trio.sleep(1)
+            found: list[tuple[int, int]] = []
+
+            async def ask(key: str = key, found: list[tuple[int, int]] = found) -> None:
+                match how:
+                    case "get":
+                        found.append(await a.get(key))
+                    case "get_all":
+                        found.append((await a.get_all([key]))[key])
+                    case "inc":
+                        found.append(await a.inc(key))
+                    case _:
+                        async with a.watch(key) as values:
+                            found.append(await values.receive())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                for _ in range(number % 10):
+                    await trio.lowlevel.checkpoint()
+                nursery.start_soon(a.strict.get_all, ["x"])
+                nursery.start_soon(a.strict.get, "y")
+                nursery.start_soon(b.set, key, 0)
+            assert found[0] in ([(11, 4), (1, 1)] if how == "inc" else [(10, 3), (0, 0)])
+
+
+async def test_a_subscription_that_is_lost_at_once_is_made_less_and_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.strict()
+    made = 0
+
+    class Lost(Subscription):
+        async def connect(self) -> None:
+            nonlocal made
+            made += 1
+            await trio.lowlevel.checkpoint()
+
+        async def wait(self) -> frozenset[str] | None:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailableError("the connection was closed")
+
+    @asynccontextmanager
+    async def subscribe(_: str) -> AsyncIterator[Subscription]:
+        yield Lost()
+
+    monkeypatch.setattr(a._actor.parts[0].watches._store, "subscribe", subscribe)
+    async with watching(a) as values:
+        assert await values.receive() == (0, 0)
+        await trio.sleep(30)
+    assert 10 < made < 40
+
+
+async def test_after_a_crash_watches_end_with_what_has_crashed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def ended(counter: StrictInstanceAwareCounter) -> None:
+        async with counter.watch("k") as values:
+            assert await values.receive() == (0, 0)
+            monkeypatch.setattr(counter._actor.parts[0]._session, "receive", bug)
+            with trio.CancelScope(shield=True):
+                await values.receive()
+
+    async def crash() -> None:
+        async with StrictInstanceAwareCounter.open("p", MemoryStore()) as counter:
+            with pytest.raises(CounterClosedError, match="a bug") as raised:
+                await ended(counter)
+            assert raised.value.__cause__ is not None
+            await trio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        await crash()
 
 
 @everywhere
@@ -353,7 +470,7 @@ async def test_a_watch_entered_as_another_is_left_has_its_value_at_once(world: W
 async def test_a_value_that_comes_and_goes_is_received_or_not() -> None:
     """Whatever happens while a reader waits for its turn."""
     here, gone = CounterValue(1, 1), CounterValue(0, 0)
-    watcher = Watcher(cast("Watches", None), "k", 0.02)
+    watcher = Watcher(cast("Watches", None), "k", 0.02, 1)
     received: list[CounterValue] = []
 
     async def reader() -> None:
