@@ -132,8 +132,8 @@ class Entries:
             registry.mark_dead(instance, record, State.DEAD, now)
         some = list(islice(record.slices, MAX_PURGE))
         gone = [key for key in some if registry.take_away(record, key)]
-        if gone and not record.slices:
-            registry.retire(instance, record, now)
+        if instance in registry.reap_queue and not record.slices:
+            registry.retire(instance, record, now)  # a late move may have taken the last one
         return Previous(len(record.slices), len(gone))
 
     def _add(self, record: Record, entry: Entry, stamp: int, before: Previous) -> Result:

@@ -255,7 +255,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("beats", "#ARGV % 2 == 0 and", "false and"),
     ],
     "reaper": [
-        Mutant("registry", "if gone > 0 and not has_slices", "if gone > 0 or not has_slices"),
+        Mutant("registry", "if not has_slices(hash) then  -- a late", "if gone then  -- a late"),
         Mutant("sums", "(spare and 1 or 0)", "(spare and 0 or 1)"),
         Mutant("reaper", "steady() - late", "steady()"),
         Mutant("reaper", "or at < space.due then", "then"),

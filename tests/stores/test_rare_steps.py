@@ -471,6 +471,23 @@ def test_a_slice_counts_that_is_younger_than_a_late_move(twin: Twin) -> None:
     twin.compare()
 
 
+def test_a_body_that_a_late_move_has_emptied_goes_when_it_is_forgotten(twin: Twin) -> None:
+    """Else it would stay for ever, and so would the namespace that everybody has left."""
+    body, mover = session_of("body"), session_of("mover")
+    run(twin, mover, budget=0)
+    run(twin, body, add("a", 5), leave=True)
+    run(twin, mover, budget=0)
+    assert list(twin.namespace.registry.reap_queue) == ["body"]
+    twin.now += SECOND
+    resume(twin, "mover", [("a", twin.now)])
+    assert not twin.namespace.registry.records["body"].slices
+    for name in ("mover", "body"):
+        assert twin.execute(Forget("", name)) == Forgotten(0, 0)
+        twin.compare()
+    assert not twin.namespace.registry.reap_queue
+    assert twin.lua.client.pttl(twin.lua.base + b"n") > 0
+
+
 def test_a_budget_for_one_of_two_in_the_keys_of_a_step(twin: Twin) -> None:
     heir = session_of("heir")
     run(twin, heir)

@@ -125,7 +125,7 @@ local function forget(name)
   local some, slices = some_slices(hash, MAX_PURGE)
   gone = take_away(hash, some, slices, MAX_PURGE)
   collectgarbage('step', 64)  -- a little in each step, as in included/reaper.lua
-  if gone > 0 and not has_slices(hash) then
+  if not has_slices(hash) then  -- a late move may have taken the last one
     retire(name, hash)
   end
   return text(count_slices(hash)), text(gone)
