@@ -304,8 +304,11 @@ class Actor(Admission):
             self._start.call_off(self._stop_by)
 
     def leave_inherited(self) -> None:
-        """Let what was inherited count on after a stop, for the next one who starts."""
-        if self._session.inherit:
+        """Let what was inherited count on after a stop, for the next one who starts.
+
+        Not if that one would find its id held, by what is left of this one.
+        """
+        if self._session.inherit and not self._session.refuse:
             self._loop.on_exit = "linger"
 
     def hurry(self, seconds: float) -> None:

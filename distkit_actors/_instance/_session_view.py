@@ -76,6 +76,11 @@ class SessionView:
         return self._takeover.inherit
 
     @property
+    def refuse(self) -> bool:
+        """Whether the id is left to its holder if that is alive."""
+        return self._takeover.refuse
+
+    @property
     def known(self) -> int:
         """The journal stamp up to which others' moves are known."""
         return self.own.known

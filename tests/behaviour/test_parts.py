@@ -961,6 +961,17 @@ async def test_a_start_that_fails_leaves_what_it_has_inherited_to_the_next_one(
     assert dict.fromkeys(KEYS, (3, 3)) == await heir.get_all(KEYS)
 
 
+async def test_a_start_that_fails_leaves_its_id_to_one_that_refuses(world: World) -> None:
+    """Though it would have inherited: the next one would have to wait for its threshold."""
+    options: dict[str, Any] = {"instance_id": "job", "inherit": True, "on_conflict": "refuse"}
+    failed = world.build("strict", **options)
+    world.wire(failed).part(2).cut()
+    with pytest.raises(StoreUnavailableError):
+        await failed.run()
+    heir = await world.strict(**options)
+    assert (1, 1) == await heir.inc(KEYS[0])
+
+
 async def test_one_that_is_cancelled_right_after_its_start_has_all_its_grace(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
