@@ -195,15 +195,29 @@ class FaultyStore(Store):
     async def deliver_late_copies(self) -> list[Reply | StoreError]:
         """Have the requests that `late_copy` kept executed, in order, past all faults.
 
-        A checkpoint. Returns what the store answered, which no counter hears of. When
-        cancelled, some may have been executed.
+        A checkpoint. Returns what the store answered, which no counter hears of. If the store
+        cannot be reached any more, returns what it has answered so far. When cancelled, some may
+        have been executed. What was not sent stays for the next call.
+
+        Raises:
+            StoreError: The store cannot be reached, or refuses the connection; nothing was sent.
         """
         answers: list[Reply | StoreError] = []
+        late = self._network.late
         await trio.lowlevel.checkpoint()
-        while self._network.late:
-            find, request = self._network.late.popleft()
+        while late:
+            find, request = copy = late.popleft()
             async with find() as link:
-                await link.connect()
+                try:
+                    await link.connect()
+                except StoreError:
+                    late.appendleft(copy)
+                    if answers:
+                        break
+                    raise
+                except trio.Cancelled:
+                    late.appendleft(copy)
+                    raise
                 try:
                     answers.append(await link.exchange(request))
                 except StoreError as error:

@@ -285,6 +285,51 @@ async def test_a_late_copy_that_is_refused_is_told_of(
     assert str(answer) == "full"
 
 
+async def test_a_late_copy_stays_until_it_can_be_sent(
+    inner: MemoryStore, autojump_clock: MockClock
+) -> None:
+    middle = FaultyStore(inner)
+    outer = FaultyStore(middle)
+    async with outer.link("p") as link:
+        await link.connect()
+        outer.late_copy()
+        await lose(link)
+    middle.cut()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await outer.deliver_late_copies()
+    middle.heal()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await outer.deliver_late_copies()
+    (answer,) = await outer.deliver_late_copies()
+    assert isinstance(answer, Peeked)
+    assert await outer.deliver_late_copies() == []
+
+
+async def test_answers_to_late_copies_are_told_though_the_store_goes_away(
+    inner: MemoryStore, autojump_clock: MockClock
+) -> None:
+    middle = FaultyStore(inner)
+    outer = FaultyStore(middle)
+    outer.late_copy(2)
+    for _ in range(2):
+        async with outer.link("p") as link:
+            await link.connect()
+            await lose(link)
+
+    def goes_away(_: Request) -> bool:
+        middle.refuse(StoreError("no"), connections=True)
+        return True
+
+    middle.forward(when=goes_away)
+    assert [type(answer) for answer in await outer.deliver_late_copies()] == [Peeked]
+    with pytest.raises(StoreError, match="no"):
+        await outer.deliver_late_copies()
+    middle.refuse(None)
+    assert [type(answer) for answer in await outer.deliver_late_copies()] == [Peeked]
+
+
 async def test_duplicates_count_once(
     inner: MemoryStore, faulty: FaultyStore, autojump_clock: MockClock
 ) -> None:
