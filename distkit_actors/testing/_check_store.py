@@ -13,6 +13,7 @@ from . import _checks_batches as batches
 from . import _checks_counters as counters
 from . import _checks_entries as entries
 from . import _checks_epochs as epochs
+from . import _checks_ids as ids
 from . import _checks_incarnations as incarnations
 from . import _checks_links as links
 from . import _checks_looks as looks
@@ -84,12 +85,13 @@ CHECKS: Final[tuple[Callable[[Store], Awaitable[None]], ...]] = (
     time.the_dead_stop_counting,
     time.reaping_is_bounded,
     time.an_answer_is_free_of_the_dead,
+    time.the_dead_return,
     time.heartbeats_keep_alive,
-    time.the_living_keep_their_ids,
+    ids.the_living_keep_their_ids,
     time.a_blackout_kills_nobody,
     time.a_newcomer_that_ends_a_blackout_kills_nobody,
     time.blackouts_keep_nobody_alive,
-    time.the_departed_are_forgotten,
+    ids.the_departed_are_forgotten,
     time.old_moves_are_forgotten,
     queries.queries_tell_who_is_there,
 )

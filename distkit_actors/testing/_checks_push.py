@@ -6,14 +6,16 @@ import trio
 
 from .._protocol._conditions import Ge
 from .._protocol._liveness import MICROSECONDS
-from .._protocol._messages import Entry, Watch, Watched
+from .._protocol._messages import Entry, Forget, Forgotten, Watch, Watched
 from .._protocol._values import CounterValue
 from .._stores._contract import Store, Subscription
 from ._checks_counters import lax_counter, strict_counter
-from ._driver import LONG, add, clear, expect, fresh, joined, move, put, same
+from ._driver import LONG, Client, add, clear, expect, forget, fresh, joined, move, put, same
 
 #: Seconds within which word must come: pushed, not polled.
 _SOON = 2.0
+#: A threshold, in seconds, for those who are to die, and seconds after which they are dead.
+_SHORT, _WAIT = 0.25, 0.35
 
 
 async def changes_are_told(store: Store) -> None:
@@ -50,6 +52,34 @@ async def _changes_are_told(part: Store, prefix: str) -> None:
         for keys in (("a:b", "*", ":"), ("::", "*"), ("*",), ("\0,;|\n ", "ÿ", "%", "😀")):
             await client.batch(*(add(key, 1) for key in keys))
             await _told((one, other), set(keys), f"an addition to {', '.join(map(repr, keys))}")
+        for key in ("first", "second"):
+            await client.batch(add(key, 1))
+        await _told((one, other), {"first", "second"}, "one of two additions that nobody awaited")
+        await _losses_are_told(part, prefix, client, (one, other))
+
+
+async def _losses_are_told(
+    part: Store, prefix: str, client: Client, watchers: tuple[Subscription, ...]
+) -> None:
+    """What becomes of all that an instance has is told as well."""
+    async with joined(part, prefix, threshold=_SHORT) as mortal, joined(part, prefix) as b:
+        await mortal.batch(add("m", 1))
+        await _told(watchers, {"m"}, "an addition of a mortal")
+        await trio.sleep(_WAIT)
+        await b.batch()
+        await _told(watchers, {"m"}, "a death")
+        await b.batch(add("b", 1))
+        await _told(watchers, {"b"}, "an addition of another")
+        await client.batch(forget(b.name))
+        await _told(watchers, {"b"}, "one who was forgotten")
+        await b.batch()
+        await _told(watchers, {"b"}, "a return")
+        expect(Forgotten, await client.send(Forget("", b.name)), "forgetting")
+        await _told(watchers, {"b"}, "one whom an onlooker forgot")
+        await b.batch()
+        await _told(watchers, {"b"}, "a second return")
+        async with joined(part, prefix, b.name):
+            await _told(watchers, {"b"}, "a takeover")
 
 
 async def _told(  # noqa: ASYNC910 - there is somebody who watches

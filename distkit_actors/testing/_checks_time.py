@@ -6,13 +6,9 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from .._instance._session import Phase
 from .._protocol._messages import (
     Applied,
-    Conflict,
     Entry,
-    Open,
-    Opened,
     Peek,
     Peeked,
     Previous,
@@ -21,7 +17,7 @@ from .._protocol._messages import (
 )
 from .._protocol._values import INT64_MAX
 from .._stores._contract import Store
-from ._driver import BUDGET, Client, add, claim, expect, forget, fresh, joined, move, put, same
+from ._driver import BUDGET, Client, add, claim, expect, fresh, joined, move, put, same
 
 #: A threshold, in seconds, for those who are to die.
 _SHORT = 0.25
@@ -94,7 +90,8 @@ async def an_answer_is_free_of_the_dead(store: Store) -> None:
     async with AsyncExitStack() as stack, joined(store, prefix) as b:
         for _ in range(4):
             a = await stack.enter_async_context(joined(store, prefix, threshold=_SHORT))
-            await a.batch(*(put(key, 1) for key in keys))
+            # If steps are slow, the first may be dead before the last has come.
+            await a.batch(*(put(key, 1) for key in keys), budget=0)
         await trio.sleep(_WAIT)
         done = await _step(b, keys[2], 4)
         same(list(done.results), [(0, 0)], "read after four have died, with a budget of 4")
@@ -113,8 +110,28 @@ async def _sent(client: Client, *entries: Entry, budget: int = BUDGET) -> Applie
     return done
 
 
+async def the_dead_return(store: Store) -> None:
+    """Whoever was taken for dead gets its last answer again, and comes back with all it had."""
+    prefix = fresh()
+    async with joined(store, prefix, threshold=_SHORT) as mortal, joined(store, prefix) as b:
+        await mortal.batch(add("k", 5))
+        request = mortal.compose(add("k", 1))
+        first = expect(Applied, await mortal.send(request), "a batch")
+        await trio.sleep(_WAIT)
+        same(await b.values("k"), [(0, 0)], "read after a death")
+        again = expect(Applied, await mortal.send(request), "a batch of the dead that is repeated")
+        said = (again.at, list(again.results))
+        same(said, (first.at, list(first.results)), "the answer to a batch of the dead")
+        same(await b.values("k"), [(0, 0)], "after a batch of the dead was repeated")
+        mortal.take(again)
+        # The last of these steps could forget the first move, as all who live have heard of it.
+        for entries in ((move("x"),), (), (move("y"),)):
+            await b.batch(*entries)
+        same(await mortal.values("k"), [(6, 6)], "after the return")
+
+
 async def heartbeats_keep_alive(store: Store) -> None:
-    """Whoever beats in time stays, and who has a longer threshold may be silent for longer."""
+    """Whoever is heard in time stays, and who has a longer threshold may be silent for longer."""
     prefix, threshold = fresh(), 0.48
     async with (
         joined(store, prefix, threshold=threshold) as a,
@@ -127,6 +144,13 @@ async def heartbeats_keep_alive(store: Store) -> None:
             await trio.sleep(threshold / 6)
             await a.batch()
         same(await b.total("k"), 7, "with one who beats, and one with a longer threshold")
+        # Somebody has to beat meanwhile, else the silence proves nothing (P24, blackout).
+        await a.batch()
+        enough = trio.current_time() + 0.6 * threshold
+        while trio.current_time() < enough:
+            await trio.sleep(threshold / 10)
+            await quiet.batch()
+        same(await b.total("k"), 7, "with one who was silent for more than half of its threshold")
 
 
 async def a_blackout_kills_nobody(store: Store) -> None:
@@ -174,78 +198,6 @@ async def blackouts_keep_nobody_alive(store: Store) -> None:
             if await b.values("k") == [(0, 0)]:
                 break
         same(await b.values("k"), [(0, 0)], "after blackouts that only one of two came back from")
-
-
-async def the_departed_are_forgotten(store: Store) -> None:
-    """A record outlives its instance by the retention, and not for ever."""
-    prefix = fresh()
-    async with (
-        joined(store, prefix, threshold=_SHORT, retention=_SHORT) as a,
-        joined(store, prefix) as b,
-    ):
-        await a.batch(add("k", 5))
-        a.take(await a.send(a.compose(put("k", 0), leave=True)))
-        with trio.move_on_after(_PATIENCE):
-            while await _incarnation(b, a.name):  # noqa: ASYNC110 - nobody tells us
-                await trio.sleep(_SHORT)
-        same(await _incarnation(b, a.name), 0, "the incarnation of one whose retention is over")
-
-
-async def the_living_keep_their_ids(store: Store) -> None:
-    """Who refuses to take an id over gets it from the dead and the departed only."""
-    prefix = fresh()
-    async with (
-        joined(store, prefix) as a,
-        joined(store, prefix) as b,
-        joined(store, prefix, threshold=_SHORT) as mortal,
-        joined(store, prefix) as leaver,
-        store.link(prefix) as link,
-    ):
-        await a.batch(add("k", 5))
-        await _peeked(b, a, alive=True)
-        newcomer = Client(link, a.name, a.session.periods, refuse=True)
-        await newcomer.register()
-        same(newcomer.session.phase, Phase.REFUSED, "a newcomer that refuses to take over")
-        # It may have looked at the holder while that was taken for dead.
-        reply = expect(Conflict, await b.send(_refusing(a)), "an open that refuses to take over")
-        same(reply.incarnation, a.session.incarnation, "the incarnation that holds the id")
-        same(await a.values("k"), [(5, 5)], "the holder, after it was left alone")
-
-        same(list(await b.batch(forget(a.name))), [Previous(0, 1)], "the holder is taken for dead")
-        await _peeked(b, a, alive=False)
-        expect(Opened, await b.send(_refusing(a)), "an open that takes the id of one forgotten")
-        expect(Conflict, await a.send(a.compose()), "a batch of the one that was forgotten")
-        leaver.take(await leaver.send(leaver.compose(leave=True)))
-        await _peeked(b, leaver, alive=False)
-        expect(Opened, await b.send(_refusing(leaver)), "an open that takes the id of a leaver")
-
-        with trio.move_on_after(_PATIENCE):
-            while (await _peek(b, mortal.name)).alive:  # noqa: ASYNC110 - nobody tells us
-                await b.batch(budget=0)  # so that it is overdue, and nobody has noticed
-                await trio.sleep(_SHORT / 4)
-        await _peeked(b, mortal, alive=False)
-        expect(Opened, await b.send(_refusing(mortal)), "an open that takes the id of one overdue")
-
-
-def _refusing(holder: Client) -> Open:
-    opened = holder.opened_by
-    assert opened is not None
-    expected = holder.session.incarnation
-    return opened._replace(nonce=fresh(), expected=expected, refuse=True)
-
-
-async def _peeked(client: Client, holder: Client, *, alive: bool) -> None:
-    found = await _peek(client, holder.name)
-    same(found.incarnation, holder.session.incarnation, "the incarnation peeked at")
-    same(found.alive, alive, "whether it is alive")
-
-
-async def _peek(client: Client, name: str) -> Peeked:
-    return expect(Peeked, await client.send(Peek(name)), "a peek")
-
-
-async def _incarnation(client: Client, name: str) -> int:
-    return (await _peek(client, name)).incarnation
 
 
 async def old_moves_are_forgotten(store: Store) -> None:

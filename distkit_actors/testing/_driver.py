@@ -33,8 +33,8 @@ from .._stores._contract import Link, Store
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
-#: Seconds that no check lasts.
-LONG: Final = 60.0
+#: Seconds that no check lasts: more than `check_store` lets one take.
+LONG: Final = 120.0
 #: How many slices of the dead a step may take away, unless the check is about that.
 BUDGET: Final = 64
 

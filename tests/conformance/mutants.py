@@ -15,7 +15,7 @@ from distkit_actors._namespace._entries import Step
 from distkit_actors._namespace._epochs import Epochs
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
-from distkit_actors._namespace._registry import Record, Registry
+from distkit_actors._namespace._registry import Record, Registry, State
 from distkit_actors._protocol._messages import (
     MAX_JOURNAL,
     Applied,
@@ -27,6 +27,7 @@ from distkit_actors._protocol._messages import (
     Load,
     Loaded,
     Mismatch,
+    MustResume,
     Open,
     Opened,
     Periods,
@@ -179,6 +180,21 @@ class AnswersForAnother(Changed):
         if record and request.follows < record.seq:
             return request._replace(seq=record.seq)
         return request
+
+
+class ForgetsWhatTheDeadGot(Namespace):
+    """It asks who is alive before it looks whether a batch has come before."""
+
+    def _judge(self, request: Apply | Resume, now: int) -> Reply | None:
+        record = self.registry.records.get(request.instance)
+        if (
+            isinstance(request, Apply)
+            and record
+            and record.state is State.DEAD
+            and (request.incarnation, request.seq) == (record.incarnation, record.seq)
+        ):
+            return MustResume(record.seq, self._birth(now))
+        return super()._judge(request, now)
 
 
 class RemembersWhatLeaversGot(Changed):
@@ -576,6 +592,18 @@ class KnowsOneThreshold(Changed):
         )
 
 
+class KnowsHalfOfTheThreshold(Changed):
+    def open(self, request: Open) -> Open:
+        return request._replace(periods=_halved(request.periods))
+
+    def resume(self, request: Resume) -> Resume:
+        return request._replace(periods=_halved(request.periods))
+
+
+def _halved(periods: Periods) -> Periods:
+    return periods._replace(threshold=periods.threshold // 2, interval=periods.interval // 2)
+
+
 class KnowsNoBlackouts(Registry):
     def __init__(self) -> None:
         super().__init__()
@@ -601,6 +629,13 @@ class _GivesAFreshThresholdEachTime(Observed):
 class ForgetsMovesEarly(Namespace):
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         self.registry.epochs.forget(horizon, moved_now)
+
+
+class ForgetsMovesBeforeTheirTime(Namespace):
+    """All who live have heard of them; who is taken for dead has not."""
+
+    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+        super()._forget_moves(self.clock, moved_now)
 
 
 class NeverForgetsMoves(Namespace):

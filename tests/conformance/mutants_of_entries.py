@@ -35,7 +35,12 @@ from distkit_actors._protocol._messages import (
     Result,
     Resume,
 )
-from tests.conformance.mutants import Changed
+from tests.conformance.mutants import (
+    Changed,
+    ForgetsMovesBeforeTheirTime,
+    ForgetsWhatTheDeadGot,
+    KnowsHalfOfTheThreshold,
+)
 
 # --------------------------------------------------------------------------------- whole
 
@@ -658,6 +663,8 @@ BY_CHECK: dict[str, tuple[type[Namespace], ...]] = {
         *(KeepsWhatAPredecessorSaid, SaysNothingOfIncarnations),
     ),
     "the_lost_say_who_they_are": (ForgetsWhatIsSaidInAResume, TakesEachPartAtItsWord),
+    "the_dead_return": (ForgetsWhatTheDeadGot, ForgetsMovesBeforeTheirTime),
+    "heartbeats_keep_alive": (KnowsHalfOfTheThreshold,),
     "the_living_keep_their_ids": (
         *(PeeksAtNobodyAlive, PeeksAtTheDeadAlive, PeeksAtTheDepartedAlive),
         *(PeeksAtTheOverdueAlive, TakesOverAlways, TakesOverFromNobody),

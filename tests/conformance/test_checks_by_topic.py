@@ -12,7 +12,11 @@ from trio.testing import MockClock
 
 from distkit_actors import MemoryStore, Store
 from distkit_actors._errors import StoreError
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import Apply, Forget, Open, Reply, Request, Resume
+from distkit_actors._stores import _memory
 from distkit_actors._stores._contract import Link, Subscription
+from distkit_actors._stores._memory import _MemorySubscription
 from distkit_actors._stores._part import PartStore
 from distkit_actors.testing import FaultyStore, _check_store, check_store
 from distkit_actors.testing._check_store import CHECKS, check_name
@@ -141,6 +145,86 @@ async def test_changes_that_are_not_told_to_all_are_found(
     only("changes_are_told", monkeypatch)
     with pytest.raises(AssertionError, match="nothing was told"):
         await check_store(kind)
+
+
+class Reserved(Namespace):
+    """A namespace that does not tell all that a request has changed."""
+
+    request: Request
+
+    def execute(self, request: Request, now: int) -> Reply:
+        self.request = request
+        return super().execute(request, now)
+
+    @property
+    def changed(self) -> Changed:
+        changed = super().changed
+        return changed if changed is None else self.told(changed)
+
+    def told(self, changed: frozenset[str]) -> frozenset[str]:
+        raise NotImplementedError
+
+
+class TellsOfKeysOfEntries(Reserved):
+    def told(self, changed: frozenset[str]) -> frozenset[str]:
+        if not isinstance(self.request, Apply):
+            return changed
+        return changed & {entry.key for entry in self.request.entries}
+
+
+class TellsNotWhatABatchForgets(TellsOfKeysOfEntries):
+    def told(self, changed: frozenset[str]) -> frozenset[str]:
+        beats = isinstance(self.request, Apply) and not self.request.entries
+        return changed if beats else super().told(changed)
+
+
+class TellsOfNoTakeover(Reserved):
+    kind: type[Request] = Open
+
+    def told(self, changed: frozenset[str]) -> frozenset[str]:
+        return frozenset() if isinstance(self.request, self.kind) else changed
+
+
+class TellsOfNoReturn(TellsOfNoTakeover):
+    kind = Resume
+
+
+class TellsNotWhatOnlookersForget(TellsOfNoTakeover):
+    kind = Forget
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (TellsOfKeysOfEntries, "a death"),
+        (TellsNotWhatABatchForgets, "one who was forgotten"),
+        (TellsOfNoTakeover, "a takeover"),
+        (TellsOfNoReturn, "a return"),
+        (TellsNotWhatOnlookersForget, "one whom an onlooker forgot"),
+    ],
+)
+async def test_losses_that_are_not_told_are_found(
+    kind: type[Reserved], what: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only("changes_are_told", monkeypatch)
+    monkeypatch.setattr(_memory, "Namespace", kind)
+    with pytest.raises(AssertionError, match=f"of {what} nothing was told"):
+        await check_store(MemoryStore)
+
+
+async def test_a_store_that_keeps_the_last_notice_only_is_found(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = _MemorySubscription.tell
+
+    def forgetful(self: _MemorySubscription, changed: Changed) -> None:
+        self._untold = frozenset()
+        tell(self, changed)
+
+    only("changes_are_told", monkeypatch)
+    monkeypatch.setattr(_MemorySubscription, "tell", forgetful)
+    with pytest.raises(AssertionError, match="of one of two additions"):
+        await check_store(MemoryStore)
 
 
 # ------------------------------------------------------------------------------ prefixes
