@@ -92,6 +92,7 @@ class Actor(Admission):
     ) -> None:
         super().__init__(session)
         self.failure: Exception | None = None  # what a stop could not do
+        self.crashed: Exception | None = None  # what callers are told after a bug in here
         self.refused_counts: Mapping[str, int] = {}  # that no `flush` has reported, at the end
         self.buffer = None if flush_interval is None else WriteBuffer(self._on_dirty)
         self._store = store
@@ -308,8 +309,7 @@ class Actor(Admission):
 
         Not if that one would find its id held, by what is left of this one.
         """
-        if self._session.inherit and not self._session.refuse:
-            self._loop.on_exit = "linger"
+        self._loop.keeps_inherited = self._session.inherit and not self._session.refuse
 
     def hurry(self, seconds: float) -> None:
         """Let a stop that has begun, or begins now, last ``seconds`` at most."""
@@ -485,6 +485,7 @@ class Actor(Admission):
         if crash is not None:
             waiting = taken = CounterClosedError(f"the counter has crashed: {crash!r}")
             waiting.__cause__ = crash
+            self.crashed = waiting
         # Counted first: later counts may cancel out what was on its way, which the store may have.
         undone = 0
         if self._loop.on_exit == "linger" and not superseded:
@@ -492,7 +493,7 @@ class Actor(Admission):
         elif self.buffer is not None:  # holds go with the slices
             undone = self.buffer.counted
         undone += self._dispatch.abandon(waiting, taken)
-        self.watches.close(self._conflict() if superseded else waiting if crash else None)
+        self.watches.close(self._conflict() if superseded else self.crashed)
         if self.buffer is not None:
             self.buffer.close()
         self.undone = undone

@@ -73,6 +73,7 @@ class BatchLoop:
         on_exit: OnExit,
     ) -> None:
         self.on_exit: OnExit = on_exit
+        self.keeps_inherited = False  # at its end: for a start has failed in another part
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
@@ -284,6 +285,8 @@ class BatchLoop:
                 break
             else:
                 await self._rest()
+        if self.keeps_inherited and self._session.slices:
+            self.on_exit = "linger"
         finish = self._leave if self.on_exit == "leave" else self._end_holds
         while not agenda.superseded and not await requester.while_answered(finish, link):
             self._session.piece_size = self._pacing.piece_size

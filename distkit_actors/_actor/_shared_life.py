@@ -55,6 +55,7 @@ class SharedLife:
         self._begun = False  # `run` has been called; its parts begin in later turns
         self._working = False  # all parts have started, and none has ended
         self._stopping = False
+        self._asked_to_stop = False  # and so not because a part has ended
         self._closed = trio.Event()
         self._ready = 0
         self._starting = trio.CancelScope()  # of who waits for the start to be cancelled
@@ -223,7 +224,9 @@ class SharedLife:
                 if part.life is Life.SUPERSEDED:
                     other.supersede()
                 else:
-                    if self._ready < len(self.parts):
+                    if part.crashed is not None:
+                        other.watches.close(part.crashed)
+                    if self._ready < len(self.parts) and not self._asked_to_stop:
                         other.leave_inherited()
                     other.stop()
             if waited_for:
@@ -260,7 +263,7 @@ class SharedLife:
 
     def stop(self) -> None:
         """Ask for a graceful stop; `run` returns when it is done."""
-        self._stopping = True
+        self._stopping = self._asked_to_stop = True
         for part in self.parts:
             part.stop()
 

@@ -81,6 +81,7 @@ class Watcher(trio.abc.ReceiveChannel[CounterValue]):
 
         Raises:
             trio.EndOfChannel: The counter has stopped.
+            CounterClosedError: The counter has crashed; the cause says why.
             InstanceConflictError: Another counter has taken over.
             trio.ClosedResourceError: The channel was closed here.
             trio.BusyResourceError: Another task receives from this channel. Each would miss what
@@ -216,7 +217,9 @@ class Watches:
                 self._scope.cancel()
 
     def close(self, error: Exception | None) -> None:
-        """End all watching, for good."""
+        """End all watching, for good; the first word stands."""
+        if self._over:
+            return
         self._over, self._error = True, error
         for watchers in self._watchers.values():
             for watcher in watchers:

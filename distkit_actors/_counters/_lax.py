@@ -16,7 +16,7 @@ import trio
 from .._actor._batch_loop import OnExit
 from .._actor._watching import checked_lag
 from .._errors import CounterOverflowError
-from .._instance._buffered_key import BufferedKey
+from .._instance._buffered_key import NEVER, BufferedKey
 from .._instance._holds import Hold
 from .._protocol._conditions import Condition
 from .._protocol._values import CounterValue, checked_count, checked_name, checked_number, fits
@@ -375,15 +375,16 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             await actor.wait_open()
         buffered = self._buffered(key)
         if _current_time() - buffered.read_at <= self._allowed_lag:
-            buffered.used = True
             await _checkpoint()
-        else:
-            found = await self._refresh(buffered)
-            if found is None:  # and no answer may come for long
-                buffered = self._buffered(key)
-                buffered.used = buffered.has_base
-            elif self._buffer.find(key) is not buffered:
-                return CounterValue(*found)  # it was forgotten while we waited
+            if buffered.read_at > NEVER:  # no move has made it void meanwhile
+                buffered.used = True
+                return buffered.value
+        found = await self._refresh(buffered)
+        if found is None:  # and no answer may come for long
+            buffered = self._buffered(key)
+            buffered.used = buffered.has_base
+        elif self._buffer.find(key) is not buffered:
+            return CounterValue(*found)  # it was forgotten while we waited
         return buffered.value
 
     async def set_on_instance(self, key: str, count: int) -> CounterValue:
@@ -444,6 +445,9 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         now = trio.current_time()
         old = [key for key in wanted if now - self._buffered(key).read_at > self._allowed_lag]
         found = await self._read(old)
+        # Those that were known may have been moved while others were read.
+        if void := [key for key in wanted if self._is_void(key)]:
+            found |= await self._read(void)
         return {key: self._view(key, found) for key in wanted}
 
     # ---------------------------------------------------------------------- holds

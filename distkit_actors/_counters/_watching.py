@@ -31,18 +31,19 @@ class WatchMixin(CounterBase):
         The current value comes first, then newer ones, whoever has changed it: this instance,
         another one, or the death or return of one. A reader that is slow gets the latest value, and
         misses those in between. `RedisStore` and `MemoryStore` push notice of changes. The key is
-        then read, at most once in ``allowed_lag`` seconds; other watches of the counter have a pace
-        of their own. From a store that cannot push, it is read every ``allowed_lag`` seconds. In
-        any case it is read every two seconds, as a notice may get lost. While the store is away no
-        values come. On a lax counter the values are those that `InstanceAwareCounter.get` would
-        give; reading them takes what is pending on the key along.
+        then read, at most once in ``allowed_lag`` seconds; watches with a shorter one are told
+        sooner, whoever else watches. From a store that cannot push, it is read every
+        ``allowed_lag`` seconds. In any case it is read every two seconds, as a notice may get lost.
+        While the store is away no values come. On a lax counter the values are those that
+        `InstanceAwareCounter.get` would give; reading them takes what is pending on the key along.
 
         All watches of a store share one more connection; in a cluster, one to each node that serves
         a key that is watched. With `RedisStore.from_pool` each counter has one of its own, for each
         part with such a key. A part that is away holds up its own keys only. Entering and leaving
         the block do not wait for the store; entering is a checkpoint. The channel's ``receive``
-        raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``, and
-        `InstanceConflictError` when another counter takes over. One task receives from a channel:
+        raises `trio.EndOfChannel` when the counter stops, which ends an ``async for``,
+        `InstanceConflictError` when another counter takes over, and `CounterClosedError`, with its
+        cause, when the counter crashes. One task receives from a channel:
         a second one gets `trio.BusyResourceError`, as each would miss what the other takes.
 
         Raises:

@@ -235,6 +235,27 @@ async def test_a_value_that_is_asked_for_is_known_through_a_whole_outage(
     world.heal(a)
 
 
+async def test_no_value_is_made_of_two_moments_while_others_are_read(world: World) -> None:
+    """The key was read just before, and its move is heard of with the answer about another one."""
+    a, b = await world.lax(allowed_lag=100.0), await world.strict()
+    await b.inc("known", 7)
+    await a.set_on_instance("known", 3)
+    await a.flush()
+    assert (10, 3) == await a.get("known")
+    found: list[CounterValue] = []
+
+    async def ask() -> None:
+        found.append((await a.get_all(["known", "other"]))["known"])
+
+    async with trio.open_nursery() as nursery:
+        world.wire(a).hold()
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.set("known", 0)
+        world.wire(a).release()
+    assert found == [(0, 0)]
+
+
 @pytest.mark.parametrize("how", ["get", "inc_if", "delete"])
 async def test_what_a_strict_operation_has_found_is_known(world: World, how: str) -> None:
     a, b = await world.lax(), await world.strict()

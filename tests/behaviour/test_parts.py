@@ -961,6 +961,33 @@ async def test_a_start_that_fails_leaves_what_it_has_inherited_to_the_next_one(
     assert dict.fromkeys(KEYS, (3, 3)) == await heir.get_all(KEYS)
 
 
+async def test_a_start_that_is_stopped_leaves_what_it_has_inherited_nowhere(world: World) -> None:
+    """Whichever part has come how far: this is no start that fails."""
+    old, b = await world.strict(instance_id="job"), await world.strict()
+    await old.inc_all(dict.fromkeys(KEYS, 3))
+    world.kill(old)
+    heir = world.build("strict", instance_id="job", inherit=True)
+    wire = world.wire(heir).part(2)
+    wire.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heir.run)
+        await trio.sleep(1)
+        nursery.start_soon(heir.aclose)
+        await trio.sleep(0.5)
+        wire.release()
+    assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
+
+
+async def test_a_start_that_fails_leaves_nobody_who_has_inherited_nothing(world: World) -> None:
+    """Else somebody would be listed who is not there."""
+    b = await world.strict()
+    failed = world.build("strict", instance_id="job", inherit=True)
+    world.wire(failed).part(2).cut()
+    with pytest.raises(StoreUnavailableError):
+        await failed.run()
+    assert [b.instance_id] == [each.instance_id for each in await b.instances() if each.alive]
+
+
 async def test_a_start_that_fails_leaves_its_id_to_one_that_refuses(world: World) -> None:
     """Though it would have inherited: the next one would have to wait for its threshold."""
     options: dict[str, Any] = {"instance_id": "job", "inherit": True, "on_conflict": "refuse"}

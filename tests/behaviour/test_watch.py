@@ -140,21 +140,27 @@ async def test_a_subscription_that_is_lost_at_once_is_made_less_and_less_often(
     assert 10 < made < 40
 
 
+@pytest.mark.parametrize("partitions", [1, 4])
 async def test_after_a_crash_watches_end_with_what_has_crashed(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, partitions: int
 ) -> None:
+    """Also those in other parts than the one that has crashed."""
+
     def bug(*_: object) -> None:
         raise RuntimeError("a bug")
 
     async def ended(counter: StrictInstanceAwareCounter) -> None:
         async with counter.watch("k") as values:
             assert await values.receive() == (0, 0)
-            monkeypatch.setattr(counter._actor.parts[0]._session, "receive", bug)
+            here = counter._actor.of("k")
+            others = [part for part in counter._actor.parts if part is not here]
+            monkeypatch.setattr((others or [here])[0]._session, "receive", bug)
             with trio.CancelScope(shield=True):
                 await values.receive()
 
     async def crash() -> None:
-        async with StrictInstanceAwareCounter.open("p", MemoryStore()) as counter:
+        store = MemoryStore(partitions=partitions)
+        async with StrictInstanceAwareCounter.open("p", store) as counter:
             with pytest.raises(CounterClosedError, match="a bug") as raised:
                 await ended(counter)
             assert raised.value.__cause__ is not None
