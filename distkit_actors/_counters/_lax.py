@@ -445,9 +445,11 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
         now = trio.current_time()
         old = [key for key in wanted if now - self._buffered(key).read_at > self._allowed_lag]
         found = await self._read(old)
+        asked = set(old)
         # Those that were known may have been moved while others were read.
-        if void := [key for key in wanted if self._is_void(key)]:
+        while void := [key for key in wanted if key not in asked and self._is_void(key)]:
             found |= await self._read(void)
+            asked.update(void)
         return {key: self._view(key, found) for key in wanted}
 
     # ---------------------------------------------------------------------- holds

@@ -65,8 +65,9 @@ async def _losses_are_told(
     async with joined(part, prefix, threshold=_SHORT) as mortal, joined(part, prefix) as b:
         await mortal.batch(add("m", 1))
         await _told(watchers, {"m"}, "an addition of a mortal")
-        await trio.sleep(_WAIT)
-        await b.batch()
+        for _ in range(2):  # where notices are slow, the first one may find a blackout instead
+            await trio.sleep(_WAIT)
+            await b.batch()
         await _told(watchers, {"m"}, "a death")
         await b.batch(add("b", 1))
         await _told(watchers, {"b"}, "an addition of another")

@@ -197,7 +197,7 @@ class FaultyStore(Store):
 
         A checkpoint. Returns what the store answered, which no counter hears of. If the store
         cannot be reached any more, returns what it has answered so far. When cancelled, some may
-        have been executed. What was not sent stays for the next call.
+        have been executed. What no connection could be made for stays for the next call.
 
         Raises:
             StoreError: The store cannot be reached, or refuses the connection; nothing was sent.

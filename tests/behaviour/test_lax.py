@@ -235,6 +235,24 @@ async def test_a_value_that_is_asked_for_is_known_through_a_whole_outage(
     world.heal(a)
 
 
+async def test_several_keys_are_waited_for_no_longer_than_one(world: World) -> None:
+    """Also if one of them has been moved, and the store does not answer."""
+    a, b = await world.lax(), await world.strict()
+    await b.inc("k", 7)
+    assert (7, 0) == await a.get("k")
+    await b.set("k", 0)
+    await a.strict.inc("else")
+    assert a.age("k") == float("inf")
+    world.wire(a).hold()
+    waited = []
+    for read in (each(a.get, "k"), each(a.get_all, ["k"])):
+        began = trio.current_time()
+        await read()
+        waited.append(trio.current_time() - began)
+    assert waited[0] == pytest.approx(waited[1])
+    world.wire(a).release()
+
+
 async def test_no_value_is_made_of_two_moments_while_others_are_read(world: World) -> None:
     """The key was read just before, and its move is heard of with the answer about another one."""
     a, b = await world.lax(allowed_lag=100.0), await world.strict()
