@@ -17,6 +17,7 @@ from distkit_actors import (
 from distkit_actors._fleet._audit import audit
 from tests.faults.fleet import (
     HEARTBEAT,
+    PATIENCE,
     RESPONSE_TIMEOUT,
     SLACK,
     Counter,
@@ -44,7 +45,7 @@ async def test_what_is_refused_changes_nothing(
         await refusal.begin(own_redis)
         b.inc_nowait("k", 10)
         b.inc_nowait("l", 1)
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             for operate in (a.inc, a.set, a.set_on_instance):
                 with refusal.raised():
                     await operate("k", 1)
@@ -55,7 +56,7 @@ async def test_what_is_refused_changes_nothing(
         assert b.get_nowait("k").instance_count == 117
         assert b.statistics().pending_keys == 2
         await refusal.end(own_redis)
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             took = await until(lambda: b.statistics().pending_keys == 0, 2)
             assert took < HEARTBEAT + SLACK
             await b.flush()
@@ -119,7 +120,7 @@ async def test_refused_batches_and_conditions_change_nothing_and_holds_end_all_t
             await b.flush()
             await refusal.begin(own_redis)
             assert await b.inc_all({"k": 2, "l": 3})  # in memory
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
                     for call in (*_at_once(a), *_at_once(b)):
                         nursery.start_soon(refusal.expected, call)
@@ -129,7 +130,7 @@ async def test_refused_batches_and_conditions_change_nothing_and_holds_end_all_t
             assert trio.current_time() - start < SLACK
             await trio.sleep(HEARTBEAT)  # it is tried, and refused again
             await refusal.end(own_redis)
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 kept = {a.instance_id: {"k": 5, "l": 1}}
                 kept[b.instance_id] = {"k": 2, "l": 3, "tokens": 1}
                 took = await until(lambda: lens.look().slices == kept, 2)
