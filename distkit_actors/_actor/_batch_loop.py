@@ -73,7 +73,7 @@ class BatchLoop:
         on_exit: OnExit,
     ) -> None:
         self.on_exit: OnExit = on_exit
-        self.keeps_inherited = False  # at its end: for a start has failed in another part
+        self.keeps_inherited = False  # its end does, because a start has failed in another part
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)

@@ -29,7 +29,7 @@ from tests.behaviour.limits import (
     seconds,
 )
 from tests.behaviour.test_cancellation import ticks
-from tests.behaviour.world import Flavour, World, both_flavours, everywhere
+from tests.behaviour.world import Counter, Flavour, World, both_flavours, everywhere
 
 
 def _carries_entries(request: Request) -> bool:
@@ -350,9 +350,10 @@ async def test_a_crash_frees_its_tokens(world: World, flavour: Flavour) -> None:
     assert elapsed < world.threshold + world.interval + TURN + world.slack
 
 
-@both_flavours
-async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: Flavour) -> None:
-    """Nobody new gets in until enough tokens have been released (I4)."""
+async def absent(
+    world: World, flavour: Flavour
+) -> tuple[tuple[Counter, FleetLimiter], tuple[Counter, FleetLimiter]]:
+    """Have one who has a token be away until another one has it, and come back."""
     a, b = await world.make(flavour), await world.make(flavour)
     limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
     await limiter.acquire_on_behalf_of("x")
@@ -365,6 +366,13 @@ async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: 
     endless(other, "y")
     await world.rejoin(a)
     await in_use(world, b, 2, 1)
+    return (a, limiter), (b, other)
+
+
+@both_flavours
+async def test_one_that_was_away_for_too_long_comes_back(world: World, flavour: Flavour) -> None:
+    """Nobody new gets in until enough tokens have been released (I4)."""
+    (a, limiter), (b, other) = await absent(world, flavour)
     async with lines() as line:
         await line.join(other, "z")
         limiter.release_on_behalf_of("x")
@@ -382,16 +390,8 @@ async def test_a_token_from_before_the_absence_is_handed_to_nobody(
     world: World, flavour: Flavour
 ) -> None:
     """The lease is valid again, but somebody else has got a token meanwhile."""
-    a, b = await world.make(flavour), await world.make(flavour)
-    limiter, other = FleetLimiter(a, KEY, 1), FleetLimiter(b, KEY, 1)
-    await limiter.acquire_on_behalf_of("x")
+    (_, limiter), (b, other) = await absent(world, flavour)
     endless(limiter, "x")
-    await world.cut(a)
-    await world.reaped(a, by=b)
-    await other.acquire_on_behalf_of("y")
-    endless(other, "y")
-    await world.rejoin(a)
-    await in_use(world, b, 2, 1)
     async with lines() as line:
         await line.join(limiter, "z")
         limiter.release_on_behalf_of("x")

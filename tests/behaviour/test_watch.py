@@ -53,11 +53,10 @@ async def watching(counter: Any, key: str = "k", **options: Any) -> AsyncIterato
 async def test_who_begins_to_watch_is_not_told_what_was_read_before(world: World) -> None:
     """The answer was lost, and comes after an outage in which the key has changed."""
     a, b = await world.strict(), await world.strict()
-    reads = lambda request: isinstance(request, Apply) and bool(request.entries)  # noqa: E731
     async with trio.open_nursery() as nursery, watching(a) as values:
         assert await values.receive() == (0, 0)
         nursery.start_soon(b.inc, "k")
-        async with world.reply_lost(a, reads):
+        async with world.reply_lost(a, lambda r: isinstance(r, Apply) and bool(r.entries)):
             await b.set("k", 100)
             found: list[CounterValue] = []
 

@@ -270,15 +270,21 @@ async def test_a_late_copy_may_be_the_one_that_is_executed(
         assert await counter.get("k") == (5, 5)
 
 
-async def test_a_late_copy_that_is_refused_is_told_of(
-    inner: MemoryStore, autojump_clock: MockClock
-) -> None:
+async def with_a_late_copy(inner: MemoryStore) -> tuple[FaultyStore, FaultyStore]:
+    """Return a store that has kept a request, and the one between it and ``inner``."""
     middle = FaultyStore(inner)
     outer = FaultyStore(middle)
     async with outer.link("p") as link:
         await link.connect()
         outer.late_copy()
         await lose(link)
+    return outer, middle
+
+
+async def test_a_late_copy_that_is_refused_is_told_of(
+    inner: MemoryStore, autojump_clock: MockClock
+) -> None:
+    outer, middle = await with_a_late_copy(inner)
     middle.refuse(StoreError("full"))
     (answer,) = await outer.deliver_late_copies()
     assert isinstance(answer, StoreError)
@@ -288,12 +294,7 @@ async def test_a_late_copy_that_is_refused_is_told_of(
 async def test_a_late_copy_stays_until_it_can_be_sent(
     inner: MemoryStore, autojump_clock: MockClock
 ) -> None:
-    middle = FaultyStore(inner)
-    outer = FaultyStore(middle)
-    async with outer.link("p") as link:
-        await link.connect()
-        outer.late_copy()
-        await lose(link)
+    outer, middle = await with_a_late_copy(inner)
     middle.cut()
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
