@@ -478,7 +478,7 @@ class Actor(Admission):
         superseded = self.life is Life.SUPERSEDED
         self._leave_run()
         self.open = self._loop.accepts_releases = self._requester.connected = False
-        waiting: Exception = CounterClosedError("the counter was stopped before this was sent")
+        waiting: Exception = CounterClosedError("the counter was stopped before this was done")
         taken: Exception = OutcomeUnknownError(
             "the counter was stopped before the store had answered"
         )

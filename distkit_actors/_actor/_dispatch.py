@@ -446,12 +446,13 @@ class Dispatch:
     def abandon(self, waiting: Exception, taken: Exception) -> int:
         """Fail all operations, as nothing more is sent; return how many writes were in the batch.
 
-        ``waiting`` is the error of those that still wait, ``taken`` of those in the batch.
+        ``waiting`` is the error of those that still wait, and of a question, which changes nothing
+        whether it was answered or not. ``taken`` is the error of those in the batch.
         """
         steps = self._steps
         operations = self._taken()
         self._fail(operations, taken, steps)
-        self.queries.fail(taken)
+        self.queries.fail(waiting)
         self.fail_waiting(waiting)
         return sum(operation.writes for operation in operations)
 

@@ -30,8 +30,9 @@ from .._instance._holds import Hold
 from .._protocol._messages import Entry, Kind, Previous, QueryKind
 from ._names import TICKETS, WAITING, companion
 
-#: Seconds for which a process relies on it that some other process has waiters.
-_MEMORY: Final = 1.0
+#: Seconds for which a process relies on it that some other process has waiters: the longest turn,
+#: or tokens would be handed on past those.
+_MEMORY: Final = 2.0
 #: Seconds between two looks at the line, for each process that is before this one: its turn cannot
 #: come sooner, and a look costs the store something for each instance.
 _LOOK_PAUSE: Final = 0.005
@@ -99,7 +100,8 @@ class Order:
         if place.counted is not None:
             self._part.release(place.counted)
         if not self._places:
-            self._rivals = {}
+            if self._rivals:  # they still wait, though nobody here looks any more
+                self._rivals, self._crowded_at = {}, trio.current_time()
             self._listener.resting = True
             if self._shown is not None:
                 self._part.release(self._shown, at_once=True)
@@ -151,8 +153,10 @@ class Order:
 
     def is_behind_others(self, place: Place) -> bool:
         """Tell whether anybody is before ``place``, here or elsewhere, as far as is known here."""
-        first = next(iter(self._places))
-        return first is not place or (bool(self._rivals) and bool(self._rank(place)))
+        if next(iter(self._places)) is not place:
+            return True
+        # Before the first look it is not known who waits elsewhere, only that somebody does.
+        return bool(self._rank(place)) if self._rivals else self.is_crowded
 
     def look_again(self) -> None:
         """Let whoever is first ask once more: something may be free."""

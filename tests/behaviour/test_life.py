@@ -313,6 +313,29 @@ async def test_exit_grace_bounds_the_stop(world: World) -> None:
     assert {"sent": OutcomeUnknownError, "waiting": CounterClosedError} == results
 
 
+async def test_a_question_without_an_answer_is_no_doubtful_outcome(world: World) -> None:
+    """It changes nothing, so whoever asked hears that the counter is closed."""
+    counter = world.build("strict", exit_grace=0.3)
+    world.tolerate(counter)
+    await world.start(counter)
+    world.wire(counter).hold()
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        with pytest.raises(CounterClosedError):
+            await counter.instances()
+        asked += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(0.02)  # it is on its way
+        nursery.start_soon(ask)
+        await trio.sleep(0.02)
+        await counter.aclose()
+    assert 2 == asked
+
+
 async def test_without_grace_the_stop_is_immediate(world: World) -> None:
     """`exit_grace=0` waits for nothing; the slices then go as those of the dead do."""
     observer = await world.strict()

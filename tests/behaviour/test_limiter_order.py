@@ -24,7 +24,7 @@ from distkit_actors import (
 from distkit_actors._actor._operations import AtomicBatch, Operation
 from distkit_actors._instance._holds import Hold
 from distkit_actors._limiter._order import Order, Place, order_of
-from distkit_actors._limiter._token_lease import TURN
+from distkit_actors._limiter._token_lease import LONGEST_TURN, TURN
 from distkit_actors._protocol._conditions import Condition
 from distkit_actors._protocol._messages import Previous
 from distkit_actors._stores._contract import Subscription
@@ -246,6 +246,30 @@ async def test_nobody_overtakes_whom_its_process_has_seen_whatever_the_clocks(
         there.release_on_behalf_of("first")
         with trio.fail_after(5):
             await line.until("first", "last")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.75 * LONGEST_TURN])
+@both_flavours
+async def test_a_newcomer_is_not_handed_a_token_past_whom_its_process_has_seen(
+    world: World, flavour: Flavour, seconds: float
+) -> None:
+    """The line of its process was empty for a moment, and what it knew of others was forgotten."""
+    here, there, other = await fleet(world, flavour, 3)
+    async with lines() as line:
+        async with all_taken(other) as free:
+            await line.join(here, "first")
+            await trio.sleep(APART)
+            await line.join(there, "second")
+            await trio.sleep(1)
+            free()
+            with trio.fail_after(5):
+                await line.until("first")
+        endless(here, "first")
+        await trio.sleep(seconds)
+        await line.join(here, "third")
+        here.release_on_behalf_of("first")
+        with trio.fail_after(5):
+            await line.until("first", "second")
 
 
 def _ahead(order: Order, batch: AtomicBatch, asked: float, line: Previous) -> bool:
