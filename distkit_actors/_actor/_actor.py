@@ -307,7 +307,7 @@ class Actor(Admission):
     def leave_inherited(self) -> None:
         """Let what was inherited count on after a stop, for the next one who starts.
 
-        Not if that one would find its id held, by what is left of this one.
+        Not with ``refuse``: that one would find this one alive, and end.
         """
         self._loop.keeps_inherited = self._session.inherit and not self._session.refuse
 

@@ -73,7 +73,7 @@ class BatchLoop:
         on_exit: OnExit,
     ) -> None:
         self.on_exit: OnExit = on_exit
-        self.keeps_inherited = False  # its end does, because a start has failed in another part
+        self.keeps_inherited = False  # when it ends, as a start has failed in another part
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
@@ -85,12 +85,12 @@ class BatchLoop:
         self._dispatch = dispatch
         # What the store has lost, while it is told again; and since when.
         self._loss: tuple[Loss, float] | None = None
-        # What was last asked to begin with, and when first, whichever try that was: the store takes
-        # a repeated one for no sign of life.
+        # The last request of a start, and when it was first sent, by whichever try: to the store a
+        # repeat is no sign of life.
         self._begun: Request | None = None
         self._begun_at = 0.0
         self.returns = 0  # to a store that did not know enough of this instance
-        self._registered = False  # that it is registered has been logged
+        self._registered = False  # its registration has been logged
         self._idle_patience = _IDLE_THRESHOLDS * liveness.threshold
         self.sleeper: trio.lowlevel.Task | None = None  # the task, if it has no work
         self._solo_streak = 0  # batches of one operation each, in a row

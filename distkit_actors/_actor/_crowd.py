@@ -25,8 +25,8 @@ _USUAL: Final = 128
 #: A portion should keep this process busy for this part of an answer's time. It is less than all of
 #: it: a large portion makes the answer late by itself, and would stay large.
 _SHARE: Final = 0.9
-#: Half of a crowd travels even if so many times as much would be right: what was measured may be
-#: the answer to all, and that to a half comes sooner.
+#: Half of a crowd travels, even if up to so many times as much would be right: the measured answer
+#: may be one to all, and the answer to a half comes sooner.
 _LENIENCE: Final = 1.25
 #: Factor by which the measured time of a caller grows with each batch: callers may do more now.
 _FORGETTING: Final = 1.05

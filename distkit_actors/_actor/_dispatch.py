@@ -408,7 +408,7 @@ class Dispatch:
         steps = self._steps
         taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
-            # The batch was counts that had to go ahead of it: it would wait for them for ever.
+            # The batch had the counts that go ahead of the atomic one: it would wait for ever.
             taken.append(self.mailbox.take_exclusive())
         self._fail([op for op in taken if not op.required], error, steps)
         self.releases.defer(taken)

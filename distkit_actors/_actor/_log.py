@@ -28,7 +28,7 @@ logger: Final = logging.getLogger("distkit_actors")
 #: Who logs.
 LoggerKind: TypeAlias = Literal["strict", "lax", "fleet"]
 
-#: How our own stores begin to say that.
+#: How our own stores begin a refusal.
 _REFUSES: Final = "the store refuses: "
 #: Keys that one line names.
 _KEYS_NAMED: Final = 10
@@ -134,7 +134,7 @@ class Log:
         )
 
     def crashed(self, error: BaseException, undone: int) -> None:
-        """It has ended by an error. Its words may be secret, so they are not repeated."""
+        """It has ended by an error, whose words may be secret and are not repeated."""
         age, kind = self._age, type(sole(error)).__name__
         text = "crashed after %.1f s with %d counts or operations undone: %s, which `run` raises"
         self._say(
@@ -202,7 +202,7 @@ class Log:
         self._say(logging.ERROR, "misconfigured", "%s", warning, error=warning)
 
     def configured(self, duration: float) -> None:
-        """It is right again."""
+        """The set-up is right."""
         text = "the store is set up as it should be again, after %.1f s"
         self._say(logging.ERROR, "configured", text, duration, duration=duration)
 
@@ -226,7 +226,7 @@ class Log:
             withheld_slices=withheld,
         )
 
-    def fits(self, withheld: int, now: float) -> None:
+    def note_withheld(self, withheld: int, now: float) -> None:
         """Say it if own slices do not fit any more, or all do again. Asked now and then."""
         if withheld and self._withheld_since is None:
             self._withheld_since = now
@@ -267,6 +267,6 @@ class Log:
         self._say(logging.WARNING, "not_pushed", text, error, error=str(error))
 
     def pushed(self, duration: float) -> None:
-        """It does again."""
+        """It pushes again."""
         text = "the store pushes changes again, after %.1f s"
         self._say(logging.WARNING, "pushed", text, duration, duration=duration)

@@ -19,7 +19,7 @@ from .._protocol._messages import Entry, Kind, Reply, Request, Result
 
 _Yielded = TypeVar("_Yielded")
 
-#: Trio's own; a name of ours, for tests of what needs no tasks.
+#: Trio's own; a name here, which tests without tasks replace.
 reschedule: Final = trio.lowlevel.reschedule
 
 
@@ -131,7 +131,7 @@ class Operation(outcome.Outcome[tuple[int, int]]):
     __hash__ = object.__hash__  # type: ignore[assignment]  # `Outcome` says that it has none
 
     def __call__(self, _: object) -> trio.lowlevel.Abort:
-        """Let the caller go; if it still waits, it never happens."""
+        """Let the caller go. An operation that waits never happens."""
         self.task = None
         self.withdraw()
         return trio.lowlevel.Abort.SUCCEEDED

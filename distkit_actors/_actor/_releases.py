@@ -30,8 +30,8 @@ class Releases:
     def release(self, hold: Hold, *, unwanted: bool = False) -> None:
         """Take back what a hold has added, some time soon, unless that is void.
 
-        ``unwanted``: nobody has entered the hold. Whoever made another one in its place, and waits,
-        is not to find both: it goes before all that waits, with `send_unwanted_first`.
+        ``unwanted``: nobody has entered the hold. Whoever waits with another one in its place must
+        not find both, so its end goes before all that waits (`send_unwanted_first`).
         """
         if hold.released:
             return

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: What the parts are in, the worst first, once all have registered.
+#: The states of parts that have all registered, the worst first.
 _WORST_FIRST: Final = (
     Life.SUPERSEDED,
     Life.STOPPING,
@@ -55,10 +55,10 @@ class SharedLife:
         self._begun = False  # `run` has been called; its parts begin in later turns
         self._working = False  # all parts have started, and none has ended
         self._stopping = False
-        self._asked_to_stop = False  # and so not because a part has ended
+        self._asked_to_stop = False  # by a caller, not by a part's end
         self._closed = trio.Event()
         self._ready = 0
-        self._starting = trio.CancelScope()  # of who waits for the start to be cancelled
+        self._starting = trio.CancelScope()  # of the task that waits for a cancellation
         self._errors: dict[Actor, BaseException] = {}
 
     @property

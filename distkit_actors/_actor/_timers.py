@@ -40,7 +40,7 @@ class Timers:
         seldom = self._period > _LOOKS  # it beats so seldom that a look needs a beat of its own
         while True:
             now = trio.current_time()
-            self._log.fits(len(self._session.withheld), now)
+            self._log.note_withheld(len(self._session.withheld), now)
             if now >= look_at if seldom else now + self._period > look_at:  # the next is too late
                 self._loop.look_due, look_at = True, now + _LOOKS
                 if seldom:  # else it is looked with the next beat

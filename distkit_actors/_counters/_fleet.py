@@ -58,7 +58,7 @@ class FleetMixin(CounterBase):
         return sorted(rows.keys() | self._own_keys())
 
     async def forget(self, instance_id: str) -> None:
-        """Take an instance for dead and its slices away, now, without waiting for its threshold.
+        """Mark an instance dead and remove its slices now, without waiting for its threshold.
 
         For one that hangs but still beats, or whose threshold is long. If it lives, it comes
         back with its slices when it next reaches the store; stop it for good by stopping

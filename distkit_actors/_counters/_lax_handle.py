@@ -18,16 +18,15 @@ class BoundLaxCounter(BoundCounter):
     """Every operation of a lax counter on one key, without the key. Made by ``counter.bind``."""
 
     # A compiled build puts an `inc_nowait` of its own into the dict.
-    __slots__ = ("_buffer", "_buffered", "_lax", *(["__dict__"] if COMPILED else []))
+    __slots__ = ("_buffered", "_lax", *(["__dict__"] if COMPILED else []))
 
     def __init__(self, counter: LaxInstanceAwareCounter, key: str) -> None:
         super().__init__(counter, key)
         self._lax = counter
-        self._buffer = counter._buffer  # pyright: ignore[reportPrivateUsage] - for speed
         self._buffered = BufferedKey(key)
         self._buffered.invalidate()
         if COMPILED and type(self) is BoundLaxCounter:
-            find = counter._buffered  # pyright: ignore[reportPrivateUsage] - ditto
+            find = counter._buffered  # pyright: ignore[reportPrivateUsage] - for speed
             quick = CompiledHandle(self._buffered, counter.inc_nowait, find)
             vars(self)["inc_nowait"] = quick.inc_nowait
 

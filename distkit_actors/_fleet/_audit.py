@@ -31,7 +31,7 @@ _LOOKS: Final = 40
 _SAME: Final = 10
 #: Longest pause before the next look, in seconds. It is random, lest looks keep step with a key.
 _LONGEST_PAUSE: Final = 0.005
-#: How many keys are looked at again together. Once one is wrong, it may be all: they are counted.
+#: How many keys are looked at again together. Once one is wrong, the others are only counted.
 _LOOKED_AT: Final = 200
 #: How many such keys are named.
 _NAMED: Final = 10
@@ -127,7 +127,7 @@ async def _set_up(link: Link) -> list[Finding]:
 
 
 async def _rights(link: Link) -> Finding:
-    """See whether one who looks by this URL could count, too: of a namespace that is there.
+    """See whether the user of this URL could count, too. The namespace must be there.
 
     If the store refuses this for another reason than the user's rights, it refuses it to all.
     """

@@ -172,7 +172,7 @@ class Fleet:
         return await self._of(checked_name(key)).slices(key)
 
     async def forget(self, instance_id: str) -> None:  # noqa: ASYNC910 - one step at least
-        """Take an instance for dead and its slices away, now, without waiting for its threshold.
+        """Mark an instance dead and remove its slices now, without waiting for its threshold.
 
         For one that hangs but still beats, whose threshold is long, or who died with all others, so
         that nobody is left to take its slices away. If it lives, it comes back with its slices when

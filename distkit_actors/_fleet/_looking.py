@@ -33,7 +33,7 @@ class Observation:
         return self._at + int(elapsed * MICROSECONDS)
 
     def answered(self, kind: QueryKind, asked: float, now: float, at: int) -> None:
-        """Go on from ``at``, by which the answer to what was ``asked`` then has judged.
+        """Go on from ``at``, by which the store has judged, some time after ``asked``.
 
         Nobody knows when it has judged. A store that took very long was not there for others
         either.

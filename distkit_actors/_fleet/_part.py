@@ -48,7 +48,7 @@ class FleetPart:
         return [key for key, value in values.items() if value.cumulative]
 
     async def forget(self, instance_id: str) -> None:  # noqa: ASYNC910 - one step at least
-        """Take an instance for dead and its slices away."""
+        """Mark an instance dead and remove its slices."""
         more = True
         while more:  # noqa: ASYNC913 - each step is a checkpoint
             reply = await self.inquiry.ask(Forget("", instance_id))

@@ -277,7 +277,7 @@ class BufferedKey:
         self.delta -= hold.count
 
     def void(self, hold: Hold) -> None:
-        """There is nothing to take back any more."""
+        """Note that nothing is to be taken back."""
         if hold in self.unsent_releases:
             self.unsent_releases = _without(self.unsent_releases, hold)
             self.delta += hold.count

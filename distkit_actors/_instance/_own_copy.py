@@ -268,7 +268,7 @@ class OwnCopy:
             if key in slices and slices[key].stamp >= cleared:
                 younger[key] = slices[key]
         self.slices = younger  # at once: other threads read it
-        self._withhold_younger(cleared)
+        self._drop_older_withheld(cleared)
 
     def _learn_late_clear(self, cleared: int, update: Update) -> None:
         """Drop all slices that are older than a clear of which this instance hears late.
@@ -278,9 +278,9 @@ class OwnCopy:
         """
         self.cleared, update.cleared = cleared, True
         self.slices = {key: own for key, own in self.slices.items() if own[1] >= cleared}
-        self._withhold_younger(cleared)
+        self._drop_older_withheld(cleared)
 
-    def _withhold_younger(self, epoch: int) -> None:
+    def _drop_older_withheld(self, epoch: int) -> None:
         if self.withheld:
             self.withheld.drop_older(dict.fromkeys(self.withheld.keys, epoch))
 
@@ -296,5 +296,5 @@ class OwnCopy:
         """Drop slices that may be void, as moves were forgotten unheard (P21, too old)."""
         for key in [key for key, own in self.slices.items() if own.stamp < floor]:
             update.dropped[key] = self.slices.pop(key).stamp
-        self._withhold_younger(floor)
+        self._drop_older_withheld(floor)
         update.missed = floor

@@ -88,8 +88,8 @@ class Resumption:
         (P20, doubtful batch).
         """
         results: list[Result] = []
-        # A new value replaces what a lax counter has in front of it (P30, immediate operations).
-        # Tried again, that would come behind the value.
+        # A new value replaces the lax counts in front of it (P30, immediate operations). Tried
+        # again, these would come behind it.
         puts = {
             entry.key: index
             for index, entry in enumerate(batch.entries)

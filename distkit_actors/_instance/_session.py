@@ -146,7 +146,7 @@ class Session(SessionView):
         self.used += 1
 
     def withdraw(self) -> None:
-        """Give the outstanding batch up. It must be certain that it was not executed (P16, repeat).
+        """Give the outstanding batch up, which was certainly not executed (P16, repeat).
 
         If it was executed after all, the store notices with the next request (P39, unique numbers).
         """
@@ -190,8 +190,8 @@ class Session(SessionView):
     def receive_addition(self, reply: Applied) -> Previous | None:
         """Do as `receive` for a batch of `begin_addition`, and return what it found.
 
-        None if the answer tells of more than that: then nothing has been done, and `receive` has
-        to. This way takes a lone call 13 000 instructions less, as nothing else can have changed.
+        None if the answer tells of more than that: then nothing was done, and `receive` follows. A
+        lone call takes 13 000 instructions less this way, as nothing else can have changed.
         """
         batch = self._batch
         at, results, journal, backlog, stuck, again = reply

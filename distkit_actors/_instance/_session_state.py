@@ -11,7 +11,7 @@ from ._phases import ProtocolError
 class Update:
     """What an answer has changed, for the layer above.
 
-    ``ground`` is a stamp: of keys without a slice, the results tell nothing that is older.
+    ``ground`` is a stamp: no result for a key without a slice is older than that.
     """
 
     __slots__ = (

@@ -324,9 +324,9 @@ class WriteBuffer:
     def cleared(
         self, own: Callable[[str], int], *, by_us: bool, now: float, left: Iterable[str] = ()
     ) -> None:
-        """Somebody moved the epoch of every key; in the keys ``left`` there is an own slice.
+        """Note that every key's epoch was moved; in the keys ``left`` is an own slice.
 
-        There may be very many. So those with nothing to send and no slice are changed only when
+        There may be very many keys. Those with nothing to send and no slice are changed only when
         somebody looks at them (`find`). Those that nobody has looked at since the last clear are
         forgotten.
         """

@@ -255,7 +255,7 @@ class Order:
                     await self._read()  # which takes along what a lax counter has pending
                 if shown is not None and shown.void:
                     await trio.sleep(_RECOVERY)
-                # Whose ticket it is may have left meanwhile, and nobody else would say so.
+                # The ticket's owner may have left meanwhile, and nobody else would say so.
                 heads = map(self._ticket, self._heads(place))
                 stale = place in self._places and smallest not in heads
 

@@ -55,7 +55,7 @@ class Entries:
             key = entry.key
             if atomic:
                 undo.append((key, self.registry.total(key), record.slices.get(key)))
-            results.append(self._unless(step, entry) or self._run(step, entry))
+            results.append(self._refusal_of(step, entry) or self._run(step, entry))
         if atomic and Rejection.REFUSED in results:
             for key, total, own in reversed(undo):
                 self.registry.put(key, total)
@@ -71,7 +71,7 @@ class Entries:
         guarded = {entry.key for entry in request.entries if entry.guarded}
         return {k for k in guarded if max(epochs.cleared, epochs.moved.get(k, 0)) > known}
 
-    def _unless(self, step: Step, entry: Entry) -> Result | None:
+    def _refusal_of(self, step: Step, entry: Entry) -> Result | None:
         """Return the result of an entry that must not be executed (P35, conditions; P36, holds)."""
         key, condition = entry.key, entry.condition
         if entry.guarded and key in step.moved:
@@ -120,7 +120,7 @@ class Entries:
         return before
 
     def _forget(self, instance: str, now: int) -> Previous:
-        """Take an instance for dead and its slices away, some in each step.
+        """Mark an instance dead and remove its slices, some in each step.
 
         Returns how many are left, and how many are gone.
         """

@@ -13,7 +13,7 @@ from typing import Final
 
 from .._protocol._messages import MAX_JOURNAL, Journal
 
-#: Fewest moves that one step may forget, so that the table drains faster than it fills.
+#: A step may forget so many moves or more: so the table drains faster than it fills.
 FORGET_AT_LEAST: Final = 100
 
 

@@ -33,7 +33,7 @@ class Healing(Entries):
         return False
 
     def _clear_late(self, caller: str, cleared: int, now: int) -> None:
-        """Start again from a lost clear: everybody else must re-assert against it.
+        """Execute a lost clear: all but ``caller`` are dead then, and must resume.
 
         P22, late moves.
         """

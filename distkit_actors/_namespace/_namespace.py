@@ -102,7 +102,7 @@ class Namespace(Execution):
         if old and old.nonce == request.nonce:
             return self._opened(old)
         holder = old.incarnation if old else 0
-        # Whoever was told of no namespace has none to join.
+        # No namespace (born is 0): there is none to join.
         if holder != request.expected or request.born != self.born or not self.born:
             return Conflict(holder)
         if request.refuse and old and registry.alive(old, now):
@@ -119,7 +119,7 @@ class Namespace(Execution):
         )
         known = registry.epochs.latest
         if old and (inherited or len(old.slices) > MAX_PURGE):
-            # It does not know the moves by which leftovers are judged (P18, empty ground).
+            # Its slices are still judged by moves after ``old.known`` (P18, empty ground).
             known = old.known
         record = Record(at, request.nonce, request.periods, known, request.about)
         record.inherited = inherited

@@ -115,8 +115,8 @@ class Observed:
             return
         self.last += gap
         # An instance that beats at its usual pace was present all the time, and has observed the
-        # gap. If that did not count, it would put off the death of all that beat faster, again and
-        # again. Those get a fresh threshold all the same: perhaps nobody could be heard.
+        # gap. If it did not count, the death of all that beat faster would be put off again
+        # and again. They get a fresh threshold all the same: perhaps nobody could be heard.
         present = periods and heard and self.last - heard.at <= longest_silence(*periods[:2])
         for (threshold, interval), blackouts in self.by_periods.items():
             if gap > longest_silence(threshold, interval):
@@ -129,7 +129,7 @@ class Observed:
         return Heard(self.last, self.by_periods[periods[:2]].lost)
 
     def note_lateness(self, periods: Periods, heard: Heard) -> int:
-        """Return how much too late an instance is heard now that was last ``heard`` as told.
+        """Return how much too late an instance is heard now that was ``heard`` before.
 
         An instance sends a sign of life once in each period of its beats. If it is heard much
         later than that, its request stood in a queue, or it slept.

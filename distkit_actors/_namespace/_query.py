@@ -60,7 +60,7 @@ def _slices(
 def _values(
     registry: Registry, request: Query, now: int, at: int
 ) -> Iterator[tuple[str, int, bool]]:
-    """Give the sums, and then the slices in them of the dead, whom nobody has reaped."""
+    """Give the sums, and then the slices of the dead in them that are not reaped yet."""
     for key in request.keys:
         yield key, registry.total(key), True
     epochs = {key: registry.epochs.of(key) for key in request.keys}

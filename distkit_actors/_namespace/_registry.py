@@ -22,7 +22,7 @@ FOREVER = 2**63
 
 
 class State(enum.Enum):
-    """Whether an instance's slices count until further notice."""
+    """What the store takes an instance for."""
 
     LIVE = "live"
     DEAD = "dead"
@@ -69,8 +69,8 @@ class Record:
     def starts_afresh(self) -> bool:
         """Whether all slices that are still here are on their way out (P18, empty ground).
 
-        Then it has done nothing yet, and inherited nothing; or its last step was told to go on
-        with that.
+        Then it has done nothing and inherited nothing yet, or its last answer says that leftovers
+        remain.
         """
         return self.reply.again or not (self.inherited or self.seq)
 

@@ -55,9 +55,9 @@ class Execution(Healing):
         record = self.registry.records.get(request.instance)
         born = self._birth(now)
         restarts = isinstance(request, Resume) and request.first
-        answers_us = isinstance(request, Resume) and request.born == born
+        same_birth = isinstance(request, Resume) and request.born == born
         if record is None or request.incarnation > record.incarnation:
-            return None if restarts and answers_us else MustResume(None, born)
+            return None if restarts and same_birth else MustResume(None, born)
         if request.incarnation < record.incarnation:
             return Conflict(record.incarnation)
         if request.seq == record.seq:
@@ -67,7 +67,7 @@ class Execution(Healing):
         if request.seq < record.seq:
             return Stale()
         if restarts:
-            return None if answers_us else MustResume(record.seq, born)
+            return None if same_birth else MustResume(record.seq, born)
         if record.state is not State.LIVE or record.seq != request.follows:
             return MustResume(record.seq, born)
         return None
@@ -172,5 +172,5 @@ class Execution(Healing):
 
     def _forget_moves(self, horizon: int, moved_now: int) -> None:
         """Forget moves that are old, and that all have heard of (P11, forgetting moves)."""
-        heard = min((record.known for _, record in self.registry.contributors()), default=0)
-        self.registry.epochs.forget(min(horizon, heard), moved_now)
+        known_by_all = min((record.known for _, record in self.registry.contributors()), default=0)
+        self.registry.epochs.forget(min(horizon, known_by_all), moved_now)

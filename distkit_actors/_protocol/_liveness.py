@@ -11,7 +11,7 @@ from ._values import checked_number
 
 MICROSECONDS: Final = 1_000_000
 
-#: A part of the period. Times are rounded, and may seem to be so much before a multiple of it.
+#: Part of the period by which rounding may put a time before a multiple of the period.
 _ROUNDING: Final = 1e-6
 
 #: A record outlives its instance by this, or by `RETENTION_THRESHOLDS`, whichever is longer.

@@ -57,7 +57,7 @@ class Kind(enum.Enum):
     CLAIM = "^"
     """Re-assert a slice that the store may have lost, with the stamp it was created at."""
     FORGET = "-"
-    """Take the instance that is named in place of the key for dead, and its slices away. A batch
+    """Mark an instance dead, and remove its slices. Its id stands in place of the key. A batch
     that moves an epoch has no such entry."""
 
 
@@ -217,7 +217,7 @@ class Apply(NamedTuple):
     entries: Sequence[Entry] = ()
     """What to do, in this order; at most `MAX_ENTRIES`."""
     leave: bool = False
-    """The instance leaves: after the entries it counts as dead, and the answer has no results."""
+    """The instance leaves: after the entries it counts as dead. A repeat gets no results."""
     budget: int = 0
     """How many slices of the dead this step may take away."""
     atomic: bool = False
@@ -248,7 +248,7 @@ class Resume(NamedTuple):
     born: int
     """The namespace it answers to: a late copy means nothing to a successor."""
     first: bool
-    """Forget what is left of this instance; later pieces go on from there."""
+    """This is the first piece: forget what is left of the instance."""
     cleared: int = 0
     """Stamp of the last clear of anybody that the instance knows of."""
     moves: Sequence[tuple[str, int]] = ()
@@ -304,7 +304,7 @@ class Query(NamedTuple):
 
 
 class Forget(Immutable):
-    """Take an instance for dead, and some of its slices away; sent by an onlooker."""
+    """Mark an instance dead, and remove some of its slices; sent by an onlooker."""
 
     __slots__ = __match_args__ = ("instance", "target")
 
@@ -364,7 +364,7 @@ class Opened(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A page of slices; an empty cursor ends it."""
+    """A page of slices; the last has no cursor."""
 
     cursor: str
     """Where the next page begins; empty if there is none."""
@@ -386,7 +386,7 @@ class Journal(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """Executed, now or by an earlier copy; then it has no journal, and of a leave no results."""
+    """Executed. If by an earlier copy, there is no journal, and no results of a leave."""
 
     at: int
     """The stamp of the step."""
@@ -449,7 +449,7 @@ class Stale(Immutable):
 
 
 class QueryPage(NamedTuple):
-    """A page of what was asked for; an empty cursor ends it. A name may come twice."""
+    """A page of what was asked for; the last has no cursor. A name may come twice."""
 
     cursor: str
     """Where the next page begins; empty if there is none."""

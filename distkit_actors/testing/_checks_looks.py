@@ -95,7 +95,7 @@ async def looks_are_free_of_the_dead(store: Store) -> None:
         same(await onlooker.flags(QueryKind.SLICES, "k"), alive, "whose slices count then")
         same(onlooker.at <= begun, True, "no silence counts that was not observed")
 
-        # A look changes nothing. Who is reaped has a body, if what it had cannot go.
+        # A look changes nothing. A dead one stays queued if a slice cannot go.
         await mortal.batch()
         same(await mortal.values("k", "own"), [(6, 5), (7, 7)], "after looks only")
         await trio.sleep(_WAIT)

@@ -73,7 +73,7 @@ async def the_forgotten_are_dead(store: Store) -> None:
 
 
 async def forgetting_is_bounded(store: Store) -> None:
-    """It takes a thousand slices in a step, says how it goes on, and leaves what does not fit."""
+    """It takes up to 500 slices in a step, says how it goes on, and leaves what does not fit."""
     count = MAX_PURGE + 50
     keys = [f"key {number}" for number in range(count)]
     async with joined(store, prefix := fresh()) as a, joined(store, prefix) as b:

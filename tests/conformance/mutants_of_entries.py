@@ -81,8 +81,8 @@ class MakesWhatIsUndoneAnew(Namespace):
 
 
 class UndoesWhereOneIsDeclined(Namespace):
-    def _unless(self, step: Step, entry: Entry) -> Result | None:
-        result = super()._unless(step, entry)
+    def _refusal_of(self, step: Step, entry: Entry) -> Result | None:
+        result = super()._refusal_of(step, entry)
         atomic = isinstance(step.request, Apply) and step.request.atomic
         return Rejection.REFUSED if atomic and isinstance(result, ConditionFailed) else result
 
@@ -103,7 +103,7 @@ class LooksAtTheOtherValue(Changed):
 
 class DecidesBeforeTheBatch(Namespace):
     def _run_all(self, step: Step, entries: Sequence[Entry]) -> tuple[Result, ...]:
-        decided = [entry.condition and self._unless(step, entry) for entry in entries]
+        decided = [entry.condition and self._refusal_of(step, entry) for entry in entries]
         results: list[Result] = []
         for entry, found in zip(entries, decided, strict=True):
             results += (
@@ -118,10 +118,10 @@ class Compares(Namespace):
     def rough(self, number: int) -> float | str:
         return number
 
-    def _unless(self, step: Step, entry: Entry) -> Result | None:
+    def _refusal_of(self, step: Step, entry: Entry) -> Result | None:
         condition = entry.condition
         if condition is None:
-            return super()._unless(step, entry)
+            return super()._refusal_of(step, entry)
         own = step.record.slices.get(entry.key)
         found = ConditionFailed(self.registry.total(entry.key), own.value if own else 0)
         exact = found.slice if entry.of_own else found.cumulative
@@ -153,8 +153,8 @@ class ComparesByLength(Compares):
 
 
 class MovesWhatIsDeclined(Namespace):
-    def _unless(self, step: Step, entry: Entry) -> Result | None:
-        result = super()._unless(step, entry)
+    def _refusal_of(self, step: Step, entry: Entry) -> Result | None:
+        result = super()._refusal_of(step, entry)
         if isinstance(result, ConditionFailed) and entry.kind is Kind.MOVE:
             self.registry.epochs.move(entry.key, step.at)
             self.clock = step.at

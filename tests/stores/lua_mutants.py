@@ -153,8 +153,8 @@ MUTANTS: dict[str, list[Mutant]] = {
     ],
     "fence, resume, opening": [
         Mutant("step", "incarnation > record.inc then", "incarnation >= record.inc then"),
-        Mutant("step", "if not (restarts and answers_us()) then", "if not restarts then"),
-        Mutant("step", "    if not answers_us() then", "    if false then"),
+        Mutant("step", "if not (restarts and same_birth()) then", "if not restarts then"),
+        Mutant("step", "    if not same_birth() then", "    if false then"),
         Mutant("load", "tonumber(ARGV[3]) < tonumber(held[1])", "ARGV[3] ~= held[1]"),
         Mutant("load", "or held[2] ~= LIVE or", "or"),
         Mutant("open", "if old[2] == ARGV[3] and", "if false and"),

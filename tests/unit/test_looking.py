@@ -5,7 +5,7 @@ from distkit_actors._protocol._liveness import MICROSECONDS
 from distkit_actors._protocol._messages import QueryKind
 
 
-def test_the_time_of_a_question_counts_only_as_far_as_answers_usually_take() -> None:
+def test_the_time_of_a_question_counts_only_as_far_as_same_birthually_take() -> None:
     """A server that stood still for a minute could not hear anybody."""
     observation = Observation()
     observation.answered(QueryKind.VALUES, 10.0, 10.5, at=0)

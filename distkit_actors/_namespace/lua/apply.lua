@@ -87,7 +87,7 @@ if common then  -- it is overdue
 end
 
 local FIRST, FOLLOWS = 12, tonumber(ARGV[11])
-local restarts, answers_us = false, nil
+local restarts, same_birth = false, nil
 --@include step
 --@include journal
 --@include entries

@@ -1,4 +1,4 @@
--- Takes an instance for dead and some of its slices away, for an onlooker (P43, looking).
+-- Marks an instance dead and removes some of its slices, for an onlooker (P43, looking).
 --
 -- KEYS  see included/base.lua
 -- ARGV  1 the time, or '' for the server's (µs); 2 ''; 3 the instance to be forgotten

@@ -22,7 +22,7 @@
 --@include registry
 
 -- Whether all slices that a predecessor still has are on their way out (P18, empty ground). Then it
--- has done nothing yet, and inherited nothing; or its last step was told to go on with that.
+-- has done nothing and inherited nothing yet, or its last answer says that leftovers remain.
 local function starts_afresh(inherits, head, reply)
   return string.find(reply, '|1|', 1, true) or inherits ~= '1' and string.find(head, ' 0$')
 end
@@ -39,7 +39,7 @@ local holder = old[1] or '0'
 if old[2] == ARGV[3] and space.born > 0 then
   return opened(holder, old[4], old[5])
 elseif holder ~= ARGV[4] or ARGV[5] ~= text(space.born) or space.born == 0 then
-  -- Whoever was told of no namespace has none to join.
+  -- No namespace (born is 0): there is none to join.
   return {CONFLICT, holder}
 elseif ARGV[10] == '1' and old[1] and is_alive(instance) then
   return {CONFLICT, holder}
@@ -60,7 +60,7 @@ local inherited = ARGV[6] == '1' and lives and not starts_afresh(old[5], old[9],
   and '1' or '0'
 local known = space.latest
 if inherited == '1' or old[1] and count_slices(I) > MAX_PURGE then
-  -- It does not know the moves that leftovers have still to be judged by (P18, empty ground).
+  -- Its slices are still judged by moves after what the old one knew (P18, empty ground).
   known = tonumber(old[4])
 end
 write_record(I, at, ARGV[3], inherited, LIVE, periods, known, space.last, lost,

@@ -83,7 +83,7 @@ local function give_slices(keys, slices, epochs, flag)
   end
 end
 
--- Gives the sums, and then the slices in them of the dead, whom nobody has reaped. The dead are the
+-- Gives the sums, then the slices of the dead in them that are not reaped yet. The dead are the
 -- reap queue, and behind it those of the overdue that do not count as alive. The cursor is how many
 -- of both have been looked at. Returns the next cursor.
 local function look_at_values()

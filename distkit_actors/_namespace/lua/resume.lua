@@ -22,7 +22,7 @@
 local MOVES = tonumber(ARGV[12])
 local FIRST, FOLLOWS = 14 + 2 * MOVES, tonumber(ARGV[4]) - 1
 local restarts = ARGV[10] ~= '0'
-local function answers_us()
+local function same_birth()
   return tonumber(ARGV[9]) == space.born
 end
 --@include step
@@ -35,8 +35,8 @@ local function contributors()
   return call('ZRANGE', H, 0, -1)
 end
 
--- Starts again from a clear that the store had lost: everybody else must re-assert against
--- it (P22, late moves). O(instances).
+-- Executes a clear that the store had lost: all but the caller are dead then, and must
+-- resume (P22, late moves). O(instances).
 local function clear_late(cleared)
   space.clear = cleared
   space.latest = math.max(space.latest, cleared)

@@ -43,7 +43,7 @@ _ENDED: Final = re.compile(
 class ErrorReplyError(Exception):
     """The server, or something in front of it, answered with an error.
 
-    ``code``: which one (`code_of`); None if nobody knows, and then not whether anything was done.
+    ``code``: which one (`code_of`). None: nobody knows, nor whether anything was done.
     """
 
     def __init__(self, code: str | None, text: str) -> None:

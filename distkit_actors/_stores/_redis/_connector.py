@@ -55,10 +55,10 @@ class Connector:
             self._patience = self._usual_patience
 
     async def _check(self, connection: Connection, patience: float) -> None:
-        """Look at the server; connect once more if there is only a word of nobody knows whom."""
+        """Look at the server; connect once more if something in front of it has answered."""
         self.server = await check_server(connection, patience)
         if not (self.server.tells or self._mute):
-            # It was said once, perhaps, and the server's own answer may come yet.
+            # Perhaps only this once: next time the server itself may answer.
             await connection.drop()
             await connection.connect(patience)
             self.server = await check_server(connection, patience)

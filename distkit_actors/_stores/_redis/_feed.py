@@ -233,8 +233,8 @@ class Feed:
             case ErrorReplyError(code=str()) if (
                 self._asked and self._asked[0] == (b"PING", self._given_up) and self._given_up
             ):
-                # This PING is behind an UNSUBSCRIBE. The word that a slot had moved was taken for
-                # the answer to that, and this is its answer.
+                # This PING is behind an UNSUBSCRIBE. The notice of a moved slot was taken for the
+                # answer to that. This error is the real one.
                 self._words.withhold(message)
                 self._given_up = b""
                 return

@@ -39,7 +39,7 @@ class Heartbeat(NamedTuple):
 def in_groups(gathered: Iterable[tuple[T, Heartbeat]]) -> Iterator[list[tuple[T, Heartbeat]]]:
     """Yield those that one command can have executed, with what each came with.
 
-    No two of them are of one namespace: in that, one instant would be told twice.
+    No two of them are of one namespace: both would get the same stamp.
     """
     groups = defaultdict[tuple[object, ...], list[tuple[T, Heartbeat]]](list)
     seen = Counter[bytes]()

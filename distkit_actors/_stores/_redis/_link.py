@@ -54,8 +54,8 @@ class RedisLink(Link):
         self._strays = 0  # errors that nobody knows, in answer to heartbeats
         self._names = names
         # In a cluster a script must not run while its keys are on their way to another node: what
-        # it does not declare may be elsewhere by then. No node runs one that declares a key that is
-        # nowhere, and the channel is no key.
+        # it does not declare may be elsewhere by then. No node runs it then if a declared name is
+        # missing, as the channel always is.
         self._more_keys = (names.channel,) if lane.redirects else ()
         self._in_cluster = False  # though the server had said that it is in none
         self._patience = patience

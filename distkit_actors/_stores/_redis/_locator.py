@@ -66,7 +66,7 @@ class Locator(ABC):
         return True
 
     def failed(self, version: int) -> None:  # noqa: B027 - most ask each time
-        """Note that what was said while `version` was this one is no good any more."""
+        """Note that the answers of this `version` are no good any more."""
 
     @property
     def redirects(self) -> bool:

@@ -229,7 +229,7 @@ class SharedLane(Lane):
 class FollowingLane(SharedLane):
     """A lane on a connection that all leave when the sentinels name another server.
 
-    They are asked between two requests of one of those who use it, and only he waits for that.
+    The sentinels are asked between two requests of one lane, and only that lane waits.
     """
 
     looks = True

@@ -77,7 +77,7 @@ class SharedFeed:
 
 
 async def _knows_sharded(connection: StreamConnection) -> bool:
-    """Return whether a server knows sharded channels: then it finds the words too few."""
+    """Return whether a server knows sharded channels: then an argument is missing."""
     try:
         await connection.call(b"SSUBSCRIBE")
     except ErrorReplyError as error:

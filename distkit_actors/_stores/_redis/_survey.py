@@ -47,7 +47,7 @@ class Survey:
 
     Args:
         ready: Returns what makes a connection to one of them, not connected yet. It may ask
-            somebody who takes his time, which is not that of the servers.
+            a credential provider, whose time is not that of the servers.
         kind: What each is called in messages.
         patience: Seconds that an answer may take.
     """

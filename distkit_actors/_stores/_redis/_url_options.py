@@ -105,7 +105,7 @@ SENTINEL_OPTIONS: Final[Mapping[str, Option]] = {
     "sentinel_username": Option(_any_text, secret=True),
 }
 ALL_OPTIONS: Final = {**OPTIONS, **TLS_OPTIONS, **SENTINEL_OPTIONS}
-#: What this redis-py has no setting for is refused as what nobody knows.
+#: An option that this redis-py has no setting for is refused as unknown.
 KNOWN_TO_REDIS_PY: Final = frozenset(inspect.signature(SSLConnection).parameters)
 
 #: What other libraries take. They can be named even where a name might be part of a password.

@@ -49,8 +49,8 @@ _SENTINEL_PORT: Final = 26379
 
 #: A name that can be repeated without doing harm to a terminal or a log.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
-#: Whoever reads a URL from a file or a variable easily has a line's end in it, and urllib takes
-#: those out in silence, of a password too.
+#: A URL from a file or a variable easily has a line's end in it, which urllib removes in silence,
+#: even from a password.
 _INVISIBLE: Final = re.compile(r"[\x00-\x20\x7f]")
 
 

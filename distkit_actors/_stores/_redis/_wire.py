@@ -65,7 +65,7 @@ _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 _SIGNS: Final = (Rejection.REFUSED, Rejection.UNDONE, Rejection.SPLIT, Rejection.MOVED)
 _VERDICTS: Final = {verdict.value.encode(): verdict for verdict in _SIGNS}
 
-#: What begins with it in a hash is not a key; and what is written before a key that begins with it:
+#: A field of a hash that begins with this is no key. `_KEY` is written before a key that begins so:
 #: a byte that no text in UTF-8 has.
 _OWN_FIELD: Final = ":"
 _KEY: Final = b"\xfe"
@@ -125,8 +125,8 @@ class KeyNames:
         """Return the channel of the names that begin with ``base``, or a pattern of channels."""
         return f"{base}:{Word.CHANNEL_SUFFIX.decode()}"
 
-    #: What the names match of which every namespace has one in which there is anybody: the living
-    #: and the dead who have slices left.
+    #: A pattern that matches one name of each namespace with anybody in it: the living, or the dead
+    #: who have slices left.
     ANY: Final = b"dk:{p*}:h"
 
     @classmethod
@@ -226,8 +226,8 @@ def _session(request: Resume) -> tuple[bytes, ...]:
     )
 
 
-# What the next batch has again, mostly, is remembered, and so is what its answer has again: that
-# takes a lone call some 12 000 instructions less.
+# The next batch and its answer mostly repeat these, so they are remembered: a lone call takes
+# some 12 000 instructions less.
 @lru_cache
 def _head(known: int, incarnation: int) -> bytes:
     return _HEAD % (known, incarnation)

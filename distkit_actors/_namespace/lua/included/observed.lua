@@ -61,8 +61,8 @@ local function hear(threshold, interval, beat)
   end
   space.last = space.last + gap
   -- An instance that beats at its usual pace was present all the time, and has observed the gap. If
-  -- that did not count, it would put off the death of all that beat faster, again and again. Those
-  -- get a fresh threshold all the same: perhaps nobody could be heard.
+  -- it did not count, the death of all that beat faster would be put off again and again. They get
+  -- a fresh threshold all the same: perhaps nobody could be heard.
   local present = threshold and space.last - beat <= longest_silence(threshold, interval)
   local changed_any = false
   for _, blackouts in ipairs(read_by_periods()) do

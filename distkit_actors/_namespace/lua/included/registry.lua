@@ -112,7 +112,7 @@ local function retire_space(retention)
   end
 end
 
--- Takes an instance for dead and its slices away, some in each step. Returns how many are
+-- Marks an instance dead and removes its slices, some in each step. Returns how many are
 -- left, and how many are gone.
 local function forget(name)
   local hash, gone = hash_of(name), 0

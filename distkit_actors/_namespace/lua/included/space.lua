@@ -97,7 +97,7 @@ local function guard()
   end
 end
 
--- Removes what a namespace has left whose own fields are gone, as a server may lose a single key.
+-- Removes what is left of a namespace without its own fields: a server may lose a single key.
 -- Slices and deadlines mean nothing without them. Those who live bring theirs, as after any loss.
 -- O(instances), once.
 local was_listed = false

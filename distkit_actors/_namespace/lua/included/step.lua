@@ -1,9 +1,9 @@
--- Needs: base, space, observed, sums, registry; of the script: FIRST, FOLLOWS, restarts, answers_us
+-- Needs: base, space, observed, sums, registry; of the script: FIRST, FOLLOWS, restarts, same_birth
 
 -- How a step begins, which apply.lua and resume.lua have in common. Both say, before:
 --   FIRST    index in ARGV of their first entry; each is four words: kind, key, value, after
 --   FOLLOWS  the seq that must be the recorded one, but for a first piece (P39, unique numbers)
---   restarts, answers_us   (resume) it is a first piece; it answers this very namespace
+--   restarts, same_birth   (resume) it is a first piece; it answers this very namespace
 -- and ARGV 3 … 8 are the same in both. In a first piece ARGV 13 is what the instance says of
 -- itself.
 local incarnation, seq, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -79,7 +79,7 @@ local function judge()
   if was_listed then
     return {RESUME, '', born}  -- its record is gone, too
   elseif not record.inc or incarnation > record.inc then
-    if not (restarts and answers_us()) then
+    if not (restarts and same_birth()) then
       return {RESUME, '', born}
     end
   elseif incarnation < record.inc then
@@ -93,7 +93,7 @@ local function judge()
   elseif seq < record.seq then
     return {STALE}
   elseif restarts then
-    if not answers_us() then
+    if not same_birth() then
       return {RESUME, text(record.seq), born}
     end
   elseif record.state ~= LIVE or record.seq ~= FOLLOWS then

@@ -1,4 +1,4 @@
--- The words of a batch one by one, in the places of resume.lua (included/step.lua): 1 the time,
+-- From here on ARGV has the words of a batch one by one, in the places of step.lua: 1 the time,
 -- 2 instance, 3 incarnation, 4 seq, 5 known, 6 threshold, 7 interval, 8 retention, 9 what kind of
 -- batch it is, 10 budget, 11 before, 12 … the entries. They travel joined, as each costs much.
 local function spell_out()

@@ -63,7 +63,7 @@ class BridgeConnection(Connection):
         except OSError:
             raise
         except Exception as error:
-            # Before it was asked, it has told nobody anything.
+            # An OSError comes before the provider is asked.
             if not told or isinstance(error.__context__, OSError):
                 raise
             kind = type(error).__name__

@@ -50,7 +50,7 @@ class Loan:
 
 
 async def taken(pool: ConnectionPool, late: set[asyncio.Task[None]]) -> AbstractConnection:
-    """Take a connection; if that is given up, at once, whatever becomes of it is given back.
+    """Take a connection; a cancellation ends this at once, and the connection goes back.
 
     The task that gives it back is among those that are ``late`` until it has ended.
     """
