@@ -37,18 +37,18 @@ async def start(url: str, response_timeout: float = 2) -> None:
 
 
 @asynccontextmanager
-async def answering(line: bytes) -> AsyncGenerator[str]:
-    """Give host and port of somebody who says ``line`` to whatever comes."""
+async def answering(answer: Callable[[bytes], bytes]) -> AsyncGenerator[str]:
+    """Give host and port of somebody who says ``answer`` to whatever comes."""
 
-    async def answer(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):  # whoever has read enough ends the connection
             async with stream:
-                async for _ in stream:
-                    await stream.send_all(line)
+                async for request in stream:
+                    await stream.send_all(answer(request))
 
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
-        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
         host, port = listener.socket.getsockname()
         yield f"{host}:{port}"
         nursery.cancel_scope.cancel()
@@ -58,14 +58,19 @@ def told(line: bytes, user: str = "") -> Callable[[], Awaitable[None]]:
     """Return what starts a counter whose server says ``line``."""
 
     async def trouble() -> None:
-        async with answering(line) as address:
+        async with answering(lambda _: line) as address:
             await start(f"redis://{user}{address}")
 
     return trouble
 
 
 async def silence() -> None:
-    async with answering(b"") as address:
+    async with answering(lambda _: b"") as address:
+        await start(f"redis://{address}", response_timeout=0.3)
+
+
+async def silence_to_scripts() -> None:
+    async with answering(lambda request: b"$0\r\n\r\n" * request.count(b"INFO")) as address:
         await start(f"redis://{address}", response_timeout=0.3)
 
 
@@ -159,6 +164,7 @@ TROUBLES: list[Callable[[], Awaitable[None]]] = [
     unknown_host,
     told(b"HTTP/1.1 400 Bad Request\r\n"),
     silence,
+    silence_to_scripts,
     told(b"-NOAUTH Authentication required.\r\n"),
     told(b"-ERR AUTH <password> called without any password configured\r\n", ":secret@"),
     told(b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n"),
