@@ -124,6 +124,22 @@ async def test_what_is_lost_while_it_waits_for_replicas_is_asked_again(
         assert not proxy.armed
 
 
+@pytest.mark.parametrize("command", ["WAIT", "INFO"])
+@pytest.mark.parametrize("executed", [False, True])
+async def test_an_error_line_of_a_proxy_is_no_answer_to_what_is_asked_beside_the_scripts(
+    pair: tuple[RedisServer, RedisServer], fresh_prefix: str, command: str, executed: bool
+) -> None:
+    """Whoever said it, the server's own answer may follow: the connection is made anew."""
+    async with proxied(pair[0]) as proxy:
+        proxy.answer("-a proxy has had enough", 2, executed=executed, when=named(command))
+        async with confirmed(proxy.url, fresh_prefix) as counter:
+            with trio.fail_after(PATIENCE):
+                for number in range(1, 4):
+                    assert await counter.inc("k") == (number, number)
+            assert not proxy.armed
+            assert Lens(pair[1], fresh_prefix).look().of(counter.instance_id) == {"k": 3}
+
+
 async def test_many_counters_wait_for_a_missing_replica_together(
     own_redis: RedisServer, fresh_prefix: str, proxy: FaultProxy, nursery: trio.Nursery
 ) -> None:
