@@ -408,6 +408,7 @@ class BatchLoop:
             if request is not None and not link.connected:
                 if not await self._connect(link):
                     return  # noqa: ASYNC910 - asking was one
+                now = trio.current_time()  # the patience with the next answer begins
                 request = session.request() or self._dispatch.queries.request()
         requester.sent_at = None
 

@@ -30,6 +30,8 @@ class SlowStore(Store):
     def __init__(self) -> None:
         self._inner = MemoryStore()
         self.mute = 0  # answers still to be swallowed
+        self.away = False  # ends connections, and takes no new ones
+        self.trip = 0.0  # seconds from a request to its answer
         self.asked: list[Request] = []
         self.dropped = 0  # requests that were given up
         self.sent_by_caller = False  # sends what it can at once, and then is cut off
@@ -63,6 +65,8 @@ class _SlowLink(Link):
 
     async def connect(self) -> None:
         await trio.lowlevel.checkpoint()
+        if self._store.away:
+            raise StoreUnavailableError("nobody listens")
         self._up = True
         self._store.doubts.append(self._store.in_doubt())
 
@@ -78,12 +82,14 @@ class _SlowLink(Link):
         self._up = False
 
     async def receive(self, request: Request) -> Reply:
+        self._up = self._up and not self._store.away
         if not self._up:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailableError("the connection is lost")
         self._store.asked.append(request)
         try:
             reply = await self._inner.exchange(request)
+            await trio.sleep(self._store.trip)
             if self._store.mute and isinstance(request, Apply):
                 self._store.mute -= 1
                 await trio.sleep_forever()
@@ -109,6 +115,24 @@ async def test_what_is_not_answered_in_time_is_asked_again_and_counts_once(
             assert lost * PATIENCE <= trio.current_time() - start <= lost * (1.25 * 10 + 5)
         assert store.dropped == 2 * (1 + 3)
         assert counter.statistics().reconnects == 4  # as often as it was away
+
+
+async def test_what_is_asked_again_after_an_outage_has_its_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The time in which there was no connection is no time in which the store did not answer."""
+    store = SlowStore()
+    async with (
+        StrictInstanceAwareCounter.open("app", store) as counter,
+        trio.open_nursery() as nursery,
+    ):
+        store.away, store.trip = True, 0.001
+        nursery.start_soon(counter.inc, "k")
+        await trio.sleep(60)
+        store.away, back = False, trio.current_time()
+        assert await counter.get("k") == (1, 1)
+        assert trio.current_time() <= back + 5  # the longest pause: half an interval
+        assert not store.dropped
 
 
 async def test_patience_that_ends_while_nothing_is_asked_ends_nothing(
