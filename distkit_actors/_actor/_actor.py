@@ -305,11 +305,13 @@ class Actor(Admission):
             self._start.call_off(self._stop_by)
 
     def leave_inherited(self) -> None:
-        """Let what was inherited count on after a stop, for the next one who starts.
+        """Leave at a stop, as nobody has counted anything; but let what was inherited count on.
 
-        Not with ``refuse``: that one would find this one alive, and end.
+        It is for the next one who starts. Not with ``refuse``: that one would find this one alive,
+        and end. If slices are to linger anyway, it is so with ``refuse``, too.
         """
-        self._loop.keeps_inherited = self._session.inherit and not self._session.refuse
+        inherits = self._session.inherit and not self._session.refuse
+        self._loop.keeps_inherited = inherits or self._loop.on_exit == "linger"
 
     def hurry(self, seconds: float) -> None:
         """Let a stop that has begun, or begins now, last ``seconds`` at most."""

@@ -73,7 +73,8 @@ class BatchLoop:
         on_exit: OnExit,
     ) -> None:
         self.on_exit: OnExit = on_exit
-        self.keeps_inherited = False  # when it ends, as a start has failed in another part
+        # If a start has failed in another part: whether what was inherited stays when this ends.
+        self.keeps_inherited: bool | None = None
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
         self.availability = Availability(log, liveness.backoff_cap, course, dispatch.kept)
@@ -285,8 +286,8 @@ class BatchLoop:
                 break
             else:
                 await self._rest()
-        if self.keeps_inherited and self._session.slices:
-            self.on_exit = "linger"
+        if self.keeps_inherited is not None:
+            self.on_exit = "linger" if self.keeps_inherited and self._session.slices else "leave"
         finish = self._leave if self.on_exit == "leave" else self._end_holds
         while not agenda.superseded and not await requester.while_answered(finish, link):
             self._session.piece_size = self._pacing.piece_size

@@ -64,7 +64,6 @@ def forget(url: str, prefix: str, instance_ids: tuple[str, ...]) -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, 256),
-    default=1,
     help="Over how many parts the keys are spread, if no instance is alive that says it.",
 )
 @threshold_option
@@ -75,7 +74,7 @@ def set_(
     *,
     count: int,
     seconds: float | None,
-    partitions: int,
+    partitions: int | None,
     threshold: float,
 ) -> None:
     """Set the cumulative of a key to COUNT.

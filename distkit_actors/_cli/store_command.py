@@ -107,16 +107,18 @@ threshold_option = click.option(
 
 @asynccontextmanager
 async def taking_part(
-    url: str, prefix: str, threshold: float, partitions: int = 1
+    url: str, prefix: str, threshold: float, partitions: int | None = None
 ) -> AsyncGenerator[StrictInstanceAwareCounter]:
     """Return a counter that spreads the prefix over as many parts as those do who live there.
 
-    If nobody lives there, it is over ``partitions``.
+    If nobody lives there, it is over ``partitions``, or if that is None, as the dead have it.
     """
-    async with Fleet.open(prefix, open_store(url, partitions=partitions)) as fleet:
-        store = open_store(url, partitions=fleet.partitions)
+    async with Fleet.open(prefix, open_store(url, partitions=partitions or 1)) as fleet:
+        number = fleet.partitions
+        if partitions and not any(info.alive for info in await fleet.instances()):
+            number = partitions
     async with StrictInstanceAwareCounter.open(
-        prefix, store, dead_instance_threshold=threshold
+        prefix, open_store(url, partitions=number), dead_instance_threshold=threshold
     ) as counter:
         yield counter
 

@@ -18,6 +18,7 @@ from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
 from .._stores._contract import Link, NotPermittedError, Store
 from ._inquiry import Inquiry, all_rows
+from ._part import number_of_parts
 
 #: From harmless to bad.
 Level: TypeAlias = Literal["ok", "note", "warning", "wrong"]
@@ -54,13 +55,11 @@ async def audit(prefix: str, store: Store) -> list[Finding]:
     A checkpoint. Raises `StoreUnavailableError` or `StoreError` if one may not even look.
     """
     checked_name(prefix, "prefix")
-    number, found = await _audit_part(
-        prefix, store if store.partitions == 1 else store.part(0), store.partitions
-    )
-    if number == 1:
-        return found  # noqa: ASYNC910 - there were looks
-    others = [partial(_audit_part, prefix, store.part(n), number) for n in range(1, number)]
-    return _of_all([found, *(findings for _, findings in await all_of(others))])
+    first = store if store.partitions == 1 else store.part(0)
+    async with first.link(prefix) as link:
+        number = await number_of_parts(prefix, store, Inquiry(Log(prefix, store, "fleet"), link))
+    places = [first, *(store.part(n) for n in range(1, number))]
+    return _of_all(await all_of([partial(_audit_part, prefix, place) for place in places]))
 
 
 def _of_all(parts: Sequence[list[Finding]]) -> list[Finding]:
@@ -75,11 +74,11 @@ def _of_all(parts: Sequence[list[Finding]]) -> list[Finding]:
     return [finding for finding in parts[0] if finding in common] + own
 
 
-async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, list[Finding]]:
-    """Look at one part; return over how many the namespace is spread, and what was found."""
+async def _audit_part(prefix: str, store: Store) -> list[Finding]:
+    """Look at one part."""
     async with store.link(prefix) as link:
         inquiry = Inquiry(Log(prefix, store, "fleet"), link)
-        partitions = await inquiry.start() or partitions
+        await inquiry.start()
         begun, at = trio.current_time(), await _store_time(link)
         found = [Finding("ok", "reach", "the store answers, and may be read")]
         found += await _set_up(link)
@@ -93,7 +92,7 @@ async def _audit_part(prefix: str, store: Store, partitions: int) -> tuple[int, 
         await trio.sleep_until(begun + _CLOCK_SECONDS)
         elapsed = trio.current_time() - begun
         found.append(_clock(elapsed, (await _store_time(link) - at) / MICROSECONDS))
-    return partitions, found
+    return found
 
 
 async def _store_time(link: Link) -> int:

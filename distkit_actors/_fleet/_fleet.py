@@ -20,7 +20,7 @@ from .._protocol._partitions import part_of
 from .._protocol._values import CounterValue, InstanceInfo, checked_id, checked_name
 from .._stores._contract import Store
 from .._stores._urls import checked_store
-from ._part import FleetPart, carry
+from ._part import FleetPart, carry, started
 
 _T = TypeVar("_T")
 
@@ -52,8 +52,9 @@ class Fleet:
     reads again and again instead of being told of changes.
 
     When it is opened, it finds out over how many parts the keys of the prefix are spread (see
-    `RedisStore`): over as many as the instances there say, or the store if there are none. If the
-    number changes later, its methods raise `StoreError`: open another `Fleet`.
+    `RedisStore`): over as many as the instances there say, or the store if there are none. It asks
+    the first part, and the second one if nobody is in the first. If the number changes later, its
+    methods raise `StoreError`: open another `Fleet`.
     """
 
     __module__ = "distkit_actors"  # which imports it when it is asked for
@@ -107,7 +108,7 @@ class Fleet:
             async with AsyncExitStack() as links:
                 try:
                     fleet = cls(prefix)
-                    fleet._parts = await _started(prefix, store, links)
+                    fleet._parts = await started(prefix, store, links)
                 except BaseException as error:  # noqa: BLE001, ASYNC103 - raised below
                     raised = sole(error) or one_of(error)
                 else:
@@ -177,11 +178,16 @@ class Fleet:
         For one that hangs but still beats, whose threshold is long, or who died with all others, so
         that nobody is left to take its slices away. If it lives, it comes back with its slices when
         it next reaches the store; stop it for good by stopping its process. An id that nobody has
-        is no error. In steps of some hundred keys, in all parts at the same time. A checkpoint;
-        cancelled in the midst, some of the slices are gone, and the rest go with the next heartbeat
-        of any instance. Needs the right to write. Raises as `get`; ValueError for what is no id.
+        is no error. In steps of some hundred keys; of several parts, the first two come last. A
+        checkpoint; cancelled in the midst, some of the slices are gone, and the rest go with the
+        next heartbeat of any instance. Needs the right to write. Raises as `get`; ValueError for
+        what is no id.
         """
-        await self._of_each(partial(FleetPart.forget, instance_id=checked_id(instance_id)))
+        forget = partial(FleetPart.forget, instance_id=checked_id(instance_id))
+        # Where nobody is left, only what is in the first two parts says over how many the namespace
+        # is spread. It must stay until nothing is left elsewhere (P44, parts).
+        for some in (self._parts[2:], self._parts[:2]):  # noqa: ASYNC913 - the latter is not empty
+            await all_of([partial(forget, part) for part in some])
 
     # ---------------------------------------------------------------------- values
 
@@ -276,21 +282,3 @@ class Fleet:
 
     async def _of_each(self, work: Callable[[FleetPart], Awaitable[_T]]) -> list[_T]:
         return await all_of([partial(work, part) for part in self._parts])
-
-
-async def _started(prefix: str, store: Store, links: AsyncExitStack) -> list[FleetPart]:
-    """Return a look at each part of a namespace, connected."""
-    parts: list[FleetPart] = []
-
-    async def add(place: Store, title: str) -> None:
-        link = await links.enter_async_context(place.link(prefix))
-        parts.append(FleetPart(prefix, title, place, link, parts[0] if parts else None))
-
-    several = store.partitions > 1
-    await add(store.part(0) if several else store, f"{prefix} (part 0)" if several else prefix)
-    number = await parts[0].inquiry.start() or store.partitions
-    parts[0].inquiry.partitions = number
-    for n in range(1, number):
-        await add(store.part(n), f"{prefix} (part {n})")
-    await all_of([part.inquiry.start for part in parts[1:]] or [trio.lowlevel.checkpoint])
-    return parts

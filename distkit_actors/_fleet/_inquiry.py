@@ -57,11 +57,6 @@ async def all_rows(  # noqa: ASYNC910 - each page is a checkpoint
     return [row for page in await all_pages(ask, kind, key, keys) for row in page.rows]
 
 
-def _is_of_nobody(reply: Reply) -> bool:
-    """Whether nobody is there who says over how many parts the namespace is spread."""
-    return isinstance(reply, QueryPage) and not reply.partitions
-
-
 class _Question:
     """What somebody asks."""
 
@@ -110,9 +105,7 @@ class Inquiry:
     @property
     def outdated(self) -> StoreError | None:
         """What is raised since the number of parts has changed; None if it has not."""
-        if self._outdated is None and self._first is not None:
-            return self._first.outdated
-        return self._outdated
+        return self._outdated if self._first is None else self._first.outdated
 
     async def start(self) -> int:  # noqa: ASYNC910 - internal: connecting is a checkpoint
         """Connect, and see that we may ask; any trouble is raised.
@@ -174,10 +167,14 @@ class Inquiry:
         if question.error is not None:
             raise question.error
         assert question.reply is not None
-        if self._first is not None and _is_of_nobody(question.reply):
-            # This part may be one no longer. All meet in the first one, which knows (P44, parts).
+        if self._first is not None and self._is_odd(question.reply):
+            # All meet in the first one, which knows (P44, parts).
             await self._first.ask(Query("", QueryKind.VALUES))
         return question.reply
+
+    def _is_odd(self, reply: Reply) -> bool:
+        """Whether this part may be one no longer, or only the dead have left something here."""
+        return isinstance(reply, QueryPage) and reply.partitions != self.partitions
 
     def _look_soon(self) -> None:
         """Ask over how many parts the namespace is spread, though nobody waits for the answer.
@@ -277,7 +274,8 @@ class Inquiry:
         reply = await self._link.exchange(request)
         if isinstance(reply, QueryPage) and isinstance(request, Query):
             self._observation.answered(request.kind, asked, trio.current_time(), reply.at)
-            if self.partitions and reply.partitions not in (0, self.partitions):
+            follows = self._first is None and self.partitions
+            if follows and reply.partitions not in (0, self.partitions):
                 self._outdated = StoreError(
                     f"the prefix was spread over {self.partitions} parts and is over "
                     f"{reply.partitions} now: open another fleet"

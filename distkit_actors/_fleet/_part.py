@@ -1,20 +1,22 @@
-"""An onlooker's look at one part of a namespace."""
+"""An onlooker's look at one part of a namespace; and how many parts there are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from itertools import islice
 from typing import Final
 
 import trio
 
+from .._actor._groups import all_of
 from .._actor._log import Log
 from .._actor._operations import AtomicBatch, Operation, QueryOperation
 from .._actor._watches import Watches
 from .._errors import StoreError
 from .._protocol._messages import Forget, Forgotten, Previous, QueryKind, QueryPage
 from .._protocol._values import CounterValue
-from .._stores._contract import Link, Store
+from .._stores._contract import Link, NotPermittedError, Store
 from ._inquiry import Inquiry, all_pages, all_rows
 from ._looking import values_of
 
@@ -109,3 +111,40 @@ async def carry(parts: Sequence[FleetPart], life: trio.CancelScope, body: trio.C
         for part in parts:
             part.inquiry.close()
             part.watches.close(None)
+
+
+async def number_of_parts(prefix: str, store: Store, first: Inquiry) -> int:  # noqa: ASYNC910 - internal: starting is a checkpoint
+    """Start ``first``, which asks part 0; return over how many parts a namespace is spread.
+
+    If nobody is in part 0, it may have lost its data. All who have several parts are in part 1,
+    too. If nobody is there either, it is the number of ``store``.
+    """
+    number = await first.start()
+    if not number:
+        try:
+            second = store.part(1)
+        except StoreError:
+            return store.partitions  # noqa: ASYNC910 - starting was one
+        # Whoever may look at several parts has the right to read each of them.
+        with suppress(NotPermittedError):
+            async with second.link(prefix) as link:
+                number = await Inquiry(Log(prefix, store, "fleet"), link).start()
+    return number or store.partitions  # noqa: ASYNC910 - as above
+
+
+async def started(prefix: str, store: Store, links: AsyncExitStack) -> list[FleetPart]:
+    """Return a look at each part of a namespace, connected."""
+    parts: list[FleetPart] = []
+
+    async def add(place: Store, title: str) -> None:
+        link = await links.enter_async_context(place.link(prefix))
+        parts.append(FleetPart(prefix, title, place, link, parts[0] if parts else None))
+
+    several = store.partitions > 1
+    await add(store.part(0) if several else store, f"{prefix} (part 0)" if several else prefix)
+    number = await number_of_parts(prefix, store, parts[0].inquiry)
+    parts[0].inquiry.partitions = number
+    for n in range(1, number):
+        await add(store.part(n), f"{prefix} (part {n})")
+    await all_of([part.inquiry.start for part in parts[1:]] or [trio.lowlevel.checkpoint])
+    return parts

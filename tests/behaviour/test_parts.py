@@ -40,7 +40,7 @@ from distkit_actors import (
 from distkit_actors._actor._batch_loop import BatchLoop
 from distkit_actors._actor._groups import all_of
 from distkit_actors._fleet._audit import audit
-from distkit_actors._protocol._messages import Apply, Kind, Open, Reply, Request
+from distkit_actors._protocol._messages import Apply, Forget, Kind, Open, Reply, Request
 from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._contract import Link, StoreAwayError
 from distkit_actors._stores._memory import _name
@@ -937,15 +937,16 @@ async def test_a_successor_takes_all_parts_over(world: World, flavour: Flavour) 
     assert [4] * PARTS == [v.cumulative for v in (await b.get_all(KEYS)).values()]
 
 
+@pytest.mark.parametrize("on_exit", ["leave", "linger"])
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_a_start_that_fails_leaves_what_it_has_inherited_to_the_next_one(
-    world: World, cancelled: bool
+    world: World, cancelled: bool, on_exit: str
 ) -> None:
     """One part is away, and the others have taken the predecessor's slices over."""
     old, b = await world.strict(instance_id="job"), await world.strict()
     await old.inc_all(dict.fromkeys(KEYS, 3))
     world.kill(old)
-    failed = world.build("strict", instance_id="job", inherit=True)
+    failed = world.build("strict", instance_id="job", inherit=True, on_exit=on_exit)
     wire = world.wire(failed).part(2)
     if cancelled:
         wire.hold()
@@ -978,23 +979,42 @@ async def test_a_start_that_is_stopped_leaves_what_it_has_inherited_nowhere(worl
     assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
 
 
-async def test_a_start_that_fails_leaves_nobody_who_has_inherited_nothing(world: World) -> None:
+@pytest.mark.parametrize("on_exit", ["leave", "linger"])
+async def test_a_start_that_fails_leaves_nobody_who_has_inherited_nothing(
+    world: World, on_exit: str
+) -> None:
     """Else somebody would be listed who is not there."""
     b = await world.strict()
-    failed = world.build("strict", instance_id="job", inherit=True)
+    failed = world.build("strict", instance_id="job", inherit=True, on_exit=on_exit)
     world.wire(failed).part(2).cut()
     with pytest.raises(StoreUnavailableError):
         await failed.run()
     assert [b.instance_id] == [each.instance_id for each in await b.instances() if each.alive]
 
 
-async def test_a_start_that_fails_leaves_its_id_to_one_that_refuses(world: World) -> None:
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("on_exit", ["leave", "linger"])
+async def test_a_start_that_fails_leaves_its_id_to_one_that_refuses(
+    world: World, on_exit: str, cancelled: bool
+) -> None:
     """Though it would have inherited: the next one would have to wait for its threshold."""
-    options: dict[str, Any] = {"instance_id": "job", "inherit": True, "on_conflict": "refuse"}
+    options: dict[str, Any] = {
+        "instance_id": "job",
+        "inherit": True,
+        "on_conflict": "refuse",
+        "on_exit": on_exit,
+    }
     failed = world.build("strict", **options)
-    world.wire(failed).part(2).cut()
-    with pytest.raises(StoreUnavailableError):
-        await failed.run()
+    wire = world.wire(failed).part(2)
+    if cancelled:
+        wire.hold()
+        with trio.move_on_after(1) as scope:
+            await failed.run()
+        assert scope.cancelled_caught
+    else:
+        wire.cut()
+        with pytest.raises(StoreUnavailableError):
+            await failed.run()
     heir = await world.strict(**options)
     assert (1, 1) == await heir.inc(KEYS[0])
 
@@ -1545,6 +1565,74 @@ async def test_whoever_is_forgotten_is_so_in_every_part(world: World) -> None:
                 await fleet.forget(a.instance_id)
         assert dict.fromkeys(KEYS, (0, 0)) == await b.get_all(KEYS)
     world.wire(a).heal()
+
+
+async def test_a_part_that_has_lost_everything_hides_no_other_one(world: World) -> None:
+    """Its server has restarted without data, and nobody was heard there since."""
+    a = await world.strict()
+    await a.inc(KEYS[3])
+    namespace(world, 0).__init__()
+    async with Fleet.open(world.prefix, _other(world, 1)) as fleet:
+        assert PARTS == fleet.partitions
+        assert (1, 0) == await fleet.get(KEYS[3])
+        assert [a.instance_id] == [info.instance_id for info in await fleet.instances()]
+    found = await audit(world.prefix, _other(world, 1))
+    assert any(finding.text.endswith("1 alive") for finding in found)
+
+
+async def _last_one_dead(world: World) -> str:
+    """Return the id of the last instance, which has crashed and left a slice in each part."""
+    last = await world.strict()
+    await last.inc_all(dict.fromkeys(KEYS, 1))
+    world.kill(last)
+    await trio.sleep(1.1 * world.threshold)
+    return last.instance_id
+
+
+async def _forget_in(world: World, instance: str, *parts: int) -> None:
+    for part in parts:
+        async with world.backend.store().part(part).link(world.prefix) as link:
+            await link.connect()
+            await link.exchange(Forget("", instance))
+
+
+async def test_whoever_is_forgotten_in_the_first_part_only_is_found(world: World) -> None:
+    dead = await _last_one_dead(world)
+    await _forget_in(world, dead, 0)
+    async with Fleet.open(world.prefix, _other(world, 1)) as fleet:
+        assert PARTS == fleet.partitions
+        assert [dead] == [info.instance_id for info in await fleet.instances()]
+        await fleet.forget(dead)
+        assert [] == await fleet.instances()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_a_forget_that_one_part_refuses_can_be_called_again(world: World, part: int) -> None:
+    """By one who has to find out anew over how many parts the dead have spread the prefix."""
+    dead = await _last_one_dead(world)
+    wire = FaultyStore(world.backend.store())
+    wire.part(part).answer(
+        StoreError("no"), executed=False, when=lambda request: isinstance(request, Forget)
+    )
+    async with Fleet.open(world.prefix, wire) as fleet:
+        with pytest.raises(StoreError, match="no"):
+            await fleet.forget(dead)
+    async with Fleet.open(world.prefix, _other(world, 1)) as fleet:
+        assert [dead] == [info.instance_id for info in await fleet.instances()]
+        await fleet.forget(dead)
+    assert [] == await Fleet.prefixes(world.backend.store())
+
+
+@pytest.mark.parametrize("forgotten", [1, 2])
+async def test_an_onlooker_need_not_agree_with_the_dead(world: World, forgotten: int) -> None:
+    """What they have left in some parts says another number than its store."""
+    dead = await _last_one_dead(world)
+    await _forget_in(world, dead, *range(forgotten))
+    async with Fleet.open(world.prefix, _other(world, 8)) as fleet:
+        assert dict.fromkeys(KEYS, (0, 0)) == await fleet.get_all(KEYS)
+        assert [dead] == [info.instance_id for info in await fleet.instances()]
+        await fleet.forget(dead)
+        assert [] == await fleet.instances()
 
 
 async def test_an_audit_looks_at_every_part(world: World) -> None:

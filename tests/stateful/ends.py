@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 from zlib import crc32
 
-from distkit_actors import Store
+from distkit_actors import Store, StoreError
 from distkit_actors._stores._contract import Link, Subscription
 from tests.stateful.clock import StoreClock
 from tests.stateful.host import Traffic
@@ -29,6 +29,8 @@ class _Ends(Store, Generic[S]):
         return len(self.parts)
 
     def part(self, number: int) -> S:
+        if number >= len(self.parts):
+            raise StoreError(f"there is no part {number}")
         return self.parts[number]
 
     def of(self, key: str) -> S:
