@@ -102,6 +102,7 @@ class Actor(Admission):
         self.mailbox = Mailbox(mailbox_size)
         kind: LoggerKind = "strict" if flush_interval is None else "lax"
         self._log = log = Log(prefix, store, kind, title)
+        log.label = label or ""
         self._dispatch = Dispatch(session, self.mailbox, self.buffer, log)
         self.watches = Watches(store, prefix, session.instance, self.buffer, log, self.ask)
         self._loop = BatchLoop(log, session, self._dispatch, liveness, self._course, on_exit)

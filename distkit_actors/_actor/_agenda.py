@@ -48,6 +48,7 @@ class Agenda:
         self._flush_quota = 0  # keys that the due flush has still to send
         self._alone = False  # the last round trip was for one exclusive operation or query alone
         self._retried_at = float("-inf")  # when withheld slices were tried last
+        self._retrying = False  # the batch tries them again, and nothing else
         self._deferred_at = float("-inf")  # when put off releases were tried last without a beat
 
     def has_work(self) -> bool:
@@ -77,8 +78,12 @@ class Agenda:
             self.beat_due = True
 
     def refused(self) -> None:
-        """Note a refusal: all that is kept waits for the next beat, even if one is due now."""
-        self._flush_quota, self.backlog, self.beat_due = 0, 0, False
+        """Note a refusal: all that is kept waits for the next beat, even if one is due now.
+
+        If only withheld slices were tried again, the beat that is due comes all the same.
+        """
+        self._flush_quota, self.backlog, self.beat_due = 0, 0, self.beat_due and self._retrying
+        self._retrying = False
 
     def recovered(self) -> None:
         """Go on after a refusal at once, as a busy instance may have no beat for long."""
@@ -103,6 +108,7 @@ class Agenda:
         dispatch = self._dispatch
         if not self._session.idle:
             return  # it has been interrupted, and goes on
+        self._retrying = False
         dispatch.queries.put_off()
         # What travels alone takes turns with what is shared, so that neither waits for long. Counts
         # that the store refuses wait for a beat.
@@ -112,6 +118,7 @@ class Agenda:
             self._alone = True
         elif self._session.withheld and not dispatch.in_steps and self._retry_due(now):
             # By itself: whether it is accepted decides what later entries find.
+            self._retrying = True
             self._session.begin(self._session.retries()[: self._session.bulk_size])
         else:
             self._begin(now, shared=shared)

@@ -34,7 +34,8 @@ _REFUSES: Final = "the store refuses: "
 _KEYS_NAMED: Final = 10
 
 _LOSSES: Final[dict[Loss, str]] = {
-    "reaped": "its slices had been taken away, as it was silent for longer than its threshold",
+    "reaped": "its slices had been taken away, as it was silent for longer than its threshold, or "
+    "somebody has called `forget`",
     "wiped": "the store had lost everything",
     "rolled_back": "the store had lost what was written last",
 }
@@ -47,6 +48,7 @@ class Log:
         self, prefix: str, store: Store, kind: LoggerKind, title: str | None = None
     ) -> None:
         self.instance = ""  # as soon as it has a name
+        self.label = ""  # what people call it
         self._prefix = prefix
         self._title = title or prefix  # which tells parts of a namespace apart
         self._store = store
@@ -56,13 +58,15 @@ class Log:
 
     def _say(self, level: int, event: str, text: str, *args: object, **data: object) -> None:
         if logger.isEnabledFor(level):
-            who = f"{self._title} ({self._kind}{self.instance and ', '}{self.instance})"
+            names = ", ".join(filter(None, (self._kind, self.label, self.instance)))
+            who = f"{self._title} ({names})"
             template = "%s: " + text
             try:
                 extra = {
                     "event": event,
                     "prefix": self._prefix,
                     "instance": self.instance,
+                    "label": self.label,
                     "store": repr(self._store),
                     "kind": self._kind,
                     **data,
@@ -210,15 +214,15 @@ class Log:
 
     def returned(self, loss: Loss, duration: float, slices: int, withheld: int) -> None:
         """The store did not know it any more, and has been told everything again."""
-        text = "the store did not know this instance any more: %s; it has been told its slices "
-        text += "again (%d, in %.3f s; %d that do not fit)"
+        text = "the store did not know this instance any more: %s; after %.3f s it has all slices "
+        text += "again: %d, and %d more that do not fit"
         self._say(
             logging.WARNING,
             "returned",
             text,
             _LOSSES[loss],
-            slices,
             duration,
+            slices,
             withheld,
             cause=loss,
             duration=duration,

@@ -13,6 +13,7 @@ from .._errors import StoreError
 from .._protocol._messages import Reply, Request
 from .._stores._contract import Link, Store, Subscription
 from .._stores._part import PartStore
+from .._stores._urls import checked_store
 from ._faulty_network import (
     Fault,
     FaultyLink,
@@ -57,7 +58,7 @@ class FaultyStore(Store):
     of them. `part` gives a faulty store for one part, which has faults of its own as well.
 
     Args:
-        inner: The store that does the work.
+        inner: The store that does the work, or its URL.
 
     Attributes:
         counts: What happened so far: ``"connects"``, ``"requests"``, ``"replies"``
@@ -66,8 +67,8 @@ class FaultyStore(Store):
             requests that failed for it), ``"refuse"``, ``"late_copies_delivered"``.
     """
 
-    def __init__(self, inner: Store) -> None:
-        self._inner = inner
+    def __init__(self, inner: Store | str) -> None:
+        self._inner = inner = checked_store(inner)
         self._beyond = inner  # all faults, those of a whole too of which this is a part
         self._network = Network()
         self._parts: dict[int, FaultyStore] = {}

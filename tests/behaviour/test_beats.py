@@ -16,7 +16,7 @@ from distkit_actors._actor._requester import Lost
 from distkit_actors._protocol._messages import Apply, Open, Query, QueryKind, Request, Resume
 from distkit_actors._stores._contract import Link
 from tests.behaviour.test_cancellation import STEPS, ticks
-from tests.behaviour.world import MIN, Counter, World, each, outcome, struck
+from tests.behaviour.world import MAX, MIN, Counter, World, each, outcome, struck
 
 
 async def ask_a_question(counter: Counter) -> None:
@@ -136,6 +136,31 @@ async def test_what_the_store_refuses_and_nobody_may_give_up_is_tried_with_each_
         await world.intervals(1)
     expected = 2 if what is Apply else 1  # what waited for the return has failed
     assert (expected, 0) == await b.get("k")
+
+
+async def test_i5_who_has_slices_without_room_lives_where_only_counts_are_refused(
+    world: World,
+) -> None:
+    """They are tried again once in a period, and that is no beat."""
+    a, b = await world.strict(), await world.strict()
+    await a.inc("k", MAX)
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await b.inc("k")
+    await world.rejoin(a)
+    assert 1 == a.statistics().withheld_slices
+    wire = world.wire(a)
+    wire.answer(StoreError("out of memory"), None, executed=False, when=_counts)
+    for _ in range(12):
+        await world.intervals(0.5)
+        ages = {info.instance_id: info.heartbeat_age for info in await b.instances()}
+        assert ages[a.instance_id] < 2 * world.interval
+    assert 3 <= wire.counts["answer"] <= 7
+    wire.forget_plan()
+
+
+def _counts(request: Request) -> bool:
+    return isinstance(request, Apply) and bool(request.entries)
 
 
 def _is(kind: type[Request]) -> Callable[[Request], bool]:

@@ -65,6 +65,30 @@ async def test_every_line_says_whose_it_is(
         assert record.funcName != "_say"
 
 
+async def test_every_line_has_what_people_call_the_counter(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.strict(instance_id="8d1", label="web-1")
+    await world.strict(instance_id="9f2")
+    called, other = records(caplog)
+    assert called.label == "web-1"
+    assert called.getMessage().startswith(f"{world.prefix} (strict, web-1, 8d1): ")
+    assert not other.label
+    assert other.getMessage().startswith(f"{world.prefix} (strict, 9f2): ")
+
+
+async def test_who_was_forgotten_is_not_told_for_certain_that_it_was_silent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = await world.strict(), await world.strict()
+    await a.inc("k")
+    await b.forget(a.instance_id)
+    await a.inc("k")
+    (returned,) = records(caplog)[2:]
+    assert (returned.event, returned.cause) == ("returned", "reaped")
+    assert "`forget`" in returned.getMessage()
+
+
 async def test_two_counters_of_a_prefix_are_told_apart(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -84,6 +84,12 @@ async def test_it_is_a_good_store_with_faults_that_a_counter_does_not_see(
     await check_store(make)
 
 
+async def test_the_inner_store_may_be_named_by_its_url() -> None:
+    assert repr(FaultyStore("memory://")) == repr(FaultyStore(MemoryStore()))
+    with pytest.raises(TypeError, match="must be a Store"):
+        FaultyStore(3)  # type: ignore[arg-type]
+
+
 async def test_a_link_has_checkpoints(faulty: FaultyStore) -> None:
     async with faulty.link("p") as link:
         assert not link.connected

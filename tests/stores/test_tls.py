@@ -261,6 +261,17 @@ async def test_a_server_without_tls_is_recognised(
     assert "does not speak TLS" in str(error)
 
 
+async def test_a_server_that_waits_for_more_than_a_greeting_may_not_speak_tls(
+    transport: Transport, nursery: trio.Nursery, fresh_prefix: str
+) -> None:
+    """As Redis does, to which what TLS says is the beginning of a line."""
+    port = await listen(nursery, keep_silent)
+    store = transports.store_at(f"rediss://{LOOPBACK}:{port}/0", transport, 0.2)
+    error = await failure_of(store, fresh_prefix)
+    assert isinstance(error, StoreUnavailableError)
+    assert "speak TLS" in str(error)
+
+
 async def test_a_server_with_tls_is_recognised(
     authority: Authority, transport: Transport, nursery: trio.Nursery, fresh_prefix: str
 ) -> None:

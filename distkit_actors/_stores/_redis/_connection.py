@@ -242,8 +242,12 @@ class Connection(ABC):
         self._reached = self.connected
         with trio.move_on_after(seconds + silence):
             return await conversation
-        kind = StoreSilentError if self._reached else StoreUnavailableError
-        raise kind(f"{failed}: no answer for {seconds:g} seconds")
+        why = f"{failed}: no answer for {seconds:g} seconds"
+        if self._reached:
+            raise StoreSilentError(why)
+        if uses_tls(self._address.partition(":")[0]):
+            why += "; does the server speak TLS there?"
+        raise StoreUnavailableError(why)
 
 
 #: Writes a command in Redis' protocol. hiredis' stub takes it for a function of one word.
