@@ -30,6 +30,8 @@ _NEVER: Final = float("inf")
 _LENIENCE: Final = 1.25
 #: How often a start asks before it gives up, each time with twice the patience.
 _STARTS: Final = 3
+#: How many times as long as an answer may take, at most, connecting may take in the end.
+_STRETCH: Final = 4
 
 
 class Lost(NamedTuple):
@@ -248,15 +250,22 @@ class Requester:
         return None  # noqa: ASYNC910 - asking was one
 
     async def connect(self, link: Link) -> Refused | None:
-        """Make sure that there is a connection, however long it takes."""
+        """Make sure that there is a connection, however long it takes.
+
+        Each try that takes too long gives the next one more time: a link may have to ask several
+        servers, and others, before it has one.
+        """
         self.patience.deadline = _NEVER
         longest = self._pacing.longest_patience(link.patience)
+        most = _STRETCH * longest
         while True:  # noqa: ASYNC913 - connecting is one
             try:
                 with trio.move_on_after(longest) as waiting:
                     await link.connect()
                 if waiting.cancelled_caught:
-                    raise StoreUnavailableError(f"no answer from the store for {longest:g} seconds")  # noqa: TRY301 - as the link does
+                    late = f"no answer from the store for {longest:g} seconds"
+                    longest = min(2 * longest, most)
+                    raise StoreUnavailableError(late)  # noqa: TRY301 - as the link does
             except StoreUnavailableError as error:
                 self.connected = False
                 self._availability.away(error)

@@ -31,6 +31,7 @@ class SlowStore(Store):
         self._inner = MemoryStore()
         self.mute = 0  # answers still to be swallowed
         self.away = False  # ends connections, and takes no new ones
+        self.connecting = 0.0  # seconds that it takes
         self.trip = 0.0  # seconds from a request to its answer
         self.asked: list[Request] = []
         self.dropped = 0  # requests that were given up
@@ -64,7 +65,7 @@ class _SlowLink(Link):
         return PATIENCE
 
     async def connect(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self._store.connecting)
         if self._store.away:
             raise StoreUnavailableError("nobody listens")
         self._up = True
@@ -133,6 +134,20 @@ async def test_what_is_asked_again_after_an_outage_has_its_time(
         assert await counter.get("k") == (1, 1)
         assert trio.current_time() <= back + 5  # the longest pause: half an interval
         assert not store.dropped
+
+
+async def test_connecting_gets_more_time_with_each_try(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It may take several servers and a credential provider, one after the other."""
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        store.away, store.connecting = True, 35.0  # more than a third of the threshold
+        with trio.move_on_after(1):
+            await counter.inc("k")  # it is on its way
+        store.away = False
+        with trio.fail_after(120):
+            assert await counter.get("k") == (1, 1)
 
 
 async def test_patience_that_ends_while_nothing_is_asked_ends_nothing(

@@ -25,6 +25,7 @@ class Fake:
         self.conversations: list[list[list[str]]] = []  # the same by connection
         self.streams: list[trio.abc.Stream] = []  # the connections, in the same order
         self.silent = False
+        self.seconds = 0.0  # that each answer takes
         self.node = Node("", 0)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -37,6 +38,7 @@ class Fake:
                 words = [word.decode() for word in parse_request(frame).args]
                 self.said.append(words)
                 conversation.append(words)
+                await trio.sleep(self.seconds)
                 if not self.silent:
                     await stream.send_all(reply(self.answer(*words)))
 

@@ -98,6 +98,16 @@ async def test_silent_sentinels_are_not_waited_for_for_ever(nursery: trio.Nurser
     assert await where.locate(0) == A
 
 
+async def test_slow_sentinels_are_waited_for_longer_each_time(nursery: trio.Nursery) -> None:
+    """Else a fleet that gives its servers much to do would find none of them for as long."""
+    slow = FakeSentinel(A)
+    where = locator(*await started(nursery, slow), patience=1.0)
+    slow.seconds = 0.5  # for each of two answers
+    with pytest.raises(StoreUnavailableError):
+        await where.locate(0)
+    assert await where.locate(0) == A
+
+
 async def test_a_sentinel_that_knows_less_is_not_believed(nursery: trio.Nursery) -> None:
     newer, older = FakeSentinel(B, 8), FakeSentinel(A, 7)
     where = locator(*await started(nursery, newer, older))

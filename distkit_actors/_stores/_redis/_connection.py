@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 
 import hiredis
 import trio
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 
 from ..._errors import StoreError, StoreUnavailableError
 from .._contract import StoreSilentError
@@ -226,10 +226,16 @@ class Connection(ABC):
             return why
         hint = (
             "want a certificate of ours, which ?ssl_certfile=path&ssl_keyfile=path names"
-            if uses_tls(self._address.partition(":")[0])
+            if self._over_tls
             else f"expect TLS, which is {' or '.join(f'{scheme}://' for scheme in TLS_SCHEMES)}"
         )
         return f"{why.rstrip('.')}, before it had answered anything; does it {hint}?"
+
+    @property
+    def _over_tls(self) -> bool:
+        """Whether we speak TLS. A URL says it before there are settings."""
+        by_url = uses_tls(self._address.partition(":")[0])
+        return by_url or isinstance(self._settings, SSLConnection)
 
     async def _in_time(
         self,
@@ -245,7 +251,7 @@ class Connection(ABC):
         why = f"{failed}: no answer for {seconds:g} seconds"
         if self._reached:
             raise StoreSilentError(why)
-        if uses_tls(self._address.partition(":")[0]):
+        if self._over_tls:
             why += "; does the server speak TLS there?"
         raise StoreUnavailableError(why)
 

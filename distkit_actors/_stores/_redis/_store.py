@@ -67,9 +67,10 @@ class RedisStore(Store):
             name and a password in the URL: a `CredentialProvider`, as redis-py's are. Its
             ``get_credentials`` is called in a thread. If it has only ``get_credentials_async``
             (`AsyncCredentialProvider`), that is awaited, by trio. It has ``response_timeout``
-            seconds, like what else it takes to connect. If it is a streaming provider, the store
-            registers itself with ``on_next``, and whenever that brings new credentials a connection
-            is made anew before the next request.
+            seconds, like what else it takes to connect. A call in a thread must end by itself: four
+            that never return keep the store from asking again. If it is a streaming provider, the
+            store registers itself with ``on_next``, and whenever that brings new credentials a
+            connection is made anew before the next request.
         partitions: over how many parts the keys of a prefix are spread, from 1 to 256. All
             instances of a prefix must give the same number. While any instance lives with another
             number, a new one is refused at its start (`StoreError`). For namespaces that are too

@@ -17,6 +17,8 @@ from ._stream import open_stream
 _SHUN: Final = 60.0
 #: Seconds after which the next one is asked, too.
 _STAGGER: Final = 0.1
+#: All may take up to so many times as long, once none has answered in time.
+_MOST_PATIENCE: Final = 4
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,7 @@ class Survey:
         self._ready = ready
         self._kind = kind
         self._patience = patience
+        self._stretch = 1  # of the time for all: doubles while none answers in it
         self._shunned = PerRun[dict[Node, float]](dict)  # who was silent lately, since when
 
     async def ask(
@@ -73,15 +76,18 @@ class Survey:
         """Ask ``nodes``, in this order but for those that were silent lately. A checkpoint.
 
         One that does not answer at once is not waited for. It takes ``patience`` seconds at most,
-        and what makes connections may take the time of an answer before.
+        or longer if none has answered in that time before. What makes connections may take the time
+        of an answer before.
         """
         said, make = Said[_T]([], []), None
         with trio.move_on_after(self._patience):
             make = await self._ready()
         if make is None:
             raise StoreUnavailableError("the credential provider does not answer")
-        with trio.move_on_after(patience):
+        with trio.move_on_after(self._stretch * patience):
             await self._ask(make, nodes, question, enough, said)
+        heard = said.answers or said.failures
+        self._stretch = 1 if heard else min(2 * self._stretch, _MOST_PATIENCE)
         return said
 
     async def _ask(  # noqa: ASYNC910 - internal: callers ask one at least
