@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 import trio
@@ -15,19 +16,23 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._fleet._audit import audit
+from tests.faults import fleet
 from tests.faults.fleet import (
     HEARTBEAT,
     PATIENCE,
     RESPONSE_TIMEOUT,
     SLACK,
     Counter,
-    lax,
-    strict,
     until,
 )
 from tests.faults.lens import Lens
 from tests.faults.refusals import REFUSALS
 from tests.harness.server import RedisServer
+
+# An operation whose answer is late is in doubt, and a refusal of its repetition ends no doubt: it
+# would wait until the store accepts again. So no answer here is late, however slow the machine is.
+strict = partial(fleet.strict, response_timeout=30.0)
+lax = partial(fleet.lax, response_timeout=30.0)
 
 
 @pytest.mark.usefixtures("transport")
