@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,10 +26,14 @@ Level: TypeAlias = Literal["ok", "note", "warning", "wrong"]
 
 #: How often a key is looked at whose slices do not add up, as others count meanwhile.
 _LOOKS: Final = 40
-#: A key is wrong if so many looks in a row find the same difference. That of damage is constant.
-#: But the sum and the slices are read one after the other. If a key flips between two values,
-#: up to one look in four finds the same difference by chance. Ten in a row come a few times in a
-#: million.
+#: A key is wrong if so many looks in a row find a difference that others do not explain.
+#: A look reads the sum, then the slices, then the sum again, and others may count in between.
+#: If they only add, or only take away, what the slices of a right key add up to is not less than
+#: the smaller sum, and not more than the larger one. A look that finds this proves nothing.
+#: The difference of damage is constant, so one number must fit all looks in a row.
+#: Others may count to and fro, too. If a key flips between two values, up to one look in four finds
+#: a difference by chance, and up to one in eight a given one. Ten in a row come a few times in a
+#: billion.
 _SAME: Final = 10
 #: Longest pause before the next look, in seconds. It is random, lest looks keep step with a key.
 _LONGEST_PAUSE: Final = 0.005
@@ -79,7 +84,7 @@ async def _audit_part(prefix: str, store: Store) -> list[Finding]:
     async with store.link(prefix) as link:
         inquiry = Inquiry(Log(prefix, store, "fleet"), link)
         await inquiry.start()
-        begun, at = trio.current_time(), await _store_time(link)
+        begun = await _store_time(link)
         found = [Finding("ok", "reach", "the store answers, and may be read")]
         found += await _set_up(link)
         try:
@@ -89,26 +94,38 @@ async def _audit_part(prefix: str, store: Store) -> list[Finding]:
             raise
         except StoreError as error:
             found.append(Finding("wrong", "state", f"the namespace cannot be read: {error}"))
-        await trio.sleep_until(begun + _CLOCK_SECONDS)
-        elapsed = trio.current_time() - begun
-        found.append(_clock(elapsed, (await _store_time(link) - at) / MICROSECONDS))
+        await trio.sleep_until(begun.answered + _CLOCK_SECONDS)
+        found.append(_clock(begun, await _store_time(link)))
     return found
 
 
-async def _store_time(link: Link) -> int:
+class _Instant(NamedTuple):
+    """What the store's clock was, and between which instants of ours."""
+
+    asked: float
+    at: int
+    answered: float
+
+
+async def _store_time(link: Link) -> _Instant:
+    asked = trio.current_time()
     # As one who has just come, because an inquiry does not see jumps of the clock.
     page = await link.exchange(Query("", QueryKind.VALUES, observed=JUST_COME))
     assert isinstance(page, QueryPage)
-    return page.at
+    return _Instant(asked, page.at, trio.current_time())
 
 
-def _clock(own: float, theirs: float) -> Finding:
-    if abs(own - theirs) <= _CLOCK_SLACK + 0.1 * own:
+def _clock(first: _Instant, last: _Instant) -> Finding:
+    theirs = (last.at - first.at) / MICROSECONDS
+    # Each question and each answer may have taken its time.
+    least, most = last.asked - first.answered, last.answered - first.asked
+    if 0.9 * least - _CLOCK_SLACK <= theirs <= 1.1 * most + _CLOCK_SLACK:
         return Finding("ok", "clock", "the store's clock runs as fast as ours")
     return Finding(
         "warning",
         "clock",
-        f"the store's clock went on by {theirs:.1f} s in {own:.1f} s: it jumps, or it stands still",
+        f"the store's clock went on by {theirs:.1f} s in {most:.1f} s: it jumps, or it stands "
+        "still",
     )
 
 
@@ -207,22 +224,40 @@ def _named(wrong: list[Finding]) -> Iterable[Finding]:
 async def _settled(inquiry: Inquiry, suspects: Sequence[str]) -> list[Finding]:
     """Look at keys until each is known to be fine or wrong, whatever others count meanwhile."""
     found: list[Finding] = []
-    # {key: (difference, in how many looks in a row)}
-    seen: dict[str, tuple[int, int]] = dict.fromkeys(suspects, (0, 0))
+    seen = dict.fromkeys(suspects, _NO_ROW)
     for _ in range(_LOOKS):
-        for key, (before, times) in list(seen.items()):
-            total, added = await _look_at(inquiry, key)
-            difference = total - added
-            seen[key] = (difference, times + 1 if difference == before else 1)
-            if seen[key][1] == _SAME:
-                found.append(_off(key, total, added))
-            if not difference or seen[key][1] == _SAME:
+        for key in list(seen):
+            before, added, after = await _look_at(inquiry, key)
+            least, most = sorted((before - added, after - added))
+            seen[key] = row = seen[key].followed_by(least, most)
+            if row.looks == _SAME:
+                found.append(_off(key, after, added))
+            if not (least and most) or row.looks == _SAME:
                 del seen[key]
         if not seen:
             return found  # noqa: ASYNC910 - there were looks before, and here
         await trio.sleep(random.uniform(0, _LONGEST_PAUSE))
     restless = (f"{key!r} changes too fast to be looked at" for key in seen)
     return found + [Finding("note", "sums", text) for text in restless]  # noqa: ASYNC910 - as above
+
+
+class _Row(NamedTuple):
+    """Looks in a row at a key, and between what the difference is that fits all of them."""
+
+    least: float
+    most: float
+    looks: int
+
+    def followed_by(self, least: int, most: int) -> _Row:
+        """Return the row with one more look, or a new one if that does not fit."""
+        if least <= 0 <= most:  # it proves nothing
+            return _NO_ROW
+        if most < self.least or self.most < least:
+            return _Row(least, most, 1)
+        return _Row(max(self.least, least), min(self.most, most), self.looks + 1)
+
+
+_NO_ROW: Final = _Row(-math.inf, math.inf, 0)
 
 
 def _off(key: str, total: int, added: int) -> Finding:
@@ -235,11 +270,12 @@ def _off(key: str, total: int, added: int) -> Finding:
     )
 
 
-async def _look_at(inquiry: Inquiry, key: str) -> tuple[int, int]:
-    """Return the cumulative of a key, and what its slices add up to a moment later."""
-    total = await _stored(inquiry, key)
+async def _look_at(inquiry: Inquiry, key: str) -> tuple[int, int, int]:
+    """Return the cumulative of a key, what its slices add up to, and the cumulative after that."""
+    before = await _stored(inquiry, key)
     rows = await all_rows(inquiry.exchange, QueryKind.SLICES, key)
-    return total, sum({name: value for name, value, _ in rows}.values())
+    added = sum({name: value for name, value, _ in rows}.values())
+    return before, added, await _stored(inquiry, key)
 
 
 async def _stored(inquiry: Inquiry, key: str) -> int:

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
+import pytest
 import trio
 
 from distkit_actors import MemoryStore, Store, StoreError
-from distkit_actors._fleet._audit import Finding, audit
+from distkit_actors._fleet._audit import _NO_ROW, Finding, audit
 from distkit_actors._protocol._messages import Query, QueryKind, QueryPage, Reply, Request
 from distkit_actors._stores._contract import Link
 from distkit_actors.testing import FaultyStore
@@ -126,17 +127,19 @@ Meddle: TypeAlias = Callable[[Query, QueryPage], Awaitable[QueryPage]]
 
 
 class Peculiar(Store):
-    """Says something of its own of how it is set up; somebody meddles with what it answers."""
+    """Says something of its own of how it is set up; somebody meddles with what goes to and fro."""
 
     def __init__(
         self,
         inner: Store,
         said: tuple[str, ...] | StoreError = (),
         meddle: Meddle | None = None,
+        before: Callable[[Query], Awaitable[None]] | None = None,
     ) -> None:
         self.inner = inner
         self.said = said
         self.meddle = meddle
+        self.before = before
 
     def link(self, prefix: str) -> AbstractAsyncContextManager[Link]:
         return self._link(prefix)
@@ -155,6 +158,8 @@ class PeculiarLink(Link):
         await self.inner.connect()
 
     async def send(self, request: Request) -> None:
+        if self.store.before is not None and isinstance(request, Query):
+            await self.store.before(request)
         await self.inner.send(request)
 
     async def receive(self, request: Request) -> Reply:
@@ -173,6 +178,39 @@ class PeculiarLink(Link):
     @property
     def connected(self) -> bool:
         return True
+
+
+@pytest.mark.parametrize("late", ["question", "answer"])
+@pytest.mark.parametrize("which", [-2, -1])
+async def test_a_clock_is_not_wrong_because_one_answer_was_slow(
+    world: World, late: str, which: int
+) -> None:
+    """The last two queries of no key are for the time."""
+    asked: list[Query] = []
+    slow = 0  # the number of that query, from 1 on
+
+    async def ask(query: Query) -> None:
+        if query.kind is QueryKind.VALUES and not query.keys:
+            asked.append(query)
+        if late == "question":
+            await dawdle(query)
+
+    async def answer(query: Query, page: QueryPage) -> QueryPage:
+        if late == "answer":
+            await dawdle(query)
+        return page
+
+    async def dawdle(query: Query) -> None:
+        is_it = len(asked) == slow and query in asked[-1:]
+        await trio.sleep(0.5 if is_it else 0)
+
+    store = Peculiar(world.backend.store(), meddle=answer, before=ask)
+    await audit(world.prefix, store)
+    slow = len(asked) + 1 + which
+    asked.clear()
+    found = await audit(world.prefix, store)
+    assert len(asked) == slow - 1 - which
+    assert [level for level, _ in of(found, "clock")] == ["ok"]
 
 
 async def test_how_the_store_is_set_up_is_told(world: World) -> None:
@@ -222,12 +260,15 @@ async def test_a_token_that_goes_to_and_fro_in_step_with_the_looks_is_no_fault(
     a = await world.strict()
     await a.inc("other")
     swings: list[QueryKind] = []
+    reads: list[QueryKind] = []
 
     async def swing(query: Query, page: QueryPage) -> QueryPage:
         """Take the token behind the first read of a look, and release it behind the second."""
         await trio.lowlevel.checkpoint()
+        reads.append(query.kind)
         if len(swings) < 6 and (query.kind is not QueryKind.VALUES or query.keys):
-            if query.kind in (QueryKind.HELD, QueryKind.VALUES):
+            third = reads[-2:] == [QueryKind.SLICES, QueryKind.VALUES]
+            if query.kind in (QueryKind.HELD, QueryKind.VALUES) and not third:
                 swings.append(query.kind)
                 await a.inc("token")
             elif query.kind in (QueryKind.KEYS, QueryKind.SLICES):
@@ -239,6 +280,36 @@ async def test_a_token_that_goes_to_and_fro_in_step_with_the_looks_is_no_fault(
     look = [QueryKind.VALUES, QueryKind.SLICES]
     assert swings == [QueryKind.HELD, QueryKind.KEYS, *look, *look]
     assert [level for level, _ in of(found, "sums")] == ["ok"]
+
+
+@pytest.mark.parametrize("off", [0, 9, -9])
+@pytest.mark.parametrize("when", [{QueryKind.VALUES}, {QueryKind.VALUES, QueryKind.SLICES}])
+async def test_a_busy_key_is_wrong_only_if_what_is_counted_meanwhile_is_no_reason(
+    world: World, when: set[QueryKind], off: int
+) -> None:
+    """Somebody counts one behind each read, and in each look the same."""
+    a = await world.strict()
+    await a.inc("k", 20)
+    world.registry.sums["k"] += off
+
+    async def count(query: Query, page: QueryPage) -> QueryPage:
+        await trio.lowlevel.checkpoint()
+        if query.kind is QueryKind.HELD or (query.kind in when and (query.keys or query.key)):
+            await a.inc("k")
+        return page
+
+    found = await audit(world.prefix, Peculiar(world.backend.store(), meddle=count))
+    assert ("wrong" in levels(found)) == (off != 0)
+
+
+def test_one_difference_fits_all_looks_in_a_row() -> None:
+    """Each look tells between what the difference was, as others count meanwhile."""
+    row = _NO_ROW.followed_by(2, 5).followed_by(4, 9).followed_by(4, 4)
+    assert row == (4, 4, 3)
+    assert row.followed_by(5, 6) == (5, 6, 1)
+    assert row.followed_by(-9, -4) == (-9, -4, 1)
+    for least, most in ((0, 0), (0, 4), (-4, 0), (-1, 1)):
+        assert row.followed_by(least, most) is _NO_ROW
 
 
 async def test_an_instance_that_is_named_twice_is_counted_once(world: World) -> None:
