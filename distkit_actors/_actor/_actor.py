@@ -118,7 +118,6 @@ class Actor(Admission):
         self._stop_requested = trio.Event()
         self._stop_by = float("inf")  # when a stop that was asked for has to be over
         self._closed = trio.Event()
-        self._refused_keys = 0  # reported by `flush` already
         self.undone = 0  # counts and operations that a stop could not finish
         self._killed = False  # for tests: it ends as if its process had been killed
 
@@ -295,7 +294,6 @@ class Actor(Admission):
         """Return the counts that the store has refused since this was asked last, by key."""
         assert self.buffer is not None
         refused, self.buffer.refused = self.buffer.refused, {}
-        self._refused_keys += len(refused)
         return refused
 
     def stop(self) -> None:
@@ -356,7 +354,6 @@ class Actor(Admission):
         if closed:  # what was not answered then never is, and what was wrong then concerns others
             sent_at = since = None
         now = 0.0 if sent_at is heard_at is since is None else self.now()
-        refused = len(self.buffer.refused) if self.buffer else 0
         return CounterStatistics(
             state=self.state,
             mailbox_length=self.mailbox.length,
@@ -365,7 +362,7 @@ class Actor(Admission):
             batches_done=requester.batches,
             in_flight_age=None if sent_at is None else now - sent_at,
             pending_keys=self.buffer.pending if self.buffer else 0,
-            refused_keys=self._refused_keys + refused,
+            refused_keys=self._dispatch.refused_keys,
             withheld_slices=0 if closed else len(self._session.withheld),
             stuck_slices=0 if closed else self._session.stuck,
             connected=requester.connected,

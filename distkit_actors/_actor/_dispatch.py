@@ -58,6 +58,7 @@ class Dispatch:
         self.mailbox = mailbox
         self.buffer = buffer
         self.operations_done = 0
+        self.refused_keys = 0  # a key once for each batch in which counts of it were refused
         self._log = log
         self._counts = 0  # entries of the batch that come from the write buffer
         self._coalesced: list[CoalescedEntry] = []
@@ -284,6 +285,7 @@ class Dispatch:
         if Rejection.RETRY in results or Rejection.MOVED in results:
             self._counts_are_back()
         if settled.dropped:
+            self.refused_keys += len(settled.dropped)
             self._log.counts_refused(settled.dropped)
         self._record_outcome(buffer, settled, lambda key: self._stamp(key, update))
 

@@ -26,7 +26,7 @@ class CounterStatistics:
         batches_done: Exchanges with the store that were acknowledged, heartbeats included.
         in_flight_age: Seconds that the batch on its way has been without an answer, or None.
         pending_keys: Lax: keys with counts that the store has not acknowledged.
-        refused_keys: Lax: keys of which the store had to refuse counts, which are lost.
+        refused_keys: Lax: how often the store had to refuse counts of a key, which are lost.
         withheld_slices: Own slices that wait until the cumulative has room for them.
         stuck_slices: Slices of dead instances that the cumulative cannot do without yet.
         connected: Whether a connection to the store is up, as far as is known.
@@ -66,7 +66,10 @@ class CounterStatistics:
     pending_keys: int
     """Lax: keys with counts that the store has not acknowledged."""
     refused_keys: int
-    """Lax: keys of which the store had to refuse counts since the start; they are lost."""
+    """Lax: how often since the start the store had to refuse counts of a key; they are lost.
+
+    A key counts once for each batch in which its counts were refused, so this number only grows.
+    """
     withheld_slices: int
     """Own slices that wait until the cumulative has room for them."""
     stuck_slices: int

@@ -155,7 +155,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "refused keys",
         "total",
         "keys",
-        "Keys of a lax counter of which the store has refused counts, which are lost.",
+        "Keys in each batch of a lax counter of which the store refused counts, which are lost.",
         lambda now: now.refused_keys,
     ),
     _statistic(

@@ -967,6 +967,26 @@ async def test_what_was_refused_in_the_background_is_raised_by_the_next_flush(
     assert (1, 0) == await b.get("k")
 
 
+@pytest.mark.parametrize("flushes", [False, True])
+async def test_each_refusal_of_a_key_is_counted(world: World, *, flushes: bool) -> None:
+    """Else what watches the number sees nothing of counts that go on being lost."""
+    a, b = await world.lax(flush_interval=0.01), await world.strict()
+    await b.set("full", MAX)
+    for times in (1, 2, 3):
+        a.inc_nowait("full", 7)
+        if flushes:
+            with pytest.raises(CounterOverflowError, match="full: 7"):
+                await a.flush()
+        with trio.fail_after(5):
+            while a.statistics().pending_keys:  # noqa: ASYNC110 - nothing sets an event
+                await trio.sleep(0.01)
+        assert times == a.statistics().refused_keys
+    if not flushes:
+        with pytest.raises(CounterOverflowError, match="full: 21"):
+            await a.flush()
+    assert 3 == a.statistics().refused_keys
+
+
 async def test_overflow_that_is_known_here_is_raised_at_once(world: World) -> None:
     """What cannot fit according to the local view is refused by the operation itself."""
     a = await world.lax(flush_interval=60.0)
