@@ -8,11 +8,12 @@ from typing import Final
 
 from .._stores._schemes import ALL_SCHEMES
 
-#: How the URLs of stores begin, also where a slash was forgotten.
+#: How the URLs of stores begin, also where a slash or the colon was forgotten.
 _OUR_SCHEMES: Final = (*ALL_SCHEMES, "memory")
+_BEGINNING: Final = re.compile(r"([A-Za-z+]+)(?::/|//)")
 #: A host, maybe behind who we are there, maybe with a port and a database.
 _PLACE: Final = re.compile(
-    r"(?P<who>[^/]*@)?(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?(/\d+)?"
+    r"(?P<who>.*@)?(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?(/\d+)?"
 )
 #: The ports of Redis and of its sentinels.
 _OUR_PORTS: Final = (6379, 26379)
@@ -28,8 +29,8 @@ def is_url(word: str) -> bool:
 
 def is_url_of_a_store(word: str) -> bool:
     """Return whether ``word`` begins as URLs of stores do."""
-    scheme, colon, rest = word.partition(":")
-    return bool(colon) and rest.startswith("/") and scheme.lower() in _OUR_SCHEMES
+    found = _BEGINNING.match(word)
+    return found is not None and found[1].lower() in _OUR_SCHEMES
 
 
 def looks_like_address(word: str) -> bool:
@@ -47,6 +48,11 @@ def looks_like_address(word: str) -> bool:
         return True
     in_dns = "." in host and "_" not in host
     return port in _OUR_PORTS or (in_dns and _FIRST_FREE_PORT <= port <= _LAST_PORT)
+
+
+def may_tell_a_password(word: str) -> bool:
+    """Return whether a password may stand in ``word``, if it was meant as a URL."""
+    return "@" in word or "?" in word
 
 
 def as_url(address: str) -> str:

@@ -13,7 +13,7 @@ from .. import InvalidKeyError, open_store
 from .._fleet._audit import Finding, Level, audit
 from .._protocol._values import checked_name
 from .._stores._redis._rights import Topology, acl_command, acl_rule
-from .addresses import is_url, looks_like_address
+from .addresses import is_url, looks_like_address, may_tell_a_password
 from .store_command import (
     CannotError,
     StoreCommand,
@@ -71,7 +71,8 @@ class _WithoutStore(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [] if ctx.resilient_parsing else words_of(self, ctx, args)
-        if len(words) > 1 and (is_url(words[0]) or looks_like_address(words[0])):
+        urls = [word for word in words if is_url(word) or looks_like_address(word)]
+        if urls and (len(words) > 1 or may_tell_a_password(urls[0])):
             raise click.UsageError(f"{self.name} asks no store: leave the URL out", ctx)
         return super().parse_args(ctx, args)
 

@@ -7,11 +7,27 @@ from collections.abc import Sequence
 import click
 
 from .._demo import main as demo
+from .._version import __version__
 from . import changes, checks, looks
+from .addresses import is_url, looks_like_address
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="distkit-actors")
+class _Commands(click.Group):
+    """All commands; a URL in the place of one is not repeated, as a password may stand there."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and (is_url(args[0]) or looks_like_address(args[0])):
+            raise click.UsageError("a command comes first, and the URL of the store behind it", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__)
 def cli() -> None:
     """Look at the counters of a fleet, and correct them.
 

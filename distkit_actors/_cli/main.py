@@ -45,6 +45,10 @@ def _run(words: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         return _aborted()
+    except SystemExit as end:
+        if end.code == 1:  # so click and rich end it where the reader of a pipe has gone
+            return demo.BROKEN_PIPE
+        raise
     return code if isinstance(code, int) else 0
 
 

@@ -16,8 +16,14 @@ import trio
 from .. import DistkitError, Fleet, StrictInstanceAwareCounter, open_store
 from .._actor._groups import sole
 from .._demo.main import UNUSABLE
-from .addresses import as_url, is_url, is_url_of_a_store, looks_like_address
-from .text import Align, columns
+from .addresses import (
+    as_url,
+    is_url,
+    is_url_of_a_store,
+    looks_like_address,
+    may_tell_a_password,
+)
+from .text import Align, columns, printable
 
 #: Where the store is, if no URL is given.
 URL: Final = "DISTKIT_ACTORS_URL"
@@ -34,6 +40,8 @@ class CannotError(click.ClickException):
 class StoreCommand(click.Command):
     """A command that begins with a URL, which may be in the environment instead."""
 
+    allow_extra_args = True  # click would repeat them
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         completing = ctx.resilient_parsing  # nothing may be said then
         options = args[: args.index("--")] if "--" in args else args
@@ -41,7 +49,11 @@ class StoreCommand(click.Command):
             words = words_of(self, ctx, args)
             if not (words and is_url(words[0])):
                 args = [_url_in_environment(ctx, words), *args]
-        return super().parse_args(ctx, args)
+        unexpected = super().parse_args(ctx, args)
+        if unexpected and not completing:
+            shown = ("…" if may_tell_a_password(w) else f"'{printable(w)}'" for w in unexpected)
+            raise click.UsageError(f"too many arguments: {', '.join(shown)}", ctx)
+        return unexpected
 
 
 def words_of(command: click.Command, ctx: click.Context, args: Sequence[str]) -> list[str]:
@@ -71,7 +83,7 @@ def _url_in_environment(ctx: click.Context, words: Sequence[str]) -> str:
         )
     if place is None:
         return url
-    shown = "this" if "@" in place else f"'{place}'"  # a password may stand there
+    shown = "this" if may_tell_a_password(place) else f"'{place}'"
     raise click.UsageError(
         f"the first argument looks like a host: for the store there write {as_url(place)}; "
         f"if {shown} is a prefix, write the URL of its store before it",

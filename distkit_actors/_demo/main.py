@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import Final
 
 import trio
 
-from .. import MemoryStore, Store, StoreError, open_store
+from .. import MemoryStore, Store, StoreError, __version__, open_store
 from . import story
 from .screen import open_screen
 
@@ -30,7 +29,9 @@ _MOST_INSTANCES: Final = 12
 def main(arguments: Sequence[str] | None = None, *, clock: trio.abc.Clock | None = None) -> int:
     """Run the command line; return the exit code. ``clock`` is for tests."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # they are not repeated: a password may stand there
+        parser.error("unrecognized arguments; the URL of a store stands behind --url")
     if options.command is None:
         parser.print_help()
         return OK
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="distkit-actors",
         description="Instance-aware distributed counters for trio applications, on Redis.",
     )
-    parser.add_argument("--version", action="version", version=f"distkit_actors {_version()}")
+    parser.add_argument("--version", action="version", version=f"distkit_actors {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
@@ -70,13 +71,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how many take part, {story.FEWEST} to {_MOST_INSTANCES} (default: %(default)s)",
     )
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("distkit-actors")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _seconds(text: str) -> float:

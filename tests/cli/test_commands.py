@@ -280,6 +280,14 @@ def test_the_url_may_be_in_the_environment(
         (("set", "me:pw@h:6379", "p", "k", "-1"), "there write redis://user:password@h:6379;"),
         (("get", "p", "redis://h", "k"), "the URL of the store is the first argument"),
         (("set", "p", "redis://h", "k", "-1"), "the URL of the store is the first argument"),
+        (("redis://me:pw@h", "top", "p"), "a command comes first, and the URL of the store behind"),
+        (("me:pw@h:6379", "top", "p"), "a command comes first, and the URL of the store behind"),
+        (("demo", "redis://me:pw@h"), "the URL of a store stands behind --url"),
+        (("demo", "--ur1=redis://me:pw@h"), "the URL of a store stands behind --url"),
+        (("get", "me:pw/@h:6379", "k"), "there write redis://user:password@h:6379;"),
+        (("get", "redis//me:pw@h", "k"), "begins with redis://"),
+        (("check", "p", "me:pw@h:6379", "more"), "too many arguments: …, 'more'"),
+        (("check", "redis://h", "p", "redis://h?password=me:pw"), "too many arguments: …"),
     ],
 )
 def test_a_mistyped_url_is_no_prefix(
@@ -313,8 +321,11 @@ def test_prefixes_and_keys_with_colons_are_what_they_are(
 
 
 def test_the_rights_are_of_a_prefix_and_not_of_a_url() -> None:
-    shown = run("acl", "redis://localhost", "p", code=2)
-    assert "acl asks no store: leave the URL out" in shown.stderr
+    secret = ("redis://me:pw@h", "me:pw@h:6379", "redis://h?password=me:pw", "redis//me:pw@h")
+    for words in (("redis://localhost", "p"), *((one,) for one in secret), ("p", secret[0])):
+        shown = run("acl", *words, code=2)
+        assert "acl asks no store: leave the URL out" in shown.stderr
+        assert "me:pw" not in shown.output
     shown = run("acl", "redis://localhost")
     assert "~dk:{p.redis://localhost}:*" in shown.stdout
     assert shown.stderr == "these are the rights for a prefix 'redis://localhost'\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib.abc
+import importlib.metadata
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from distkit_actors import Fleet, MemoryStore, open_store
+from distkit_actors import Fleet, MemoryStore, __version__, open_store
 from distkit_actors._cli.main import main
 from distkit_actors.abc import Link
 from tests.cli.seed import seed
@@ -143,9 +144,22 @@ def test_a_reader_that_goes_ends_it(redis_url: str, fresh_prefix: str) -> None:
     assert process.stderr is not None
     assert process.stdout.readline()
     process.stdout.close()
-    assert process.wait(60) == 1  # as click has it
+    assert process.wait(60) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    "words", [["check", "memory://", "p"], ["get", "memory://", "p", "k"], ["acl"], ["--help"]]
+)
+def test_a_reader_that_has_gone_is_nothing_that_check_has_found(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [*COMMAND, *words], stdout=pipe, stderr=subprocess.PIPE, check=False, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
@@ -217,6 +231,17 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         monkeypatch.setattr("sys.stdin", stdin)
         assert main(["clear", "memory://", "p"]) == 130
         assert capsys.readouterr().err.endswith("aborted\n")
+
+
+def test_the_version_is_known_in_a_mere_checkout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", missing)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"distkit-actors, version {__version__}\n"
 
 
 def test_control_c_while_it_imports(
