@@ -38,6 +38,8 @@ KINDS: Final[dict[str, Callable[[Request], bool]]] = {
 #: What is no sign of life, so that nobody dies of its loss.
 LIFELESS: Final = ("questions", "leases")
 LOSSES: Final = ("drop_request", "drop_reply", "away")
+#: The longest between two tries to connect.
+_LONGEST_PAUSE: Final = INTERVAL / 2
 DEEDS: Final = sorted({*METHODS} - {"clear"})
 
 
@@ -115,6 +117,42 @@ class RefusalRules(QuestionRules):
             self.do(member.mend)
             self.pass_time(2 * INTERVAL)
         self._check_lines(lines, kind, how)
+
+    @rule(
+        who=WHO,
+        seconds=st.sampled_from([1.0, THRESHOLD - 1.0, THRESHOLD + 5.0]),
+        trip=st.sampled_from([0.0, TICK / 5, TICK]),
+        key=st.sampled_from(SMALL),
+        replies=st.booleans(),
+    )
+    def outage(self, who: int, seconds: float, trip: float, key: str, replies: bool) -> None:
+        """Somebody waits while a network is cut, and is heard with the next try to connect."""
+        member = self.member(who)
+        self.do(member.mend)
+        self.pass_time(2 * INTERVAL)
+        if not member.settled or member.counter.statistics().outage_age is not None:
+            return
+
+        def hold() -> None:
+            member.in_trouble(None)
+            member.network.hold(replies=replies)
+
+        self.do(hold)
+        self.operate((who, "set", key, 1))  # it is on its way when the connection is lost
+        self.do(member.cut)
+        self.pass_time(seconds)
+
+        def heal() -> None:
+            member.mend()
+            member.in_trouble(None)
+            member.network.delay(trip)
+
+        self.do(heal)
+        self.pass_time(_LONGEST_PAUSE + 5 * (trip + TICK))
+        found = member.counter.statistics()
+        self.do(member.mend)
+        superseded = found.state == "superseded"
+        assert superseded or found.connected, f"{member} has not come back"
 
     def _ask_and_do(self, who: int, kind: str, how: str, draw: random.Random) -> None:
         if draw.random() < 0.7:

@@ -37,6 +37,8 @@ from tests.stateful.host import Traffic
 T = TypeVar("T")
 
 THRESHOLD, INTERVAL = 6.0, 2.0
+#: Seconds after which an answer is late: less than faults may last.
+_PATIENCE = 1.0
 #: The store does not write every sign of life down, nor is it precise to the microsecond.
 SLACK = THRESHOLD / 50
 
@@ -363,6 +365,10 @@ class _Wire(Link):
             return await self._inner.inspect()
         finally:
             self._exit(None, None)
+
+    @property
+    def patience(self) -> float:
+        return _PATIENCE
 
     @property
     def can_send_nowait(self) -> bool:
