@@ -73,7 +73,8 @@ class BatchLoop:
         on_exit: OnExit,
     ) -> None:
         self.on_exit: OnExit = on_exit
-        # If a start has failed in another part: whether what was inherited stays when this ends.
+        # If the start has failed in another part, or was cancelled: whether what was inherited is
+        # to stay when this ends. Else None.
         self.keeps_inherited: bool | None = None
         self.accepts_releases = True  # the end of a hold is told to the store
         self.look_due = False  # it is time to look at the store's settings
@@ -86,8 +87,8 @@ class BatchLoop:
         self._dispatch = dispatch
         # What the store has lost, while it is told again; and since when.
         self._loss: tuple[Loss, float] | None = None
-        # The last request of a start, and when it was first sent, by whichever try: to the store a
-        # repeat is no sign of life.
+        # The last request of a start but a `Load`, and when it was first sent, by whichever try: a
+        # repeated opening is no sign of life.
         self._begun: Request | None = None
         self._begun_at = 0.0
         self.returns = 0  # to a store that did not know enough of this instance

@@ -410,7 +410,7 @@ class Dispatch:
         steps = self._steps
         taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
-            # The batch had the counts that go ahead of the atomic one: it would wait for ever.
+            # The batch may have had the counts that go ahead of it. It would wait for ever.
             taken.append(self.mailbox.take_exclusive())
         self._fail([op for op in taken if not op.required], error, steps)
         self.releases.defer(taken)

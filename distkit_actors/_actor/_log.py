@@ -206,7 +206,7 @@ class Log:
         self._say(logging.ERROR, "misconfigured", "%s", warning, error=warning)
 
     def configured(self, duration: float) -> None:
-        """The set-up is right."""
+        """The set-up is right again."""
         text = "the store is set up as it should be again, after %.1f s"
         self._say(logging.ERROR, "configured", text, duration, duration=duration)
 

@@ -131,7 +131,7 @@ class Operation(outcome.Outcome[tuple[int, int]]):
     __hash__ = object.__hash__  # type: ignore[assignment]  # `Outcome` says that it has none
 
     def __call__(self, _: object) -> trio.lowlevel.Abort:
-        """Let the caller go. An operation that waits never happens."""
+        """Let the caller go. If the operation still waits, it never happens."""
         self.task = None
         self.withdraw()
         return trio.lowlevel.Abort.SUCCEEDED

@@ -31,7 +31,7 @@ _LENIENCE: Final = 1.25
 #: How often a start asks before it gives up, each time with twice the patience.
 _STARTS: Final = 3
 #: How many times as long as an answer may take, at most, connecting may take in the end.
-_STRETCH: Final = 4
+_STRETCH: Final = 2
 
 
 class Lost(NamedTuple):

@@ -217,7 +217,7 @@ class Watches:
                 self._scope.cancel()
 
     def close(self, error: Exception | None) -> None:
-        """End all watching for good; the first error stands."""
+        """End all watching for good; what the first call says stands."""
         if self._over:
             return
         self._over, self._error = True, error

@@ -123,7 +123,7 @@ async def taking_part(
 ) -> AsyncGenerator[StrictInstanceAwareCounter]:
     """Return a counter that spreads the prefix over as many parts as those do who live there.
 
-    If nobody lives there, it is over ``partitions``, or if that is None, as the dead have it.
+    If nobody lives there, it is over ``partitions``, or if that is None, as the dead have it, or 1.
     """
     async with Fleet.open(prefix, open_store(url, partitions=partitions or 1)) as fleet:
         number = fleet.partitions

@@ -100,7 +100,7 @@ class Order:
         if place.counted is not None:
             self._part.release(place.counted)
         if not self._places:
-            if self._rivals:  # they still wait, though nobody here looks any more
+            if self._rivals:  # they waited when they were heard of last; nobody here looks now
                 self._rivals, self._crowded_at = {}, trio.current_time()
             self._listener.resting = True
             if self._shown is not None:
@@ -149,6 +149,8 @@ class Order:
             self._clock = batch.at // 1000, now
         crowded = line.cumulative != line.slice
         self._crowded_at = now if crowded else float("-inf")
+        if not crowded:
+            self._rivals = {}
         return crowded
 
     def is_behind_others(self, place: Place) -> bool:

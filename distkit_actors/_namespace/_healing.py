@@ -33,7 +33,7 @@ class Healing(Entries):
         return False
 
     def _clear_late(self, caller: str, cleared: int, now: int) -> None:
-        """Execute a lost clear: all but ``caller`` are dead then, and must resume.
+        """Execute a lost clear: nobody but ``caller`` lives then, and those who did must resume.
 
         P22, late moves.
         """

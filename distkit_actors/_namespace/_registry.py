@@ -22,7 +22,7 @@ FOREVER = 2**63
 
 
 class State(enum.Enum):
-    """What the store takes an instance for."""
+    """What is recorded of an instance. One that is `LIVE` may be overdue (`Registry.alive`)."""
 
     LIVE = "live"
     DEAD = "dead"

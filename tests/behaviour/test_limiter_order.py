@@ -272,6 +272,22 @@ async def test_a_newcomer_is_not_handed_a_token_past_whom_its_process_has_seen(
             await line.until("first", "second")
 
 
+async def test_a_process_knows_that_the_last_of_the_others_has_left(world: World) -> None:
+    """The store says so with each answer, perhaps before the notice of the change is here."""
+    here, there = await world.strict(), await world.strict()
+    order, rival = Order(here, KEY), Hold(order_of(there, KEY).tickets, 1)
+    await order._read()
+    place = order.join()
+    await there._enter_hold(rival, None)
+    await order._look(place)
+    assert order.is_crowded
+    there._actor.parts[0].release(rival, at_once=True)
+    await there.get("anything")  # it has been sent before
+    await order._read()
+    order.leave(place)
+    assert not order.is_crowded
+
+
 def _ahead(order: Order, batch: AtomicBatch, asked: float, line: Previous) -> bool:
     """Take in what a batch has found, and believe that the store's clock is ten seconds ahead."""
     crowded = Order.note(order, batch, asked, line)

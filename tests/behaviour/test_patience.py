@@ -142,7 +142,7 @@ async def test_connecting_gets_more_time_with_each_try(
     """It may take several servers and a credential provider, one after the other."""
     store = SlowStore()
     async with StrictInstanceAwareCounter.open("app", store) as counter:
-        store.away, store.connecting = True, 35.0  # more than a third of the threshold
+        store.away, store.connecting = True, 15.0  # more than a third of the threshold
         with trio.move_on_after(1):
             await counter.inc("k")  # it is on its way
         store.away = False

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from redis.asyncio.connection import Connection as TcpConnection
 
 from distkit_actors import (
@@ -101,11 +102,26 @@ async def test_silent_sentinels_are_not_waited_for_for_ever(nursery: trio.Nurser
 async def test_slow_sentinels_are_waited_for_longer_each_time(nursery: trio.Nursery) -> None:
     """Else a fleet that gives its servers much to do would find none of them for as long."""
     slow = FakeSentinel(A)
-    where = locator(*await started(nursery, slow), patience=1.0)
+    dead = Node(LOOPBACK, free_port())  # which says so at once
+    where = locator(dead, *await started(nursery, slow), patience=1.0)
     slow.seconds = 0.5  # for each of two answers
     with pytest.raises(StoreUnavailableError):
         await where.locate(0)
     assert await where.locate(0) == A
+
+
+async def test_a_look_takes_no_longer_however_long_no_sentinel_answers(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Requests wait for it, though the primary may be well."""
+    silent = FakeSentinel(A)
+    where = locator(*await started(nursery, silent))
+    assert await where.locate(0) == A
+    silent.silent = True
+    for _ in range(4):
+        began = trio.current_time()
+        await where.look()
+        assert trio.current_time() - began <= _sentinel._LOOK * PATIENCE
 
 
 async def test_a_sentinel_that_knows_less_is_not_believed(nursery: trio.Nursery) -> None:

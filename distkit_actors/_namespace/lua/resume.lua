@@ -35,8 +35,8 @@ local function contributors()
   return call('ZRANGE', H, 0, -1)
 end
 
--- Executes a clear that the store had lost: all but the caller are dead then, and must
--- resume (P22, late moves). O(instances).
+-- Executes a clear that the store had lost: nobody but the caller lives then, and those who did
+-- must resume (P22, late moves). O(instances).
 local function clear_late(cleared)
   space.clear = cleared
   space.latest = math.max(space.latest, cleared)

@@ -110,7 +110,7 @@ class SentinelLocator(Locator):
     async def look(self) -> None:
         """Ask one sentinel after another until one knows the primary; see `Locator.look`."""
         self._looked_at.set(trio.current_time())  # others need not look meanwhile
-        words, _ = await self._ask_all(_LOOK)
+        words, _ = await self._ask_all(_LOOK, grows=False)  # as requests wait for it
         if not words:
             return  # noqa: ASYNC910 - asking was one
         newest = _newest(words)
@@ -121,11 +121,12 @@ class SentinelLocator(Locator):
 
     # ---------------------------------------------------------------- asking them
 
-    async def _ask_all(self, part: float) -> Said[_Word]:
+    async def _ask_all(self, part: float, *, grows: bool = True) -> Said[_Word]:
         """Ask them until one says something new, for a part of the time an answer may take."""
         # Each is the first to be asked in its turn: one may know less.
         nodes, self._sentinels = self._sentinels, self._sentinels[1:] + self._sentinels[:1]
-        return await self._survey.ask(nodes, self._ask, self._is_enough, part * self._patience)
+        patience = part * self._patience
+        return await self._survey.ask(nodes, self._ask, self._is_enough, patience, grows=grows)
 
     def _is_enough(self, word: _Word) -> bool:
         return self._is_new(word) and not word.down

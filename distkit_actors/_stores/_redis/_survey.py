@@ -17,7 +17,7 @@ from ._stream import open_stream
 _SHUN: Final = 60.0
 #: Seconds after which the next one is asked, too.
 _STAGGER: Final = 0.1
-#: All may take up to so many times as long, once none has answered in time.
+#: All may take up to so many times as long, while none has answered in time.
 _MOST_PATIENCE: Final = 4
 
 _T = TypeVar("_T")
@@ -72,22 +72,26 @@ class Survey:
         question: Callable[[Connection, Node], Awaitable[_T]],
         enough: Callable[[_T], bool],
         patience: float,
+        *,
+        grows: bool = True,
     ) -> Said[_T]:
         """Ask ``nodes``, in this order but for those that were silent lately. A checkpoint.
 
-        One that does not answer at once is not waited for. It takes ``patience`` seconds at most,
-        or longer if none has answered in that time before. What makes connections may take the time
-        of an answer before.
+        One that does not answer at once is not waited for. It takes ``patience`` seconds at most;
+        if that ``grows``, twice as long after each time in which none has answered, up to four
+        times. What makes connections may take the time of an answer before.
         """
         said, make = Said[_T]([], []), None
         with trio.move_on_after(self._patience):
             make = await self._ready()
         if make is None:
             raise StoreUnavailableError("the credential provider does not answer")
-        with trio.move_on_after(self._stretch * patience):
+        with trio.move_on_after((self._stretch if grows else 1) * patience) as waiting:
             await self._ask(make, nodes, question, enough, said)
-        heard = said.answers or said.failures
-        self._stretch = 1 if heard else min(2 * self._stretch, _MOST_PATIENCE)
+        if said.answers:
+            self._stretch = 1
+        elif waiting.cancelled_caught and grows:
+            self._stretch = min(2 * self._stretch, _MOST_PATIENCE)
         return said
 
     async def _ask(  # noqa: ASYNC910 - internal: callers ask one at least

@@ -63,7 +63,7 @@ class BridgeConnection(Connection):
         except OSError:
             raise
         except Exception as error:
-            # An OSError comes before the provider is asked.
+            # An OSError has no words of the provider's.
             if not told or isinstance(error.__context__, OSError):
                 raise
             kind = type(error).__name__
