@@ -93,6 +93,7 @@ TRANSITIONS: Final[Mapping[Life, Mapping[Event, Life]]] = {
         Event.SUPERSEDED: Life.CLOSED,
         Event.STOPPED: Life.CLOSED,
         Event.ENDED: Life.CLOSED,
+        Event.ABANDONED: Life.CLOSED,
     },
 }
 

@@ -303,7 +303,7 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             buffered.delta = delta
             return
         self._check(buffered, delta, count)
-        buffered.delta = delta
+        buffered.delta += count  # what a finalizer has counted meanwhile is in it
         if buffered.dirty:
             buffered.update_bounds()
         else:

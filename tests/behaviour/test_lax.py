@@ -1152,6 +1152,24 @@ async def test_a_strict_counter_idles_as_cheaply(world: World) -> None:
     assert 99 <= len(world.tap(a).seen) - first <= 101
 
 
+async def test_what_a_finalizer_counts_in_the_midst_of_a_count_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector of garbage may run between any two steps of a program."""
+    counter = await world.lax()
+    check = counter._check
+
+    def collect(*args: Any) -> None:
+        monkeypatch.setattr(counter, "_check", check)
+        counter.inc_nowait("k", 10)
+        check(*args)
+
+    monkeypatch.setattr(counter, "_check", collect)
+    counter.inc_nowait("k")
+    await counter.flush()
+    assert {"k": 11} == counter.own_slices()
+
+
 async def test_a_busy_counter_needs_no_heartbeats(world: World) -> None:
     """Every batch is a sign of life."""
     a = await world.strict(heartbeat_interval=3.0)

@@ -336,6 +336,17 @@ async def test_a_question_without_an_answer_is_no_doubtful_outcome(world: World)
     assert 2 == asked
 
 
+async def test_a_process_may_be_forked_as_a_counter_ends(world: World) -> None:
+    """It has ended, and is still among those that a fork closes in the child."""
+    ended, runs = await world.strict(), await world.strict()
+    await ended.aclose()
+    for counter in (ended, runs):
+        (part,) = counter._actor.parts
+        part.abandon()  # what the hook does
+    assert "closed" == ended.statistics().state == runs.statistics().state
+    world.kill(runs)
+
+
 async def test_without_grace_the_stop_is_immediate(world: World) -> None:
     """`exit_grace=0` waits for nothing; the slices then go as those of the dead do."""
     observer = await world.strict()

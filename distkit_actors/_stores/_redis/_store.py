@@ -149,6 +149,10 @@ class RedisStore(Store):
         settings stay as they are. RESP3 and ``decode_responses`` make no difference. The pool must
         not be used in another event loop at the same time.
 
+        A `KeyboardInterrupt` may strike in the asyncio loop, which ends with it, and then whoever
+        waits there cannot be cancelled. So let a task receive SIGINT, with
+        `trio.open_signal_receiver`.
+
         Args:
             pool: a `redis.asyncio.ConnectionPool`, or one of a class derived from it.
             response_timeout: as `RedisStore` has it; it bounds how long a pool may wait for a free
