@@ -41,7 +41,10 @@ def _run(words: list[str]) -> int:
     try:
         code: object = cli.main(words, prog_name="distkit-actors", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        try:
+            error.show()
+        except BrokenPipeError:  # of standard error
+            return demo.BROKEN_PIPE
         return error.exit_code
     except click.Abort:
         return _aborted()

@@ -330,6 +330,7 @@ def test_the_rights_are_of_a_prefix_and_not_of_a_url() -> None:
     assert "~dk:{p.redis://localhost}:*" in shown.stdout
     assert shown.stderr == "these are the rights for a prefix 'redis://localhost'\n"
     assert run("acl", "tenant:42").stderr == ""
+    assert "~dk:{p.celery@10.0.0.1}:" in run("acl", "--", "celery@10.0.0.1").stdout
 
 
 @pytest.mark.parametrize(

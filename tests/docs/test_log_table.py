@@ -18,7 +18,7 @@ LOG = PACKAGE / "_actor" / "_log.py"
 OTHERS = {PACKAGE / "_stores" / "_redis" / "_bridge" / "_loop.py"}
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 #: What every record has.
-COMMON = {"event", "prefix", "instance", "store", "kind"}
+COMMON = {"event", "prefix", "instance", "label", "store", "kind"}
 
 
 class Line(NamedTuple):

@@ -157,6 +157,7 @@ def _log_only(address: str, _loop: object, context: Mapping[str, object]) -> Non
             "event": "asyncio",
             "prefix": "",
             "instance": "",
+            "label": "",
             "store": f"<RedisStore at {address}>",
             "kind": "store",
             "error": error,
