@@ -66,7 +66,8 @@ class Requester:
         self.sent_at: float | None = None  # when the request without an answer was first sent
         self.heard_at: float | None = None  # when the last acknowledged sign of life was sent
         self.answered_at = 0.0  # when the last answer came
-        self.trip = 0.0  # seconds that the last answer took
+        self._asked_at = 0.0  # when it was sent last
+        self.trip = 0.0  # seconds that the last answer took, since then
         self.overdue = 0.0  # seconds after which an answer counts as late; 0: not known yet
         self.connected = False
         self.connections = 0
@@ -199,9 +200,11 @@ class Requester:
     def asked(self, link: Link, now: float) -> None:
         """Note that a request is sent at ``now``, and set the deadline of its answer if need be."""
         patience = self._pacing.patience(link.patience)
-        deadline, least = self.patience.deadline, now + patience
-        if least < _NEVER and not least <= deadline < _NEVER:
-            self.patience.deadline = now + _LENIENCE * patience
+        deadline, least, most = self.patience.deadline, now + patience, now + _LENIENCE * patience
+        # It may be that of a slow store, which is quick again.
+        if least < _NEVER and not least <= deadline <= most:
+            self.patience.deadline = most
+        self._asked_at = now
         if self.sent_at is None:
             self.sent_at = now
 
@@ -210,8 +213,8 @@ class Requester:
         self.answered_at = trio.current_time()
         sent_at, self.sent_at = self.sent_at, None
         assert sent_at is not None  # it was asked
-        self.trip = self.answered_at - sent_at
-        self._pacing.answered(self.trip)
+        self.trip = self.answered_at - self._asked_at
+        self._pacing.answered(self.answered_at - sent_at)
         if isinstance(reply, Applied):
             # The time of the first sending is on the safe side: nobody knows which copy of a
             # repeated request was the sign of life. Other kinds of requests are none.

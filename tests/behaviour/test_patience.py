@@ -134,6 +134,22 @@ async def test_what_is_asked_again_after_an_outage_has_its_time(
         assert await counter.get("k") == (1, 1)
         assert trio.current_time() <= back + 5  # the longest pause: half an interval
         assert not store.dropped
+        # Reads wait for as long as answers take, which is not as long as the outage.
+        assert counter._actor.parts[0]._requester.trip < 0.1
+
+
+async def test_patience_is_short_again_with_a_store_that_is_quick_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        store.mute = 3
+        await counter.inc("k")  # patience has grown
+        for _ in range(2):
+            await counter.get("k")
+        store.mute, began = 1, trio.current_time()
+        await counter.inc("k")
+        assert trio.current_time() <= began + LATEST + 0.1
 
 
 async def test_connecting_gets_more_time_with_each_try(

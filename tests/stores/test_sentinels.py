@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -108,6 +108,23 @@ async def test_slow_sentinels_are_waited_for_longer_each_time(nursery: trio.Nurs
     with pytest.raises(StoreUnavailableError):
         await where.locate(0)
     assert await where.locate(0) == A
+
+
+async def test_a_store_comes_to_its_primary_though_its_sentinels_are_slow(
+    nursery: trio.Nursery, redis_server: RedisServer, fresh_prefix: str
+) -> None:
+    """The time of the sentinels is not that of the primary, which is asked behind them."""
+    slow = FakeSentinel(Node(LOOPBACK, redis_server.port))
+    await started(nursery, slow)
+    slow.seconds = 0.6  # for each of two answers
+    store = RedisStore(f"redis+sentinel://{slow.node}/service", response_timeout=1.0)
+    async with store.link(fresh_prefix) as link, store.subscribe(fresh_prefix) as feed:
+        assert feed is not None
+        for one in (link, feed):
+            with suppress(StoreUnavailableError):
+                await one.connect()
+            await one.connect()
+        assert link.connected
 
 
 async def test_a_look_takes_no_longer_however_long_no_sentinel_answers(

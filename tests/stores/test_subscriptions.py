@@ -522,7 +522,7 @@ async def test_a_connection_that_died_in_silence_is_noticed(
 
 @pytest.mark.usefixtures("transport")
 async def test_silence_is_no_failure(proxy: FaultProxy, fresh_prefix: str, redis_url: str) -> None:
-    store = RedisStore(proxy.url, response_timeout=0.1 * pressure())
+    store = RedisStore(proxy.url, response_timeout=0.3 * pressure())
     async with (
         subscribed(store, fresh_prefix) as subscription,
         member(RedisStore(redis_url), fresh_prefix) as one,

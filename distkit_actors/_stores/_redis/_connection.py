@@ -79,7 +79,15 @@ class Connection(ABC):
     `_lane` has what several use in turn.
     """
 
-    def __init__(self, address: str, response_timeout: float, check: Check | None) -> None:
+    def __init__(
+        self,
+        address: str,
+        response_timeout: float,
+        check: Check | None,
+        asking: Callable[[], float] | None = None,
+    ) -> None:
+        # ``asking`` returns how many seconds longer than usual it may take to find the server.
+        self._asking = asking
         self._address = address
         self._check = check
         self._response_timeout = response_timeout
@@ -120,7 +128,8 @@ class Connection(ABC):
         """
         await self.drop()
         failed = f"the store at {self._address} cannot be reached"
-        await self._in_time(self._run(self._introduce(), failed), failed, patience)
+        asking = 0.0 if self._asking is None else self._asking()
+        await self._in_time(self._run(self._introduce(), failed), failed, patience, asking)
         if self._check is not None:
             try:
                 await self._check(self, patience)

@@ -35,6 +35,10 @@ class Locator(ABC):
         """Whether the last look was so long ago that there should be another."""
         return trio.current_time() > self.look_at
 
+    def asking(self) -> float:
+        """Return how many seconds longer than usual `locate` may take now, within connecting."""
+        return 0.0
+
     @property
     def version(self) -> int:
         """Changes whenever it has asked for all that it knows."""

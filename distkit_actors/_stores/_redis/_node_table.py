@@ -42,7 +42,8 @@ class Ways:
         if node is not None:
             scheme = address.partition(":")[0]
             address, route = f"{scheme}://{node}", Route(FixedLocator(), self._leading_to(node), 0)
-        return StreamConnection(route.make, address, self.patience, route.check), route
+        asking = self.locator.asking if node is None else None
+        return StreamConnection(route.make, address, self.patience, route.check, asking), route
 
     def _leading_to(self, node: Node) -> MakeConnection:
         async def make() -> AbstractConnection:

@@ -66,6 +66,10 @@ class SentinelLocator(Locator):
         self._known: _Word | None = None
         self._looked_at = PerRun(lambda: -float("inf"))  # when they were asked last
 
+    def asking(self) -> float:
+        """See `Locator.asking`."""
+        return (self._survey.stretch - 1) * _ASKING * self._patience
+
     @property
     def looks(self) -> bool:
         """An old primary may be reached still, where a network is cut in two."""

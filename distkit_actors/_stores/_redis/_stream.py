@@ -6,7 +6,7 @@ commands and parses answers. What is left is to send, to receive, and to introdu
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,9 @@ class StreamConnection(Connection):
         address: str,
         response_timeout: float,
         check: Check | None = None,
+        asking: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(address, response_timeout, check)
+        super().__init__(address, response_timeout, check, asking)
         self._make = make
         self._stream: SocketStream | None = None
         self._reader = hiredis.Reader()

@@ -66,6 +66,11 @@ class Survey:
         self._stretch = 1  # of the time for all: doubles while none answers in it
         self._shunned = PerRun[dict[Node, float]](dict)  # who was silent lately, since when
 
+    @property
+    def stretch(self) -> int:
+        """How many times as long as usual the next asking may take."""
+        return self._stretch
+
     async def ask(
         self,
         nodes: Sequence[Node],
