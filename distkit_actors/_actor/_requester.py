@@ -174,7 +174,8 @@ class Requester:
         It is cancelled when the patience is over. Whenever it is cancelled, nobody knows whether
         the request was executed.
         """
-        self.asked(link, now)
+        if not sent:  # else its caller has noted it
+            self.asked(link, now)
         try:
             if not sent:
                 await link.send(request)

@@ -70,10 +70,12 @@ class _WithoutStore(click.Command):
     """A command that takes no URL, and says so to who gives one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = [word for word in args if word != "--"]
+        words = [] if ctx.resilient_parsing else words_of(self, ctx, given)
         # What stands behind -- is a prefix, whatever it looks like.
-        words = [] if ctx.resilient_parsing or "--" in args else words_of(self, ctx, args)
+        behind = args[args.index("--") :] if "--" in args else []
         urls = [word for word in words if is_url(word) or looks_like_address(word)]
-        if urls and (len(words) > 1 or may_tell_a_password(urls[0])):
+        if urls and (len(words) > 1 or (may_tell_a_password(urls[0]) and not behind[1:])):
             hint = "or write -- in front of a prefix that looks like one"
             raise click.UsageError(f"{self.name} asks no store: leave the URL out, {hint}", ctx)
         return super().parse_args(ctx, args)

@@ -29,8 +29,8 @@ _LOOKS: Final = 40
 #: A key is wrong if so many looks in a row find a difference that others do not explain.
 #: A look reads the sum, then the slices, then the sum again, and others may count in between.
 #: If they only add, or only take away, what the slices of a right key add up to is not less than
-#: the smaller sum, and not more than the larger one. A look that finds this proves nothing, but if
-#: so many in a row do, the key is right.
+#: the smaller sum, and not more than the larger one. A look that finds this proves nothing, unless
+#: it, or several in a row together, leave no room for any difference.
 #: The difference of damage is constant, so one number must fit all looks in a row.
 #: Others may count to and fro, too. If a key flips between two values, up to one look in four finds
 #: a difference by chance, and up to one in eight a given one. Ten in a row come a few times in a
@@ -231,9 +231,10 @@ async def _settled(inquiry: Inquiry, suspects: Sequence[str]) -> list[Finding]:
             before, added, after = await _look_at(inquiry, key)
             least, most = sorted((before - added, after - added))
             seen[key] = row = seen[key].followed_by(least, most)
-            if row.looks == _SAME and not row.fits_none:
+            wrong = row.looks == _SAME and not row.fits_none
+            if wrong:
                 found.append(_off(key, after, added))
-            if row.looks == _SAME or before == added == after:
+            if wrong or row.least == row.most == 0:
                 del seen[key]
         if not seen:
             return found  # noqa: ASYNC910 - there were looks before, and here
@@ -257,9 +258,7 @@ class _Row(NamedTuple):
     def followed_by(self, least: int, most: int) -> _Row:
         """Return the row with one more look, or a new one if that does not fit."""
         look = _Row(least, most, 1)
-        if look.fits_none:  # nothing is known of a difference, as others count
-            return _NO_ROW._replace(looks=self.looks + 1 if self.fits_none else 1)
-        if self.fits_none or most < self.least or self.most < least:
+        if look.fits_none != self.fits_none or most < self.least or self.most < least:
             return look
         return _Row(max(self.least, least), min(self.most, most), self.looks + 1)
 

@@ -206,6 +206,22 @@ async def test_cancelled_it_leaves_its_operation_to_the_batch_loop(
         assert await counter.inc("k") == (2, 2)
 
 
+async def test_cancelled_its_answer_has_still_taken_as_long_as_it_has(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Reads wait for as long as answers take."""
+    store = HeldStore()
+    async with alone(store) as counter:
+        async with trio.open_nursery() as nursery:
+            await one_waits(store, nursery, counter.inc, "k")
+            await trio.sleep(0.2)
+            nursery.cancel_scope.cancel()
+        await trio.sleep(0.05)
+        store.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert counter._actor.parts[0]._requester.trip == pytest.approx(0.25)
+
+
 async def test_cancelled_it_never_happens_if_it_was_not_executed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

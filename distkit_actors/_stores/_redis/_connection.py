@@ -128,8 +128,9 @@ class Connection(ABC):
         """
         await self.drop()
         failed = f"the store at {self._address} cannot be reached"
-        asking = 0.0 if self._asking is None else self._asking()
-        await self._in_time(self._run(self._introduce(), failed), failed, patience, asking)
+        seconds = self._response_timeout if patience is None else patience
+        seconds += 0.0 if self._asking is None else self._asking()
+        await self._in_time(self._run(self._introduce(), failed), failed, seconds)
         if self._check is not None:
             try:
                 await self._check(self, patience)
