@@ -70,8 +70,7 @@ class _WithoutStore(click.Command):
     """A command that takes no URL, and says so to who gives one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        given = [word for word in args if word != "--"]
-        words = [] if ctx.resilient_parsing else words_of(self, ctx, given)
+        words = [] if ctx.resilient_parsing else words_of(self, ctx, args)
         # What stands behind -- is a prefix, whatever it looks like.
         behind = args[args.index("--") :] if "--" in args else []
         urls = [word for word in words if is_url(word) or looks_like_address(word)]

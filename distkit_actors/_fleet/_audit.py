@@ -223,7 +223,7 @@ def _named(wrong: list[Finding]) -> Iterable[Finding]:
 
 
 async def _settled(inquiry: Inquiry, suspects: Sequence[str]) -> list[Finding]:
-    """Look at keys until each is known to be fine or wrong, whatever others count meanwhile."""
+    """Look at keys until each is known to be fine or wrong, or has changed in too many looks."""
     found: list[Finding] = []
     seen = dict.fromkeys(suspects, _NO_ROW)
     for _ in range(_LOOKS):

@@ -331,6 +331,7 @@ def test_the_rights_are_of_a_prefix_and_not_of_a_url() -> None:
     assert shown.stderr == "these are the rights for a prefix 'redis://localhost'\n"
     assert run("acl", "tenant:42").stderr == ""
     assert "~dk:{p.celery@10.0.0.1}:" in run("acl", "--", "celery@10.0.0.1").stdout
+    assert "~dk:{p.-tenant}:" in run("acl", "--", "-tenant").stdout
     for words in (("p", "--", secret[0]), (secret[0], "--")):
         assert "me:pw" not in run("acl", *words, code=2).output
 
