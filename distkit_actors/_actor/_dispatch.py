@@ -410,7 +410,8 @@ class Dispatch:
         steps = self._steps
         taken = self._taken() + behind
         if not taken and isinstance(self.mailbox.next_exclusive(), AtomicBatch):
-            # The batch may have had the counts that go ahead of it. It would wait for ever.
+            # The counts that have to go ahead of the next one may have been in this batch. The next
+            # one would wait for ever.
             taken.append(self.mailbox.take_exclusive())
         self._fail([op for op in taken if not op.required], error, steps)
         self.releases.defer(taken)

@@ -72,9 +72,9 @@ class _WithoutStore(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [] if ctx.resilient_parsing else words_of(self, ctx, args)
         # What stands behind -- is a prefix, whatever it looks like.
-        behind = args[args.index("--") :] if "--" in args else []
+        behind = args[args.index("--") + 1 :] if "--" in args else []
         urls = [word for word in words if is_url(word) or looks_like_address(word)]
-        if urls and (len(words) > 1 or (may_tell_a_password(urls[0]) and not behind[1:])):
+        if urls and (len(words) > 1 or (may_tell_a_password(urls[0]) and not behind)):
             hint = "or write -- in front of a prefix that looks like one"
             raise click.UsageError(f"{self.name} asks no store: leave the URL out, {hint}", ctx)
         return super().parse_args(ctx, args)

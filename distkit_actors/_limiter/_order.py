@@ -30,9 +30,9 @@ from .._instance._holds import Hold
 from .._protocol._messages import Entry, Kind, Previous, QueryKind
 from ._names import TICKETS, WAITING, companion
 
-#: Seconds for which a process relies on it that some other process has waiters: the longest turn,
-#: or tokens would be handed on past those.
-_MEMORY: Final = 2.0
+#: Seconds for which tokens may be handed on in a process at the longest. For so long it also relies
+#: on it that some other process has waiters, or tokens would be handed on past those.
+LONGEST_TURN: Final = 2.0
 #: Seconds between two looks at the line, for each process that is before this one: its turn cannot
 #: come sooner, and a look costs the store something for each instance.
 _LOOK_PAUSE: Final = 0.005
@@ -140,7 +140,7 @@ class Order:
     @property
     def is_crowded(self) -> bool:
         """Whether somebody waits in another process, as far as is known without a look."""
-        return bool(self._rivals) or trio.current_time() < self._crowded_at + _MEMORY
+        return bool(self._rivals) or trio.current_time() < self._crowded_at + LONGEST_TURN
 
     def note(self, batch: AtomicBatch, asked: float, line: Previous) -> bool:
         """Take in what a batch has found; True if tickets of others are shown."""

@@ -17,13 +17,12 @@ from .._instance._holds import Hold
 from .._protocol._conditions import Le
 from .._protocol._messages import ConditionFailed, Entry, Kind, Previous
 from ._names import FENCE, companion
-from ._order import Order, Place, order_of
+from ._order import LONGEST_TURN, Order, Place, order_of
 
 #: Seconds for which tokens may be used here by one after another, from when the store gave them
 #: out: for so long, those who wait elsewhere and have not been heard of may be overtaken. It is
 #: longer where the store takes longer to answer, or a process alone would wait all the time.
 TURN: Final = 0.1
-LONGEST_TURN: Final = 2.0
 _TURN_IN_TRIPS: Final = 10
 
 

@@ -155,7 +155,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "refused keys",
         "total",
         "keys",
-        "Keys in each batch of a lax counter of which the store refused counts, which are lost.",
+        "How often the store has refused the counts of a key of a lax counter; they are lost.",
         lambda now: now.refused_keys,
     ),
     _statistic(

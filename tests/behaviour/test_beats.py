@@ -16,7 +16,7 @@ from distkit_actors._actor._requester import Lost
 from distkit_actors._protocol._messages import Apply, Open, Query, QueryKind, Request, Resume
 from distkit_actors._stores._contract import Link
 from tests.behaviour.test_cancellation import STEPS, ticks
-from tests.behaviour.world import MAX, MIN, Counter, World, each, outcome, struck
+from tests.behaviour.world import MIN, Counter, World, each, outcome, struck
 
 
 async def ask_a_question(counter: Counter) -> None:
@@ -143,12 +143,7 @@ async def test_i5_who_has_slices_without_room_lives_where_only_counts_are_refuse
 ) -> None:
     """They are tried again once in a period, and that is no beat."""
     a, b = await world.strict(), await world.strict()
-    await a.inc("k", MAX)
-    await world.cut(a)
-    await world.reaped(a, by=b)
-    await b.inc("k")
-    await world.rejoin(a)
-    assert 1 == a.statistics().withheld_slices
+    await world.leave_no_room(a, b)
     wire = world.wire(a)
     wire.answer(StoreError("out of memory"), None, executed=False, when=_counts)
     for _ in range(12):

@@ -180,12 +180,7 @@ async def test_i14_what_had_no_room_is_tried_again_between_the_steps_of_a_forget
     world: World,
 ) -> None:
     a, b = await world.strict(), await world.strict()
-    await a.inc("k", MAX)
-    await world.cut(a)
-    await world.reaped(a, by=b)
-    await b.inc("k", 10)
-    await world.rejoin(a)
-    assert 1 == a.statistics().withheld_slices
+    await world.leave_no_room(a, b)
     forgetting = Forgetting(world, a)
     async with trio.open_nursery() as nursery:
         await forgetting.begin(nursery, trip=1)

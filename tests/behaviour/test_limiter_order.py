@@ -23,8 +23,8 @@ from distkit_actors import (
 )
 from distkit_actors._actor._operations import AtomicBatch, Operation
 from distkit_actors._instance._holds import Hold
-from distkit_actors._limiter._order import Order, Place, order_of
-from distkit_actors._limiter._token_lease import LONGEST_TURN, TURN
+from distkit_actors._limiter._order import LONGEST_TURN, Order, Place, order_of
+from distkit_actors._limiter._token_lease import TURN
 from distkit_actors._protocol._conditions import Condition
 from distkit_actors._protocol._messages import Previous
 from distkit_actors._stores._contract import Subscription

@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 from distkit_actors import FleetLimiter
-from distkit_actors._limiter._token_lease import LONGEST_TURN, TURN
+from distkit_actors._limiter._order import LONGEST_TURN
+from distkit_actors._limiter._token_lease import TURN
 from tests.behaviour.limits import KEY, in_use, lines, questions, seconds
 from tests.behaviour.world import Flavour, World, both_flavours
 

@@ -412,6 +412,18 @@ class World:
         await self.until(back)
         await self.value(counter, _WITNESS + counter.instance_id)
 
+    async def leave_no_room(self, counter: Counter, other: Counter) -> None:
+        """Have a counter return with a slice of "k" that does not fit, as another has counted 10.
+
+        I12, overflow.
+        """
+        await counter.inc("k", MAX)
+        await self.cut(counter)
+        await self.reaped(counter, by=other)
+        await other.inc("k", 10)
+        await self.rejoin(counter)
+        assert counter.statistics().withheld_slices == 1
+
     async def crash(self, counter: Counter) -> None:
         """End a counter as `kill -9` would: no flush, no good-bye."""
         await self.mark(counter)

@@ -84,10 +84,10 @@ class Connection(ABC):
         address: str,
         response_timeout: float,
         check: Check | None,
-        asking: Callable[[], float] | None = None,
+        extra_time: Callable[[], float] | None = None,
     ) -> None:
-        # ``asking`` returns how many seconds longer than usual it may take to find the server.
-        self._asking = asking
+        # ``extra_time`` returns how many seconds longer than usual it may take to find the server.
+        self._extra_time = extra_time
         self._address = address
         self._check = check
         self._response_timeout = response_timeout
@@ -129,7 +129,7 @@ class Connection(ABC):
         await self.drop()
         failed = f"the store at {self._address} cannot be reached"
         seconds = self._response_timeout if patience is None else patience
-        seconds += 0.0 if self._asking is None else self._asking()
+        seconds += 0.0 if self._extra_time is None else self._extra_time()
         await self._in_time(self._run(self._introduce(), failed), failed, seconds)
         if self._check is not None:
             try:

@@ -35,7 +35,7 @@ class Locator(ABC):
         """Whether the last look was so long ago that there should be another."""
         return trio.current_time() > self.look_at
 
-    def asking(self) -> float:
+    def extra_time(self) -> float:
         """Return how many seconds longer than usual `locate` may take now, within connecting."""
         return 0.0
 

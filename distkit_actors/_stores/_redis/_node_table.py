@@ -42,8 +42,8 @@ class Ways:
         if node is not None:
             scheme = address.partition(":")[0]
             address, route = f"{scheme}://{node}", Route(FixedLocator(), self._leading_to(node), 0)
-        asking = self.locator.asking if node is None else None
-        return StreamConnection(route.make, address, self.patience, route.check, asking), route
+        extra_time = self.locator.extra_time if node is None else None
+        return StreamConnection(route.make, address, self.patience, route.check, extra_time), route
 
     def _leading_to(self, node: Node) -> MakeConnection:
         async def make() -> AbstractConnection:

@@ -66,8 +66,8 @@ class SentinelLocator(Locator):
         self._known: _Word | None = None
         self._looked_at = PerRun(lambda: -float("inf"))  # when they were asked last
 
-    def asking(self) -> float:
-        """See `Locator.asking`."""
+    def extra_time(self) -> float:
+        """See `Locator.extra_time`."""
         return (self._survey.stretch - 1) * _ASKING * self._patience
 
     @property

@@ -33,9 +33,9 @@ class StreamConnection(Connection):
         address: str,
         response_timeout: float,
         check: Check | None = None,
-        asking: Callable[[], float] | None = None,
+        extra_time: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(address, response_timeout, check, asking)
+        super().__init__(address, response_timeout, check, extra_time)
         self._make = make
         self._stream: SocketStream | None = None
         self._reader = hiredis.Reader()

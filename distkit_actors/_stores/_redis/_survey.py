@@ -63,13 +63,8 @@ class Survey:
         self._ready = ready
         self._kind = kind
         self._patience = patience
-        self._stretch = 1  # of the time for all: doubles while none answers in it
+        self.stretch = 1  # of the time for all: doubles while none answers in it
         self._shunned = PerRun[dict[Node, float]](dict)  # who was silent lately, since when
-
-    @property
-    def stretch(self) -> int:
-        """How many times as long as usual the next asking may take."""
-        return self._stretch
 
     async def ask(
         self,
@@ -91,12 +86,12 @@ class Survey:
             make = await self._ready()
         if make is None:
             raise StoreUnavailableError("the credential provider does not answer")
-        with trio.move_on_after((self._stretch if grows else 1) * patience) as waiting:
+        with trio.move_on_after((self.stretch if grows else 1) * patience) as waiting:
             await self._ask(make, nodes, question, enough, said)
         if said.answers:
-            self._stretch = 1
+            self.stretch = 1
         elif waiting.cancelled_caught and grows:
-            self._stretch = min(2 * self._stretch, _MOST_PATIENCE)
+            self.stretch = min(2 * self.stretch, _MOST_PATIENCE)
         return said
 
     async def _ask(  # noqa: ASYNC910 - internal: callers ask one at least
