@@ -68,7 +68,7 @@ class Dispatch:
         self._stepping = False  # the batch is one of them
         self.queries = Queries()
         self.flush_waiters = FlushWaiters()
-        self.releases = Releases(mailbox, buffer)
+        self.releases = Releases(mailbox, buffer, session.holds)
 
     @property
     def waiting(self) -> bool:

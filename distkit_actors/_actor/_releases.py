@@ -17,8 +17,8 @@ from ._operations import Operation, Release
 class Releases:
     """All holds of one counter, and what takes them back."""
 
-    def __init__(self, mailbox: Mailbox, buffer: WriteBuffer | None) -> None:
-        self.holds = Holds()
+    def __init__(self, mailbox: Mailbox, buffer: WriteBuffer | None, holds: Holds) -> None:
+        self.holds = holds
         self.outstanding: dict[Hold, Release] = {}  # all releases that have not been executed
         self.deferred: list[Release] = []  # those of them that the store had to refuse
         self._unwanted: list[Release] = []  # that are not in the mailbox yet

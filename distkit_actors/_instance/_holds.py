@@ -82,6 +82,10 @@ class Holds:
         """Return the keys that have some."""
         return self._by_key.keys()
 
+    def stamps(self, key: str) -> list[int]:
+        """Return the stamps of the slices that those of ``key`` were added to, oldest first."""
+        return sorted({hold.at for hold in self._by_key.get(key, ())})
+
     def _older(self, key: str, epoch: int) -> list[Hold]:
         holds = self._by_key[key]
         void = [hold for hold in holds if hold.at < epoch]

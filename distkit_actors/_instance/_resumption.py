@@ -1,9 +1,10 @@
 """The return to a store that does not know an instance any more, piece by piece (P17 … P22).
 
 A `Resumption` goes through all that the store has to be told: own epoch moves, then a claim for
-each own slice, then what was withheld. Where it is unknown whether the last batch was executed,
-its operations on the own slice become a part of what is claimed (`Resumption.fold`; P20, doubtful
-batch), and the answers to the claims tell what became of them.
+each own slice, then what was withheld. Ahead of the slices it asks what became of holds whose slice
+has come to nothing, by claims of nothing (P45, archive). Where it is unknown whether the last batch
+was executed, its operations on the own slice become a part of what is claimed (`Resumption.fold`;
+P20, doubtful batch), and the answers to the claims tell what became of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .._protocol._messages import (
     Slice,
 )
 from .._protocol._values import fits
+from ._holds import Holds
 from ._own_copy import OwnCopy
 from ._session_state import Batch, Update
 
@@ -37,6 +39,7 @@ class _Reach(NamedTuple):
     """How many moves, keys and withheld slices the sent piece deals with."""
 
     moves: int = 0
+    held: int = 0
     claims: int = 0
     retries: int = 0
 
@@ -48,6 +51,7 @@ class Resumption:
         "claims",
         "first",
         "folds",
+        "held",
         "moves",
         "reach",
         "results",
@@ -61,6 +65,7 @@ class Resumption:
         self.first = True
         # Keys only: their epochs and slices are looked up when their turn has come.
         self.moves: deque[str] = deque()  # keys whose epoch this instance has moved
+        self.held: deque[str] = deque()  # keys with holds
         self.claims: deque[str] = deque()  # keys of own slices
         self.retries: list[Entry] = []  # what is withheld
         self.sent: Resume | None = None
@@ -76,7 +81,7 @@ class Resumption:
     @property
     def done(self) -> bool:
         """Whether there is nothing left to tell."""
-        return not (self.first or self.moves or self.claims or self.retries)
+        return not (self.first or self.moves or self.held or self.claims or self.retries)
 
     # ------------------------------------------------------------------ beginning
 
@@ -133,31 +138,57 @@ class Resumption:
             results.append(Rejection.UNKNOWN)
         self.results = results
 
-    def begin(self, own: OwnCopy, old: Resumption | None = None) -> None:
+    def begin(self, own: OwnCopy, holds: Holds, old: Resumption | None = None) -> None:
         """Begin with the first piece; ``old`` is an attempt that did not come to its end."""
         if old is not None:
             self.results, self.folds = old.results, old.folds
             self.stamps, self.void = old.stamps, old.void
         # The plain dict inside has the same order, and is gone through in a fifteenth of the time.
         self.moves = deque(dict[str, int].keys(own.moves))
+        self.held = deque(holds.held())
         self.claims = deque(own.slices)
         self.retries = own.retries()
 
     # -------------------------------------------------------------------- sending
 
-    def piece(self, own: OwnCopy, size: int) -> tuple[list[tuple[str, int]], list[Entry]]:
+    def piece(
+        self, own: OwnCopy, holds: Holds, size: int
+    ) -> tuple[list[tuple[str, int]], list[Entry]]:
         """Return the moves and claims that are next, about ``size`` claims at most."""
         some = list(islice(self.moves, MAX_MOVES))
         moves = [(key, own.moves[key]) for key in some if key in own.moves]
         claims: list[Entry] = []
-        searched = retried = 0
+        asked = searched = retried = 0
         if len(some) == len(self.moves):
-            claims, searched = self._claims(own, min(size, MAX_ENTRIES))
-            if not self.claims:
-                claims = self.retries[:size]
-                retried = len(claims)
-        self.reach = _Reach(len(some), searched, retried)
+            # Before any slice is there again, as a claim of nothing would take it away.
+            claims, asked = self._questions(own, holds, min(size, MAX_ENTRIES))
+            if not claims and asked == len(self.held):
+                claims, searched = self._claims(own, min(size, MAX_ENTRIES))
+                if not self.claims:
+                    claims = self.retries[:size]
+                    retried = len(claims)
+        self.reach = _Reach(len(some), asked, searched, retried)
         return moves, claims
+
+    def _questions(self, own: OwnCopy, holds: Holds, limit: int) -> tuple[list[Entry], int]:
+        """Return claims of nothing for holds of slices that are gone, and of how many keys.
+
+        They are refused like such a slice would be, where a move has made the holds void. The
+        journal may not tell of that move any more (P45, archive).
+        """
+        questions: list[Entry] = []
+        searched = 0
+        for key in islice(self.held, _SEARCHED_AT_ONCE):
+            if len(questions) >= limit:
+                break
+            searched += 1
+            mine = own.slices.get(key)
+            questions += [
+                Entry(Kind.CLAIM, key, 0, 0, stamp=stamp)
+                for stamp in holds.stamps(key)
+                if mine is None or stamp != mine.stamp
+            ]
+        return questions, searched
 
     def _claims(self, own: OwnCopy, limit: int) -> tuple[list[Entry], int]:
         """Return the claims that are next, and of how many keys; some may have gone meanwhile."""
@@ -189,14 +220,19 @@ class Resumption:
         if reply.again:
             return
         self.first = False
-        moved, searched, retried = self.reach
+        moved, asked, searched, retried = self.reach
         for _ in range(moved):
             self.moves.popleft()
+        for _ in range(asked):
+            self.held.popleft()
         keys = [self.claims.popleft() for _ in range(searched)]
         del self.retries[:retried]
         for claim, result in zip(claims, reply.results, strict=True):
             if retried:
                 own.retry(claim, result, update)
+            elif not searched:  # a question
+                if result is Rejection.MOVED:
+                    update.moved(claim.key, claim.stamp + 1)
             else:
                 self._asserted(claim, result, own)
                 if result is Rejection.MOVED:

@@ -309,7 +309,7 @@ class Session(SessionView):
     def _restart(self, resumption: Resumption | None = None) -> None:
         """Begin to re-assert everything from the first piece on (P17, resume)."""
         fresh = resumption or Resumption()
-        fresh.begin(self.own, self._resumption if resumption is None else None)
+        fresh.begin(self.own, self.holds, self._resumption if resumption is None else None)
         self._resumption = fresh
         self.used += 1
 
@@ -318,7 +318,7 @@ class Session(SessionView):
         if work is None:
             raise ProtocolError("nothing to resume")
         if work.sent is None:
-            moves, claims = work.piece(self.own, self.bulk_size)
+            moves, claims = work.piece(self.own, self.holds, self.bulk_size)
             work.sent = Resume(
                 self.instance,
                 self.incarnation,

@@ -46,6 +46,10 @@ class Update:
         self.missed = 0
         self.backlog = 0  # as in `Applied`
 
+    def moved(self, key: str, epoch: int) -> None:
+        """Note that somebody moved the epoch of ``key`` to ``epoch``, or further."""
+        self.epochs[key] = max(epoch, self.epochs.get(key, 0))
+
 
 class Batch:
     """The unacknowledged batch; in ``doubt`` if it may have been executed, unheard."""

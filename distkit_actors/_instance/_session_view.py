@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Final, Literal, TypeAlias
 
 from .._protocol._messages import MAX_ENTRIES, Entry, MustResume, Periods, Slice
+from ._holds import Holds
 from ._own_copy import OwnCopy
 from ._phases import Phase
 from ._resumption import Resumption
@@ -47,6 +48,7 @@ class SessionView:
         self.seq = 0  # last acknowledged
         self.used = 0  # last given to a request; none is given twice (P39, unique numbers)
         self.own = OwnCopy()
+        self.holds = Holds()
         self.piece_size = MAX_ENTRIES  # most entries in one message, of those that can wait
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
         self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse, partitions=partitions)

@@ -3,24 +3,46 @@
 One table serves as both: the *journal stamp* of a key says when this store learned of its
 last move, and orders the table; the key's *epoch* is that same stamp, or an older one for
 a move that an instance had to tell the store again after a data loss (P7, key epochs;
-P22, late moves).
+P22, late moves). Moves that all have heard of leave the table for the *archive* where there are
+many: there they take less memory, and still judge the claims of who comes back (P45, archive).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import Final
 
 from .._protocol._messages import MAX_JOURNAL, Journal
 
 #: A step may forget so many moves or more: so the table drains faster than it fills.
 FORGET_AT_LEAST: Final = 100
+#: So many moves stay in the journal though all have heard of them. Fewer are not worth an archive.
+JOURNAL_KEPT: Final = 1000
+#: Moves are archived so many at once or more, as a few would cost nearly as much.
+ARCHIVE_AT_LEAST: Final = 100
+#: And so many by one step, or some more where one step had moved them all (P5, bounded pieces).
+ARCHIVE_AT_MOST: Final = 300
+#: A segment of the archive has the moves of such a part of the retention.
+SEGMENTS_OF_RETENTION: Final = 4
+#: Most segments: those within the retention, one that is leaving it, and one that is filled.
+MAX_SEGMENTS: Final = SEGMENTS_OF_RETENTION + 2
+
+
+class Segment:
+    """Some moves that follow each other in the archive, and are forgotten together."""
+
+    __slots__ = ("epochs", "first", "last")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.last = first  # journal stamps
+        self.epochs: dict[str, int] = {}  # {key: epoch}
 
 
 class Epochs:
     """The epochs of one namespace."""
 
-    __slots__ = ("cleared", "floor", "late", "latest", "moved")
+    __slots__ = ("archive", "cleared", "floor", "late", "latest", "moved")
 
     def __init__(self) -> None:
         self.cleared = 0  # stamp of the last clear: a lower bound for every key's epoch
@@ -30,11 +52,22 @@ class Epochs:
         # behind the places of all that have left it.
         self.moved: dict[str, int] = OrderedDict()
         self.late: dict[str, int] = {}  # {key: epoch}, where it is older than its journal stamp
+        self.archive: list[Segment] = []  # oldest first; all are older than what is in the journal
 
     def of(self, key: str) -> int:
         """Return the epoch of ``key``: a slice counts iff its stamp is not below it.
 
         P8, stale slices.
+        """
+        epoch = self.in_journal(key)
+        for segment in self.archive:
+            epoch = max(epoch, segment.epochs.get(key, 0))
+        return epoch
+
+    def in_journal(self, key: str) -> int:
+        """Do as `of` for slices that the store has: these are younger than what is archived.
+
+        P45, archive.
         """
         return max(self.cleared, self.late.get(key) or self.moved.get(key, 0))
 
@@ -54,6 +87,7 @@ class Epochs:
         self.cleared = self.latest = at
         self.moved.clear()
         self.late.clear()
+        self.archive.clear()
 
     def clear_late(self, cleared: int) -> None:
         """Learn of a clear that the store had lost (P22, late moves).
@@ -76,7 +110,7 @@ class Epochs:
                 stamp = self.moved[key]
                 if stamp <= known:
                     break
-                missed.append((key, self.of(key), stamp))
+                missed.append((key, self.in_journal(key), stamp))
         missed.reverse()
         more = len(missed) > MAX_JOURNAL
         page = missed
@@ -92,6 +126,8 @@ class Epochs:
 
         P11, forgetting moves.
         """
+        if self.archive and self.archive[0].last <= horizon:
+            self.floor = max(self.floor, self.archive.pop(0).last)
         limit = max(FORGET_AT_LEAST, 2 * moved_now)
         while limit and self.moved:
             key, stamp = next(iter(self.moved.items()))
@@ -101,3 +137,30 @@ class Epochs:
             self.late.pop(key, None)
             self.floor = stamp
             limit -= 1
+
+    def put_away(self, known_by_all: int, retention: int) -> None:
+        """Move what all have heard of from the journal to the archive, where there is much of it.
+
+        P45, archive.
+        """
+        surplus = len(self.moved) - JOURNAL_KEPT
+        if surplus < ARCHIVE_AT_LEAST:
+            return
+        count = min(surplus, ARCHIVE_AT_MOST)
+        # Moves of one step are archived together, as they are told together.
+        last = min(known_by_all, next(islice(self.moved.values(), count - 1, None)))
+        while self.moved:
+            key, stamp = next(iter(self.moved.items()))
+            if stamp > last:
+                break
+            del self.moved[key]
+            segment = self._segment(stamp, retention // SEGMENTS_OF_RETENTION)
+            segment.epochs[key] = self.late.pop(key, stamp)
+            segment.last = stamp
+
+    def _segment(self, stamp: int, span: int) -> Segment:
+        """Return the segment for a move with such a journal stamp."""
+        archive = self.archive
+        if not archive or (stamp >= archive[-1].first + span and len(archive) < MAX_SEGMENTS):
+            archive.append(Segment(stamp))
+        return archive[-1]

@@ -51,7 +51,7 @@ class Healing(Entries):
     def _move_late(self, key: str, epoch: int, at: int, now: int) -> None:
         """Remove what a lost move had made void; younger slices survive (P22, late moves)."""
         registry = self.registry
-        counted_from = registry.epochs.of(key)
+        counted_from = registry.epochs.in_journal(key)
         registry.sums.pop(key, None)
         registry.note(key)
         contributors = sorted(registry.contributors(), key=lambda pair: (pair[1].known, pair[0]))

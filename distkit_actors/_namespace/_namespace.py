@@ -154,7 +154,7 @@ class Namespace(Execution):
         page = [
             (key, own.value, own.stamp)
             for key, own in islice(record.slices.items(), start, end)
-            if own.stamp >= self.registry.epochs.of(key)
+            if own.stamp >= self.registry.epochs.in_journal(key)
         ]
         if end < count:
             return Loaded(str(count - end), page)

@@ -50,7 +50,7 @@ def _instances(
 def _slices(
     registry: Registry, request: Query, now: int, at: int
 ) -> Iterator[tuple[str, int, bool]]:
-    epoch = registry.epochs.of(request.key)
+    epoch = registry.epochs.in_journal(request.key)
     for instance, record in registry.contributors():
         found = record.slices.get(request.key)
         if found is not None and found.stamp >= epoch:
@@ -63,7 +63,7 @@ def _values(
     """Give the sums, and then the slices of the dead in them that are not reaped yet."""
     for key in request.keys:
         yield key, registry.total(key), True
-    epochs = {key: registry.epochs.of(key) for key in request.keys}
+    epochs = {key: registry.epochs.in_journal(key) for key in request.keys}
     for record in _dead(registry, request, now, at):
         for key, epoch in epochs.items():
             found = record.slices.get(key)
@@ -83,5 +83,5 @@ def _dead(registry: Registry, request: Query, now: int, at: int) -> Iterator[Rec
 def _held(registry: Registry, instance: str) -> Iterator[tuple[str, int, bool]]:
     record = registry.records.get(instance)
     for key, found in record.slices.items() if record else ():
-        if found.stamp >= registry.epochs.of(key):
+        if found.stamp >= registry.epochs.in_journal(key):
             yield key, found.value, True

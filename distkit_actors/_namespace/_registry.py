@@ -132,7 +132,7 @@ class Registry:
     def take_away(self, record: Record, key: str) -> bool:
         """Remove a slice; False if it counts and the sum without it would leave int64 (I12)."""
         value, stamp = record.slices[key]
-        if stamp >= self.epochs.of(key) and not self.add(key, -value):
+        if stamp >= self.epochs.in_journal(key) and not self.add(key, -value):
             return False
         del record.slices[key]
         return True

@@ -98,7 +98,7 @@ class Execution(Healing):
         record.reply = Applied(at, () if leaves else results, again=again)
         moved_now = len(entries) if epochs.latest != moved_before else 0
         if refreshed or moved_now:
-            self._forget_moves(now - request.periods.retention, moved_now)
+            self._forget_moves(now, request.periods.retention, moved_now)
         latest = journal.latest if more else epochs.latest
         journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
         backlog = 1 if more else reaped.backlog
@@ -164,13 +164,15 @@ class Execution(Healing):
         """
         epochs = self.registry.epochs
         keys = dict.fromkeys(e.key for e in entries if e.kind is not Kind.FORGET)
-        moves = [(k, epochs.of(k)) for k in keys if epochs.moved.get(k, 0) > journal.latest]
+        moves = [(k, epochs.in_journal(k)) for k in keys if epochs.moved.get(k, 0) > journal.latest]
         for key, epoch in moves:
             if key in record.slices and record.slices[key].stamp < epoch:
                 del record.slices[key]
         return journal._replace(moves=(*journal.moves, *moves))
 
-    def _forget_moves(self, horizon: int, moved_now: int) -> None:
-        """Forget moves that are old, and that all have heard of (P11, forgetting moves)."""
+    def _forget_moves(self, now: int, retention: int, moved_now: int) -> None:
+        """Forget or archive moves that all have heard of (P11, forgetting moves; P45, archive)."""
         known_by_all = min((record.known for _, record in self.registry.contributors()), default=0)
-        self.registry.epochs.forget(min(horizon, known_by_all), moved_now)
+        epochs = self.registry.epochs
+        epochs.forget(min(now - retention, known_by_all), moved_now)
+        epochs.put_away(known_by_all, retention)

@@ -17,7 +17,7 @@ from distkit_actors._actor._operations import ExclusiveKind, Operation, SpecialO
 from distkit_actors._actor._releases import Releases
 from distkit_actors._instance import _own_copy, _pacing, _resumption, _session_view
 from distkit_actors._instance._buffered_key import BufferedKey
-from distkit_actors._instance._holds import Hold
+from distkit_actors._instance._holds import Hold, Holds
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._instance._session_state import Update
 from distkit_actors._instance._write_buffer import WriteBuffer
@@ -288,7 +288,7 @@ def test_a_step_of_a_clear_that_was_not_executed_ends_no_holds() -> None:
     """The next ones may be refused; then this one is still to be taken back."""
     pair = Pair()
     pair.fill(1)
-    releases, hold = Releases(Mailbox(1), None), Hold("that has become 0", 3)
+    releases, hold = Releases(Mailbox(1), None, Holds()), Hold("that has become 0", 3)
     releases.holds.committed(hold, 1)
     steps = ClearOwnSteps(Operation(ExclusiveKind.CLEAR_OWN), pair.session)
     steps.begun = True
@@ -415,7 +415,7 @@ class Held:
 
     def __init__(self, count: int) -> None:
         self.buffer = WriteBuffer(lambda _: None)
-        self.releases = Releases(Mailbox(1), self.buffer)
+        self.releases = Releases(Mailbox(1), self.buffer, Holds())
         self.own = Slice(0, 1)
         self.holds = [Hold("k", 1) for _ in range(count)]
         self.begin()
@@ -499,7 +499,7 @@ def test_i10_many_holds_whose_callers_have_gone_end_in_linear_time() -> None:
 
     def work(count: int) -> int:
         mailbox = Mailbox(1)
-        releases = Releases(mailbox, None)
+        releases = Releases(mailbox, None, Holds())
         entered = [SpecialOperation(Kind.ADD, "k", 1, hold=Hold("k", 1)) for _ in range(count)]
 
         def settle() -> None:

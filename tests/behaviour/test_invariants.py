@@ -24,6 +24,7 @@ from distkit_actors import (
 )
 from distkit_actors._actor._agenda import Agenda
 from distkit_actors._instance._session_view import BULK
+from distkit_actors._namespace._epochs import ARCHIVE_AT_LEAST, JOURNAL_KEPT
 from distkit_actors._protocol._messages import Applied, Apply, Kind, Resume
 from tests.behaviour.world import (
     MAX,
@@ -281,6 +282,33 @@ async def test_i4_holds_for_an_absence_of_almost_an_hour(world: World) -> None:
     assert (4, 0) == await b.get("k")
     assert (50, 50) == await b.get("moved")
     assert (50, 0) == await world.value(a, "moved")
+
+
+@everywhere
+async def test_i4_who_returns_is_judged_by_what_is_archived(world: World, flavour: Flavour) -> None:
+    """Others have moved so many epochs meanwhile that the journal has only the last of them."""
+    a, b = await world.make(flavour), await world.strict()
+    for key in ("moved", "stays", "deleted"):
+        await a.inc(key, 3)
+    await a.inc("came to nothing", 1)
+    hold = a.hold("came to nothing", 2)
+    await hold.__aenter__()
+    await a.dec("came to nothing", 3)
+    await world.settle()
+    await world.cut(a)
+    await world.reaped(a, by=b)
+    await b.set("moved", 50)
+    await b.delete("deleted")
+    await b.set("came to nothing", 7)
+    for first in range(0, JOURNAL_KEPT + 2 * ARCHIVE_AT_LEAST, ARCHIVE_AT_LEAST):
+        await b.set_all({f"room {first + n}": 0 for n in range(ARCHIVE_AT_LEAST)})
+    await world.rejoin(a)
+    await hold.__aexit__(None, None, None)
+    await world.settle()
+    assert (3, 3) == await world.value(a, "stays")
+    for key, value in (("moved", 50), ("deleted", 0), ("came to nothing", 7)):
+        assert (value, value) == await b.get(key)
+        assert (value, 0) == await world.value(a, key)
 
 
 async def test_i4_after_the_retention_forgotten_moves_take_the_slices(world: World) -> None:

@@ -627,19 +627,19 @@ class _GivesAFreshThresholdEachTime(Observed):
 
 
 class ForgetsMovesEarly(Namespace):
-    def _forget_moves(self, horizon: int, moved_now: int) -> None:
-        self.registry.epochs.forget(horizon, moved_now)
+    def _forget_moves(self, now: int, retention: int, moved_now: int) -> None:
+        self.registry.epochs.forget(now - retention, moved_now)
 
 
 class ForgetsMovesBeforeTheirTime(Namespace):
     """All who live have heard of them; who is taken for dead has not."""
 
-    def _forget_moves(self, horizon: int, moved_now: int) -> None:
-        super()._forget_moves(self.clock, moved_now)
+    def _forget_moves(self, now: int, retention: int, moved_now: int) -> None:
+        super()._forget_moves(self.clock, 0, moved_now)
 
 
 class NeverForgetsMoves(Namespace):
-    def _forget_moves(self, horizon: int, moved_now: int) -> None:
+    def _forget_moves(self, now: int, retention: int, moved_now: int) -> None:
         pass
 
 

@@ -38,7 +38,10 @@ def check_store(ns: Namespace) -> None:
         raise Violation("a late epoch is younger than its journal stamp")
     if max(epochs.cleared, epochs.latest, epochs.floor) > ns.clock:
         raise Violation("the journal is ahead of the clock")
-    if any(stamp <= epochs.floor for stamp in stamps):
+    archived = [stamp for each in epochs.archive for stamp in (each.first, each.last)]
+    if archived + stamps[:1] != sorted(archived + stamps[:1]):
+        raise Violation("the archive is out of order, or younger than the journal")
+    if any(stamp <= epochs.floor for stamp in [*(each.last for each in epochs.archive), *stamps]):
         raise Violation("a move is in the journal that was forgotten")
 
 

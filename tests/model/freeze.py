@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
+from distkit_actors._instance._holds import Holds
 from distkit_actors._instance._own_copy import OwnCopy
 from distkit_actors._instance._resumption import Resumption
 from distkit_actors._instance._session import Phase, Session
 from distkit_actors._instance._session_state import Batch
 from distkit_actors._instance._withheld import Withheld
-from distkit_actors._namespace._epochs import Epochs
+from distkit_actors._namespace._epochs import Epochs, Segment
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import Heard, Observed
 from distkit_actors._namespace._registry import Record, State
@@ -123,6 +124,10 @@ class Freeze:
         self.pairs(epochs.moved)
         self.plain.append(sorted(epochs.late))
         self.stamps += [epochs.late[key] for key in sorted(epochs.late)]
+        self.plain.append(len(epochs.archive))
+        for segment in epochs.archive:
+            self.stamps += (segment.first, segment.last)
+            self.pairs({key: segment.epochs[key] for key in sorted(segment.epochs)})
         self.plain += (sorted(registry.sums.items()), list(registry.reap_queue))
         self.plain += (list(registry.expiring), sorted(registry.records))
         for instance in sorted(registry.records):
@@ -174,7 +179,7 @@ class Freeze:
             self.plain.append(None)
             return
         # `sent` is what would be made again: nothing that it depends on changes before its answer.
-        self.plain += (1, work.first, list(work.moves), list(work.claims))
+        self.plain += (1, work.first, list(work.moves), list(work.held), list(work.claims))
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
@@ -285,6 +290,10 @@ class Thaw:
         epochs.cleared, epochs.floor, epochs.latest = next(stamps), next(stamps), next(stamps)
         epochs.moved = self.pairs()
         epochs.late = self.pairs()
+        for _ in range(next(plain)):
+            segment = Segment(next(stamps))
+            segment.last, segment.epochs = next(stamps), self.pairs()
+            epochs.archive.append(segment)
         registry.sums = dict(next(plain))
         registry.reap_queue = dict.fromkeys(next(plain), 0)
         registry.expiring = dict.fromkeys(next(plain), RETENTION)
@@ -335,7 +344,8 @@ class Thaw:
         if next(plain):
             work = s._resumption = Resumption()
             work.first = next(plain)
-            work.moves, work.claims = deque(next(plain)), deque(next(plain))
+            work.moves, work.held = deque(next(plain)), deque(next(plain))
+            work.claims = deque(next(plain))
             work.retries = self.entries()
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]
@@ -444,6 +454,14 @@ def copy_epochs(old: Epochs) -> Epochs:
     new = Epochs()
     new.cleared, new.floor, new.latest = old.cleared, old.floor, old.latest
     new.moved, new.late = old.moved.copy(), old.late.copy()
+    new.archive = [copy_segment(segment) for segment in old.archive]
+    return new
+
+
+def copy_segment(old: Segment) -> Segment:
+    """Return an independent copy."""
+    new = Segment(old.first)
+    new.last, new.epochs = old.last, old.epochs.copy()
     return new
 
 
@@ -468,13 +486,15 @@ def copy_session(old: Session) -> Session:
     new = Session.__new__(Session)
     new.__dict__.update(old.__dict__)
     new.own, new._takeover = copy_own(old.own), _with_the_same(old._takeover)
+    new.holds = Holds()  # whoever copies the desk writes them down
     if old._batch:
         batch = old._batch
         new._batch = Batch(batch.entries, batch.budget, batch.leave, batch.atomic)
         new._batch.doubt = batch.doubt
     if old._resumption:
         a, b = old._resumption, Resumption()
-        b.first, b.moves, b.claims = a.first, a.moves.copy(), a.claims.copy()
+        b.first, b.moves, b.held = a.first, a.moves.copy(), a.held.copy()
+        b.claims = a.claims.copy()
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)
         b.folds = {key: list(folds) for key, folds in a.folds.items()}

@@ -228,10 +228,23 @@ def _late_clear_keeps_the_others_alive() -> Sequence[Patch]:
 
 
 def _forget_unheard() -> Sequence[Patch]:
-    def changed(self: Namespace, horizon: int, moved_now: int) -> None:
-        self.registry.epochs.forget(horizon, moved_now)
+    def changed(self: Namespace, now: int, retention: int, moved_now: int) -> None:
+        self.registry.epochs.forget(now - retention, moved_now)
 
     return [(Namespace, "_forget_moves", changed)]
+
+
+def _archive_unheard() -> Sequence[Patch]:
+    put_away = Epochs.put_away
+
+    def changed(self: Epochs, known_by_all: int, retention: int) -> None:
+        put_away(self, self.latest, retention)
+
+    return [(Epochs, "put_away", changed)]
+
+
+def _no_archive() -> Sequence[Patch]:
+    return [(Epochs, "of", Epochs.in_journal)]
 
 
 def _no_floor() -> Sequence[Patch]:
@@ -457,6 +470,21 @@ MUTANTS: Final = (
         "moves are forgotten without a trace",
         _no_floor,
         _scope("inc a, set a", 1, "reap collect"),
+    ),
+    Mutant(
+        "moves are archived that somebody has not heard of",
+        _archive_unheard,
+        _scope("inc a, set a", 1, "", archives=True),
+    ),
+    Mutant(
+        "a segment is forgotten that somebody has not heard of",
+        _forget_unheard,
+        _scope("inc a, set a", 1, "reap collect", archives=True),
+    ),
+    Mutant(
+        "the archive judges nobody",
+        _no_archive,
+        _scope("inc a, set a", 1, "reap", archives=True),
     ),
     Mutant(
         "a slice counts that a move made void which is not told yet",

@@ -10,6 +10,7 @@ from distkit_actors._actor._dispatch import Dispatch
 from distkit_actors._actor._releases import Releases
 from distkit_actors._instance._holds import Hold, Holds
 from distkit_actors._instance._own_copy import OwnCopy
+from distkit_actors._instance._resumption import Resumption
 from distkit_actors._instance._session import Session
 from distkit_actors._instance._session_state import Update
 from distkit_actors._namespace._entries import Step
@@ -85,6 +86,15 @@ def _own_moves_forgotten() -> Sequence[Patch]:
         return moved(self, epochs, {} if not epochs else dropped)
 
     return [(Holds, "moved", changed)]
+
+
+def _unasked() -> Sequence[Patch]:
+    def changed(
+        self: Resumption, own: OwnCopy, holds: Holds, limit: int
+    ) -> tuple[list[Entry], int]:
+        return [], len(self.held)
+
+    return [(Resumption, "_questions", changed)]
 
 
 def _kept_for_nobody() -> Sequence[Patch]:
@@ -242,6 +252,11 @@ MUTANTS_OF_HOLDS: Final = (
             pieces=True,
             beats=False,
         ),
+    ),
+    Mutant(
+        "a hold outlives an archived move where its slice has come to nothing",
+        _unasked,
+        _scope("A: hold a, A: dec a, B: delete a", 2, "reap", desks="s-", archives=True),
     ),
     Mutant(
         "a hold outlives a move with the same stamp",

@@ -68,6 +68,8 @@ class Scope:
     """Heartbeats may come at any time, else only at the end."""
     pieces: bool = False
     """Messages hold no more than one claim and one move, so that there are many."""
+    archives: bool = False
+    """Moves go to the archive as soon as all have heard of them."""
     leftovers: int = MAX_PURGE
     """How many slices of an instance that starts afresh one step removes."""
 
@@ -80,6 +82,9 @@ class Scope:
                 stack.enter_context(mock.patch.object(_resumption, "MAX_ENTRIES", 1))
                 stack.enter_context(mock.patch.object(_resumption, "MAX_MOVES", 1))
                 stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
+            if self.archives:
+                stack.enter_context(mock.patch.object(_epochs, "JOURNAL_KEPT", 0))
+                stack.enter_context(mock.patch.object(_epochs, "ARCHIVE_AT_LEAST", 1))
             for module in (_namespace, _registry):
                 stack.enter_context(mock.patch.object(module, "MAX_PURGE", self.leftovers))
             yield

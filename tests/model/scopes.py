@@ -61,6 +61,16 @@ SHORT: Final = (
         beats=False,
     ),
     _scope(
+        "archive",
+        ("A: inc a", "A: set a", "B: set a"),
+        2,
+        "collect",
+        "reap",
+        operations=2,
+        archives=True,
+        beats=False,
+    ),
+    _scope(
         "absent",
         ("inc a", "set b"),
         2,

@@ -55,6 +55,16 @@ SHORT_OF_HOLDS: Final = (
         desks="l-",
         beats=False,
     ),
+    _scope(
+        "holds and the archive",
+        ("A: hold a", "A: dec a", "B: set a"),
+        1,
+        "reap",
+        operations=2,
+        desks="s-",
+        archives=True,
+        beats=False,
+    ),
     _scope("holds and wipes", ("hold a", "B: set a"), 1, "mute", "wipe", desks="sl", beats=False),
     _scope(
         "holds refused", ("hold a", "B: set a"), 1, "refuse", "lie", "mute", desks="sl", beats=False
@@ -120,6 +130,20 @@ SHORT_OF_HOLDS: Final = (
 
 #: The rest, for ``make modelcheck``.
 LONG_OF_HOLDS: Final = (
+    *(
+        _scope(
+            f"{kind} holds and the archive, 2 of mute/reap",
+            ("A: hold a", "A: dec a", "B: set a", "B: delete a"),
+            2,
+            "mute",
+            "reap",
+            operations=2,
+            desks=f"{kind[0]}-",
+            archives=True,
+            beats=False,
+        )
+        for kind in ("strict", "lax")
+    ),
     _scope(
         "ends that wait, refused, and wipes",
         ("A: hold a", "A: inc a", "B: set a"),

@@ -163,7 +163,11 @@ class World(Faults):
             return waits or self._may_withdraw(number, ops, moves=fault == "refuse")
         if fault == "blackout":
             return budget > 0
-        return fault != "collect" or bool(self.ns.registry.epochs.moved)
+        return fault != "collect" or self._may_forget()
+
+    def _may_forget(self) -> bool:
+        epochs = self.ns.registry.epochs
+        return bool(epochs.moved or epochs.archive)
 
     def _budgets_of(self, number: int, ops: tuple[Op, ...] | None) -> tuple[int, ...]:
         session = self.actors[number].session

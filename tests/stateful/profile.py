@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast
 from unittest import mock
 
 import hypothesis
@@ -11,6 +14,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from distkit_actors._actor import _batch_loop
+from distkit_actors._namespace import _epochs
+from distkit_actors._stores._redis._lua_constants import CONSTANTS
+from distkit_actors._stores._redis._scripts import load_scripts
+
+#: So few moves stay in the journal, and go to the archive at once, as histories are short (P45).
+_ARCHIVING: Final = {"JOURNAL_KEPT": 1, "ARCHIVE_AT_LEAST": 1}
+
+
+@contextmanager
+def _archiving() -> Iterator[None]:
+    """Have stores put moves away early, in Python and in Lua."""
+    scripts = mock.patch.dict(cast("dict[str, int | str]", CONSTANTS), _ARCHIVING)
+    with mock.patch.multiple(_epochs, **_ARCHIVING), scripts:
+        load_scripts.cache_clear()
+        yield
+    load_scripts.cache_clear()
 
 
 def run_histories(machine: type[RuleBasedStateMachine], *, default: int) -> None:
@@ -25,7 +44,7 @@ def run_histories(machine: type[RuleBasedStateMachine], *, default: int) -> None
     print(f"{machine.__name__}: {count} histories of {steps} steps; DISTKIT_SEED={seed}")
     # A lone operation is sent by its caller sooner than usual, as few here come one by one (P38,
     # lone operation).
-    with mock.patch.object(_batch_loop, "_SOLO_STREAK", 2):
+    with mock.patch.object(_batch_loop, "_SOLO_STREAK", 2), _archiving():
         run_state_machine_as_test(
             hypothesis.seed(seed)(machine),
             settings=settings(

@@ -5,6 +5,7 @@ Random histories find nearly everything soon. Scenarios are for what they meet t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ from distkit_actors._protocol._messages import (
 from distkit_actors._stores._redis._lua_constants import CONSTANTS
 from distkit_actors._stores._redis._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
-from tests.stores import test_rare_steps, test_redis_agrees, test_redis_limits
+from tests.stores import test_archive, test_rare_steps, test_redis_agrees, test_redis_limits
+from tests.stores import twin as twin_module
+from tests.stores.test_archive import ARCHIVING, FEW_HASHES, Absent
 from tests.stores.test_heartbeats_together import together
 from tests.stores.test_reaping_agrees import departures
 from tests.stores.test_redis_agrees import (
@@ -166,6 +169,29 @@ def tight_histories(seeds: range) -> Check:
     return check
 
 
+def archives(seeds: range) -> Check:
+    """Histories in which moves go to the archive at once."""
+
+    def check(subject: Subject) -> None:
+        constants = {**CONSTANTS, **ARCHIVING, "ARCHIVE_HASHES": FEW_HASHES}
+        scripts = {name: render(name, subject.sources, constants) for name in SCRIPTS}
+        with ExitStack() as stack:
+            for name, value in ARCHIVING.items():
+                stack.enter_context(mock.patch.object(_epochs, name, value))
+            stack.enter_context(mock.patch.object(twin_module, "ARCHIVE_HASHES", FEW_HASHES))
+            for seed in seeds:
+                twin = Twin(subject.client, unique_prefix(), scripts)
+                history = Fuzz(twin, seed) if seed % 2 == 0 else Absent(twin, seed, [0, 1000])
+                for number in range(150):
+                    history.step()
+                    if number % 10 == 0:
+                        twin.compare()
+                twin.compare()
+                twin.wipe()
+
+    return check
+
+
 def crowds(seeds: range) -> Check:
     """Many die, and few slices may be taken away at once."""
 
@@ -221,6 +247,12 @@ def rare_steps(subject: Subject) -> None:
         test_rare_steps.test_after_the_last_body_is_known_when_somebody_may_die(
             subject.twin(), ahead, back
         )
+
+
+def archive_scenarios(subject: Subject) -> None:
+    for name, test in vars(test_archive).items():
+        if name.startswith("test_") and "client" not in inspect.signature(test).parameters:
+            test(subject.twin())
 
 
 def long_rare_steps(subject: Subject) -> None:
@@ -379,9 +411,11 @@ CHECKS: dict[str, Check] = {
     "lone steps": histories_of(Solo, range(2)),
     "heartbeats": histories_of(Idle, range(2)),
     "limits": tight_histories(range(1)),
+    "archives": archives(range(2)),
     "heartbeats together": heartbeats_together,
     "departures": departing(range(2)),
     "rare steps": rare_steps,
+    "archive scenarios": archive_scenarios,
     "moves are forgotten": moves_are_forgotten,
     "behind its own move": behind_its_own_move,
     "behind another's move": behind_anothers_move,
@@ -407,14 +441,16 @@ CHECKS: dict[str, Check] = {
     "more histories": histories(range(2, 8)),
     "more lone steps": histories_of(Solo, range(2, 8)),
     "more limits": tight_histories(range(1, 4)),
+    "more archives": archives(range(2, 8)),
     "out of memory": out_of_memory,
     "crowds": crowds(range(1)),
     "many lone steps": histories_of(Solo, range(8, 40)),
     "many histories": histories(range(8, 40)),
     "many limits": tight_histories(range(4, 16)),
+    "many archives": archives(range(8, 32)),
 }
 #: Those that every good Lua is seen to pass. The others are for what nothing else finds.
-SOON = list(CHECKS)[:-3]
+SOON = list(CHECKS)[:-4]
 
 
 def find_fault(subject: Subject, *likely: str) -> str | None:

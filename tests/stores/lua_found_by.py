@@ -42,6 +42,15 @@ FOUND_BY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "journal": ("leftovers with old moves",),
         "step": ("leftovers with old moves",),
     },
+    "archive": {
+        "archive": ("archives", "more archives"),
+        "forgetting": ("archives", "archive scenarios", "more archives", "many archives"),
+        "entries": ("archives", "more archives"),
+        "resume": ("archives", "more archives", "many archives"),
+        "beat": ("archive scenarios",),
+        "registry": ("archive scenarios",),
+        "space": ("archive scenarios",),
+    },
     "one clock": {
         "fast_path": ("lone steps",),
         "lone": ("lone steps", "histories", "more lone steps"),

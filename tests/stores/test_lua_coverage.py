@@ -11,6 +11,8 @@ from tests.harness.server import RedisServer
 from tests.stores.lua_checks import (
     Check,
     Subject,
+    archive_scenarios,
+    archives,
     behind_anothers_move,
     crowds,
     departing,
@@ -32,6 +34,8 @@ RUNS: list[Check] = [
     histories_of(Solo, range(12)),
     histories_of(Idle, range(6)),
     tight_histories(range(6)),
+    archives(range(8)),
+    archive_scenarios,
     behind_anothers_move,
     crowds(range(2)),
     departing(range(4)),

@@ -24,6 +24,7 @@ NUMBERS = {
     ("apply", "12"): "index of the first entry",
     ("apply", "9"): "index of the first key's sum, less one",
     ("apply", "4"): "words of an entry",
+    ("archive", "16"): "base of a number in hexadecimal digits",
     ("base", "500"): "CHUNK: Python makes no variadic calls",
     ("base", "65"): "PAD: MemoryStore has no hashes of Redis",
     ("beat", "10"): "tenths",
@@ -77,7 +78,9 @@ def includes(script: str) -> list[str]:
 
 def needs(file: str) -> tuple[set[str], set[str]]:
     """The earlier files that a file says it needs, and the names that the script must have made."""
-    match = re.match(r"-- Needs: ([\w, ]+)(?:; of the script: ([\w, ]+))?\n", SOURCES[file])
+    match = re.match(
+        r"-- Needs: ([\w, ]+)(?:; of the script:(?: |\n--   )([\w, ]+))?\n", SOURCES[file]
+    )
     if match is None:
         return set(), set()
     return set(match[1].split(", ")), set(match[2].split(", ") if match[2] else ())

@@ -42,7 +42,7 @@ from .twin import (
     connect,
     counting_paths,
     dump_namespace,
-    with_short_journals,
+    with_constants,
 )
 
 SECOND = 1_000_000
@@ -523,7 +523,7 @@ def test_moves_that_are_told_later_are_judged_equally(
     behind = 0
     for seed in range(100, 160):
         twin = Twin(client, unique_prefix())
-        twin.lua.scripts = with_short_journals(short)
+        twin.lua.scripts = with_constants({"MAX_JOURNAL": short})
         fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PERIODS)
         for _ in range(150):
             twin.now += fuzz.random.choice([0, 1, 1000, 1000])

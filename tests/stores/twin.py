@@ -13,6 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from distkit_actors._namespace import _epochs
 from distkit_actors._namespace._namespace import Namespace
 from distkit_actors._namespace._observed_time import RECENT_PART, Blackouts, Heard
 from distkit_actors._namespace._registry import State
@@ -28,7 +29,7 @@ from distkit_actors._protocol._messages import (
     Watch,
 )
 from distkit_actors._stores._redis._heartbeats import NOT_DONE
-from distkit_actors._stores._redis._lua_constants import CONSTANTS, Word
+from distkit_actors._stores._redis._lua_constants import ARCHIVE_HASHES, CONSTANTS, Word
 from distkit_actors._stores._redis._scripts import (
     SCRIPTS,
     Script,
@@ -102,6 +103,8 @@ def ask(client: redis.Redis, *commands: Sequence[bytes | str | int]) -> list[Any
 
 
 Scripts = Mapping[str, Script]
+#: A segment of the archive: the stamps of its first and last move, and the epochs of its keys.
+Archived = tuple[int, int, dict[str, int]]
 
 #: From here on the scripts do not compare instants as strings.
 _FAR = 9 * 10**15
@@ -166,9 +169,9 @@ def counting_reaping() -> Scripts:
     return {**load_scripts(), "apply": _script(source)}
 
 
-def with_short_journals(most: int) -> Scripts:
-    """The scripts, which tell no more than so many moves at once."""
-    constants = {**CONSTANTS, "MAX_JOURNAL": most}
+def with_constants(changed: Mapping[str, int]) -> Scripts:
+    """The scripts, with other limits."""
+    constants = {**CONSTANTS, **changed}
     return {name: render(name, read_sources(), constants) for name in SCRIPTS}
 
 
@@ -260,11 +263,30 @@ class LuaStore:
             "sums": sums,
             "moved": moved,
             "late": {read_key(key): int(stamp) for key, stamp in _pairs(late)},
+            "archive": self._archive(names, namespace.get(":segments", "")),
             "deadlines": deadlines,
             "known": known,
             "reap_queue": list(queue),
             "records": records,
         }
+
+    def _archive(self, names: Sequence[bytes], listed: str) -> list[Archived]:
+        """The segments that are listed, each with what is in the hashes at its place."""
+        prefix = self.base + b"s:"
+        numbers = [int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
+        hashes = ask(self.client, *(("HGETALL", prefix + b"%d" % number) for number in numbers))
+        found = dict[int, dict[str, int]]()
+        for number, words in zip(numbers, hashes, strict=True):
+            pairs = [pair for pair in _pairs(words) if pair[0] != b":pad"]
+            epochs = {read_key(key): int(epoch) for key, epoch in pairs}
+            found.setdefault(number // ARCHIVE_HASHES, {}).update(epochs)
+        archive = list[Archived]()
+        for segment in filter(None, listed.split(";")):
+            place, first, last = map(int, segment.split(","))
+            assert place < _epochs.MAX_SEGMENTS
+            archive.append((first, last, found.pop(place)))
+        assert not found, "hashes of no segment"
+        return archive
 
     def _check_bounds(self, space: dict[str, int], written: dict[str, str]) -> None:
         """What is made of the other fields of the namespace, for lone steps."""
@@ -351,6 +373,7 @@ def dump_namespace(namespace: Namespace) -> dict[str, Any]:
         "sums": registry.sums,
         "moved": epochs.moved,
         "late": epochs.late,
+        "archive": [(each.first, each.last, each.epochs) for each in epochs.archive],
         "deadlines": {i: r.deadline for i, r in registry.records.items() if r.state is State.LIVE},
         "known": {i: record.known for i, record in registry.contributors()},
         "reap_queue": list(registry.reap_queue),

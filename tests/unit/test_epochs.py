@@ -20,7 +20,7 @@ PAGE: Final = 3
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_pages() -> Iterator[None]:
-    with mock.patch.object(_epochs, "MAX_JOURNAL", PAGE):
+    with mock.patch.multiple(_epochs, MAX_JOURNAL=PAGE, JOURNAL_KEPT=1, ARCHIVE_AT_LEAST=1):
         yield
 
 
@@ -56,6 +56,7 @@ steps = st.lists(
         st.tuples(st.just("late clear"), st.floats(0, 1)),
         st.tuples(st.just("read"), st.integers(0, 1)),
         st.tuples(st.just("forget")),
+        st.tuples(st.just("put away"), st.integers(1, 200)),
     ),
     max_size=40,
 )
@@ -90,6 +91,8 @@ def test_whoever_reads_to_the_end_knows_every_epoch(history: list[tuple[object, 
                 readers[which].read(epochs)
             case ["forget"]:
                 epochs.forget(min(reader.known for reader in readers), 0)
+            case ["put away", int(retention)]:
+                epochs.put_away(min(reader.known for reader in readers), retention)
         assert {key: epochs.of(key) for key in KEYS if real[key] > epochs.floor} == {
             key: epoch for key, epoch in real.items() if epoch > epochs.floor
         }
@@ -159,3 +162,77 @@ def test_a_step_forgets_a_bounded_number_of_moves_the_oldest_first() -> None:
     assert (epochs.floor, len(epochs.moved)) == (400, 101)
     epochs.forget(501, 100)
     assert (epochs.moved, epochs.late, epochs.floor) == ({}, {}, 501)
+
+
+def archive_of(epochs: Epochs) -> list[tuple[int, int, dict[str, int]]]:
+    return [(each.first, each.last, each.epochs) for each in epochs.archive]
+
+
+def test_what_all_have_heard_of_leaves_the_journal_and_still_judges_claims() -> None:
+    epochs = Epochs()
+    for stamp, key in ((10, "a"), (20, "b"), (30, "c"), (40, "d")):
+        epochs.move(key, stamp)
+    epochs.put_away(20, 400)
+    assert archive_of(epochs) == [(10, 20, {"a": 10, "b": 20})]
+    assert epochs.since(0)[0].moves == (("c", 30), ("d", 40))
+    assert [epochs.of(key) for key in "abcd"] == [10, 20, 30, 40]
+    assert [epochs.in_journal(key) for key in "abcd"] == [0, 0, 30, 40]
+    assert epochs.floor == 0
+
+
+def test_moves_of_one_step_are_archived_together() -> None:
+    epochs = Epochs()
+    for key in "abc":
+        epochs.move(key, 10)
+    with mock.patch.object(_epochs, "ARCHIVE_AT_MOST", 1):
+        epochs.put_away(10, 400)
+    assert archive_of(epochs) == [(10, 10, {"a": 10, "b": 10, "c": 10})]
+
+
+def test_a_few_moves_stay_in_the_journal() -> None:
+    epochs = Epochs()
+    epochs.move("a", 10)
+    epochs.move("b", 20)
+    with mock.patch.multiple(_epochs, JOURNAL_KEPT=1, ARCHIVE_AT_LEAST=2):
+        epochs.put_away(20, 400)
+    assert archive_of(epochs) == []
+
+
+def test_a_key_that_moves_again_has_its_newer_epoch() -> None:
+    epochs = Epochs()
+    for stamp, key in ((10, "a"), (20, "b")):
+        epochs.move(key, stamp)
+    epochs.put_away(20, 400)
+    epochs.move("a", 30)
+    assert (epochs.of("a"), archive_of(epochs)) == (30, [(10, 10, {"a": 10})])
+    epochs.move_late("c", 5, 40)
+    epochs.put_away(40, 400)
+    assert archive_of(epochs) == [(10, 30, {"a": 30, "b": 20})]
+    assert (epochs.of("c"), epochs.late) == (5, {"c": 5})
+
+
+def test_a_segment_has_a_part_of_the_retention_and_is_forgotten_as_a_whole() -> None:
+    epochs = Epochs()
+    for stamp, key in ((10, "a"), (109, "b"), (110, "c"), (300, "d"), (310, "e")):
+        epochs.move(key, stamp)
+    epochs.put_away(310, 400)
+    parts = [(10, 109, {"a": 10, "b": 109}), (110, 110, {"c": 110}), (300, 300, {"d": 300})]
+    assert archive_of(epochs) == parts
+    epochs.forget(108, 0)
+    assert (archive_of(epochs), epochs.floor) == (parts, 0)
+    epochs.forget(200, 0)
+    assert (archive_of(epochs), epochs.floor, epochs.of("a")) == (parts[1:], 109, 0)
+    epochs.forget(200, 0)
+    assert (archive_of(epochs), epochs.floor) == (parts[2:], 110)
+    epochs.clear(400)
+    assert archive_of(epochs) == []
+
+
+def test_the_last_segment_goes_on_where_there_are_enough() -> None:
+    epochs = Epochs()
+    stamps = range(100, 100 * (_epochs.MAX_SEGMENTS + 5), 100)
+    for stamp in stamps:
+        epochs.move(f"key {stamp}", stamp)
+    epochs.put_away(stamps[-1], 400)
+    assert len(epochs.archive) == _epochs.MAX_SEGMENTS
+    assert (epochs.archive[-1].first, epochs.archive[-1].last) == (600, stamps[-2])

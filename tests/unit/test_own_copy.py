@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from unittest import mock
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distkit_actors._instance import _resumption
+from distkit_actors._instance._holds import Hold, Holds
 from distkit_actors._instance._own_copy import OwnCopy
 from distkit_actors._instance._phases import ProtocolError
 from distkit_actors._instance._resumption import Resumption
@@ -200,6 +201,9 @@ def test_withheld_slices_are_counted_and_the_oldest_of_a_key_is_next(
 
 # --------------------------------------------------------------------------------- resume
 
+#: What the store may say of a hold whose slice is gone.
+ANSWERS: Final = (Previous(0, 0), Rejection.MOVED)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_parts() -> Iterator[None]:
@@ -207,9 +211,18 @@ def _small_parts() -> Iterator[None]:
         yield
 
 
-def sent(work: Resumption, own: OwnCopy, size: int) -> Resume:
+def held(at: Mapping[str, Iterable[int]]) -> Holds:
+    """Return holds of slices with these stamps."""
+    holds = Holds()
+    for key, stamps in at.items():
+        for stamp in stamps:
+            holds.committed(Hold(key, 1), stamp)
+    return holds
+
+
+def sent(work: Resumption, own: OwnCopy, size: int, holds: Holds | None = None) -> Resume:
     """Return the next piece."""
-    moves, claims = work.piece(own, size)
+    moves, claims = work.piece(own, holds or Holds(), size)
     work.sent = Resume("me", 1, 1, own.known, PERIODS, 1, work.first, own.cleared, moves, claims)
     return work.sent
 
@@ -221,6 +234,7 @@ def sent(work: Resumption, own: OwnCopy, size: int) -> Resume:
     ),
     st.dictionaries(st.sampled_from("vwxyz"), stamp),
     st.lists(st.sampled_from(KEYS), max_size=3),
+    st.dictionaries(st.sampled_from(KEYS), st.sets(stamp, min_size=1, max_size=2)),
     st.integers(1, 3),
     st.data(),
 )
@@ -228,6 +242,7 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
     slices: dict[str, tuple[int, int]],
     moves: dict[str, int],
     withheld: list[str],
+    at: dict[str, set[int]],
     size: int,
     data: st.DataObject,
 ) -> None:
@@ -236,17 +251,29 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
     for key in withheld:
         own.withheld.add(key, Slice(1, 1))
     work = Resumption()
-    work.begin(own)
+    work.begin(own, holds := held(at))
     told: list[tuple[str, int]] = []
+    asked: list[tuple[str, int]] = []
     claimed: list[str] = []
     retried: list[str] = []
     void: set[str] = set()
     while not work.done:
-        piece = sent(work, own, size)
+        piece = sent(work, own, size, holds)
         assert len(piece.moves) <= 2
-        assert len(piece.claims) <= size
+        assert len(piece.claims) <= size + 1  # a key may have two questions
         assert not piece.claims or not work.moves or len(work.moves) == len(piece.moves)
         told += piece.moves
+        if any(not claim.value for claim in piece.claims):
+            assert not claimed  # else a question would take a slice away
+            asked += [(claim.key, claim.stamp) for claim in piece.claims]
+            results = [data.draw(st.sampled_from(ANSWERS)) for _ in piece.claims]
+            work.executed(Applied(9, results), own, update := Update())
+            epochs: dict[str, int] = {}
+            for claim, result in zip(piece.claims, results, strict=True):
+                if result is Rejection.MOVED:
+                    epochs[claim.key] = claim.stamp + 1
+            assert (update.epochs, update.dropped) == (epochs, {})
+            continue
         again = len(claimed) == len(slices.keys() - void) and not work.claims
         (retried if again else claimed).extend(claim.key for claim in piece.claims)
         results = (Previous(0, 0),) * len(piece.claims)
@@ -258,6 +285,12 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
                 void.add(key)
         work.follow(update, own, news=True)
     assert told == list(moves.items())
+    assert [(key, one) for key, one in asked if key not in void] == [
+        (key, one)
+        for key in at
+        for one in sorted(at[key])
+        if key not in void and slices.get(key, (0, 0))[1] != one
+    ]
     assert claimed == [key for key in slices if key not in void]
     assert set(retried) <= set(withheld)
 
@@ -265,7 +298,7 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
 def test_only_a_first_part_may_have_to_be_repeated() -> None:
     own = own_copy(a=(1, 1))
     work = Resumption()
-    work.begin(own)
+    work.begin(own, Holds())
     assert not work.answered_by(Applied(9, ()))  # nothing was sent
     first = sent(work, own, MAX_ENTRIES)
     again = Applied(9, (), again=True)
@@ -331,7 +364,7 @@ def test_a_claim_that_is_accepted_tells_what_became_of_the_operations_in_it() ->
     batch = Batch([Entry(Kind.ADD, "a", 2), Entry(Kind.PUT, "b", 3)], 0, leave=False, atomic=False)
     own.known = 6
     work.fold(batch, own)
-    work.begin(own)
+    work.begin(own, Holds())
     assert (own.slices, work.stamps) == ({"a": (7, 4), "b": (3, 6)}, {"a": 4, "b": 6})
     sent(work, own, MAX_ENTRIES)
     work.executed(Applied(9, (Previous(20, 0), Rejection.MOVED)), own, update := Update())

@@ -168,6 +168,7 @@ def state(session: Session) -> dict[str, object]:
         part = known[name]
         known[name] = part and {slot: getattr(part, slot) for slot in part.__slots__}
     known["own"] |= {"withheld": list(session.withheld)}
+    known["holds"] = session.holds.outstanding()
     return deepcopy(known)
 
 

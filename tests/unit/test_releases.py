@@ -9,7 +9,7 @@ import trio
 from distkit_actors._actor._mailbox import CoalescedEntry, Mailbox
 from distkit_actors._actor._operations import AtomicBatch, Operation, SpecialOperation
 from distkit_actors._actor._releases import Releases
-from distkit_actors._instance._holds import Hold
+from distkit_actors._instance._holds import Hold, Holds
 from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._protocol._messages import Entry, Kind, Slice
 
@@ -24,7 +24,7 @@ class Box:
 
     def __init__(self, buffer: WriteBuffer | None = None) -> None:
         self.mailbox = Mailbox(100)
-        self.releases = Releases(self.mailbox, buffer)
+        self.releases = Releases(self.mailbox, buffer, Holds())
 
     def answered(self) -> None:
         """Hear that the addition was made."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from distkit_actors._namespace._epochs import ARCHIVE_AT_LEAST, JOURNAL_KEPT
 from distkit_actors._protocol._conditions import Eq, Ge, Gt, Le, Lt, Ne
 from distkit_actors._protocol._messages import (
     FOLD_LIMIT,
@@ -223,6 +224,7 @@ def converse(talk: Talk) -> None:
     many_at_once(talk, anna, bert)
     leaving(talk, anna, bert)
     in_other_parts(talk)
+    very_many_moves(talk)
 
 
 def coming(talk: Talk, anna: Voice, bert: Voice, odd: Voice) -> None:
@@ -529,3 +531,26 @@ def in_other_parts(talk: Talk) -> None:
     talk.mark("one is dead, and the other has another number of parts")
     talk.say("it is back", carl.batch(add("a", 1, 2)), MustResume)
     talk.say("and may not", carl.resume(carl.born), Mismatch)
+
+
+def very_many_moves(talk: Talk) -> None:
+    emma, paul = Voice(talk, "emma"), Voice(talk, "paul")
+    emma.comes()
+    paul.comes()
+    born = paul.does("counts", add("n0", 1), add("n1", 2), add("z", 3)).at
+    for _ in range(12):
+        talk.now += 10 * SECOND
+        emma.does("the others are silent", budget=32)
+    emma.does("very many moves", *(move(f"n{number}", 0) for number in range(JOURNAL_KEPT)))
+    emma.does("some more", *(move(f"o{number}", 0) for number in range(ARCHIVE_AT_LEAST)))
+    talk.mark("the first of them are archived")
+    lost = talk.say("one whose slices are void", paul.batch(), MustResume)
+    assert isinstance(lost, MustResume)
+    claims = [claim(key, value, value, born) for key, value in (("n0", 1), ("z", 3), ("o1", 0))]
+    paul.hears(talk.say("it comes back, and asks of a hold", paul.resume(lost.born, *claims)))
+    paul.does("it leaves", put("z", 0), leave=True)
+    for _ in range(20):
+        talk.now += 200 * SECOND
+        emma.does("an hour passes", budget=32)
+    talk.mark("the archive is forgotten")
+    emma.does("the last one leaves", leave=True)

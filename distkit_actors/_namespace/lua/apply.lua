@@ -67,6 +67,7 @@ end
 
 --@include words
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include sums
@@ -90,6 +91,7 @@ local FIRST, FOLLOWS = 12, tonumber(ARGV[11])
 local restarts, same_birth = false, nil
 --@include step
 --@include journal
+--@include forgetting
 --@include entries
 --@include finish
 

@@ -6,6 +6,7 @@
 --@include numbers
 --@include announce
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include sums

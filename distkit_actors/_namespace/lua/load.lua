@@ -9,6 +9,7 @@
 --@include numbers
 --@include announce
 --@include base
+--@include archive
 --@include space
 --@include sums
 

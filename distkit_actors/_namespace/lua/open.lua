@@ -16,6 +16,7 @@
 --@include numbers
 --@include announce
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include sums

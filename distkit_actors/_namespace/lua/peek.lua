@@ -8,6 +8,7 @@
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance
 -- Reply {peeked, incarnation or 0, born, '1' if that incarnation counts as alive}
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include rights

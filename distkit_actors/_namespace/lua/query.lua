@@ -19,6 +19,7 @@
 --@include numbers
 --@include announce
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include sums

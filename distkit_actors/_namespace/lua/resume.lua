@@ -15,6 +15,7 @@
 --@include numbers
 --@include announce
 --@include base
+--@include archive
 --@include space
 --@include observed
 --@include sums
@@ -27,6 +28,7 @@ local function same_birth()
 end
 --@include step
 --@include journal
+--@include forgetting
 --@include entries
 --@include finish
 
@@ -121,7 +123,7 @@ local function reassert(at)
   for index = 1, MOVES do
     moved[index] = ARGV[12 + 2 * index]
   end
-  local epochs = epochs_of(moved)
+  local epochs = all_epochs_of(moved)
   for index, key in ipairs(moved) do
     local epoch = tonumber(ARGV[13 + 2 * index])
     if epoch > epochs[key] and epoch > space.floor then

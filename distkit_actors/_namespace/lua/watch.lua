@@ -4,6 +4,7 @@
 -- ARGV  1 the time, or '' for the server's (µs); 2 instance; 3 lease (µs)
 -- Reply {watched}
 --@include base
+--@include archive
 --@include space
 
 -- It makes no namespace. Where there is none, the lease goes by itself, a minute after its end. So

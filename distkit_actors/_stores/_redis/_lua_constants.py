@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ..._namespace._epochs import FORGET_AT_LEAST
+from ..._namespace._epochs import (
+    ARCHIVE_AT_LEAST,
+    ARCHIVE_AT_MOST,
+    FORGET_AT_LEAST,
+    JOURNAL_KEPT,
+    MAX_SEGMENTS,
+    SEGMENTS_OF_RETENTION,
+)
 from ..._namespace._observed_time import PERIOD_TENTHS, RECENT_PART
 from ..._namespace._reaper import DEATHS_PER_STEP, OVERDUE_PER_STEP, QUEUED_PER_STEP
 from ..._namespace._registry import State
@@ -44,6 +51,8 @@ EXACT_DIGITS: Final = 15
 #: are listed in ``base.lua``.
 COLON: Final = ord(":")
 OWN_FIELDS: Final = 16
+#: Over how many hashes a segment of the archive is spread (``archive.lua``).
+ARCHIVE_HASHES: Final = 64
 
 
 class Word:
@@ -126,6 +135,12 @@ CONSTANTS: Final[Mapping[str, int | str]] = {
     "MAX_PURGE": MAX_PURGE,
     "MAX_CHANGED": MAX_CHANGED,
     "FORGET_AT_LEAST": FORGET_AT_LEAST,
+    "JOURNAL_KEPT": JOURNAL_KEPT,
+    "ARCHIVE_AT_LEAST": ARCHIVE_AT_LEAST,
+    "ARCHIVE_AT_MOST": ARCHIVE_AT_MOST,
+    "ARCHIVE_HASHES": ARCHIVE_HASHES,
+    "SEGMENTS_OF_RETENTION": SEGMENTS_OF_RETENTION,
+    "MAX_SEGMENTS": MAX_SEGMENTS,
     "OVERDUE_PER_STEP": OVERDUE_PER_STEP,
     "DEATHS_PER_STEP": DEATHS_PER_STEP,
     "QUEUED_PER_STEP": QUEUED_PER_STEP,

@@ -24,6 +24,7 @@ INCLUDED: Final = (
     "fast_reaper",
     "words",
     "base",
+    "archive",
     "space",
     "observed",
     "sums",
@@ -32,6 +33,7 @@ INCLUDED: Final = (
     "reaper",
     "step",
     "journal",
+    "forgetting",
     "entries",
     "finish",
 )

@@ -62,7 +62,9 @@ do
       if latest ~= '0' then  -- moves may be old enough to be forgotten
         local M, retention = sub(ours, 1, -2) .. 'm', string.match(limits, ' %d+ (%d+)')
         local horizon = format('%.0f', at - retention)
-        if call('ZRANGEBYSCORE', M, '-inf', horizon, 'LIMIT', 0, 1)[1] then
+        local oldest = string.match(call('HGET', ours, ':segments') or '', '^%d+,%d+,(%d+)')
+        if call('ZRANGEBYSCORE', M, '-inf', horizon, 'LIMIT', 0, 1)[1]
+          or oldest and oldest - horizon <= 0 then
           return nil
         end
       end

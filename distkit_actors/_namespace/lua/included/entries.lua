@@ -1,4 +1,5 @@
--- Needs: numbers, base, space, sums, registry, step, journal; of the script: FIRST
+-- Needs: numbers, base, archive, space, sums, registry, step, journal, forgetting; of the script:
+--   FIRST
 
 -- What the entries of a step do.
 
@@ -85,7 +86,9 @@ local function run(word, key, value, after, at, epochs, moved)
     space.latest, space.clock = at, math.max(space.clock, at)
   elseif kind == CLEAR then
     forget_sums()
-    call('UNLINK', M, L)
+    local archive = open_archive(space.segments)
+    call('UNLINK', M, L, unpack(archive.hashes(archive.segments)))
+    space.segments = ''
     sweep_own(at)
     moved_keys = {}
     space.clear, space.latest, space.clock = at, at, math.max(space.clock, at)
@@ -131,7 +134,7 @@ local function run_all(at, moved, atomic)
       claimed[#claimed + 1] = ARGV[index + 1]
     end
   end
-  local epochs, results = epochs_of(claimed), {}
+  local epochs, results = all_epochs_of(claimed), {}
   for index = FIRST, #ARGV, 4 do
     results[#results + 1] = run(ARGV[index], ARGV[index + 1], ARGV[index + 2],
       ARGV[index + 3], at, epochs, moved)

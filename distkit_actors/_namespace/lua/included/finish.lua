@@ -1,4 +1,4 @@
--- Needs: base, space, sums, registry, step, entries
+-- Needs: base, space, sums, registry, step, forgetting, entries
 
 -- How a step ends, which apply.lua and resume.lua have in common.
 
@@ -22,35 +22,6 @@ local function write_all(at)
     end
     spread('ZADD', M, moves)
     spread('HDEL', L, moved_keys)
-  end
-end
-
--- Forgets a bounded number of moves that are old and that all have heard of (P11, forgetting
--- moves).
-local function forget_moves(moved_now)
-  local old = {}
-  if space.latest > 0 then
-    local limit = math.max(FORGET_AT_LEAST, 2 * moved_now)
-    local horizon = text(now - periods.retention)
-    old = call('ZRANGEBYSCORE', M, '-inf', horizon, 'WITHSCORES', 'LIMIT', 0, limit)
-  end
-  if #old == 0 then
-    return
-  end
-  local known_by_all = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
-  local gone = {}
-  for index = 1, #old, 2 do
-    local stamp = tonumber(old[index + 1])
-    if stamp > known_by_all then
-      break
-    end
-    gone[#gone + 1] = old[index]
-    space.floor = stamp
-  end
-  if #gone > 0 then
-    guard()
-    spread('ZREM', M, gone)
-    spread('HDEL', L, gone)
   end
 end
 
@@ -78,8 +49,9 @@ local function finish(step)
     mark_dead(instance, LEFT)
   end
   local moved_now = space.latest ~= latest_before and #keys or 0
-  if step.refreshed or moved_now > 0 then
-    forget_moves(moved_now)
+  if space.latest > 0 and (step.refreshed or moved_now > 0) then
+    forget_moves(now - periods.retention, math.max(FORGET_AT_LEAST, 2 * moved_now))
+    put_away(periods.retention)
   end
   save_space()
   if step.leaves then

@@ -1,4 +1,4 @@
--- Needs: base, space, observed, sums
+-- Needs: base, archive, space, observed, sums
 
 -- Who lives, who waits in the reap queue, who is only remembered (P14, remembered answers).
 -- `periods`, here and below, are those of an instance: {threshold, interval, retention}.
@@ -19,14 +19,22 @@ local function write_record(hash, inc, nonce, inherited, state, periods, known, 
     ':pad', about .. string.rep(' ', #PAD - #about))
 end
 
+-- The names of all that a namespace keeps for a while when everybody has left it.
+local function lasting()
+  local archive = open_archive(space.segments)
+  return {N, M, L, unpack(archive.hashes(archive.segments))}
+end
+
 -- Counts the caller, which has just been heard, among the living; its record says so already.
 local function revive(threshold, known)
   call('ZADD', A, text(space.last + threshold), instance)
   call('ZADD', H, text(known), instance)
   call('ZREM', D, instance)
   call('PERSIST', I)
-  for _, name in ipairs({N, M, L}) do
-    call('PERSIST', name)
+  if call('PERSIST', N) == 1 then
+    for _, name in ipairs(lasting()) do
+      call('PERSIST', name)
+    end
   end
   is_newborn = false
   space.due = math.min(space.due, space.last + threshold)
@@ -106,7 +114,7 @@ end
 local function retire_space(retention)
   if call('ZCARD', A) == 0 and call('ZCARD', D) == 0 then
     local time = retention + math.max(0, space.clock - now)
-    for _, name in ipairs({N, M, L}) do
+    for _, name in ipairs(lasting()) do
       call('PEXPIRE', name, text(math.floor(time / 1000)))
     end
   end

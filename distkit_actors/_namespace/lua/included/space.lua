@@ -1,4 +1,4 @@
--- Needs: base
+-- Needs: base, archive
 
 -- The namespace's own fields, in n beside the sums:
 --   :born   when it was made: a store that lost it makes another (P17, resume)
@@ -9,15 +9,18 @@
 --   :due    no instance has a deadline before this instant of steady time (P23, reaper)
 --   :watch  until when changes are announced (P37, notifications)
 --   :parts  over how many parts the namespace is spread, of which this is one (P44, parts); 0 is 1
+--   :segments of the archive of the journal, see included/archive.lua (P45, archive)
 --   :shift, :last, :paces   see included/observed.lua (P40, observed time)
 --   :from, :to              made of the others, see included/lone.lua
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.
 local SPACE = {
   'born', 'clock', 'clear', 'floor', 'latest', 'due', 'watch', 'parts', 'shift', 'last', 'paces',
+  'segments',
 }
+local IS_TEXT = {paces = true, segments = true}  -- all others are numbers
 local SPACE_FIELDS = {
   ':born', ':clock', ':clear', ':floor', ':latest', ':due', ':watch', ':parts', ':shift',
-  ':last', ':paces', ':from', ':to',
+  ':last', ':paces', ':segments', ':from', ':to',
 }
 local space, saved = {}, {}
 -- For how long (ms) a namespace stays that nobody has joined yet. Who does makes it stay.
@@ -28,11 +31,11 @@ local is_newborn = false
 local function take_space(values)
   values = values or call('HMGET', N, unpack(SPACE_FIELDS))
   for index, field in ipairs(SPACE) do
-    local value
-    if field == 'paces' then  -- all others are numbers
-      value = values[index] or ''
+    local value = values[index]
+    if IS_TEXT[field] then
+      value = value or ''
     else
-      value = tonumber(values[index] or 0)
+      value = tonumber(value or 0)
     end
     space[field], saved[field] = value, value
   end
@@ -60,9 +63,9 @@ local function save_space(all)
     words[1], words[2] = ':pad', PAD
   end
   for index, field in ipairs(SPACE) do
-    if all or saved[field] ~= space[field] then
+    if all and space[field] ~= '' or saved[field] ~= space[field] then
       words[#words + 1] = SPACE_FIELDS[index]
-      words[#words + 1] = field == 'paces' and space.paces or text(space[field])
+      words[#words + 1] = IS_TEXT[field] and space[field] or text(space[field])
       saved[field] = space[field]
     end
   end
@@ -111,6 +114,7 @@ local function clear_remains()
     end
   end
   call('UNLINK', M, L, A, H, D)
+  clear_archive()
 end
 
 -- When this namespace was made, which is now if it holds nothing yet.

@@ -1,0 +1,102 @@
+-- Needs: base, archive, space, sums
+
+-- How moves leave the journal: they are forgotten (P11, forgetting moves), or go to the archive
+-- (P45, archive). Each only if all have heard of it: the living and the reap queue.
+
+-- As `epochs_of`, but for claims and late moves: who comes back may not have heard of what is in
+-- the archive. All others have, and so has the store: it has no slice that these moves made void.
+local function all_epochs_of(claimed)
+  local epochs = epochs_of(claimed)
+  if space.segments == '' then
+    return epochs
+  end
+  local archive = open_archive(space.segments)
+  local groups = {}  -- {which of the hashes = its keys}
+  for _, key in ipairs(claimed) do
+    local nth = archive.nth_of(key)
+    groups[nth] = groups[nth] or {}
+    table.insert(groups[nth], key)
+  end
+  for _, segment in ipairs(archive.segments) do
+    for nth, group in pairs(groups) do
+      for index, epoch in ipairs(spread('HMGET', archive.hash_at(segment.place, nth), group)) do
+        epochs[group[index]] = math.max(epochs[group[index]], tonumber(epoch or 0))
+      end
+    end
+  end
+  return epochs
+end
+
+-- Forgets moves that are older than `horizon`: the oldest segment, and a bounded number of those in
+-- the journal.
+local function forget_moves(horizon, limit)
+  local last = tonumber(string.match(space.segments, '^%d+,%d+,(%d+)') or math.huge)
+  local old = call('ZRANGEBYSCORE', M, '-inf', text(horizon), 'WITHSCORES', 'LIMIT', 0, limit)
+  if last > horizon and #old == 0 then
+    return
+  end
+  local told = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
+  if last <= math.min(horizon, told) then
+    local archive = open_archive(space.segments)
+    guard()
+    call('UNLINK', unpack(archive.hashes({table.remove(archive.segments, 1)})))
+    space.segments, space.floor = archive.list(), math.max(space.floor, last)
+  end
+  local gone = {}
+  for index = 1, #old, 2 do
+    local stamp = tonumber(old[index + 1])
+    if stamp > told then
+      break
+    end
+    gone[#gone + 1] = old[index]
+    space.floor = stamp
+  end
+  if #gone > 0 then
+    guard()
+    spread('ZREM', M, gone)
+    spread('HDEL', L, gone)
+  end
+end
+
+-- Moves the oldest from the journal to the archive, where there are many in it.
+local function put_away(retention)
+  local surplus = call('ZCARD', M) - JOURNAL_KEPT
+  if surplus < ARCHIVE_AT_LEAST then
+    return
+  end
+  local nth = math.min(surplus, ARCHIVE_AT_MOST) - 1
+  local told = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
+  -- Moves of one step are archived together, as they are told together.
+  local last = math.min(call('ZRANGE', M, nth, nth, 'WITHSCORES')[2], told)
+  local old = call('ZRANGEBYSCORE', M, '-inf', text(last), 'WITHSCORES')
+  local gone = {}
+  for index = 1, #old, 2 do
+    gone[#gone + 1] = old[index]
+  end
+  if #gone == 0 then
+    return
+  end
+  local archive, groups = open_archive(space.segments), {}  -- {hash = what is to be in it}
+  local segments, segment = archive.segments, archive.segments[#archive.segments]
+  local span = math.floor(retention / SEGMENTS_OF_RETENTION)
+  for index, late in ipairs(spread('HMGET', L, gone)) do
+    local key, stamp = gone[index], tonumber(old[2 * index])
+    if not segment or stamp >= segment.first + span and #segments < MAX_SEGMENTS then
+      -- Segments leave in the order in which they came, so the place is free.
+      segment = {place = segment and (segment.place + 1) % MAX_SEGMENTS or 0, first = stamp}
+      segments[#segments + 1] = segment
+      groups[archive.hash_at(segment.place, 0)] = {':pad', ''}
+    end
+    segment.last = stamp
+    local hash = archive.hash_at(segment.place, archive.nth_of(key))
+    groups[hash] = groups[hash] or {}
+    table.insert(groups[hash], key)
+    table.insert(groups[hash], late or text(stamp))
+  end
+  for hash, group in pairs(groups) do
+    spread('HSET', hash, group)
+  end
+  space.segments = archive.list()
+  spread('ZREM', M, gone)
+  spread('HDEL', L, gone)
+end

@@ -1,0 +1,204 @@
+"""The archive of the journal, in Redis as in memory: what is in it, when it goes, whom it judges.
+
+P45, archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from itertools import count, islice
+
+import pytest
+import redis
+
+from distkit_actors._instance._session import Session
+from distkit_actors._namespace import _epochs
+from distkit_actors._namespace._epochs import JOURNAL_KEPT, MAX_SEGMENTS
+from distkit_actors._namespace._namespace import Namespace
+from distkit_actors._protocol._messages import (
+    Applied,
+    Entry,
+    Kind,
+    Periods,
+    Rejection,
+    Reply,
+    Request,
+    Resume,
+)
+from distkit_actors._stores._redis._lua_constants import ARCHIVE_HASHES
+from tests.harness import unique_prefix
+
+from . import twin as twin_module
+from .test_redis_agrees import RETENTION, Fuzz, Vigil
+from .test_redis_limits import PERIODS, SECOND, add, run, session_of
+from .twin import Twin, with_constants
+
+# ------------------------------------------------------------------------- scenarios
+
+
+def not_in_the_first_hash(key: str) -> bool:
+    """Return whether a key is in another than the first hash of its segment, which is a mark."""
+    return hashlib.sha1(key.encode(), usedforsecurity=False).digest()[0] % ARCHIVE_HASHES > 0
+
+
+def archive(twin: Twin, *sessions: Session) -> None:
+    """Have the first of these move so many epochs that there is an archive, and all hear of it."""
+    names = filter(not_in_the_first_hash, map(str, count()))
+    for _ in range(JOURNAL_KEPT // 100 + 3):
+        twin.now += SECOND
+        run(twin, sessions[0], *(Entry(Kind.MOVE, name, 0) for name in islice(names, 100)))
+        for session in sessions:
+            run(twin, session)
+    epochs = twin.namespace.registry.epochs
+    assert (len(epochs.moved), len(epochs.archive)) == (JOURNAL_KEPT, 1)
+    twin.compare()
+
+
+def archive_hashes(twin: Twin) -> list[bytes]:
+    """Return the names of the hashes of the archive."""
+    names = twin.lua.names_in_use()
+    return [name for name in names if name.startswith(twin.lua.base + b"s:")]
+
+
+def test_an_archive_stays_as_long_as_its_namespace(twin: Twin) -> None:
+    session = session_of("i")
+    archive(twin, session)
+    assert len(archive_hashes(twin)) > ARCHIVE_HASHES / 2
+    run(twin, session, leave=True)
+    for name in archive_hashes(twin):
+        assert 0 < twin.lua.client.pttl(name) <= PERIODS.retention // 1000
+    run(twin, session_of("next"))
+    assert {twin.lua.client.pttl(name) for name in archive_hashes(twin)} == {-1}
+    twin.compare()
+
+
+def test_an_archive_goes_where_the_sums_are_lost(twin: Twin) -> None:
+    session = session_of("i")
+    archive(twin, session)
+    twin.lua.client.delete(twin.lua.base + b"n")
+    twin.namespace = Namespace()
+    run(twin, session, add("k"))
+    twin.compare()
+    assert not archive_hashes(twin)
+
+
+def test_a_clear_takes_the_archive(twin: Twin) -> None:
+    session = session_of("i")
+    archive(twin, session)
+    run(twin, session, Entry(Kind.CLEAR, "", 0))
+    twin.compare()
+    assert not archive_hashes(twin)
+
+
+def test_a_segment_is_forgotten_when_all_of_it_is_old_and_all_have_heard_of_it(twin: Twin) -> None:
+    """By heartbeats alone, and not before the retention is over."""
+    periods = Periods(3 * SECOND, SECOND, 60 * SECOND)
+    one, other = session_of("one", periods), session_of("other", periods)
+    archive(twin, one, other)
+    epochs = twin.namespace.registry.epochs
+    over = epochs.archive[0].last + periods.retention
+    while twin.now + SECOND < over - SECOND:
+        twin.now += SECOND
+        for session in (one, other):
+            run(twin, session, budget=1000)
+    for session, twin.now in ((one, over - 1), (other, over)):
+        assert archive_hashes(twin)
+        assert not epochs.floor
+        run(twin, session, budget=1000)
+        twin.compare()
+    assert not archive_hashes(twin)
+    assert epochs.floor >= over - periods.retention
+
+
+def test_an_archive_has_no_more_segments_than_places(twin: Twin) -> None:
+    """One step may archive what others have made within days, as somebody has just heard of it."""
+    periods = Periods(3600 * SECOND, 1000 * SECOND, 4000 * SECOND)
+    mover, late = session_of("mover", periods), session_of("late", periods)
+    run(twin, late, add("k"))
+    known = late.known
+    archive, most = twin.namespace.registry.epochs.archive, 0
+    for step in range(JOURNAL_KEPT // 10 + 40):
+        twin.now += 1001 * SECOND
+        keys = range(10 if step < JOURNAL_KEPT // 10 + 20 else 300)
+        run(twin, mover, *(Entry(Kind.MOVE, f"key{step} {key}", 0) for key in keys))
+        if step < JOURNAL_KEPT // 10 + 20:
+            late.own.known = known  # it is told again and again, and takes nothing in
+            run(twin, late)
+            continue
+        run(twin, late)
+        most = max(most, len(archive))
+        twin.compare()
+    assert most == MAX_SEGMENTS
+
+
+# ------------------------------------------------------------------- random histories
+
+
+class Absent(Vigil):
+    """A history in which some are away while others move epochs, for hours."""
+
+    def __init__(self, twin: Twin, seed: int, budgets: list[int]) -> None:
+        super().__init__(twin, seed, budgets)
+        self.calm = False
+
+    def _pass_time(self) -> None:
+        super()._pass_time()
+        if self.chance(0.1):
+            self.twin.now += RETENTION // 6
+
+
+#: Limits of the journal so low that moves go to the archive at once.
+ARCHIVING = {
+    "JOURNAL_KEPT": 0,
+    "ARCHIVE_AT_LEAST": 1,
+    "ARCHIVE_AT_MOST": 2,
+    "SEGMENTS_OF_RETENTION": 60,
+    "MAX_SEGMENTS": 3,
+}
+#: And so few hashes that each has several keys.
+FEW_HASHES = 3
+
+
+def test_archived_moves_are_judged_equally(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes back claims slices that only the archive knows to be void (P45, archive)."""
+    for name, value in ARCHIVING.items():
+        monkeypatch.setattr(_epochs, name, value)
+    monkeypatch.setattr(twin_module, "ARCHIVE_HASHES", FEW_HASHES)
+    scripts = with_constants({**ARCHIVING, "ARCHIVE_HASHES": FEW_HASHES})
+    most = dropped = 0
+    refusals = Counter[str]()
+    for seed in range(60):
+        twin = Twin(client, unique_prefix(), scripts)
+        history = (Fuzz(twin, seed), Absent(twin, seed, [0, 1000]))[seed % 2]
+        execute = twin.execute
+
+        def watched(
+            request: Request, execute: Callable[[Request], Reply] = execute, twin: Twin = twin
+        ) -> Reply:
+            registry = twin.namespace.registry
+            if isinstance(request, Resume):
+                reply = execute(request)
+                results = reply.results if isinstance(reply, Applied) else ()
+                for claim, result in zip(request.claims, results, strict=False):
+                    journal = max(registry.epochs.in_journal(claim.key), registry.epochs.floor)
+                    if result is Rejection.MOVED:
+                        refusals["archive" if claim.stamp >= journal else "journal"] += 1
+                return reply
+            return execute(request)
+
+        monkeypatch.setattr(twin, "execute", watched)
+        for _ in range(150):
+            before = list(twin.namespace.registry.epochs.archive)
+            history.step()
+            epochs = twin.namespace.registry.epochs
+            most = max(most, len(epochs.archive))
+            dropped += bool(before) and len(epochs.archive) > 0 and before[0] not in epochs.archive
+        twin.compare()
+        twin.wipe()
+    assert most == _epochs.MAX_SEGMENTS
+    assert dropped >= 20
+    assert refusals["archive"] >= 20
