@@ -83,7 +83,7 @@ class Holds:
         return self._by_key.keys()
 
     def stamps(self, key: str) -> list[int]:
-        """Return the stamps of the slices that those of ``key`` were added to, oldest first."""
+        """Return the stamps of the slices that the holds of ``key`` are in, oldest first."""
         return sorted({hold.at for hold in self._by_key.get(key, ())})
 
     def _older(self, key: str, epoch: int) -> list[Hold]:

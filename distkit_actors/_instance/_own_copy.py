@@ -214,18 +214,18 @@ class OwnCopy:
                     self._learn_clear(cleared, chain(keys, self._unheard), update)
                 else:
                     self._learn_late_clear(cleared, update)
-            self._learn(journal, update)
+            self._learn(journal, self.known, update)
             update.ground = self.known
             self._told(reply.at)
         else:
             update.ground = reply.at - 1
             self._unheard.update(entry.key for entry in entries)
 
-    def hear_late(self, journal: Journal, at: int, update: Update) -> None:
-        """Take in what the answer to a piece of a resume tells, of a step at the stamp ``at``."""
+    def hear_late(self, journal: Journal, at: int, since: int, update: Update) -> None:
+        """Take in the answer to a piece of a resume, from the step ``at``; ``since`` is its word."""
         if journal.cleared > self.cleared:
             self._learn_late_clear(journal.cleared, update)
-        self._learn(journal, update)
+        self._learn(journal, since, update)
         self._told(at)
 
     def _told(self, at: int) -> None:
@@ -233,14 +233,14 @@ class OwnCopy:
         if self._unheard:
             self._unheard.clear()
 
-    def _learn(self, journal: Journal, update: Update) -> None:
+    def _learn(self, journal: Journal, since: int, update: Update) -> None:
         """Drop slices that others' moves made void, and own moves that nobody needs any more.
 
         P10, learning moves; P11, forgetting moves.
         """
         if journal.moves:
             self._learn_moves(dict(journal.moves), update)
-        if journal.floor > self.known:
+        if journal.floor > since:
             self._miss(journal.floor, update)
         self.known = max(self.known, journal.latest)
         if self.moves:

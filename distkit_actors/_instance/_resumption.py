@@ -1,10 +1,11 @@
 """The return to a store that does not know an instance any more, piece by piece (P17 … P22).
 
 A `Resumption` goes through all that the store has to be told: own epoch moves, then a claim for
-each own slice, then what was withheld. Ahead of the slices it asks what became of holds whose slice
-has come to nothing, by claims of nothing (P45, archive). Where it is unknown whether the last batch
-was executed, its operations on the own slice become a part of what is claimed (`Resumption.fold`;
-P20, doubtful batch), and the answers to the claims tell what became of them.
+each own slice, then what was withheld. After the moves and before the slices come claims of
+nothing, for holds in slices that the instance does not have any more (P45, archive). Where it is
+unknown whether the last batch was executed, its operations on the own slice become a part of what
+is claimed (`Resumption.fold`; P20, doubtful batch), and the answers to the claims tell what became
+of them.
 """
 
 from __future__ import annotations
@@ -57,12 +58,16 @@ class Resumption:
         "results",
         "retries",
         "sent",
+        "since",
         "stamps",
         "void",
     )
 
     def __init__(self) -> None:
         self.first = True
+        # Up to which stamp all moves had been heard of before the return began. Until it is
+        # complete, the journal may leave out archived moves that are younger (P45, archive).
+        self.since = 0
         # Keys only: their epochs and slices are looked up when their turn has come.
         self.moves: deque[str] = deque()  # keys whose epoch this instance has moved
         self.held: deque[str] = deque()  # keys with holds
@@ -140,12 +145,16 @@ class Resumption:
 
     def begin(self, own: OwnCopy, holds: Holds, old: Resumption | None = None) -> None:
         """Begin with the first piece; ``old`` is an attempt that did not come to its end."""
-        if old is not None:
+        if old is None:
+            self.since = own.known
+        else:
+            self.since = old.since
             self.results, self.folds = old.results, old.folds
             self.stamps, self.void = old.stamps, old.void
         # The plain dict inside has the same order, and is gone through in a fifteenth of the time.
         self.moves = deque(dict[str, int].keys(own.moves))
-        self.held = deque(holds.held())
+        # A fold may have begun a hold, and its slice may have come to nothing in an attempt before.
+        self.held = deque(dict.fromkeys((*holds.held(), *self.stamps)))
         self.claims = deque(own.slices)
         self.retries = own.retries()
 
@@ -160,8 +169,9 @@ class Resumption:
         claims: list[Entry] = []
         asked = searched = retried = 0
         if len(some) == len(self.moves):
-            # Before any slice is there again, as a claim of nothing would take it away.
-            claims, asked = self._questions(own, holds, min(size, MAX_ENTRIES))
+            # Before all claims of slices. On a slice that is there again, a claim of nothing would
+            # remove the slice, and leave its value in the sum.
+            claims, asked = self._claims_of_nothing(own, holds, min(size, MAX_ENTRIES))
             if not claims and asked == len(self.held):
                 claims, searched = self._claims(own, min(size, MAX_ENTRIES))
                 if not self.claims:
@@ -170,25 +180,25 @@ class Resumption:
         self.reach = _Reach(len(some), asked, searched, retried)
         return moves, claims
 
-    def _questions(self, own: OwnCopy, holds: Holds, limit: int) -> tuple[list[Entry], int]:
+    def _claims_of_nothing(self, own: OwnCopy, holds: Holds, limit: int) -> tuple[list[Entry], int]:
         """Return claims of nothing for holds of slices that are gone, and of how many keys.
 
-        They are refused like such a slice would be, where a move has made the holds void. The
-        journal may not tell of that move any more (P45, archive).
+        The store refuses such a claim if a move has made the holds void. The journal may not tell
+        of this move any more (P45, archive).
         """
-        questions: list[Entry] = []
+        nothing: list[Entry] = []
         searched = 0
         for key in islice(self.held, _SEARCHED_AT_ONCE):
-            if len(questions) >= limit:
+            if len(nothing) >= limit:
                 break
             searched += 1
-            mine = own.slices.get(key)
-            questions += [
-                Entry(Kind.CLAIM, key, 0, 0, stamp=stamp)
-                for stamp in holds.stamps(key)
-                if mine is None or stamp != mine.stamp
-            ]
-        return questions, searched
+            stamps = set(holds.stamps(key))
+            if key in self.stamps and key not in self.void:
+                stamps.add(self.stamps[key])
+            if key in own.slices:  # which will be claimed itself
+                stamps.discard(own.slices[key].stamp)
+            nothing += [Entry(Kind.CLAIM, key, 0, 0, stamp=stamp) for stamp in sorted(stamps)]
+        return nothing, searched
 
     def _claims(self, own: OwnCopy, limit: int) -> tuple[list[Entry], int]:
         """Return the claims that are next, and of how many keys; some may have gone meanwhile."""
@@ -230,9 +240,11 @@ class Resumption:
         for claim, result in zip(claims, reply.results, strict=True):
             if retried:
                 own.retry(claim, result, update)
-            elif not searched:  # a question
+            elif not searched:  # a claim of nothing
                 if result is Rejection.MOVED:
                     update.moved(claim.key, claim.stamp + 1)
+                    if self.stamps.get(claim.key, claim.stamp + 1) <= claim.stamp:
+                        self.void.add(claim.key)
             else:
                 self._asserted(claim, result, own)
                 if result is Rejection.MOVED:
@@ -268,6 +280,7 @@ class Resumption:
         if not news:
             return
         if update.missed:
+            self.since = max(self.since, update.missed)  # older slices are gone
             # The store would judge the pieces to come by what is known from now on. Claims are
             # made of the slices that are left.
             self.retries = [claim for claim in self.retries if claim.stamp >= update.missed]

@@ -332,6 +332,7 @@ class Session(SessionView):
                 claims,
                 self.about if work.first else "",
                 self._takeover.partitions if work.first else 1,
+                work.since,
             )
         return work.sent
 
@@ -345,7 +346,7 @@ class Session(SessionView):
         update = Update()
         work.executed(reply, self.own, update)
         if reply.journal:
-            self.own.hear_late(reply.journal, reply.at, update)
+            self.own.hear_late(reply.journal, reply.at, work.since, update)
         work.follow(update, self.own, news=reply.journal is not None)
         if not work.done:
             self.used += 1

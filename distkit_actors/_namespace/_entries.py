@@ -38,6 +38,11 @@ class Step(NamedTuple):
     """Keys of guarded entries that have moved since the batch was made up."""
 
 
+def heard_by(request: Apply | Resume) -> int:
+    """Return the stamp up to which the instance has heard of all moves (P45, archive)."""
+    return request.heard if isinstance(request, Resume) else request.known
+
+
 class Entries:
     """A namespace that runs entries."""
 
@@ -113,7 +118,7 @@ class Entries:
             case Kind.FORGET:
                 return Rejection.REFUSED if key == request.instance else self._forget(key, now)
             case Kind.CLAIM:
-                forgotten = max(request.known, entry.stamp) < self.registry.epochs.floor
+                forgotten = max(heard_by(request), entry.stamp) < self.registry.epochs.floor
                 if forgotten or entry.stamp < self.registry.epochs.of(key):
                     return Rejection.MOVED
                 return self._add(record, entry, entry.stamp, before)

@@ -3,8 +3,8 @@
 One table serves as both: the *journal stamp* of a key says when this store learned of its
 last move, and orders the table; the key's *epoch* is that same stamp, or an older one for
 a move that an instance had to tell the store again after a data loss (P7, key epochs;
-P22, late moves). Moves that all have heard of leave the table for the *archive* where there are
-many: there they take less memory, and still judge the claims of who comes back (P45, archive).
+P22, late moves). If there are many moves, the older ones that all have heard of go to the
+*archive*. It takes less memory, and is used only for claims and late moves (P45, archive).
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from .._protocol._messages import MAX_JOURNAL, Journal
 
 #: A step may forget so many moves or more: so the table drains faster than it fills.
 FORGET_AT_LEAST: Final = 100
-#: So many moves stay in the journal though all have heard of them. Fewer are not worth an archive.
+#: How many moves the journal keeps, if all have heard of them. Fewer need no archive.
 JOURNAL_KEPT: Final = 1000
-#: Moves are archived so many at once or more, as a few would cost nearly as much.
+#: Nothing is archived before there are so many moves more than that: a few cost nearly as much.
 ARCHIVE_AT_LEAST: Final = 100
-#: And so many by one step, or some more where one step had moved them all (P5, bounded pieces).
+#: Most moves that one step archives. If the last of them came in one step with others, these go
+#: with it (P5, bounded pieces).
 ARCHIVE_AT_MOST: Final = 300
-#: A segment of the archive has the moves of such a part of the retention.
+#: How many segments of the archive a retention is divided into.
 SEGMENTS_OF_RETENTION: Final = 4
-#: Most segments: those within the retention, one that is leaving it, and one that is filled.
+#: Most segments: those within the retention, one that is leaving it, and one that is being filled.
+#: Fixed: versions share the places in Redis (docs/protocol.md, section 4).
 MAX_SEGMENTS: Final = SEGMENTS_OF_RETENTION + 2
 
 
 class Segment:
-    """Some moves that follow each other in the archive, and are forgotten together."""
+    """Moves with journal stamps from ``first`` to ``last``, which are forgotten together."""
 
     __slots__ = ("epochs", "first", "last")
 
@@ -57,7 +59,7 @@ class Epochs:
     def of(self, key: str) -> int:
         """Return the epoch of ``key``: a slice counts iff its stamp is not below it.
 
-        P8, stale slices.
+        P8, stale slices. It looks in the archive, too: for claims and late moves.
         """
         epoch = self.in_journal(key)
         for segment in self.archive:
@@ -65,9 +67,10 @@ class Epochs:
         return epoch
 
     def in_journal(self, key: str) -> int:
-        """Do as `of` for slices that the store has: these are younger than what is archived.
+        """Return the epoch of ``key`` without the archive.
 
-        P45, archive.
+        That is enough for slices in the store: none is older than an archived move of its key
+        (P45, archive).
         """
         return max(self.cleared, self.late.get(key) or self.moved.get(key, 0))
 
@@ -122,7 +125,7 @@ class Epochs:
         return Journal(self.cleared, self.floor, latest, moves), more
 
     def forget(self, horizon: int, moved_now: int) -> None:
-        """Forget moves up to the stamp ``horizon``, a bounded number of them.
+        """Forget moves up to the stamp ``horizon``: one segment, and some in the journal.
 
         P11, forgetting moves.
         """
@@ -139,7 +142,7 @@ class Epochs:
             limit -= 1
 
     def put_away(self, known_by_all: int, retention: int) -> None:
-        """Move what all have heard of from the journal to the archive, where there is much of it.
+        """Archive the oldest moves that all have heard of, if the journal has many.
 
         P45, archive.
         """

@@ -24,7 +24,7 @@ from .._protocol._messages import (
     Stale,
 )
 from . import _reaper
-from ._entries import Step
+from ._entries import Step, heard_by
 from ._healing import Healing
 from ._observed_time import RECENT_PART
 from ._registry import Record, State
@@ -87,7 +87,7 @@ class Execution(Healing):
         moved_before = epochs.latest
         again = isinstance(request, Resume) and self._reassert(request, record, at, now)
         if not again:  # else it may still have leftovers (P11, forgetting moves)
-            record.known = max(record.known, request.known)
+            record.known = max(record.known, heard_by(request))
         step = Step(record, request, at, now, moved)
         results = () if again else self._run_all(step, entries)
         if isinstance(request, Apply) and request.leave:
@@ -117,7 +117,7 @@ class Execution(Healing):
         registry.observed.hear(now)
         if record is None or record.incarnation != request.incarnation:
             old = record
-            periods, known = request.periods, request.known
+            periods, known = request.periods, heard_by(request)
             if old:  # it may have leftovers of an older incarnation, which knew less
                 known = min(known, old.known)
             record = Record(request.incarnation, "", periods, known, request.about)

@@ -254,11 +254,19 @@ class Resume(NamedTuple):
     moves: Sequence[tuple[str, int]] = ()
     """Own epoch moves: key, epoch."""
     claims: Sequence[Entry] = ()
-    """Own slices that the store may have lost, as entries of kind CLAIM."""
+    """Own slices that the store may have lost, and claims of nothing, as entries of kind CLAIM."""
     about: str = ""
     """In a first piece: what the instance says of itself."""
     partitions: int = 1
     """In a first piece: over how many parts the instance spreads the namespace."""
+    since: int | None = None
+    """`known` from before the return began. Until the return is complete, the instance may not have
+    heard of moves that are archived. None: it is the same as ``known``."""
+
+    @property
+    def heard(self) -> int:
+        """Journal stamp up to which the instance has heard of all moves, archived ones, too."""
+        return self.known if self.since is None else self.since
 
     @property
     def follows(self) -> int:

@@ -360,7 +360,9 @@ class Exchange(Desks):
         update = session.receive(reply)
         if isinstance(reply, Applied) and reply.journal:
             epochs = self.ns.registry.epochs
-            self.oracle.heard(number, {k for k in self.scope.keys if epochs.of(k) > session.known})
+            # What is archived is learned of by claims: of all of it when the return is complete.
+            known = session._resumption.since if session._resumption else session.known
+            self.oracle.heard(number, {k for k in self.scope.keys if epochs.of(k) > known})
         if isinstance(reply, MustResume) and token is not None:
             if token.leave:
                 self._leave_refused(number, session)

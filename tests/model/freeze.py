@@ -180,6 +180,7 @@ class Freeze:
             return
         # `sent` is what would be made again: nothing that it depends on changes before its answer.
         self.plain += (1, work.first, list(work.moves), list(work.held), list(work.claims))
+        self.stamps.append(work.since)
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
@@ -198,6 +199,7 @@ class Freeze:
             case Resume():
                 self.plain += ("R", request.instance, request.first)
                 self.stamps += (request.incarnation, request.known, request.born, request.cleared)
+                self.stamps.append(request.heard)
                 self.seq(request.instance, request.seq)
                 self.pairs(dict(request.moves))
                 self.entries(request.claims)
@@ -343,7 +345,7 @@ class Thaw:
             s._batch.doubt = doubt
         if next(plain):
             work = s._resumption = Resumption()
-            work.first = next(plain)
+            work.first, work.since = next(plain), next(stamps)
             work.moves, work.held = deque(next(plain)), deque(next(plain))
             work.claims = deque(next(plain))
             work.retries = self.entries()
@@ -376,7 +378,8 @@ class Thaw:
                 )
             case "R":
                 first, incarnation, known = next(plain), next(stamps), next(stamps)
-                born, cleared, seq = next(stamps), next(stamps), next(self.seqs)
+                born, cleared, since = next(stamps), next(stamps), next(stamps)
+                seq = next(self.seqs)
                 moves = list(self.pairs().items())
                 return Resume(
                     instance,
@@ -389,6 +392,7 @@ class Thaw:
                     cleared,
                     moves,
                     self.entries(),
+                    since=since,
                 )
             case "O":
                 nonce, inherit, refuse = next(plain), next(plain), next(plain)
@@ -493,7 +497,7 @@ def copy_session(old: Session) -> Session:
         new._batch.doubt = batch.doubt
     if old._resumption:
         a, b = old._resumption, Resumption()
-        b.first, b.moves, b.held = a.first, a.moves.copy(), a.held.copy()
+        b.first, b.since, b.moves, b.held = a.first, a.since, a.moves.copy(), a.held.copy()
         b.claims = a.claims.copy()
         b.retries = a.retries.copy()
         b.results = None if a.results is None else list(a.results)

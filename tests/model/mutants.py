@@ -243,6 +243,10 @@ def _archive_unheard() -> Sequence[Patch]:
     return [(Epochs, "put_away", changed)]
 
 
+def _knows_too_early() -> Sequence[Patch]:
+    return [(Resume, "heard", property(lambda self: self.known))]
+
+
 def _no_archive() -> Sequence[Patch]:
     return [(Epochs, "of", Epochs.in_journal)]
 
@@ -485,6 +489,18 @@ MUTANTS: Final = (
         "the archive judges nobody",
         _no_archive,
         _scope("inc a, set a", 1, "reap", archives=True),
+    ),
+    Mutant(
+        "a return knows of archived moves before it is complete",
+        _knows_too_early,
+        _scope(
+            "A: inc a+inc b+inc c, B: delete c",
+            1,
+            "reap collect",
+            keys=("a", "b", "c"),
+            archives=True,
+            pieces=True,
+        ),
     ),
     Mutant(
         "a slice counts that a move made void which is not told yet",

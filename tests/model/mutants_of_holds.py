@@ -94,7 +94,7 @@ def _unasked() -> Sequence[Patch]:
     ) -> tuple[list[Entry], int]:
         return [], len(self.held)
 
-    return [(Resumption, "_questions", changed)]
+    return [(Resumption, "_claims_of_nothing", changed)]
 
 
 def _kept_for_nobody() -> Sequence[Patch]:

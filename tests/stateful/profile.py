@@ -18,7 +18,7 @@ from distkit_actors._namespace import _epochs
 from distkit_actors._stores._redis._lua_constants import CONSTANTS
 from distkit_actors._stores._redis._scripts import load_scripts
 
-#: So few moves stay in the journal, and go to the archive at once, as histories are short (P45).
+#: So few moves stay in the journal, and go to the archive at once, as histories are short.
 _ARCHIVING: Final = {"JOURNAL_KEPT": 1, "ARCHIVE_AT_LEAST": 1}
 
 

@@ -23,8 +23,10 @@ from distkit_actors._protocol._messages import (
 from tests.harness import unique_prefix
 
 from .test_redis_limits import PERIODS, SECOND
-from .twin import START, LuaStore
+from .twin import ARCHIVING, START, LuaStore, with_constants
 
+#: Moves are archived at once.
+SCRIPTS = with_constants(ARCHIVING)
 #: Most requests until an instance is at rest; meanwhile it may have to come back.
 MOST_REQUESTS = 12
 #: Slices of the dead that one step takes away.
@@ -39,7 +41,7 @@ class Fleet:
     """Three ids. Each is that of an instance which lives, or nobody has it."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self.store = LuaStore(client, unique_prefix())
+        self.store = LuaStore(client, unique_prefix(), SCRIPTS)
         self.now = START
         self.sessions: dict[str, Session] = {}
         self.kept: dict[str, int] = {}  # what each has counted on the key that nobody moves

@@ -35,7 +35,7 @@ from distkit_actors._stores._redis._scripts import SCRIPTS, render
 from tests.harness import unique_prefix
 from tests.stores import test_archive, test_rare_steps, test_redis_agrees, test_redis_limits
 from tests.stores import twin as twin_module
-from tests.stores.test_archive import ARCHIVING, FEW_HASHES, Absent
+from tests.stores.test_archive import Absent
 from tests.stores.test_heartbeats_together import together
 from tests.stores.test_reaping_agrees import departures
 from tests.stores.test_redis_agrees import (
@@ -51,7 +51,7 @@ from tests.stores.test_redis_agrees import (
     Vigil,
 )
 from tests.stores.test_redis_limits import add, run, session_of
-from tests.stores.twin import LuaStore, Scripts, Twin, dump_namespace
+from tests.stores.twin import ARCHIVING, FEW_HASHES, LuaStore, Scripts, Twin, dump_namespace
 
 #: Limits so low that short histories reach them, and where Python has them.
 TIGHT = {

@@ -90,7 +90,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant(
             "journal", "known < space.clear and record.swept < space.clear", "known < space.clear"
         ),
-        Mutant("journal", "  if known > record.known then", "  if known ~= record.known then"),
+        Mutant("journal", "  if heard > record.known then", "  if heard ~= record.known then"),
         Mutant("finish", "step.last or space.latest", "space.latest"),
         Mutant("finish", "step.last and 1 or step.backlog or 0", "step.backlog or 0"),
         Mutant(
@@ -103,7 +103,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("open", "or old[1] and count_slices(I) > MAX_PURGE then", "then"),
         Mutant("resume", "if not again then\n", "if true then\n"),
         Mutant("journal", "  if not restarts then  -- else there may be leftovers\n", "  do\n"),
-        Mutant("step", "record.inc and math.min(known, record.known) or known", "known"),
+        Mutant("step", "record.inc and math.min(heard, record.known) or heard", "heard"),
         Mutant("forgetting", "    if stamp > told then", "    if stamp >= told then"),
         Mutant("forgetting", "    space.floor = stamp\n", ""),
         Mutant("finish", "2 * moved_now)", "moved_now)"),
@@ -114,7 +114,7 @@ MUTANTS: dict[str, list[Mutant]] = {
             "  end",
         ),
         Mutant("finish", "now - periods.retention", "now"),
-        Mutant("entries", "math.max(known, stamp) < space.floor", "stamp < space.floor"),
+        Mutant("entries", "math.max(tonumber(SINCE), stamp) < space.floor", "stamp < space.floor"),
     ],
     "archive": [
         Mutant("archive", "first + 0, last = last + 0", "last + 0, last = last + 0"),
@@ -149,8 +149,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("entries", "    space.segments = ''\n", ""),
         Mutant("entries", "all_epochs_of(claimed)", "epochs_of(claimed)"),
         Mutant("resume", "all_epochs_of(moved)", "epochs_of(moved)"),
-        Mutant("beat", "\n          or oldest and oldest - horizon <= 0 then", " then"),
+        Mutant("resume", "tonumber(ARGV[4]) - 1, ARGV[14]", "tonumber(ARGV[4]) - 1, ARGV[5]"),
+        Mutant("beat", "          or oldest and oldest - horizon <= 0\n", ""),
         Mutant("beat", "oldest - horizon <= 0", "oldest - horizon < 0"),
+        Mutant("beat", "JOURNAL_KEPT + ARCHIVE_AT_LEAST then", "FAR then"),
         Mutant("registry", ", unpack(archive.hashes(archive.segments))}", "}"),
         Mutant("space", "  clear_archive()\n", ""),
     ],

@@ -1,4 +1,4 @@
-"""The archive of the journal, in Redis as in memory: what is in it, when it goes, whom it judges.
+"""What the archive holds, when it is forgotten, and which claims it judges, in Redis and in memory.
 
 P45, archive.
 """
@@ -33,13 +33,13 @@ from tests.harness import unique_prefix
 from . import twin as twin_module
 from .test_redis_agrees import RETENTION, Fuzz, Vigil
 from .test_redis_limits import PERIODS, SECOND, add, run, session_of
-from .twin import Twin, with_constants
+from .twin import ARCHIVING, FEW_HASHES, Twin, with_constants
 
 # ------------------------------------------------------------------------- scenarios
 
 
 def not_in_the_first_hash(key: str) -> bool:
-    """Return whether a key is in another than the first hash of its segment, which is a mark."""
+    """Return whether a key is not in the first hash of its segment, which always exists."""
     return hashlib.sha1(key.encode(), usedforsecurity=False).digest()[0] % ARCHIVE_HASHES > 0
 
 
@@ -60,6 +60,21 @@ def archive_hashes(twin: Twin) -> list[bytes]:
     """Return the names of the hashes of the archive."""
     names = twin.lua.names_in_use()
     return [name for name in names if name.startswith(twin.lua.base + b"s:")]
+
+
+def test_heartbeats_archive_what_the_last_has_heard_of_late(twin: Twin) -> None:
+    mover, late = session_of("mover"), session_of("late")
+    run(twin, late, add("k"))
+    for step in range(JOURNAL_KEPT // 25):
+        run(twin, mover, *(Entry(Kind.MOVE, f"key{step} {n}", 0) for n in range(100)))
+    epochs, sizes = twin.namespace.registry.epochs, list[int]()
+    while sizes[-2:] != [JOURNAL_KEPT] * 2:
+        twin.now += SECOND
+        for session in (late, mover):
+            run(twin, session, budget=1000)
+            twin.compare()
+        sizes.append(len(epochs.moved))
+    assert sizes[0] == 4 * JOURNAL_KEPT
 
 
 def test_an_archive_stays_as_long_as_its_namespace(twin: Twin) -> None:
@@ -113,7 +128,7 @@ def test_a_segment_is_forgotten_when_all_of_it_is_old_and_all_have_heard_of_it(t
 
 
 def test_an_archive_has_no_more_segments_than_places(twin: Twin) -> None:
-    """One step may archive what others have made within days, as somebody has just heard of it."""
+    """Moves of many days may be archived at once, when the last instance has heard of them."""
     periods = Periods(3600 * SECOND, 1000 * SECOND, 4000 * SECOND)
     mover, late = session_of("mover", periods), session_of("late", periods)
     run(twin, late, add("k"))
@@ -147,18 +162,6 @@ class Absent(Vigil):
         super()._pass_time()
         if self.chance(0.1):
             self.twin.now += RETENTION // 6
-
-
-#: Limits of the journal so low that moves go to the archive at once.
-ARCHIVING = {
-    "JOURNAL_KEPT": 0,
-    "ARCHIVE_AT_LEAST": 1,
-    "ARCHIVE_AT_MOST": 2,
-    "SEGMENTS_OF_RETENTION": 60,
-    "MAX_SEGMENTS": 3,
-}
-#: And so few hashes that each has several keys.
-FEW_HASHES = 3
 
 
 def test_archived_moves_are_judged_equally(

@@ -5,6 +5,7 @@ No script may fail, and nobody who lives may be kept out.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any, TypeAlias
 
@@ -14,13 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distkit_actors._protocol._messages import QueryKind
+from distkit_actors._stores._redis._lua_constants import ARCHIVE_HASHES
 
 from .lost_keys import KEYS, NAMES, Fleet
 from .test_redis_limits import PERIODS
 
 WHO = st.integers(0, len(NAMES) - 1)
 COUNT = st.tuples(st.just("count"), WHO, st.sampled_from(KEYS), st.integers(-2, 3))
-WHICH = st.sampled_from([*"nmlahd", *(f"i:{name}" for name in NAMES)])
+#: Which hash of the archive has the key that is moved, of the segment at the first place.
+ARCHIVED = hashlib.sha1(KEYS[0].encode(), usedforsecurity=False).digest()[0] % ARCHIVE_HASHES
+WHICH = st.sampled_from([*"nmlahd", "s:0", f"s:{ARCHIVED}", *(f"i:{name}" for name in NAMES)])
 LOSS = st.lists(WHICH, min_size=1, max_size=3).map(lambda suffixes: ("lose", *suffixes))
 STEP = st.one_of(
     COUNT,

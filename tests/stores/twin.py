@@ -71,6 +71,17 @@ OWN_FIELDS = {
     ":pad",
 }
 
+#: Limits of the journal so low that moves go to the archive at once.
+ARCHIVING = {
+    "JOURNAL_KEPT": 0,
+    "ARCHIVE_AT_LEAST": 1,
+    "ARCHIVE_AT_MOST": 2,
+    "SEGMENTS_OF_RETENTION": 60,
+    "MAX_SEGMENTS": 3,
+}
+#: And so few hashes that each has several keys.
+FEW_HASHES = 3
+
 #: The instant at which a twin begins, in microseconds.
 START = 1_700_000_000_000_000
 

@@ -260,11 +260,11 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
     while not work.done:
         piece = sent(work, own, size, holds)
         assert len(piece.moves) <= 2
-        assert len(piece.claims) <= size + 1  # a key may have two questions
+        assert len(piece.claims) <= size + 1  # a key may have two of nothing
         assert not piece.claims or not work.moves or len(work.moves) == len(piece.moves)
         told += piece.moves
         if any(not claim.value for claim in piece.claims):
-            assert not claimed  # else a question would take a slice away
+            assert not claimed  # else a claim of nothing would take a slice away
             asked += [(claim.key, claim.stamp) for claim in piece.claims]
             results = [data.draw(st.sampled_from(ANSWERS)) for _ in piece.claims]
             work.executed(Applied(9, results), own, update := Update())
@@ -281,7 +281,7 @@ def test_everything_is_told_once_whatever_the_pieces_and_what_has_become_void_is
         if data.draw(st.booleans()) and slices:  # somebody moves what was not told yet
             key = data.draw(st.sampled_from(sorted(slices)))
             if key in work.claims and key in own.slices:
-                own.hear_late(Journal(0, 0, 9, ((key, 10),)), 9, update)
+                own.hear_late(Journal(0, 0, 9, ((key, 10),)), 9, own.known, update)
                 void.add(key)
         work.follow(update, own, news=True)
     assert told == list(moves.items())
@@ -307,6 +307,42 @@ def test_only_a_first_part_may_have_to_be_repeated() -> None:
     assert sent(work, own, MAX_ENTRIES) == first
     work.first = False
     assert not work.answered_by(again)
+
+
+def test_a_return_begins_again_with_what_was_known_before_it() -> None:
+    """Of archived moves it learns by all of its claims, and not by the first answer."""
+    own = own_copy(a=(1, 4), b=(1, 4))
+    own.known = 5
+    work = Resumption()
+    work.begin(own, Holds())
+    sent(work, own, 1)
+    work.executed(Applied(9, (Previous(0, 0),)), own, update := Update())
+    own.hear_late(Journal(0, 0, 8), 9, work.since, update)
+    assert (own.known, work.since) == (8, 5)
+    again = Resumption()
+    again.begin(own, Holds(), work)
+    assert again.since == 5
+    update = Update()
+    own.hear_late(Journal(0, 6, 8), 10, again.since, update)
+    again.follow(update, own, news=True)
+    assert (update.missed, again.since, own.slices) == (6, 6, {})
+
+
+def test_a_hold_that_a_fold_began_is_asked_for_when_its_slice_has_come_to_nothing() -> None:
+    own = own_copy(a=(3, 4))
+    work = Resumption()
+    batch = Batch([Entry(Kind.ADD, "a", -3), Entry(Kind.ADD, "b", 2)], 0, leave=False, atomic=False)
+    own.known = 6
+    work.fold(batch, own)
+    work.begin(own, Holds())
+    sent(work, own, MAX_ENTRIES)
+    work.executed(Applied(9, (Previous(8, 0), Previous(0, 0))), own, Update())
+    assert own.slices == {"b": (2, 6)}
+    again = Resumption()
+    again.begin(own, Holds(), work)
+    assert [(c.key, c.value, c.stamp) for c in sent(again, own, 9).claims] == [("a", 0, 4)]
+    again.executed(Applied(9, (Rejection.MOVED,)), own, update := Update())
+    assert (again.void, update.epochs) == ({"a"}, {"a": 5})
 
 
 @pytest.mark.parametrize(

@@ -126,15 +126,15 @@ def test_a_batch_is_read_as_it_was_written(batch: list[Entry], leave: bool, befo
 def test_a_part_of_a_resume_is_read_as_it_was_written(
     claims: list[Entry], moves: list[tuple[str, int]]
 ) -> None:
-    request = Resume("me", 7, 9, 5, PERIODS, 11, True, 4, moves, claims, "it is me")
+    request = Resume("me", 7, 9, 5, PERIODS, 11, True, 4, moves, claims, "it is me", since=3)
     script, words = encode(request)
     assert script == "resume"
     assert words[:6] == [b"7", b"9", b"5", b"30000000", b"10000000", b"3600000000"]
     assert words[6:10] == [b"11", b"1", b"4", b"%d" % len(moves)]
-    assert words[10] == b"it is me"
-    pairs = words[11 : 11 + 2 * len(moves)]
+    assert words[10:12] == [b"it is me", b"3"]
+    pairs = words[12 : 12 + 2 * len(moves)]
     assert [(read_key(k), int(e)) for k, e in zip(pairs[::2], pairs[1::2], strict=True)] == moves
-    assert read_entries(words[11 + 2 * len(moves) :]) == claims
+    assert read_entries(words[12 + 2 * len(moves) :]) == claims
 
 
 def test_an_atomic_batch_has_a_word_of_its_own() -> None:

@@ -69,7 +69,7 @@ class Mark:
     data: dict[bytes, tuple[str, list[list[bytes]], bool]]
 
     def counts(self) -> dict[bytes, dict[bytes, bytes]]:
-        """Return what is counted and nothing else: sums and slices, by Redis key."""
+        """Return what the hashes have for each key: sums, slices and epochs, by Redis key."""
         return {
             name: counted
             for name, (kind, pairs, _) in self.data.items()

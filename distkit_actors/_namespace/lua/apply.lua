@@ -87,7 +87,7 @@ if common then  -- it is overdue
   return reply
 end
 
-local FIRST, FOLLOWS = 12, tonumber(ARGV[11])
+local FIRST, FOLLOWS, SINCE = 12, tonumber(ARGV[11]), ARGV[5]
 local restarts, same_birth = false, nil
 --@include step
 --@include journal

@@ -7,6 +7,7 @@
 --      11 stamp of the instance's own last clear
 --      12 how many own moves follow
 --      13 what the instance says of itself, of use in a first piece
+--      14 up to which stamp it had heard of all moves before it began to return (P45, archive)
 --       … two words for each own move: key, epoch
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua, or
@@ -21,7 +22,7 @@
 --@include sums
 --@include registry
 local MOVES = tonumber(ARGV[12])
-local FIRST, FOLLOWS = 14 + 2 * MOVES, tonumber(ARGV[4]) - 1
+local FIRST, FOLLOWS, SINCE = 15 + 2 * MOVES, tonumber(ARGV[4]) - 1, ARGV[14]
 local restarts = ARGV[10] ~= '0'
 local function same_birth()
   return tonumber(ARGV[9]) == space.born
@@ -121,11 +122,11 @@ local function reassert(at)
   end
   local moved, late = {}, {}
   for index = 1, MOVES do
-    moved[index] = ARGV[12 + 2 * index]
+    moved[index] = ARGV[13 + 2 * index]
   end
   local epochs = all_epochs_of(moved)
   for index, key in ipairs(moved) do
-    local epoch = tonumber(ARGV[13 + 2 * index])
+    local epoch = tonumber(ARGV[14 + 2 * index])
     if epoch > epochs[key] and epoch > space.floor then
       late[#late + 1] = {key = key, epoch = epoch}
     end

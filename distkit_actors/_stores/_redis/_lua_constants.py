@@ -51,7 +51,8 @@ EXACT_DIGITS: Final = 15
 #: are listed in ``base.lua``.
 COLON: Final = ord(":")
 OWN_FIELDS: Final = 16
-#: Over how many hashes a segment of the archive is spread (``archive.lua``).
+#: Over how many hashes a segment of the archive is spread (``archive.lua``). Fixed: versions share
+#: them (docs/protocol.md, section 4).
 ARCHIVE_HASHES: Final = 64
 
 

@@ -188,6 +188,7 @@ def encode(request: Request) -> tuple[str, list[bytes]]:
                 b"%d" % request.cleared,
                 b"%d" % len(request.moves),
                 request.about.encode(),
+                b"%d" % request.heard,
             ]
             for key, epoch in request.moves:
                 words += (write_key(key), b"%d" % epoch)

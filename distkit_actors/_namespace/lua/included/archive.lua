@@ -1,14 +1,15 @@
 -- Needs: base
 
--- The archive of the journal: moves of epochs that all have heard of, for the claims of who comes
--- back (P45, archive). It is a list of segments, oldest first. In a segment are moves that follow
--- each other, and are forgotten together. A segment has a place, and each place has ARCHIVE_HASHES
--- hashes {key = epoch}, over which keys are spread by a hash of theirs. So each of these is short.
--- Redis keeps a short hash as a list, in a quarter of the memory that a sorted set takes. The first
--- hash of a segment is always there, as it has a field ':pad'.
+-- The archive: older moves of epochs, which all have heard of. It judges the claims of instances
+-- that return (P45, archive). It is a list of segments, oldest first. In a segment are moves that
+-- follow each other, and are forgotten together. A segment has a place. A place has ARCHIVE_HASHES
+-- hashes {key = epoch}, and the SHA-1 of a key says in which of them the key is. So each of these
+-- is short, and Redis keeps it as a list, in a quarter of the memory that a sorted set takes. The
+-- first hash of a segment always exists, because it has the field ':pad'. By it `clear_archive`
+-- finds a segment that is in no list.
 --
--- The list is the field :segments of n: of each segment its place, and the journal stamps of its
--- first and of its last move.
+-- The field :segments of n lists, for each segment, its place and the journal stamps of its first
+-- and of its last move.
 
 -- Opens the archive that has this list of segments. Its functions are made here, so that a step
 -- that does not need it does not pay for them.

@@ -16,7 +16,9 @@
 --   5 a  zset  {living instance = steady time before which it is not dead (P40, observed time)}
 --   6 h  zset  {instance = stamp up to which it knows the moves}, the living and the reap queue
 --   7 d  zset  {instance = its place in the reap queue}: dead or left, and still with slices
--- The hashes of instances in the reap queue are not declared: d has their names.
+--   s:<number>  hash  {key = epoch}, the archive (included/archive.lua)
+-- The last ones are not declared, as they are many, nor are the hashes of other instances: d has
+-- the names of those in the reap queue.
 --
 -- No value of a counter ever becomes a Lua number, which is a double (P2, exact integers). Only
 -- instants and stamps (microseconds, exact below 2^53), seqs and sizes do.

@@ -59,12 +59,13 @@ do
         or string.find(space[4], ';', 1, true) or at + threshold >= FAR then
         return nil
       end
-      if latest ~= '0' then  -- moves may be old enough to be forgotten
+      if latest ~= '0' then  -- moves may be old enough to be forgotten, or many enough to archive
         local M, retention = sub(ours, 1, -2) .. 'm', string.match(limits, ' %d+ (%d+)')
         local horizon = format('%.0f', at - retention)
         local oldest = string.match(call('HGET', ours, ':segments') or '', '^%d+,%d+,(%d+)')
         if call('ZRANGEBYSCORE', M, '-inf', horizon, 'LIMIT', 0, 1)[1]
-          or oldest and oldest - horizon <= 0 then
+          or oldest and oldest - horizon <= 0
+          or call('ZCARD', M) >= JOURNAL_KEPT + ARCHIVE_AT_LEAST then
           return nil
         end
       end

@@ -1,5 +1,5 @@
 -- Needs: numbers, base, archive, space, sums, registry, step, journal, forgetting; of the script:
---   FIRST
+--   FIRST, SINCE
 
 -- What the entries of a step do.
 
@@ -100,7 +100,7 @@ local function run(word, key, value, after, at, epochs, moved)
     return left .. ',' .. gone
   else
     local amount, stamp = parse(value)
-    if math.max(known, stamp) < space.floor
+    if math.max(tonumber(SINCE), stamp) < space.floor
       or stamp < math.max(space.clear, epochs[key] or 0) then
       return MOVED
     elseif not add_own(key, amount, after, kept, stamp) then

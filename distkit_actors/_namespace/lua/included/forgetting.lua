@@ -1,10 +1,10 @@
 -- Needs: base, archive, space, sums
 
--- How moves leave the journal: they are forgotten (P11, forgetting moves), or go to the archive
--- (P45, archive). Each only if all have heard of it: the living and the reap queue.
+-- How moves leave the journal: they are forgotten (P11, forgetting moves), or archived (P45,
+-- archive). Both need that all have heard of the move: the living and the reap queue.
 
--- As `epochs_of`, but for claims and late moves: who comes back may not have heard of what is in
--- the archive. All others have, and so has the store: it has no slice that these moves made void.
+-- Like `epochs_of`, but with the archive: for claims and late moves. An instance that returns may
+-- not have heard of archived moves. The store has no slice that they made void.
 local function all_epochs_of(claimed)
   local epochs = epochs_of(claimed)
   if space.segments == '' then
@@ -58,7 +58,7 @@ local function forget_moves(horizon, limit)
   end
 end
 
--- Moves the oldest from the journal to the archive, where there are many in it.
+-- Archives the oldest moves that all have heard of, if the journal has many.
 local function put_away(retention)
   local surplus = call('ZCARD', M) - JOURNAL_KEPT
   if surplus < ARCHIVE_AT_LEAST then

@@ -1,4 +1,4 @@
--- Needs: base, space, sums, step; of the script: FIRST, restarts
+-- Needs: base, space, sums, step; of the script: FIRST, SINCE, restarts
 
 -- The moves of epochs that an instance has still to hear of, and its slices that they made void.
 
@@ -102,13 +102,14 @@ local function catch_up_with(moves, last)
   drop_own(gone)
 end
 
--- Notes up to which stamp the caller knows the moves. It must not have slices any more that these
--- have made void: the moves may be forgotten from now on (P11, forgetting moves).
+-- Notes up to which stamp the caller has heard of all moves. It must not have slices any more that
+-- these have made void: the moves may be forgotten or archived from now on (P11, forgetting moves).
 local function note_known()
-  if known > record.known then
-    record.known = known
-    call('ZADD', H, ARGV[5], instance)
-    write_field(':hold', ARGV[5])
+  local heard = tonumber(SINCE)
+  if heard > record.known then
+    record.known = heard
+    call('ZADD', H, SINCE, instance)
+    write_field(':hold', SINCE)
   end
 end
 

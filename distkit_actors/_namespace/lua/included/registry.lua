@@ -19,7 +19,7 @@ local function write_record(hash, inc, nonce, inherited, state, periods, known, 
     ':pad', about .. string.rep(' ', #PAD - #about))
 end
 
--- The names of all that a namespace keeps for a while when everybody has left it.
+-- The Redis keys that a namespace shares, and keeps for the retention after all have left it.
 local function lasting()
   local archive = open_archive(space.segments)
   return {N, M, L, unpack(archive.hashes(archive.segments))}

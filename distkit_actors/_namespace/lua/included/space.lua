@@ -9,7 +9,7 @@
 --   :due    no instance has a deadline before this instant of steady time (P23, reaper)
 --   :watch  until when changes are announced (P37, notifications)
 --   :parts  over how many parts the namespace is spread, of which this is one (P44, parts); 0 is 1
---   :segments of the archive of the journal, see included/archive.lua (P45, archive)
+--   :segments the segments of the archive, see included/archive.lua (P45, archive)
 --   :shift, :last, :paces   see included/observed.lua (P40, observed time)
 --   :from, :to              made of the others, see included/lone.lua
 -- They are read once into `space` (a missing one is 0), changed there, and saved at the end.

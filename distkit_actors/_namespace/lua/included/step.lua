@@ -1,8 +1,10 @@
--- Needs: base, space, observed, sums, registry; of the script: FIRST, FOLLOWS, restarts, same_birth
+-- Needs: base, space, observed, sums, registry; of the script:
+--   FIRST, FOLLOWS, SINCE, restarts, same_birth
 
 -- How a step begins, which apply.lua and resume.lua have in common. Both say, before:
 --   FIRST    index in ARGV of their first entry; each is four words: kind, key, value, after
 --   FOLLOWS  the seq that must be the recorded one, but for a first piece (P39, unique numbers)
+--   SINCE    up to which stamp the caller has heard of all moves, archived ones, too (P45, archive)
 --   restarts, same_birth   (resume) it is a first piece; it answers this very namespace
 -- and ARGV 3 … 8 are the same in both. In a first piece ARGV 13 is what the instance says of
 -- itself.
@@ -123,7 +125,8 @@ local function touch()
   local lost = add_living(periods, lives and record.threshold, record.interval)
   if record.inc ~= incarnation then
     -- It may have leftovers of an older one, which knew less.
-    record.known = record.inc and math.min(known, record.known) or known
+    local heard = tonumber(SINCE)
+    record.known = record.inc and math.min(heard, record.known) or heard
     write_record(I, incarnation, '', '0', LIVE, periods, record.known, space.last, lost,
       record.swept, ARGV[13])
   else
