@@ -222,7 +222,7 @@ class OwnCopy:
             self._unheard.update(entry.key for entry in entries)
 
     def hear_late(self, journal: Journal, at: int, since: int, update: Update) -> None:
-        """Take in the answer to a piece of a resume, from the step ``at``; ``since`` is its word."""
+        """Take in the answer to a piece of a resume, from the step ``at``; it said ``since``."""
         if journal.cleared > self.cleared:
             self._learn_late_clear(journal.cleared, update)
         self._learn(journal, since, update)
