@@ -226,7 +226,7 @@ class OnlookerRules(RefusalRules):
         """Return for each part who has just beaten, and who does not count there."""
         seen: list[tuple[set[str], set[str]]] = []
         for part, meter in enumerate(self.meters.parts):
-            last, since = meter.heard().last, trio.current_time() - INTERVAL - SLACK
+            last, since = meter.heard().last, self.clock.steady() - INTERVAL - SLACK
             recent = {name for name in last if meter.status(name) == PRESENT and last[name] > since}
             seen.append((recent, self._doubts(part)[2]))
         return seen

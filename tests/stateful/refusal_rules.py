@@ -191,7 +191,7 @@ class RefusalRules(QuestionRules):
         waits = member.lax or member.exits or member.calls  # with each beat it is tried again
         if kind in LIFELESS or (kind == "entries" and not waits):
             for meter in self.meters.parts:
-                silence = self.now - meter.heard().last[member.name]
+                silence = self.steady - meter.heard().last[member.name]
                 assert silence < THRESHOLD - INTERVAL, f"{member} is silent for {silence} s"
 
     @property
@@ -202,6 +202,15 @@ class RefusalRules(QuestionRules):
             return trio.current_time()
 
         return self.host.call(now)
+
+    @property
+    def steady(self) -> float:
+        """The time by which the meters say who was heard when: it goes on by jumps of the clock."""
+
+        async def steady() -> float:
+            return self.clock.steady()
+
+        return self.host.call(steady)
 
     def _check_lines(self, lines: Lines, kind: str, how: str) -> None:
         """An outage has one line at its beginning and one at its end (docs/observability.md).

@@ -282,7 +282,7 @@ class LuaStore:
         }
 
     def _archive(self, names: Sequence[bytes], listed: str) -> list[Archived]:
-        """The segments that are listed, each with what is in the hashes at its place."""
+        """The listed segments, each with what its hashes have; and what is in hashes of no segment."""
         prefix = self.base + b"s:"
         numbers = [int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
         hashes = ask(self.client, *(("HGETALL", prefix + b"%d" % number) for number in numbers))
@@ -295,9 +295,8 @@ class LuaStore:
         for segment in filter(None, listed.split(";")):
             place, first, last = map(int, segment.split(","))
             assert place < _epochs.MAX_SEGMENTS
-            archive.append((first, last, found.pop(place)))
-        assert not found, "hashes of no segment"
-        return archive
+            archive.append((first, last, found.pop(place, {})))
+        return archive + [(0, 0, epochs) for epochs in found.values()]
 
     def _check_bounds(self, space: dict[str, int], written: dict[str, str]) -> None:
         """What is made of the other fields of the namespace, for lone steps."""
