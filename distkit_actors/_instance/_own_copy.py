@@ -150,7 +150,7 @@ class OwnCopy:
         """
         _, key, value, *_ = entry
         stored = before.slice
-        cleared, floor, latest, moves = journal
+        cleared, floor, latest, moves, _ = journal
         own = self.slices.get(key)
         if (
             moves

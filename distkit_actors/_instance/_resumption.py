@@ -2,10 +2,10 @@
 
 A `Resumption` goes through all that the store has to be told: own epoch moves, then a claim for
 each own slice, then what was withheld. After the moves and before the slices come claims of
-nothing, for holds in slices that the instance does not have any more (P45, archive). Where it is
-unknown whether the last batch was executed, its operations on the own slice become a part of what
-is claimed (`Resumption.fold`; P20, doubtful batch), and the answers to the claims tell what became
-of them.
+nothing, for holds in slices that the instance does not have any more, and for withheld slices (P45,
+archive). Where it is unknown whether the last batch was executed, its operations on the own slice
+become a part of what is claimed (`Resumption.fold`; P20, doubtful batch), and the answers to the
+claims tell what became of them.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class Resumption:
         # The plain dict inside has the same order, and is gone through in a fifteenth of the time.
         self.moves = deque(dict[str, int].keys(own.moves))
         # A fold may have begun a hold, and its slice may have come to nothing in an attempt before.
-        self.held = deque(dict.fromkeys((*holds.held(), *self.stamps)))
+        # Of withheld slices only some are claimed before the return is complete.
+        self.held = deque(dict.fromkeys((*holds.held(), *self.stamps, *own.withheld.keys)))
         self.claims = deque(own.slices)
         self.retries = own.retries()
 
@@ -181,9 +182,9 @@ class Resumption:
         return moves, claims
 
     def _claims_of_nothing(self, own: OwnCopy, holds: Holds, limit: int) -> tuple[list[Entry], int]:
-        """Return claims of nothing for holds of slices that are gone, and of how many keys.
+        """Return claims of nothing for holds and withheld slices, and of how many keys.
 
-        The store refuses such a claim if a move has made the holds void. The journal may not tell
+        The store refuses such a claim if a move has made them void. The journal may not tell
         of this move any more (P45, archive).
         """
         nothing: list[Entry] = []
@@ -192,7 +193,7 @@ class Resumption:
             if len(nothing) >= limit:
                 break
             searched += 1
-            stamps = set(holds.stamps(key))
+            stamps = {*holds.stamps(key), *own.withheld.stamps(key)}
             if key in self.stamps and key not in self.void:
                 stamps.add(self.stamps[key])
             if key in own.slices:  # which will be claimed itself
@@ -243,6 +244,7 @@ class Resumption:
             elif not searched:  # a claim of nothing
                 if result is Rejection.MOVED:
                     update.moved(claim.key, claim.stamp + 1)
+                    own.withheld.drop_older({claim.key: claim.stamp + 1})
                     if self.stamps.get(claim.key, claim.stamp + 1) <= claim.stamp:
                         self.void.add(claim.key)
             else:

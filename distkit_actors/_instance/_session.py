@@ -348,6 +348,8 @@ class Session(SessionView):
         if reply.journal:
             self.own.hear_late(reply.journal, reply.at, work.since, update)
         work.follow(update, self.own, news=reply.journal is not None)
+        if reply.journal and reply.journal.archived <= work.since:
+            work.since = self.own.known  # what came since then was in the journal
         if not work.done:
             self.used += 1
             return update

@@ -36,6 +36,10 @@ class Withheld:
         """Keys that have some."""
         return self._by_key.keys()
 
+    def stamps(self, key: str) -> list[int]:
+        """Return the stamps of the slices of ``key``."""
+        return [withheld.stamp for withheld in self._by_key.get(key, ())]
+
     def oldest(self, limit: int) -> list[tuple[str, Slice]]:
         """Return the first slice of each key that is next to be tried."""
         return [(key, slices[0]) for key, slices in islice(self._by_key.items(), limit)]

@@ -74,6 +74,11 @@ class Epochs:
         """
         return max(self.cleared, self.late.get(key) or self.moved.get(key, 0))
 
+    @property
+    def archived(self) -> int:
+        """Journal stamp of the youngest move in the archive; 0 if there is none."""
+        return self.archive[-1].last if self.archive else 0
+
     def move(self, key: str, at: int) -> None:
         """Move the epoch of ``key`` to ``at``."""
         self.moved.pop(key, None)

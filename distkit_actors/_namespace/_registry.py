@@ -61,7 +61,7 @@ class Record:
         self.periods = periods
         self.heard = Heard(0, 0)  # its last sign of life that was written down
         self.deadline = 0  # not dead before this instant of steady time
-        self.known = known  # it has read the journal up to this stamp (P10, learning moves)
+        self.known = known  # it has heard of all moves up to this stamp (P10, learning moves)
         self.slices: dict[str, Slice] = OrderedDict()  # so that the first is found at once
         self.swept = 0  # no slice here is older than the clears up to this stamp
 

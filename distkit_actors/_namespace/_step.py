@@ -100,7 +100,8 @@ class Execution(Healing):
         if refreshed or moved_now:
             self._forget_moves(now, request.periods.retention, moved_now)
         latest = journal.latest if more else epochs.latest
-        journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves)
+        archived = epochs.archived if isinstance(request, Resume) else 0
+        journal = Journal(epochs.cleared, epochs.floor, latest, journal.moves, archived)
         backlog = 1 if more else reaped.backlog
         return Applied(at, results, journal, backlog, reaped.stuck, again)
 

@@ -391,6 +391,8 @@ class Journal(NamedTuple):
     """Stamp up to which the receiver knows everything once it has read this."""
     moves: Sequence[tuple[str, int]] = ()
     """Key and epoch, oldest first. If not all fit, those of the batch's own keys follow."""
+    archived: int = 0
+    """In answer to a `Resume`: moves up to this stamp may be archived, so they are not told."""
 
 
 class Applied(NamedTuple):

@@ -48,6 +48,7 @@ FOUND_BY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "entries": ("archives", "more archives"),
         "resume": ("archives", "more archives", "many archives"),
         "beat": ("archive scenarios",),
+        "finish": ("archives", "more archives"),
         "registry": ("archive scenarios",),
         "space": ("archive scenarios",),
     },

@@ -150,6 +150,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("entries", "all_epochs_of(claimed)", "epochs_of(claimed)"),
         Mutant("resume", "all_epochs_of(moved)", "epochs_of(moved)"),
         Mutant("resume", "tonumber(ARGV[4]) - 1, ARGV[14]", "tonumber(ARGV[4]) - 1, ARGV[5]"),
+        Mutant("finish", "if step.resumes and space.segments ~= '' then", "if false then"),
+        Mutant(
+            "finish", "string.match(space.segments, '%d+$')", "string.match(space.segments, '%d+')"
+        ),
         Mutant("beat", "          or oldest and oldest - horizon <= 0\n", ""),
         Mutant("beat", "oldest - horizon <= 0", "oldest - horizon < 0"),
         Mutant("beat", "JOURNAL_KEPT + ARCHIVE_AT_LEAST then", "FAR then"),

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from distkit_actors._instance._session import Session
+from distkit_actors._instance._session_view import BULK
 from distkit_actors._namespace import _epochs
 from distkit_actors._namespace._epochs import JOURNAL_KEPT, MAX_SEGMENTS
 from distkit_actors._namespace._namespace import Namespace
@@ -125,6 +126,27 @@ def test_a_segment_is_forgotten_when_all_of_it_is_old_and_all_have_heard_of_it(t
         twin.compare()
     assert not archive_hashes(twin)
     assert epochs.floor >= over - periods.retention
+
+
+def test_a_return_in_pieces_is_judged_by_what_was_known_before_it(twin: Twin) -> None:
+    away, mover = session_of("away"), session_of("mover")
+    names = [f"slice{number}" for number in range(2 * BULK + 1)]
+    run(twin, away, *map(add, names))
+    while twin.namespace.registry.records["away"].slices:
+        run(twin, mover, Entry(Kind.FORGET, "away", 0))
+    archive(twin, mover)
+    before, pieces = away.known, list[Resume]()
+    away.begin([])
+    while (request := away.request()) is not None:
+        away.receive(twin.execute(request))
+        twin.compare()
+        if isinstance(request, Resume):
+            pieces.append(request)
+            assert twin.namespace.registry.records["away"].known == before
+    assert [len(piece.claims) for piece in pieces] == [BULK, BULK, 1]
+    assert {piece.heard for piece in pieces} == {before}
+    assert away.known == twin.namespace.registry.epochs.latest
+    assert sum(twin.namespace.registry.total(name) for name in names) == len(names)
 
 
 def test_an_archive_has_no_more_segments_than_places(twin: Twin) -> None:

@@ -282,7 +282,7 @@ class LuaStore:
         }
 
     def _archive(self, names: Sequence[bytes], listed: str) -> list[Archived]:
-        """The listed segments, each with what its hashes have; and what is in hashes of no segment."""
+        """The listed segments, each with what its hashes have; and what belongs to none of them."""
         prefix = self.base + b"s:"
         numbers = [int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
         hashes = ask(self.client, *(("HGETALL", prefix + b"%d" % number) for number in numbers))

@@ -190,6 +190,7 @@ def write(reply: Reply) -> list[bytes]:
             if journal is not None:
                 moves = ((write_key(key), epoch) for key, epoch in journal.moves)
                 words += [int(backlog), stuck, *journal[:3], *flat(moves)]
+                words += [journal.archived] if journal.archived else []
         case MustResume(recorded, born):
             words = ["resume", "" if recorded is None else recorded, born]
         case Conflict(incarnation):
@@ -230,7 +231,12 @@ results = st.one_of(
     st.sampled_from(SIGNS),
 )
 journals = st.builds(
-    Journal, stamps, stamps, stamps, st.lists(st.tuples(names, stamps), max_size=3).map(tuple)
+    Journal,
+    stamps,
+    stamps,
+    stamps,
+    st.lists(st.tuples(names, stamps), max_size=3).map(tuple),
+    stamps,
 )
 
 

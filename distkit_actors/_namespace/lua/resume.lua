@@ -12,7 +12,8 @@
 --       … four words for each claim: ^, key, value@stamp, after
 -- Reply as apply.lua, or
 --       {mismatch, partitions}      not executed: the living spread it over so many
--- With again = 1 it only removed leftovers of the instance, and more are left.
+-- With again = 1 it only removed leftovers of the instance, and more are left. Behind all there may
+-- be one more word: up to which stamp moves are archived (P45, archive).
 --@include numbers
 --@include announce
 --@include base
@@ -160,4 +161,5 @@ end
 local answer = text(at) .. (again and '|1|' or '|0|' .. run_all(at, {}, false))
 return finish({
   at = at, refreshed = refreshed, answer = answer, moves = moves, last = last, stuck = 0,
+  resumes = true,
 })

@@ -357,11 +357,13 @@ def _journal(words: Sequence[bytes]) -> Journal:
     cleared, floor, latest = words[:3]
     if len(words) == 3:
         return Journal(int(cleared), int(floor), int(latest))
-    moves = words[3:]
+    moves, archived = words[3:], 0
+    if len(moves) % 2:  # behind the pairs
+        moves, archived = moves[:-1], int(moves[-1])
     epochs = tuple(
         (read_key(key), int(epoch)) for key, epoch in zip(moves[::2], moves[1::2], strict=True)
     )
-    return Journal(int(cleared), int(floor), int(latest), epochs)
+    return Journal(int(cleared), int(floor), int(latest), epochs, archived)
 
 
 def _slices(words: Sequence[bytes]) -> list[tuple[str, int, int]]:

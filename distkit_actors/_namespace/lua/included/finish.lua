@@ -41,6 +41,7 @@ end
 --   answer, leaves    what became of it; whether the instance leaves: then only the stamp is kept
 --   moves, last       as catch_up() gave them
 --   backlog, stuck    as reap() gave them, or no backlog
+--   resumes           it is a piece of a resume, which is told up to which stamp moves are archived
 local function finish(step)
   write_field(':head', head_of(record.known, incarnation, ARGV[4]))
   write_field(':reply', step.leaves and text(step.at) .. '|0|' or step.answer)
@@ -59,6 +60,10 @@ local function finish(step)
   end
   announce()
   local backlog = step.last and 1 or step.backlog or 0
-  return with_journal({DONE, step.answer, text(backlog), tostring(step.stuck)}, step.moves,
+  local reply = with_journal({DONE, step.answer, text(backlog), tostring(step.stuck)}, step.moves,
     step.last or space.latest)
+  if step.resumes and space.segments ~= '' then
+    reply[#reply + 1] = string.match(space.segments, '%d+$')
+  end
+  return reply
 end
