@@ -181,6 +181,7 @@ _LONGEST_SCRIPT: Final = 0.005
 _WHAT: Final = {
     "clear": "to hear that another has cleared, and to count on",
     "clear_on_instance": "to remove all own slices",
+    "forget": "to remove all slices of another",
     "return": "to come back with all slices",
     "leave": "to take leave with all slices",
 }
@@ -265,19 +266,24 @@ async def _bounds(bench: Bench, prefix: str, size: int) -> dict[str, _Seen]:
             await other.clear()
             await owner.inc(names[0])
 
-        async def come_back() -> None:
+        async def forget() -> None:
+            await other.inc(names[0])
             await other.forget(owner.instance_id)
+
+        async def come_back() -> None:
             await owner.inc(names[0])
 
         acts: tuple[Callable[[], Awaitable[object]], ...] = (
             hear,
             owner.clear_on_instance,
+            forget,
             come_back,
             owner.aclose,
         )
         seen: dict[str, _Seen] = {}
         for what, act in zip(_WHAT, acts, strict=True):
-            await fill_up()
+            if what != "return":  # what it returns with was forgotten just before
+                await fill_up()
             seen[what] = await _watched(bench, act)
         await other.aclose()
     return seen

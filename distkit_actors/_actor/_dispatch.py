@@ -94,11 +94,11 @@ class Dispatch:
         """Return the entries of the next batch, or None if a query is next.
 
         A *shared* batch carries single operations and lax counts. Of those that can wait it has
-        `Session.piece_size` at most. The steps of an exclusive operation and queries travel
+        `Session.shared_size` at most. The steps of an exclusive operation and queries travel
         alone; with ``shared`` they are left for the next round trip, unless nothing may come
         between those steps. ``trip``: see `Crowd`.
         """
-        exclusive, most = self.mailbox.next_exclusive(), self.session.piece_size
+        exclusive, most = self.mailbox.next_exclusive(), self.session.shared_size
         waits = self._steps is not None or exclusive is not None
         if self.in_steps or (waits and not shared):
             return self._collect_exclusive(exclusive, now, flush=flush)
@@ -181,7 +181,7 @@ class Dispatch:
         if self.buffer is None or batch.behind_counts:
             return []
         keys = [entry.key for entry in batch.entries]
-        room = self.session.piece_size if flush else 0
+        room = self.session.shared_size if flush else 0
         counts, nothing = self.buffer.send(room, now, self.session.slices, first=keys)
         batch.behind_counts = not any(map(self.buffer.has_pending, keys))
         self._counts = len(counts)

@@ -22,6 +22,9 @@ _OPENING: Final = frozenset({Phase.PEEK, Phase.OPEN, Phase.LOAD, Phase.REFUSED})
 #: so many take the server 2 to 4 ms (I10, bounds).
 BULK: Final = 300
 
+#: Most entries in a batch that many callers share: so many take the server 1 to 4 ms (I10, bounds).
+SHARED: Final = 500
+
 #: Why an instance has to come back to its store: its slices were ``"reaped"``, as it was silent;
 #: the store was ``"wiped"``, or only what was written last was lost (``"rolled_back"``).
 Loss: TypeAlias = Literal["reaped", "wiped", "rolled_back"]
@@ -49,7 +52,7 @@ class SessionView:
         self.used = 0  # last given to a request; none is given twice (P39, unique numbers)
         self.own = OwnCopy()
         self.holds = Holds()
-        self.piece_size = MAX_ENTRIES  # most entries in one message, of those that can wait
+        self.piece_size = MAX_ENTRIES  # most entries in one message; see the next properties
         self.stuck = 0  # slices of the dead that could not be taken away, as last heard
         self._takeover = Takeover(nonce, inherit=inherit, refuse=refuse, partitions=partitions)
         self._batch: Batch | None = None
@@ -59,6 +62,11 @@ class SessionView:
     def bulk_size(self) -> int:
         """Most entries in one of many steps that claim slices, or remove them."""
         return min(self.piece_size, BULK)
+
+    @property
+    def shared_size(self) -> int:
+        """Most entries in a batch that many callers share."""
+        return min(self.piece_size, SHARED)
 
     @property
     def registered(self) -> bool:

@@ -10,20 +10,22 @@ P22, late moves). If there are many moves, the older ones that all have heard of
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from .._protocol._messages import MAX_JOURNAL, Journal
 
 #: A step may forget so many moves or more: so the table drains faster than it fills.
 FORGET_AT_LEAST: Final = 100
+#: Most moves that a reply tells, unless there are more in the oldest step of these: then it tells
+#: up to `MAX_JOURNAL`. A reply with so many takes a server 1 ms.
+JOURNAL_PAGE: Final = 300
 #: How many moves the journal keeps, if all have heard of them. Fewer need no archive.
 JOURNAL_KEPT: Final = 1000
 #: Nothing is archived before there are so many moves more than that: a few cost nearly as much.
 ARCHIVE_AT_LEAST: Final = 100
-#: Most moves that one step archives. If the last of them came in one step with others, these go
-#: with it (P5, bounded pieces).
-ARCHIVE_AT_MOST: Final = 300
+#: Most moves that one step archives (P5, bounded pieces).
+ARCHIVE_AT_MOST: Final = 200
 #: How many segments of the archive a retention is divided into.
 SEGMENTS_OF_RETENTION: Final = 4
 #: Most segments: those within the retention, one that is leaving it, and one that is being filled.
@@ -109,25 +111,40 @@ class Epochs:
     def since(self, known: int) -> tuple[Journal, bool]:
         """Return what an instance that knows all up to ``known`` has missed, and if there is more.
 
-        The oldest moves come first, at most `MAX_JOURNAL`, and those of one step together:
+        The oldest moves come first, as many as fit on a page, and those of one step together:
         they share a stamp, and the journal's ``latest`` is the stamp of the last one given.
         """
-        missed: list[tuple[str, int, int]] = []
-        if known < self.latest:
-            for key in reversed(self.moved):
-                stamp = self.moved[key]
-                if stamp <= known:
-                    break
-                missed.append((key, self.in_journal(key), stamp))
-        missed.reverse()
-        more = len(missed) > MAX_JOURNAL
-        page = missed
-        if more:
-            cut = missed[MAX_JOURNAL][2]
-            page = [move for move in missed[:MAX_JOURNAL] if move[2] < cut]
-        latest = page[-1][2] if more else self.latest
-        moves = tuple((key, epoch) for key, epoch, _ in page)
+        missed = page = self._after(known) if known < self.latest else []
+        for size in (JOURNAL_PAGE, MAX_JOURNAL):
+            if len(missed) <= size:
+                page = missed
+                break
+            cut = missed[size][1]
+            page = [move for move in missed[:size] if move[1] < cut]
+            if page:
+                break
+        more = len(page) < len(missed)
+        latest = page[-1][1] if more else self.latest
+        moves = tuple((key, self.in_journal(key)) for key, _ in page)
         return Journal(self.cleared, self.floor, latest, moves), more
+
+    def _after(self, known: int) -> list[tuple[str, int]]:
+        """Return the moves after ``known``, oldest first: all of them, or more than a page holds.
+
+        It looks from both ends: most readers have missed little, and some nearly all.
+        """
+        oldest: list[tuple[str, int]] = []
+        youngest: list[tuple[str, int]] = []
+        moves = self.moved.items()
+        for young, old in zip(reversed(moves), moves, strict=True):
+            if young[1] <= known:
+                break
+            youngest.append(young)
+            if old[1] > known:
+                oldest.append(old)
+            if len(oldest) > MAX_JOURNAL:
+                return oldest
+        return youngest[::-1]
 
     def forget(self, horizon: int, moved_now: int) -> None:
         """Forget moves up to the stamp ``horizon``: one segment, and some in the journal.
@@ -136,15 +153,10 @@ class Epochs:
         """
         if self.archive and self.archive[0].last <= horizon:
             self.floor = max(self.floor, self.archive.pop(0).last)
-        limit = max(FORGET_AT_LEAST, 2 * moved_now)
-        while limit and self.moved:
-            key, stamp = next(iter(self.moved.items()))
-            if stamp > horizon:
-                break
+        for key, stamp in self._oldest(max(FORGET_AT_LEAST, 2 * moved_now), horizon):
             del self.moved[key]
             self.late.pop(key, None)
             self.floor = stamp
-            limit -= 1
 
     def put_away(self, known_by_all: int, retention: int) -> None:
         """Archive the oldest moves that all have heard of, if the journal has many.
@@ -154,17 +166,22 @@ class Epochs:
         surplus = len(self.moved) - JOURNAL_KEPT
         if surplus < ARCHIVE_AT_LEAST:
             return
-        count = min(surplus, ARCHIVE_AT_MOST)
-        # Moves of one step are archived together, as they are told together.
-        last = min(known_by_all, next(islice(self.moved.values(), count - 1, None)))
-        while self.moved:
-            key, stamp = next(iter(self.moved.items()))
-            if stamp > last:
-                break
+        for key, stamp in self._oldest(min(surplus, ARCHIVE_AT_MOST), known_by_all):
             del self.moved[key]
             segment = self._segment(stamp, retention // SEGMENTS_OF_RETENTION)
             segment.epochs[key] = self.late.pop(key, stamp)
             segment.last = stamp
+
+    def _oldest(self, count: int, last: int) -> list[tuple[str, int]]:
+        """Return the oldest ``count`` moves up to the stamp ``last``.
+
+        All stores choose the same of those of one step.
+        """
+        if next(iter(self.moved.values()), last + 1) > last:
+            return []
+        last = min(last, next(islice(self.moved.values(), count - 1, None), last))
+        oldest = takewhile(lambda move: move[1] <= last, self.moved.items())
+        return sorted(oldest, key=_as_redis_has_them)[:count]
 
     def _segment(self, stamp: int, span: int) -> Segment:
         """Return the segment for a move with such a journal stamp."""
@@ -172,3 +189,12 @@ class Epochs:
         if not archive or (stamp >= archive[-1].first + span and len(archive) < MAX_SEGMENTS):
             archive.append(Segment(stamp))
         return archive[-1]
+
+
+def _as_redis_has_them(move: tuple[str, int]) -> tuple[int, bool, str]:
+    """Return what orders the moves: their stamps, and in one step their keys as Redis has them.
+
+    There a byte is before a key that begins with a colon.
+    """
+    key, stamp = move
+    return stamp, key.startswith(":"), key

@@ -18,8 +18,8 @@ from ._immutable import Immutable
 MAX_ENTRIES: Final = 1000
 #: Most journal entries in one reply.
 MAX_JOURNAL: Final = 1000
-#: Most slices that one step takes away from its own instance.
-MAX_PURGE: Final = 500
+#: Most slices that one step takes away, of its own instance or of one that is forgotten.
+MAX_PURGE: Final = 200
 #: Most keys that one announcement names; of more it says that any may have changed.
 MAX_CHANGED: Final = 100
 #: Bound on what a folded entry adds, and on the values it is added to: two such

@@ -97,7 +97,7 @@ class Place:
 async def place(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> AsyncIterator[Place]:
-    monkeypatch.setattr(_epochs, "MAX_JOURNAL", PAGE)
+    monkeypatch.setattr(_epochs, "JOURNAL_PAGE", PAGE)
     store = MemoryStore()
     async with StrictInstanceAwareCounter.open("p", store) as near:
         yield Place(store, near)

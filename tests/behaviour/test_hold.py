@@ -557,7 +557,7 @@ async def test_a_move_that_was_told_ahead_and_is_told_again_does_not_end_a_hold_
     world: World, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hold came to nothing in its step, so there is no slice to say how old it is."""
-    monkeypatch.setattr(_epochs, "MAX_JOURNAL", 5)
+    monkeypatch.setattr(_epochs, "JOURNAL_PAGE", 5)
     a, b = await world.make(flavour, dead_instance_threshold=1000.0), await world.strict()
     for number in range(20):
         await b.set(f"key-{number}", 1)

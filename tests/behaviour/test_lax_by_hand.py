@@ -14,9 +14,10 @@ from distkit_actors._actor._log import Log
 from distkit_actors._actor._mailbox import Mailbox
 from distkit_actors._actor._operations import Operation
 from distkit_actors._instance._session import Session
+from distkit_actors._instance._session_view import SHARED
 from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._namespace._namespace import Namespace
-from distkit_actors._protocol._messages import MAX_ENTRIES, Entry, Kind
+from distkit_actors._protocol._messages import Entry, Kind
 from distkit_actors._protocol._values import CounterValue
 from distkit_actors._stores._memory import MemoryStore
 from tests.unit.test_phases import PERIODS
@@ -77,7 +78,7 @@ class Hand:
 def test_i14_who_reads_what_was_just_counted_leaves_room_for_counts_that_are_due() -> None:
     """Counts go ahead of each read of their key; those of other keys, which came before, go too."""
     a = Hand(Namespace(), "a")
-    half = MAX_ENTRIES // 2
+    half = SHARED // 2
     due = {f"due-{number}" for number in range(2 * half)}
     for key in due:
         a.count(key)
@@ -86,7 +87,7 @@ def test_i14_who_reads_what_was_just_counted_leaves_room_for_counts_that_are_due
             a.count(f"read-{number}")
             a.ask(Kind.ADD, f"read-{number}")
         batch = a.begin()
-        assert len(batch) <= MAX_ENTRIES
+        assert len(batch) <= SHARED
         due -= {entry.key for entry in batch}
         assert len(due) <= left
         a.exchange()

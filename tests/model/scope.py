@@ -81,7 +81,7 @@ class Scope:
                 stack.enter_context(mock.patch.object(_own_copy, "MAX_ENTRIES", 1))
                 stack.enter_context(mock.patch.object(_resumption, "MAX_ENTRIES", 1))
                 stack.enter_context(mock.patch.object(_resumption, "MAX_MOVES", 1))
-                stack.enter_context(mock.patch.object(_epochs, "MAX_JOURNAL", 1))
+                stack.enter_context(mock.patch.object(_epochs, "JOURNAL_PAGE", 1))
             if self.archives:
                 stack.enter_context(mock.patch.object(_epochs, "JOURNAL_KEPT", 0))
                 stack.enter_context(mock.patch.object(_epochs, "ARCHIVE_AT_LEAST", 1))

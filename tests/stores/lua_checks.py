@@ -55,6 +55,7 @@ from tests.stores.twin import ARCHIVING, FEW_HASHES, LuaStore, Scripts, Twin, du
 
 #: Limits so low that short histories reach them, and where Python has them.
 TIGHT = {
+    "JOURNAL_PAGE": (4, [_epochs]),
     "MAX_JOURNAL": (8, [_epochs]),
     "FORGET_AT_LEAST": (2, [_epochs]),
     "MAX_CHANGED": (2, [_registry]),
@@ -241,6 +242,8 @@ def rare_steps(subject: Subject) -> None:
         test_rare_steps.test_a_replacement_that_is_refused_leaves_the_sum(
             subject.twin(), others, old, new
         )
+    for numbers in test_rare_steps.NO_ROOM.values():
+        test_rare_steps.test_additions_of_which_one_is_refused_are_undone(subject.twin(), *numbers)
     for first in test_rare_steps.FIRST_AFTER_A_LOSS:
         test_rare_steps.losing_the_sums(subject.twin(), first)
     for ahead, back in product((-SECOND, 0, SECOND), (0, 5 * SECOND)):

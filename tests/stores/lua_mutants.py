@@ -46,6 +46,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("entries", "    undo(totals, slices, clock)\n", ""),
         Mutant("entries", "  space.clock = clock\n", ""),
         Mutant("entries", "  own, written = slices, {}\n", ""),
+        Mutant("fast_path", "  if atomic and overdue then", "  if false then"),
+        Mutant("fast_path", "if #ARGV[index + 2] > FOLD_DIGITS or", "if"),
+        Mutant("fast_path", "or #total > FOLD_DIGITS", ""),
+        Mutant("fast_path", "or own[nth] and ARGV[index + 3] == '' then", "then"),
     ],
     "epochs": [
         Mutant("sums", "if stamp + 0 < epochs[key] or", "if stamp + 0 <= epochs[key] or"),
@@ -74,8 +78,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("load", "  if stamp >= epochs[key] then", "  if stamp > epochs[key] then"),
     ],
     "learning moves": [
-        Mutant("journal", "    while found[2 * count] == cut do", "    while false do"),
-        Mutant("journal", "count > MAX_JOURNAL then", "count >= MAX_JOURNAL then"),
+        Mutant("journal", "while count > 0 and found[2 * count] == cut do", "while false do"),
+        Mutant("journal", "    if count <= size then", "    if count < size then"),
+        Mutant("journal", "ipairs({JOURNAL_PAGE, MAX_JOURNAL})", "ipairs({MAX_JOURNAL})"),
+        Mutant("journal", "ipairs({JOURNAL_PAGE, MAX_JOURNAL})", "ipairs({JOURNAL_PAGE})"),
         Mutant(
             "journal",
             "      if stamp < moves[2 * index] then",
@@ -93,9 +99,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("journal", "  if heard > record.known then", "  if heard ~= record.known then"),
         Mutant("finish", "step.last or space.latest", "space.latest"),
         Mutant("finish", "step.last and 1 or step.backlog or 0", "step.backlog or 0"),
-        Mutant(
-            "fast_path", "    or string.match(ARGV[1], '^%d+') + 0 < latest + 0 then", "    then"
-        ),
+        Mutant("fast_path", "    or string.match(head, '^%d+') + 0 < latest + 0 then", "    then"),
         Mutant("lone", "and (sums[3] or '0') < head", ""),
         Mutant("finish", "head_of(record.known, incarnation", "head_of(known, incarnation"),
     ],
@@ -141,10 +145,10 @@ MUTANTS: dict[str, list[Mutant]] = {
         ),
         Mutant("forgetting", "- JOURNAL_KEPT\n", "\n"),
         Mutant("forgetting", "  if surplus < ARCHIVE_AT_LEAST then", "  if surplus < 0 then"),
-        Mutant("forgetting", "math.min(surplus, ARCHIVE_AT_MOST) - 1", "surplus - 1"),
-        Mutant("forgetting", "'WITHSCORES')[2], told)", "'WITHSCORES')[2], math.huge)"),
+        Mutant("forgetting", "math.min(surplus, ARCHIVE_AT_MOST)", "surplus"),
+        Mutant("forgetting", "'-inf', text(told)", "'-inf', '+inf'"),
         Mutant("forgetting", "    segment.last = stamp\n", "    segment.last = segment.first\n"),
-        Mutant("forgetting", "late or text(stamp))", "text(stamp))"),
+        Mutant("forgetting", "= key, late or text(stamp)", "= key, text(stamp)"),
         Mutant("entries", "unpack(archive.hashes(archive.segments))", "L"),
         Mutant("entries", "    space.segments = ''\n", ""),
         Mutant("entries", "all_epochs_of(claimed)", "epochs_of(claimed)"),
@@ -187,7 +191,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("step", "  elseif seq == record.seq then", "  elseif seq < record.seq then"),
         Mutant("step", "or record.seq ~= FOLLOWS then", "or record.seq > FOLLOWS then"),
         Mutant("step", "record.state ~= LIVE or record.seq", "record.seq"),
-        Mutant("fast_path", "if own[1] ~= ARGV[1] then", "if not own[1] then"),
+        Mutant("fast_path", "if own[1] ~= head then", "if not own[1] then"),
         Mutant("fast_path", "  words[4] = answer\n", ""),
         Mutant("lone", "    if own[1] == head then", "    if own[1] then"),
         Mutant(

@@ -51,7 +51,7 @@ NUMBERS = {
     ("query", "10000"): "LOOKS: MemoryStore gives one page",
     ("query", "20"): "HASH: MemoryStore gives one page",
     ("query", "16"): "FEWEST: MemoryStore gives one page",
-    ("registry", "64"): "how much garbage is swept",
+    ("registry", "24"): "how much garbage is swept",
     ("reaper", "64"): "GARBAGE: Python sweeps its own",
     ("registry", "1000"): "microseconds of a millisecond",
     ("resume", "13"): "index of the words before the moves",

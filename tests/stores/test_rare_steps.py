@@ -618,6 +618,44 @@ def test_a_batch_of_which_one_is_refused_is_undone(twin: Twin) -> None:
     twin.check_sums()
 
 
+#: Own slice, those of others, and an addition for which there is no room.
+NO_ROOM = {
+    "by a large number": (0, 1, TOP),
+    "to a large sum": (0, TOP - 1, 2),
+    "to a large slice": (TOP, -TOP, 1),
+}
+
+
+@pytest.mark.parametrize(("own", "of_others", "more"), NO_ROOM.values(), ids=NO_ROOM)
+def test_additions_of_which_one_is_refused_are_undone(
+    twin: Twin, own: int, of_others: int, more: int
+) -> None:
+    session, other = session_of("i"), session_of("other")
+    run(twin, other, add("full", of_others))
+    run(twin, session, add("a", 5), add("full", own))
+    run(twin, session, add("a", 0), add("full", 0), budget=20)  # so that the next is a quick one
+    reply = run(twin, session, add("a", 2), add("new", 3), add("full", more), atomic=True)
+    assert reply.results == (Rejection.UNDONE,) * 2 + (Rejection.REFUSED,)
+    twin.compare()
+    twin.check_sums()
+
+
+def test_additions_are_undone_where_the_dead_had_made_room(twin: Twin) -> None:
+    """Their slices go at the beginning of the step, and one of its additions does not fit then."""
+    session, other, dead = session_of("i"), session_of("other"), session_of("dead")
+    run(twin, other, add("full", TOP))
+    run(twin, dead, add("full", -TOP))
+    run(twin, session, add("a", 5), budget=20)
+    while twin.namespace.registry.records["dead"].heard.at + PERIODS.threshold >= twin.now:
+        twin.now += PERIODS.threshold // 4
+        run(twin, other)
+        run(twin, session)
+    reply = run(twin, session, add("a", 2), add("full", 1), atomic=True, budget=20)
+    assert reply.results == (Rejection.UNDONE, Rejection.REFUSED)
+    twin.compare()
+    twin.check_sums()
+
+
 def test_a_clear_takes_the_moves_of_its_own_step(twin: Twin) -> None:
     session, other = session_of("i"), session_of("other")
     run(twin, other, add("a"))

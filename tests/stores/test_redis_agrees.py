@@ -519,11 +519,12 @@ def test_moves_that_are_told_later_are_judged_equally(
     """No step moves more keys than one answer tells of; but all steps together do."""
     short = 8
     monkeypatch.setattr(sys.modules[__name__], "KEYS", [*KEYS, *"bcdefgh"])
-    monkeypatch.setattr(_epochs, "MAX_JOURNAL", short)
+    for name, size in (pages := {"JOURNAL_PAGE": short // 2, "MAX_JOURNAL": short}).items():
+        monkeypatch.setattr(_epochs, name, size)
     behind = 0
     for seed in range(100, 160):
         twin = Twin(client, unique_prefix())
-        twin.lua.scripts = with_constants({"MAX_JOURNAL": short})
+        twin.lua.scripts = with_constants(pages)
         fuzz, mover = Fuzz(twin, seed), Session("mover", "n", PERIODS)
         for _ in range(150):
             twin.now += fuzz.random.choice([0, 1, 1000, 1000])
@@ -558,11 +559,14 @@ def test_all_ways_are_gone_often(own_redis: RedisServer) -> None:
     assert paths.keys() == {
         way + what
         for way in ("lone", "quick", "reaping", "slow")
-        for what in ("", " with conditions", " with guards")
+        for what in ("", " with conditions", " with guards", " all or none")
     }
     assert paths.pop("lone") >= 150, paths
     assert paths.pop("lone with guards") >= 30, paths
-    assert paths.pop("lone with conditions") == 0
+    assert paths.pop("lone with conditions") == paths.pop("lone all or none") == 0
+    assert paths.pop("reaping all or none") == 0
+    assert paths.pop("quick all or none") >= 15, paths
+    assert paths.pop("slow all or none") >= 30, paths
     for way in ("quick", "reaping", "slow"):
         assert paths[way] >= 150, paths
         assert paths[way + " with conditions"] >= 40, paths

@@ -135,6 +135,7 @@ local way = lone_reply and 'lone' or not common and 'slow'
 redis.call('HINCRBY', 'paths', way, 1)
 redis.call('HINCRBY', 'paths', way .. ' with conditions', string.find(words, '[co]') and 1 or 0)
 redis.call('HINCRBY', 'paths', way .. ' with guards', string.find(words, 'g', 1, true) and 1 or 0)
+redis.call('HINCRBY', 'paths', way .. ' all or none', string.sub(ARGV[1], 1, 1) == 'w' and 1 or 0)
 """
 
 _COUNT_BEATS = {

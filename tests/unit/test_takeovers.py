@@ -106,7 +106,7 @@ def test_i1_sums_are_right_whoever_starts_again(monkeypatch: pytest.MonkeyPatch,
     for module, name, value in (
         (_namespace, "MAX_PURGE", 2),
         (_registry, "MAX_PURGE", 2),
-        (_epochs, "MAX_JOURNAL", len(KEYS)),
+        (_epochs, "JOURNAL_PAGE", len(KEYS)),
         (_epochs, "FORGET_AT_LEAST", 2),
     ):
         monkeypatch.setattr(module, name, value)

@@ -24,7 +24,7 @@ elseif held[1] ~= ARGV[3] or held[2] ~= LIVE or space.born == 0 then
   return {RESUME, '', born}
 end
 
-local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', 2 * MAX_PURGE)
+local page = call('HSCAN', I, ARGV[5] == '' and '0' or ARGV[5], 'COUNT', MAX_ENTRIES)
 local keys, slices = {}, {}
 for index = 1, #page[2], 2 do
   local key = page[2][index]

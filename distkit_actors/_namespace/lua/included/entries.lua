@@ -15,11 +15,16 @@ local function write_own(key, value, stamp)
 end
 
 -- Notes a slice that may be new: a stamp that is used is never given out again (P6, one clock).
+-- Most slices of a step get the same stamp, so its digits are made once.
+local last_stamp, last_digits
 local function make_own(key, value, stamp)
   if value ~= '0' then
     space.clock = math.max(space.clock, stamp)
   end
-  write_own(key, value, digits(stamp))
+  if stamp ~= last_stamp then
+    last_stamp, last_digits = stamp, digits(stamp)
+  end
+  write_own(key, value, last_digits)
 end
 
 -- Adds to the sum and to the own slice, which the caller knows the new value of (P2, exact

@@ -14,8 +14,11 @@
 --   at, steady, shift   the time, that in steady time, and the difference
 --   overdue             a deadline has passed: then there are also the `keys` by themselves
 local function read_common()
-  local call, ours, mine, first = redis.call, KEYS[1], KEYS[2], ARGV[5]
-  if ARGV[1] >= 'a' then  -- it leaves, or is all or none
+  local call, ours, mine, first, head = redis.call, KEYS[1], KEYS[2], ARGV[5], ARGV[1]
+  local atomic = string.sub(head, 1, 1) == ATOMIC
+  if atomic then
+    head = string.sub(head, 2)
+  elseif head >= 'a' then  -- it leaves
     return nil
   end
   -- Tables have room for one entry from the start, as making room costs more than filling it,
@@ -42,7 +45,7 @@ local function read_common()
   end
 
   local own = call('HMGET', mine, unpack(fields, 1, last))
-  if own[1] ~= ARGV[1] then
+  if own[1] ~= head then
     return nil
   end
   local at = ARGV[4 * last - 4]
@@ -54,10 +57,22 @@ local function read_common()
   local sums = call('HMGET', ours, unpack(space, 1, last + 7))
   local shift, latest = (sums[8] or 0) + 0, sums[5] or '0'
   if not sums[1] or now + shift < (sums[9] or 0) + 0 or now + shift >= own[2] + 0
-    or string.match(ARGV[1], '^%d+') + 0 < latest + 0 then
+    or string.match(head, '^%d+') + 0 < latest + 0 then
     return nil
   end
   local overdue = now + shift >= (sums[6] or 0) + 0
+  -- All or none comes this way only if none can be refused (P34, all or none). Reaping might leave
+  -- less room than there is now.
+  if atomic and overdue then
+    return nil
+  end
+  for nth = 3, atomic and last or 2 do
+    local index, total = 4 * nth - 8, sums[nth + 7] or '0'
+    if #ARGV[index + 2] > FOLD_DIGITS or #total > FOLD_DIGITS
+      or own[nth] and ARGV[index + 3] == '' then
+      return nil
+    end
+  end
   return {last = last, fields = fields, own = own, sums = sums, at = at, steady = now + shift,
     shift = shift, overdue = overdue, keys = overdue and {unpack(fields, 3, last)}}
 end

@@ -15,10 +15,10 @@ local function write_all(at)
   spread('HSET', I, fields)
   spread('HDEL', I, removed)
   if #moved_keys > 0 then
-    local moves = {}
-    for _, key in ipairs(moved_keys) do
-      moves[#moves + 1] = text(at)
-      moves[#moves + 1] = key
+    local moves, stamp = {}, text(at)
+    for index, key in ipairs(moved_keys) do
+      moves[2 * index - 1] = stamp
+      moves[2 * index] = key
     end
     spread('ZADD', M, moves)
     spread('HDEL', L, moved_keys)

@@ -64,17 +64,15 @@ local function put_away(retention)
   if surplus < ARCHIVE_AT_LEAST then
     return
   end
-  local nth = math.min(surplus, ARCHIVE_AT_MOST) - 1
   local told = tonumber(call('ZRANGE', H, 0, 0, 'WITHSCORES')[2] or 0)
-  -- Moves of one step are archived together, as they are told together.
-  local last = math.min(call('ZRANGE', M, nth, nth, 'WITHSCORES')[2], told)
-  local old = call('ZRANGEBYSCORE', M, '-inf', text(last), 'WITHSCORES')
+  local old = call('ZRANGEBYSCORE', M, '-inf', text(told), 'WITHSCORES', 'LIMIT', 0,
+    math.min(surplus, ARCHIVE_AT_MOST))
+  if #old == 0 then
+    return
+  end
   local gone = {}
   for index = 1, #old, 2 do
     gone[#gone + 1] = old[index]
-  end
-  if #gone == 0 then
-    return
   end
   local archive, groups = open_archive(space.segments), {}  -- {hash = what is to be in it}
   local segments, segment = archive.segments, archive.segments[#archive.segments]
@@ -89,9 +87,9 @@ local function put_away(retention)
     end
     segment.last = stamp
     local hash = archive.hash_at(segment.place, archive.nth_of(key))
-    groups[hash] = groups[hash] or {}
-    table.insert(groups[hash], key)
-    table.insert(groups[hash], late or text(stamp))
+    local group = groups[hash] or {}
+    groups[hash] = group
+    group[#group + 1], group[#group + 2] = key, late or text(stamp)
   end
   for hash, group in pairs(groups) do
     spread('HSET', hash, group)

@@ -41,16 +41,22 @@ local function journal_since()
   if known >= space.latest then
     return moves, nil
   end
-  local found = call('ZRANGEBYSCORE', M, '(' .. ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', 0,
-    MAX_JOURNAL + 1)
-  local count, last = #found / 2, nil
-  if count > MAX_JOURNAL then
-    -- A step moves at most that many keys, so not all of these are of one step.
+  local found, count, last
+  -- A step moves at most MAX_JOURNAL keys, so more than these are not of one step.
+  for _, size in ipairs({JOURNAL_PAGE, MAX_JOURNAL}) do
+    found = call('ZRANGEBYSCORE', M, '(' .. ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', 0, size + 1)
+    count = #found / 2
+    if count <= size then
+      break
+    end
     local cut = found[2 * count]
-    while found[2 * count] == cut do
+    while count > 0 and found[2 * count] == cut do
       count = count - 1
     end
-    last = tonumber(found[2 * count])
+    if count > 0 then
+      last = tonumber(found[2 * count])
+      break
+    end
   end
   local moved = {}
   for index = 1, count do

@@ -132,7 +132,7 @@ local function forget(name)
   end
   local some, slices = some_slices(hash, MAX_PURGE)
   gone = take_away(hash, some, slices, MAX_PURGE)
-  collectgarbage('step', 64)  -- a little in each step, as in included/reaper.lua
+  collectgarbage('step', 24)  -- a little in each step, as in included/reaper.lua
   if not has_slices(hash) then  -- a late move may have taken the last one
     retire(name, hash)
   end
