@@ -25,8 +25,11 @@ class ClockRules(CopyRules):
     def jump(self, seconds: float) -> None:
         """The store's clock is put back or forward; or all machines sleep, but for the store's.
 
-        To a process the clock of trio stands still while its machine sleeps.
+        To a process the clock of trio stands still while its machine sleeps. Where data was lost,
+        it is not put back before all have been heard again (L6).
         """
+        if seconds < 0 and any(meter.lost for meter in self.meters.parts):
+            return
         self.do(partial(self.clock.jump, seconds))
 
     @precondition(lambda self: len(self.members) > 1)
