@@ -6,6 +6,9 @@ nothing, for holds in slices that the instance does not have any more, and for w
 archive). Where it is unknown whether the last batch was executed, its operations on the own slice
 become a part of what is claimed (`Resumption.fold`; P20, doubtful batch), and the answers to the
 claims tell what became of them.
+
+This file is a little longer than others: what a piece says and what its answer means work on the
+same few lists, which are seen better on one page.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ class _Reach(NamedTuple):
     held: int = 0
     claims: int = 0
     retries: int = 0
+    rest: tuple[str, int] | None = None
+    """What it leaves of the last key with holds, see `Resumption.held`."""
 
 
 class Resumption:
@@ -70,7 +75,8 @@ class Resumption:
         self.since = 0
         # Keys only: their epochs and slices are looked up when their turn has come.
         self.moves: deque[str] = deque()  # keys whose epoch this instance has moved
-        self.held: deque[str] = deque()  # keys with holds
+        # Keys with holds; of each, those with younger stamps than this one are left.
+        self.held: deque[tuple[str, int]] = deque()
         self.claims: deque[str] = deque()  # keys of own slices
         self.retries: list[Entry] = []  # what is withheld
         self.sent: Resume | None = None
@@ -155,7 +161,8 @@ class Resumption:
         self.moves = deque(dict[str, int].keys(own.moves))
         # A fold may have begun a hold, and its slice may have come to nothing in an attempt before.
         # Of withheld slices only some are claimed before the return is complete.
-        self.held = deque(dict.fromkeys((*holds.held(), *self.stamps, *own.withheld.keys)))
+        held = dict.fromkeys((*holds.held(), *self.stamps, *own.withheld.keys), -1)
+        self.held = deque(held.items())
         self.claims = deque(own.slices)
         self.retries = own.retries()
 
@@ -169,28 +176,32 @@ class Resumption:
         moves = [(key, own.moves[key]) for key in some if key in own.moves]
         claims: list[Entry] = []
         asked = searched = retried = 0
+        rest: tuple[str, int] | None = None
         if len(some) == len(self.moves):
             # Before all claims of slices. On a slice that is there again, a claim of nothing would
             # remove the slice, and leave its value in the sum.
-            claims, asked = self._claims_of_nothing(own, holds, min(size, MAX_ENTRIES))
+            claims, asked, rest = self._claims_of_nothing(own, holds, min(size, MAX_ENTRIES))
             if not claims and asked == len(self.held):
                 claims, searched = self._claims(own, min(size, MAX_ENTRIES))
                 if not self.claims:
                     claims = self.retries[:size]
                     retried = len(claims)
-        self.reach = _Reach(len(some), asked, searched, retried)
+        self.reach = _Reach(len(some), asked, searched, retried, rest)
         return moves, claims
 
-    def _claims_of_nothing(self, own: OwnCopy, holds: Holds, limit: int) -> tuple[list[Entry], int]:
-        """Return claims of nothing for holds and withheld slices, and of how many keys.
+    def _claims_of_nothing(
+        self, own: OwnCopy, holds: Holds, limit: int
+    ) -> tuple[list[Entry], int, tuple[str, int] | None]:
+        """Return claims of nothing for holds and withheld slices, of how many keys, and the rest.
 
         The store refuses such a claim if a move has made them void. The journal may not tell
         of this move any more (P45, archive).
         """
         nothing: list[Entry] = []
         searched = 0
-        for key in islice(self.held, _SEARCHED_AT_ONCE):
-            if len(nothing) >= limit:
+        for key, last in islice(self.held, _SEARCHED_AT_ONCE):
+            room = limit - len(nothing)
+            if not room:
                 break
             searched += 1
             stamps = {*holds.stamps(key), *own.withheld.stamps(key)}
@@ -198,8 +209,11 @@ class Resumption:
                 stamps.add(self.stamps[key])
             if key in own.slices:  # which will be claimed itself
                 stamps.discard(own.slices[key].stamp)
-            nothing += [Entry(Kind.CLAIM, key, 0, 0, stamp=stamp) for stamp in sorted(stamps)]
-        return nothing, searched
+            younger = sorted(stamp for stamp in stamps if stamp > last)
+            nothing += [Entry(Kind.CLAIM, key, 0, 0, stamp=stamp) for stamp in younger[:room]]
+            if len(younger) > room:
+                return nothing, searched, (key, younger[room - 1])
+        return nothing, searched, None
 
     def _claims(self, own: OwnCopy, limit: int) -> tuple[list[Entry], int]:
         """Return the claims that are next, and of how many keys; some may have gone meanwhile."""
@@ -231,11 +245,13 @@ class Resumption:
         if reply.again:
             return
         self.first = False
-        moved, asked, searched, retried = self.reach
+        moved, asked, searched, retried, rest = self.reach
         for _ in range(moved):
             self.moves.popleft()
         for _ in range(asked):
             self.held.popleft()
+        if rest is not None:
+            self.held.appendleft(rest)
         keys = [self.claims.popleft() for _ in range(searched)]
         del self.retries[:retried]
         for claim, result in zip(claims, reply.results, strict=True):
@@ -273,6 +289,16 @@ class Resumption:
             own.slices.pop(key, None)
         else:
             own.withheld.add(key, own.slices.pop(key))
+
+    def told(self, start: int, archived: int, known: int) -> None:
+        """Take in that a journal has told the moves after ``start`` that are not archived.
+
+        If that is all that has moved since the return began, all up to ``known`` has been heard of.
+        A store that has lost what it wrote last may have archived less than at the piece before.
+        Then ``start`` is above `since`, and a move between the two was never told.
+        """
+        if max(start, archived) <= self.since:
+            self.since = known
 
     def follow(self, update: Update, own: OwnCopy, *, news: bool) -> None:
         """Take in what ``update`` says of slices; ``news``: others' moves are in it, too."""

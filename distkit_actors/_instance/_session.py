@@ -343,13 +343,13 @@ class Session(SessionView):
             raise ProtocolError(f"{reply} in answer to {work and work.sent}")
         self.phase = phase
         self.seq = self.used
-        update = Update()
+        update, told_from = Update(), work.sent.known
         work.executed(reply, self.own, update)
         if reply.journal:
             self.own.hear_late(reply.journal, reply.at, work.since, update)
         work.follow(update, self.own, news=reply.journal is not None)
-        if reply.journal and reply.journal.archived <= work.since:
-            work.since = self.own.known  # what came since then was in the journal
+        if reply.journal:
+            work.told(told_from, reply.journal.archived, self.own.known)
         if not work.done:
             self.used += 1
             return update

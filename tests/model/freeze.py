@@ -179,8 +179,9 @@ class Freeze:
             self.plain.append(None)
             return
         # `sent` is what would be made again: nothing that it depends on changes before its answer.
-        self.plain += (1, work.first, list(work.moves), list(work.held), list(work.claims))
+        self.plain += (1, work.first, list(work.moves), list(work.claims))
         self.stamps.append(work.since)
+        self.pairs(dict(work.held))
         self.entries(work.retries)
         self.plain.append(None if work.results is None else list(map(said, work.results)))
         self.plain.append([(key, work.folds[key]) for key in sorted(work.folds)])
@@ -346,8 +347,8 @@ class Thaw:
         if next(plain):
             work = s._resumption = Resumption()
             work.first, work.since = next(plain), next(stamps)
-            work.moves, work.held = deque(next(plain)), deque(next(plain))
-            work.claims = deque(next(plain))
+            work.moves, work.claims = deque(next(plain)), deque(next(plain))
+            work.held = deque(self.pairs().items())
             work.retries = self.entries()
             results = next(plain)
             work.results = None if results is None else [_result(r) for r in results]

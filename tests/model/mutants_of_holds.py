@@ -91,8 +91,8 @@ def _own_moves_forgotten() -> Sequence[Patch]:
 def _unasked() -> Sequence[Patch]:
     def changed(
         self: Resumption, own: OwnCopy, holds: Holds, limit: int
-    ) -> tuple[list[Entry], int]:
-        return [], len(self.held)
+    ) -> tuple[list[Entry], int, None]:
+        return [], len(self.held), None
 
     return [(Resumption, "_claims_of_nothing", changed)]
 
