@@ -375,6 +375,7 @@ class Actor(Admission):
 
     # ---------------------------------------------------------------------- life
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Live: register with the store, call ``started``, work until stopped, leave.
 
@@ -405,13 +406,14 @@ class Actor(Admission):
             if failure is None:
                 raise
             if not stopped:
-                error.add_note(str(failure))
+                (sole(error) or error).add_note(str(failure))
                 raise
         else:
             failure = self._close(None)
         if failure is not None:
             raise failure
 
+    @trio.lowlevel.enable_ki_protection
     async def _live(self, link: Link, started: Callable[[], None]) -> None:
         self.open = True
         async with trio.open_nursery() as nursery:
@@ -450,6 +452,7 @@ class Actor(Admission):
             case _:
                 pass
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self) -> None:
         try:
             await self._stop_requested.wait()
@@ -549,6 +552,7 @@ class Actor(Admission):
         self._timers.dirty.set()
         self.watches.changed({key})
 
+    @trio.lowlevel.enable_ki_protection
     async def _carry(self, link: Link, nursery: trio.CancelScope) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         with self._lifeline:
             if await self._loop.run(link):

@@ -132,6 +132,7 @@ class SharedLife:
 
     # ---------------------------------------------------------------------- life
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, started: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Live in all parts: do as `Actor.run`."""
         self.check_task()
@@ -165,6 +166,7 @@ class SharedLife:
         if failure is not None:
             raise failure
 
+    @trio.lowlevel.enable_ki_protection
     async def _live(self, ready: Callable[[], None]) -> None:  # noqa: ASYNC910 - internal
         first, *others = self.parts
         try:
@@ -184,6 +186,7 @@ class SharedLife:
                 if part.life is Life.NEW:
                     part.dismiss()
 
+    @trio.lowlevel.enable_ki_protection
     async def _hurry_when_cancelled(self) -> None:  # noqa: ASYNC910 - internal: it ends by being cancelled
         """Let the parts that have registered leave soon if the start is cancelled."""
         try:
@@ -196,6 +199,7 @@ class SharedLife:
                     part.hurry(_FAREWELL)
             raise
 
+    @trio.lowlevel.enable_ki_protection
     async def _host(  # noqa: ASYNC114, ASYNC910 - only `_live` starts it; `run` is a checkpoint
         self,
         part: Actor,

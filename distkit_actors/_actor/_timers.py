@@ -33,6 +33,7 @@ class Timers:
         self._log = log
         self._period = period
 
+    @trio.lowlevel.enable_ki_protection
     async def heartbeat(self) -> None:
         """Have a batch sent when the last one that was acknowledged is a beat old."""
         begun = trio.current_time()
@@ -54,6 +55,7 @@ class Timers:
                 due = next_heartbeat(now, self._period)
             await trio.sleep_until(min(due, look_at) if seldom else due)
 
+    @trio.lowlevel.enable_ki_protection
     async def flush_regularly(self) -> None:
         """Have counts sent an interval after the first of them."""
         while True:

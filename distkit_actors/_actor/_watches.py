@@ -228,6 +228,7 @@ class Watches:
 
     # ----------------------------------------------------------------------- tasks
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:  # noqa: ASYNC910 - internal: callers make the checkpoint
         """Find out what watchers want to know; sleep while there are none."""
         while not self._over:
@@ -242,6 +243,7 @@ class Watches:
                     nursery.start_soon(self._unless_over, task)
             self._scope = None
 
+    @trio.lowlevel.enable_ki_protection
     async def _unless_over(self, task: Callable[[], Awaitable[None]]) -> None:  # noqa: ASYNC910 - internal
         try:
             await task()
@@ -249,6 +251,7 @@ class Watches:
             # The counter stops: it ends its watches itself.
             await trio.sleep_forever()
 
+    @trio.lowlevel.enable_ki_protection
     async def _listen(self) -> None:
         async with self._store.subscribe(self._prefix) as subscription:
             if subscription is None:
@@ -301,6 +304,7 @@ class Watches:
         self.changed(self._watchers if changed is None else changed)
         self._listeners.tell(changed)
 
+    @trio.lowlevel.enable_ki_protection
     async def _poll(self) -> None:
         polls = 0
         while True:
@@ -318,6 +322,7 @@ class Watches:
         """Have the store push for a while."""
         await self._ask(QueryOperation(Watch(self.instance, int(_LEASE * MICROSECONDS))))
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
         """Read what is due: new keys at once, others at most once in a lag."""
         while True:  # noqa: ASYNC913 - either way is one

@@ -303,11 +303,10 @@ class LaxInstanceAwareCounter(LocalViewMixin, InstanceAwareCounter):
             buffered.delta = delta
             return
         self._check(buffered, delta, count)
-        buffered.delta += count  # what a finalizer has counted meanwhile is in it
-        if buffered.dirty:
-            buffered.update_bounds()
-        else:
+        if not buffered.dirty:
             self._buffer.touch(buffered)
+        buffered.delta += count  # what a finalizer has counted meanwhile is in it
+        buffered.update_bounds()
 
     def _check(self, buffered: BufferedKey, delta: int, count: int) -> None:
         if not buffered.admits(delta):

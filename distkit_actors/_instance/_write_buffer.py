@@ -124,8 +124,8 @@ class WriteBuffer:
 
     def touch(self, buffered: BufferedKey) -> None:
         """Note that ``buffered`` has something to send."""
-        # First of all: a key that only says so itself would never be sent, if an interrupt by the
-        # keyboard came in between.
+        # First of all, and before it has: a key that only says so itself would never be sent, if an
+        # interrupt by the keyboard came in between.
         self._dirty[buffered.key] = buffered
         buffered.dirty = True
         buffered.update_bounds()
@@ -133,9 +133,9 @@ class WriteBuffer:
 
     def replace(self, buffered: BufferedKey, value: int) -> None:
         """Make the own slice of a key ``value``, whatever it was and whatever is pending."""
-        buffered.replace(value)
         if not buffered.dirty:
             self.touch(buffered)
+        buffered.replace(value)
 
     # ------------------------------------------------------------------- sending
 

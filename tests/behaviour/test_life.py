@@ -29,6 +29,8 @@ from distkit_actors import (
     StrictInstanceAwareCounter,
 )
 from distkit_actors._actor import _availability
+from distkit_actors._actor._batch_loop import BatchLoop
+from distkit_actors._instance._session import Session
 from distkit_actors._protocol._messages import Apply, Query, Request, Resume
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
@@ -524,6 +526,43 @@ def test_keyboard_interrupt_stops_in_good_order() -> None:
     assert 5 == store._namespaces["p"].registry.total("k")
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Session, "receive"), (Session, "request"), (BatchLoop, "flush")]
+)
+def test_keyboard_interrupt_in_the_midst_of_the_loop_stops_in_good_order(
+    owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes to the program and not to the counter, which sends what is pending and leaves."""
+    store, armed = MemoryStore(), list[None]()
+    struck = getattr(owner, name)
+
+    def strike(*args: Any, **options: Any) -> Any:
+        if armed:
+            armed.clear()
+            signal.raise_signal(signal.SIGINT)
+        return struck(*args, **options)
+
+    monkeypatch.setattr(owner, name, strike)
+
+    async def main() -> None:
+        opened = LaxInstanceAwareCounter.open("p", store, on_exit="linger")
+        async with opened as counter, counter.hold("k", 4):
+            counter.inc_nowait("k", 1)
+            await counter.flush()
+            counter.inc_nowait("k", 5)
+            armed.append(None)
+            await trio.sleep(10)
+
+    with pytest.raises(BaseException) as info:  # noqa: PT011 - which one, is looked at below
+        trio.run(main)
+    error: BaseException = info.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, KeyboardInterrupt)
+    assert not armed
+    assert store._namespaces["p"].registry.total("k") == 6
+
+
 # ---------------------------------------------------------------------------------- crashes
 
 
@@ -565,12 +604,15 @@ async def test_a_bug_comes_out_of_open(world: World) -> None:
     bug = BugError("oh")
     tap = Tap(world.backend.store())
     with pytest.raises(BugError) as info:
-        async with StrictInstanceAwareCounter.open(
+        async with LaxInstanceAwareCounter.open(
             world.prefix, tap, dead_instance_threshold=world.threshold
-        ):
+        ) as counter:
             tap.bug = bug
+            counter.inc_nowait("k")
             await trio.sleep(10 * world.threshold)
     assert bug is info.value
+    (note,) = bug.__notes__
+    assert "1 counts" in note
 
 
 # ----------------------------------------------------------------------------- backpressure
