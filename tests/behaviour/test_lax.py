@@ -26,9 +26,7 @@ from distkit_actors import (
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._instance._buffered_key import BufferedKey
 from distkit_actors._instance._session_view import BULK, SHARED
-from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._protocol._messages import Apply, Entry, Kind, Reply, Request, Resume
 from distkit_actors._protocol._partitions import part_of
 from distkit_actors._stores._contract import Link
@@ -687,30 +685,6 @@ async def test_flush_returns_while_others_go_on_counting(world: World) -> None:
 
 
 @on_both
-@pytest.mark.parametrize("kind", ["inc", "set_on_instance"])
-@pytest.mark.parametrize(
-    ("owner", "name"), [(WriteBuffer, "touch"), (BufferedKey, "update_bounds")]
-)
-async def test_i8_what_an_interrupt_leaves_in_the_view_is_sent(
-    world: World, kind: str, owner: type, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, b = await world.lax(flush_interval=1000.0, on_exit="linger"), await world.strict()
-    await a.inc("k")
-    await a.flush()
-    method = getattr(owner, name)
-
-    def interrupted(*_: object) -> None:
-        monkeypatch.setattr(owner, name, method)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(owner, name, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        await getattr(a, kind)("k", 5)
-    seen = a.get_nowait("k").instance_count
-    await a.flush()
-    assert (await b.get("k")).cumulative == seen
-
-
 async def test_counts_of_thousands_of_keys_go_in_bounded_batches(world: World) -> None:
     """More keys than a message holds go in several."""
     a = await world.lax()

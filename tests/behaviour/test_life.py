@@ -30,7 +30,9 @@ from distkit_actors import (
 )
 from distkit_actors._actor import _availability
 from distkit_actors._actor._batch_loop import BatchLoop
+from distkit_actors._instance._buffered_key import BufferedKey
 from distkit_actors._instance._session import Session
+from distkit_actors._instance._write_buffer import WriteBuffer
 from distkit_actors._protocol._messages import Apply, Query, Request, Resume
 from distkit_actors.testing import FaultyStore
 from tests.behaviour.world import (
@@ -561,6 +563,30 @@ def test_keyboard_interrupt_in_the_midst_of_the_loop_stops_in_good_order(
     assert isinstance(error, KeyboardInterrupt)
     assert not armed
     assert store._namespaces["p"].registry.total("k") == 6
+
+
+@pytest.mark.parametrize("kind", ["inc", "set_on_instance"])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(WriteBuffer, "touch"), (BufferedKey, "update_bounds")]
+)
+async def test_i8_what_an_interrupt_leaves_in_the_view_is_sent(
+    world: World, kind: str, owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await world.lax(flush_interval=1000.0, on_exit="linger"), await world.strict()
+    await a.inc("k")
+    await a.flush()
+    method = getattr(owner, name)
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(owner, name, method)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await getattr(a, kind)("k", 5)
+    seen = a.get_nowait("k").instance_count
+    await a.flush()
+    assert (await b.get("k")).cumulative == seen
 
 
 # ---------------------------------------------------------------------------------- crashes
