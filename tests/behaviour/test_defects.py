@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from distkit_actors import LaxInstanceAwareCounter
 from distkit_actors._protocol._messages import Applied, Apply
@@ -236,10 +237,15 @@ async def test_h9_the_dead_are_taken_away_in_small_steps(world: World, flavour: 
 async def test_h9_a_long_batch_takes_more_of_the_dead_away(world: World, crowd: int) -> None:
     """An operation that is alone hardly feels the dead; where many wait, more can go."""
     a = await world.strict(mailbox_size=crowd)
-    first = len(world.requests(a))
+    world.wire(a).hold()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.get, "on its way while they come")
+        await trio.testing.wait_all_tasks_blocked()
+        first = len(world.requests(a))
         for n in range(crowd):
             nursery.start_soon(a.inc, f"key-{n % 10}")
+        await trio.testing.wait_all_tasks_blocked()
+        world.wire(a).release()
     steps = [r for r in world.requests(a)[first:] if isinstance(r, Apply) and r.entries]
     budget = max(request.budget for request in steps)
     assert {1: 8, 7: 8, 80: 18, 3000: 128}[crowd] == budget
