@@ -89,6 +89,11 @@ FAULTS: dict[str, Callable[[FaultProxy], None]] = {
     "slow": lambda proxy: proxy.delay_reply(0.02, when=is_script),
     "no answer": lambda proxy: proxy.hang_reply(when=is_script),
     "nonsense": lambda proxy: proxy.answer("+OK", executed=True, when=is_script),
+    # From here on all answers behind it come one too late, to others.
+    "an error too many": lambda proxy: proxy.answer_besides("-upstream failure", when=is_script),
+    "not now, and done": lambda proxy: proxy.answer_besides("-LOADING", when=is_script),
+    "OK too many": lambda proxy: proxy.answer_besides("+OK", when=is_script),
+    "a reply twice": lambda proxy: proxy.reply_twice(when=is_script),
     "not now": lambda proxy: proxy.answer("-LOADING", executed=False, when=is_script),
     "other role": lambda proxy: proxy.answer("-READONLY", executed=False, when=is_script),
 }

@@ -21,6 +21,8 @@ Kind = Literal[
     "hang_reply",
     "answer_instead",
     "answer_afterwards",
+    "answer_besides",
+    "reply_twice",
 ]
 Predicate = Callable[[Request], bool]
 
@@ -167,6 +169,16 @@ class FaultBoard:
         """
         kind: Kind = "answer_afterwards" if executed else "answer_instead"
         self._arm(Fault(kind, answer=line.encode() + b"\r\n"), times, when)
+
+    def answer_besides(
+        self, line: str, times: int | None = 1, *, when: Predicate = is_script
+    ) -> None:
+        """Answer something else, as `answer` does, and pass the server's reply on behind it."""
+        self._arm(Fault("answer_besides", answer=line.encode() + b"\r\n"), times, when)
+
+    def reply_twice(self, times: int | None = 1, *, when: Predicate = is_script) -> None:
+        """Let the server execute the request once, and pass its reply on twice."""
+        self._arm(Fault("reply_twice"), times, when)
 
     @property
     def armed(self) -> int:

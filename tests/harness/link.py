@@ -212,6 +212,9 @@ class Link:
         elif fault.kind == "answer_afterwards":
             self._board.record("answer_afterwards")
             await self._deliver(fault.answer)
+        elif fault.kind in {"answer_besides", "reply_twice"}:
+            self._board.record(fault.kind)
+            await self._deliver((fault.answer or frame) + frame)
         else:
             if fault.kind == "delay_reply":
                 self._board.record("delay_reply")

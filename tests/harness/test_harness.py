@@ -211,6 +211,21 @@ async def test_answer(
     assert proxy.counts["answer_afterwards" if executed else "answer_instead"] == 2
 
 
+async def test_an_answer_besides_the_servers_own(
+    proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
+) -> None:
+    """Everything behind is one answer late."""
+    proxy.answer_besides("-upstream failure")
+    proxy.reply_twice()
+    wire = await connect()
+    for _ in range(3):
+        await wire.send("EVAL", INCR, "1", fresh_prefix)
+    replies = [await wire.reply() for _ in range(5)]
+    assert replies == [b"-upstream failure\r\n", b":1\r\n", b":2\r\n", b":2\r\n", b":3\r\n"]
+    assert redis_server.command("GET", fresh_prefix) == "3"
+    assert proxy.counts["answer_besides"] == proxy.counts["reply_twice"] == 1
+
+
 async def test_late_copy_after_a_time(
     proxy: FaultProxy, connect: Connect, redis_server: RedisServer, fresh_prefix: str
 ) -> None:

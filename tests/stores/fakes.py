@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from distkit_actors._stores._redis._scripts import load_scripts
 from distkit_actors._stores._redis._survey import Node
 from tests.harness.ports import LOOPBACK
 from tests.harness.resp import FrameSplitter, parse_request
@@ -40,7 +41,19 @@ class Fake:
                 conversation.append(words)
                 await trio.sleep(self.seconds)
                 if not self.silent:
-                    await stream.send_all(reply(self.answer(*words)))
+                    await stream.send_all(reply(with_id(words, self.answer(*words))))
+
+
+def with_id(words: list[str], value: object) -> object:
+    """Return what a script replies, with the id that it was told with its words, as it does."""
+    verb, *rest = words
+    if not (verb.startswith("EVAL") and isinstance(value, str | list)):
+        return value
+    if rest[0] == load_scripts()["beats"].sha.decode():
+        assert isinstance(value, list)
+        ids = rest[2 + int(rest[1]) :][1::3]
+        return [f"{own} {each}" for own, each in zip(ids, value, strict=False)]
+    return [*value, rest[-1]] if isinstance(value, list) else f"{rest[-1]} {value}"
 
 
 def reply(value: object) -> bytes:

@@ -303,8 +303,9 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("beat", "':due', format('%.0f', due), ':to', to)", "':to', to)"),
         Mutant("beat", "if shift ~= same_shift then", "if not same_shift then"),
         Mutant("beats", "pcall(beat, ", "true, beat("),
-        Mutant("beats", "KEYS[index + 1], ARGV[index + 1]", "KEYS[index + 1], ARGV[index + 2]"),
-        Mutant("beats", "#ARGV % 2 == 0 and", "false and"),
+        Mutant("beats", "KEYS[key + 1], ARGV[word + 1]", "KEYS[key + 1], ARGV[word + 2]"),
+        Mutant("beats", "ARGV[words + 1]", "nil"),
+        Mutant("beats", "ARGV[word] .. ' '", "ARGV[2] .. ' '"),
     ],
     "reaper": [
         Mutant("registry", "if not has_slices(hash) then  -- a late", "if gone then  -- a late"),

@@ -20,6 +20,7 @@ from distkit_actors._protocol._messages import (
     Watch,
 )
 from distkit_actors._stores._redis._connection import Answer, ErrorReplyError
+from distkit_actors._stores._redis._correlation import reply_of
 from distkit_actors._stores._redis._heartbeats import NOT_DONE
 from distkit_actors._stores._redis._replicas import Replicas
 from distkit_actors._stores._redis._scripts import load_scripts
@@ -28,7 +29,7 @@ from tests.harness import unique_prefix
 from tests.stores.fakes import Fake, started
 from tests.stores.nodes import PEEKED, linked
 from tests.stores.test_redis_limits import SECOND, add, run, session_of
-from tests.stores.twin import START, Scripts, Twin
+from tests.stores.twin import ID, START, Scripts, Twin
 
 
 def beat(twins: list[Twin], sessions: list[Session]) -> list[bool]:
@@ -37,27 +38,29 @@ def beat(twins: list[Twin], sessions: list[Session]) -> list[bool]:
     keys: list[bytes] = []
     heads: list[bytes] = []
     limits, requests = b"", []
-    for twin, session in zip(twins, sessions, strict=True):
+    ids = [b"%d" % number for number in range(len(twins))]
+    for twin, session, own_id in zip(twins, sessions, ids, strict=True):
         twin.now = now
         session.begin([], budget=10)
         request = session.request()
         assert isinstance(request, Apply)
         _, (before, after, limits) = encode(request)
         keys += twin.lua.names.main_keys(request.instance)
-        heads += (before, after)
+        heads += (own_id, before, after)
         requests.append(request)
     words = (len(keys), *keys, limits, *heads, b"%d" % now)
     answers = twins[0].lua.call("beats", *words)
-    for twin, session, request, answer in zip(twins, sessions, requests, answers, strict=True):
+    replies = [reply_of(answer, own_id) for answer, own_id in zip(answers, ids, strict=True)]
+    for twin, session, request, reply in zip(twins, sessions, requests, replies, strict=True):
         expected = twin.namespace.execute(request, now)
-        if answer == NOT_DONE:
-            actual = decode(twin.lua.call("apply", 2, *_apply(twin, request)))
+        if reply:
+            actual = decode(reply)
         else:
-            actual = decode(answer)
+            actual = decode(twin.lua.call("apply", 2, *_apply(twin, request)))
         assert actual == expected
         session.receive(actual)
         twin.compare()
-    return [answer != NOT_DONE for answer in answers]
+    return list(map(bool, replies))
 
 
 def _apply(twin: Twin, request: Apply) -> tuple[bytes, ...]:
@@ -103,10 +106,10 @@ def together(client: redis.Redis, scripts: Scripts | None = None) -> None:
         request = session.request()
         assert request is not None
         _, (before, after, limits) = encode(request)
-        heads += (before, after)
+        heads += (ID, before, after)
     now = b"%d" % (twins[0].now + SECOND)
     answers = twins[0].lua.call("beats", len(keys), *keys, limits, *heads, now)
-    assert [answer != NOT_DONE for answer in answers] == [False, True, True, True, True, False]
+    assert [answer != ID + NOT_DONE for answer in answers] == [False, True, True, True, True, False]
     for twin in twins:
         twin.wipe()
 

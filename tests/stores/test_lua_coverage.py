@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distkit_actors._stores._redis._scripts import SCRIPTS, read_sources
+from distkit_actors._stores._redis._scripts import ENVELOPE, read_sources
 from tests.harness.server import RedisServer
 from tests.stores.lua_checks import (
     Check,
@@ -50,7 +50,7 @@ RUNS: list[Check] = [
     store_scenario("test_a_heartbeat_goes_by_the_clock_of_the_server"),
 ]
 
-# Goes ahead of each script: notes each line once for each run. In one line, as is the rest.
+# Goes ahead of what is sent: notes each line once for each run. In one line, as is the rest.
 _NOTE = (
     "local noted_ = {} local function note_(line) if not noted_[line] then noted_[line] = true "
     "redis.call('SADD', 'lines', line) end end "
@@ -69,8 +69,8 @@ def noting(file: str) -> str:
 @pytest.fixture
 def subject(own_redis: RedisServer) -> Iterator[Subject]:
     sources = {file: noting(file) for file in SOURCES}
-    for script in SCRIPTS:
-        sources[script] = _NOTE + sources[script].replace("--", "\n--", 1)
+    for first in (ENVELOPE, "beats"):
+        sources[first] = _NOTE + sources[first].replace("--", "\n--", 1)
     with connect(own_redis.url) as client:
         yield Subject(client, sources)
 

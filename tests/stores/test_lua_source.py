@@ -28,6 +28,7 @@ NUMBERS = {
     ("base", "500"): "CHUNK: Python makes no variadic calls",
     ("base", "65"): "PAD: MemoryStore has no hashes of Redis",
     ("beat", "10"): "tenths",
+    ("beats", "3"): "words of a heartbeat",
     ("entries", "3"): "where the sign of a condition ends",
     ("entries", "4"): "words of an entry; where the number of a condition begins",
     ("fast_path", "3"): "where the sign of a condition ends",

@@ -276,7 +276,8 @@ def command_of(number: int) -> bytes:
 
 def heartbeat(number: int, limits: bytes, namespace: bytes) -> Heartbeat:
     keys = (namespace, f"{number}.0".encode())
-    return Heartbeat(keys, (b"before", b"after"), limits, (), lambda: command_of(number))
+    heads = b"before", b"after"
+    return Heartbeat(keys, b"id", heads, limits, (), lambda: command_of(number))
 
 
 Step: TypeAlias = (
@@ -593,7 +594,7 @@ async def test_heartbeats_of_one_turn_go_together(scene: Scene) -> None:
     (command,) = commands(scene)
     assert command[2:] == [
         *(b"6", b"of 0", b"0.0", b"of 1", b"1.0", b"of 2", b"2.0"),
-        *(b"", *[b"before", b"after"] * 3),
+        *(b"", *[b"id", b"before", b"after"] * 3),
     ]
     await scene.settle()
     scene.expect_own_answers()

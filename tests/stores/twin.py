@@ -28,6 +28,7 @@ from distkit_actors._protocol._messages import (
     Request,
     Watch,
 )
+from distkit_actors._stores._redis._correlation import reply_of
 from distkit_actors._stores._redis._heartbeats import NOT_DONE
 from distkit_actors._stores._redis._lua_constants import ARCHIVE_HASHES, CONSTANTS, Word
 from distkit_actors._stores._redis._scripts import (
@@ -120,6 +121,9 @@ Archived = tuple[int, int, dict[str, int]]
 #: From here on the scripts do not compare instants as strings.
 _FAR = 9 * 10**15
 
+#: The id of every request.
+ID = b"id"
+
 #: More than any test has in all pages of one answer.
 MOST_ROWS = 100_000
 
@@ -210,19 +214,20 @@ class LuaStore:
             self.heartbeats += 1
             if self.heartbeats % 2:  # half of them travel with others, if there are any
                 heads, limits = arguments[:2], arguments[2]
-                (answer,) = self.call("beats", 2, *keys, limits, *heads, *behind)
-                if answer != NOT_DONE:
-                    return decode(answer)
+                (answer,) = self.call("beats", 2, *keys, limits, ID, *heads, *behind)
+                if answer != ID + NOT_DONE:
+                    return decode(reply_of(answer, ID))
         return decode(self.call(name, 2, *keys, *before, *arguments, *behind))
 
     def call(self, name: str, *words: bytes | int) -> Any:
-        script = self.scripts[name]
-        command = ("EVALSHA", script.sha, *words)
+        """Have a script executed. Heartbeats bring an id each, all others are given one here."""
+        script, own_ids = self.scripts[name], name == "beats"
+        command = ("EVALSHA", script.sha, *words, *(() if own_ids else (ID,)))
         try:
             (answer,) = ask(self.client, command)
         except redis.exceptions.NoScriptError:
             _, answer = ask(self.client, ("SCRIPT", "LOAD", script.source), command)
-        return answer
+        return answer if own_ids else reply_of(answer, ID)
 
     def names_in_use(self) -> list[bytes]:
         """Every Redis key of the namespace."""

@@ -91,3 +91,25 @@ async def test_a_wait_ends_however_patient_its_store_is(
         lane.found = found
         await replicas.confirm(lane, 1, 1, patience)
     assert lane.milliseconds == [usual, usual, short, short, usual]
+
+
+class Elsewhere:
+    """A connection that brings what belongs to another command."""
+
+    number = 1
+    drops = 0
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        await trio.lowlevel.checkpoint()
+        return [b"stale", b"7a"]
+
+    async def drop(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.drops += 1
+
+
+async def test_an_answer_to_something_else_confirms_nothing_and_ends_the_connection() -> None:
+    lane, replicas = Elsewhere(), Replicas()
+    await replicas.confirm(lane, 1, 1, 2.0)
+    assert lane.drops == 1
+    assert "does not say how many replicas have a write" in replicas.warnings()[0]

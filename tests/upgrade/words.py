@@ -103,6 +103,9 @@ class Record:
 #: A script, the names that it declares, and its arguments.
 Line: TypeAlias = tuple[Script, Sequence[bytes], Sequence[bytes]]
 
+#: The id of every request. It stands behind all words of a request, and is repeated in its reply.
+ID = b"7a"
+
 #: Between what two steps announce.
 _NEXT = b"\xff\xff"
 
@@ -138,8 +141,11 @@ class Stage:
             replies = pipeline.execute()[::2]
         heard = iter(self._ear.words())
         return [
-            (in_order(reply), [_sorted_keys(word) for word in iter(heard.__next__, _NEXT)])
-            for reply in replies
+            (
+                in_order(without_id(reply, arguments)),
+                [_sorted_keys(word) for word in iter(heard.__next__, _NEXT)],
+            )
+            for reply, (_, _, arguments) in zip(replies, lines, strict=True)
         ]
 
     def look(self, title: str) -> Mark:
@@ -179,9 +185,20 @@ def _pairs(content: dict[bytes, bytes] | list[tuple[bytes, float]]) -> list[list
 
 
 def arguments_of(script: str, time: int, words: Sequence[bytes]) -> list[bytes]:
-    """Return the words of a step as a script is given them, with the time."""
+    """Return the words of a step as a script is given them, with the time and an id."""
     before, behind = around(script, b"%d" % time, words[0].decode())
-    return [*before, *words[1:], *behind]
+    return [*before, *words[1:], *behind, ID]
+
+
+def without_id(reply: Answer, arguments: Sequence[bytes]) -> Answer:
+    """Return a reply without the id of the request, if that had one: steps are told without."""
+    if arguments[-1] != ID:
+        return reply
+    if isinstance(reply, bytes):
+        assert reply.startswith(ID + b" ")
+        return reply[len(ID) + 1 :]
+    assert reply[-1] == ID
+    return reply[:-1]
 
 
 def in_order(reply: Answer) -> Answer:

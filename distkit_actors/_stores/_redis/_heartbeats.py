@@ -22,14 +22,15 @@ T = TypeVar("T")
 
 #: Most heartbeats in one command, so that nobody waits for more than a millisecond or two.
 MOST: Final = 50
-#: What is said of one that was not executed.
-NOT_DONE: Final = b""
+#: What is said of one that was not executed, behind its id.
+NOT_DONE: Final = b" "
 
 
 class Heartbeat(NamedTuple):
     """A heartbeat that may travel with others."""
 
     keys: tuple[bytes, ...]  # two
+    id: bytes  # which the answer repeats
     heads: tuple[bytes, bytes]  # what must be recorded, and what is recorded then
     limits: bytes
     time: tuple[bytes, ...]  # none: the server's own
@@ -58,7 +59,7 @@ def write_together(heartbeats: Sequence[Heartbeat]) -> bytes:
     if len(heartbeats) == 1:
         return heartbeats[0].alone()
     keys = [key for heartbeat in heartbeats for key in heartbeat.keys]
-    heads = chain.from_iterable(heartbeat.heads for heartbeat in heartbeats)
+    heads = chain.from_iterable((heartbeat.id, *heartbeat.heads) for heartbeat in heartbeats)
     words = (b"EVALSHA", load_scripts()["beats"].sha, b"%d" % len(keys), *keys)
     last = heartbeats[-1]
     return pack((*words, last.limits, *heads, *last.time))

@@ -16,6 +16,7 @@ from ..._errors import StoreError, StoreUnavailableError
 from ..._protocol._messages import Apply, Load, Loaded, Query, QueryPage, Reply, Request
 from .._contract import CursorLostError, Link, NotConnectedError, StoreAwayError
 from ._connection import Answer, CommandPrefix, ErrorReplyError, pack
+from ._correlation import new_id, reply_of
 from ._cursors import Cursors
 from ._error_lines import NO_COMMAND, is_from_script
 from ._heartbeats import NOT_DONE, Heartbeat
@@ -61,6 +62,7 @@ class RedisLink(Link):
         self._patience = patience
         self._now = now
         self._min_replicas = min_replicas
+        self._id = b""  # of the request that was sent last; its answer repeats it
         self._openings: dict[tuple[str, str], CommandPrefix] = {}  # by script and instance
         self._gathered = False  # what was sent last is a heartbeat that went with others
         self._cursors = Cursors()
@@ -119,7 +121,9 @@ class RedisLink(Link):
         _, (before, after, limits) = encode(request)
         _, behind = self._around("apply", request)
         keys = self._names.main_keys(request.instance)
-        return Heartbeat(keys, (before, after), limits, behind, partial(self._command, request))
+        self._id = request_id = new_id()
+        alone = partial(self._written, request, request_id)
+        return Heartbeat(keys, request_id, (before, after), limits, behind, alone)
 
     async def receive(self, request: Request) -> Reply:
         try:
@@ -127,9 +131,9 @@ class RedisLink(Link):
                 answer = await self._lane.receive()
                 if self._gathered:
                     self._strays = 0
-                if answer == NOT_DONE and self._gathered:
-                    self._gathered = False
-                    answer = await self._call(self._command(request))
+                    if answer == self._id + NOT_DONE:
+                        self._gathered = False
+                        answer = await self._call(self._command(request))
             except ErrorReplyError as error:
                 answer = await self._after(request, error)  # noqa: ASYNC120 - a cancellation says more
         except ErrorReplyError as error:
@@ -148,12 +152,12 @@ class RedisLink(Link):
                     await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise to_store_error(error, moves=self._lane.redirects) from None
         try:
-            reply = decode(cast("bytes | Sequence[bytes]", answer))
+            reply = self._read(answer)
         except Exception as error:
             await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
             raise StoreUnavailableError(
-                "the store, or something in front of it, answered what no script of ours replies: "
-                f"{answer!r:.100}"
+                "the store, or something in front of it, answered what no script of ours replies "
+                f"to this request: {answer!r:.100}"
             ) from error
         self._note(reply)
         if self._min_replicas and may_have_changed(request, reply):
@@ -170,11 +174,15 @@ class RedisLink(Link):
         if answer is None:
             return None
         try:
-            reply = decode(cast("bytes | Sequence[bytes]", answer))
+            reply = self._read(answer)
         except Exception:  # noqa: BLE001 - `receive` finds and says the same
             return None
         self._note(reply)
         return self._handed(request, reply)
+
+    def _read(self, answer: Answer) -> Reply:
+        """Read an answer. Raises if it is none, or not to the request that was sent last."""
+        return decode(cast("bytes | Sequence[bytes]", reply_of(answer, self._id)))
 
     def _note(self, reply: Reply) -> None:
         self._in_a_row = 0
@@ -278,7 +286,8 @@ class RedisLink(Link):
                         raise
                     self._loads = False  # it was loaded somewhere else
         try:
-            return await self._call(self._in_full(request))
+            self._id = new_id()
+            return await self._call(self._in_full(request, self._id))
         except ErrorReplyError as refused:
             if refused.code in (NO_COMMAND, "NOPERM") and not is_from_script(refused.text):
                 self._by_name = self._loads = True  # the other way may be open again
@@ -286,18 +295,23 @@ class RedisLink(Link):
                     raise error from None  # which says what is missing, or that it is not for long
             raise
 
-    def _in_full(self, request: Request) -> bytes:
+    def _in_full(self, request: Request, request_id: bytes) -> bytes:
         """Return the command that asks for it and brings the script along."""
         name, arguments = self._encode(request)
         keys, (before, behind) = self._keys(request), self._around(name, request)
         verb = b"EVAL_RO" if self._reads(request) else b"EVAL"
         words = (verb, load_scripts()[name].source, b"%d" % len(keys), *keys)
-        return pack((*words, *before, *arguments, *behind))
+        return pack((*words, *before, *arguments, *behind, request_id))
 
     def _command(self, request: Request) -> bytes:
-        """Return the command that asks for it."""
+        """Return the command that asks for it. The next answer must be to this one."""
+        self._id = new_id()
+        return self._written(request, self._id)
+
+    def _written(self, request: Request, request_id: bytes) -> bytes:
+        """Return the command that asks for it, with its id."""
         if not self._by_name:
-            return self._in_full(request)
+            return self._in_full(request, request_id)
         name, arguments = self._encode(request)
         reads = self._only_reads and self._reads(request)
         opening = None if reads else self._openings.get((name, request.instance))
@@ -310,7 +324,7 @@ class RedisLink(Link):
             opening = CommandPrefix((*words, *before))
             if not reads:
                 self._openings[name, request.instance] = opening
-        return opening.pack((*arguments, *behind))
+        return opening.pack((*arguments, *behind, request_id))
 
     def _encode(self, request: Request) -> tuple[str, list[bytes]]:
         if type(request) is Query:

@@ -108,10 +108,13 @@ class Replicas:
                     # Something in front of the store may say so, and the store's answer come later.
                     await self._strayed(lane)  # noqa: ASYNC120 - it shields itself, briefly
             else:
-                self._strays = 0
-                if isinstance(found, int) and found >= wanted:
-                    self._short = False
+                if not isinstance(found, int):
+                    self._note("the store does not say how many replicas have a write")
+                    await self._strayed(lane)  # it belongs to another command (P46, correlation)
+                elif found >= wanted:
+                    self._strays, self._short = 0, False
                 else:
+                    self._strays = 0
                     self._note(f"fewer replicas than min_replicas={wanted} confirm writes in time")
             self._answered = number
 

@@ -38,6 +38,11 @@ INCLUDED: Final = (
     "finish",
 )
 
+#: Goes around each script, but around this one: it reads and writes ids by itself.
+ENVELOPE: Final = "envelope"
+_WITHOUT_ENVELOPE: Final = "beats"
+_SCRIPT: Final = "--@script\n"
+
 _INCLUDE: Final = re.compile(r"^--@include (\w+)\n", re.MULTILINE)
 # A comment, a string, or a name in capitals that is no field of anything. The names of keys have
 # one letter.
@@ -59,23 +64,29 @@ def load_scripts() -> Mapping[str, Script]:
 
 
 def read_sources() -> dict[str, str]:
-    """Return what is in the files of all scripts and of what they include, by name."""
+    """Return what is in the files of all scripts, of what they include and of the envelope."""
     folder = resources.files("distkit_actors._namespace") / "lua"
     files = {name: folder / f"{name}.lua" for name in SCRIPTS}
     files |= {name: folder / "included" / f"{name}.lua" for name in INCLUDED}
+    files[ENVELOPE] = folder / f"{ENVELOPE}.lua"
     return {name: file.read_text("utf-8") for name, file in files.items()}
 
 
 def render(
     name: str, sources: Mapping[str, str], constants: Mapping[str, int | str] = CONSTANTS
 ) -> Script:
-    """Make a script of its source and of what it includes, with the values of constants."""
+    """Make a script of its source and of what it includes, with the values of constants.
+
+    The envelope is put around it.
+    """
 
     def value(match: re.Match[str]) -> str:
         token = match[0]
         return _literal(constants[token]) if token in constants else token
 
     whole = _INCLUDE.sub(lambda match: sources[match[1]], sources[name])
+    if name != _WITHOUT_ENVELOPE:
+        whole = sources[ENVELOPE].replace(_SCRIPT, whole)
     source = _TOKEN.sub(value, whole).encode()
     # Redis names scripts by their SHA-1; nothing here depends on its strength.
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
