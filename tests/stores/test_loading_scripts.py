@@ -102,6 +102,23 @@ async def test_who_may_load_scripts_and_bring_none_along_is_not_refused(
         assert "SCRIPT" in verbs
 
 
+async def test_scripts_that_are_forgotten_again_as_they_were_loaded_are_loaded_next_time(
+    nursery: trio.Nursery,
+) -> None:
+    """Somebody flushed them just then. Heartbeats go together as before."""
+    server = Server(WRITER | {"EVAL"})
+    (node,) = await started(nursery, server)
+    async with RedisStore(f"redis://{node}", response_timeout=30).link("p") as link:
+        assert isinstance(await ask(link, WRITE), Peeked)
+        server.loaded, server.forgets = False, 1
+        assert isinstance(await ask(link, WRITE), Peeked)
+        assert server.said[-1][0] == "EVAL"
+        server.loaded, told = False, len(server.said)
+        assert isinstance(await ask(link, WRITE), Peeked)
+        assert [words[0] for words in server.said[told:]][:2] == ["EVALSHA", "SCRIPT"]
+        assert server.said[-1][0] == "EVALSHA"
+
+
 @pytest.mark.parametrize(
     ("rights", "losses"),
     [(WRITER | {"EVAL"}, 1), (WRITER | {"EVAL"}, 100), ({"EVALSHA", "EVAL"}, 0)],

@@ -209,6 +209,20 @@ async def test_sentinels_that_were_set_up_anew_are_believed(
         assert await where.locate(0) == B
 
 
+async def test_a_primary_that_sentinels_name_differently_stays(nursery: trio.Nursery) -> None:
+    """One says its name, one its address, of one and the same configuration."""
+    one, other = FakeSentinel(A, 3), FakeSentinel(B, 3)
+    where = locator(*await started(nursery, one, other))
+    first = await where.locate(0)
+    for _ in range(4):
+        await where.look()
+        assert where.serves(0, first)
+        assert await where.locate(0) == first
+    one.primary = other.primary = A if first == B else B
+    await where.look()
+    assert where.serves(0, one.primary)  # all of them say it
+
+
 async def test_a_look_finds_another_primary(nursery: trio.Nursery) -> None:
     fake = FakeSentinel(A, 1)
     where = locator(*await started(nursery, fake))

@@ -29,8 +29,9 @@ from ._wire import KeyNames, around, decode, encode
 
 #: Errors that nobody knows, in answer to heartbeats, until it is known that a proxy makes them.
 _STRAYS_OF_A_PROXY: Final = 2
-#: Connections that are lost while scripts are loaded until it is known that a proxy closes them.
-_LOSSES_OF_A_PROXY: Final = 2
+#: How often in a row scripts are loaded in vain until it is known that a proxy has it so: it closes
+#: the connection, or has them loaded by another server.
+_VAIN_LOADS_OF_A_PROXY: Final = 2
 #: How many redirections in a row are followed.
 _REDIRECTIONS: Final = 5
 
@@ -51,7 +52,7 @@ class RedisLink(Link):
         self._by_name = True  # EVALSHA can be had
         self._only_reads = False  # the user has rights for EVALSHA_RO, and none for EVALSHA
         self._loads = True  # and SCRIPT LOAD, and where EVALSHA finds what it has loaded
-        self._lost_loading = 0  # connections that were lost meanwhile
+        self._vain_loads = 0  # times in a row that it was of no use
         self._strays = 0  # errors that nobody knows, in answer to heartbeats
         self._names = names
         # In a cluster a script must not run while its keys are on their way to another node: what
@@ -266,8 +267,7 @@ class RedisLink(Link):
                 await self._lane.prepare(self._load_scripts)
             except StoreUnavailableError:
                 # There are proxies that close the connection for it. They do so each time.
-                self._lost_loading += 1
-                self._loads = self._lost_loading < _LOSSES_OF_A_PROXY
+                self._note_vain_load()
                 await self._connect_again(request)
             except trio.Cancelled:
                 self._loads = True
@@ -278,13 +278,16 @@ class RedisLink(Link):
                     self._loads = True
                     raise
             else:
-                self._lost_loading, self._loads = 0, True
+                self._loads = True
                 try:
-                    return await self._call(self._command(request))
+                    answer = await self._call(self._command(request))
                 except ErrorReplyError as again:
                     if again.code != "NOSCRIPT":
                         raise
-                    self._loads = False  # it was loaded somewhere else
+                    self._note_vain_load()  # loaded somewhere else, or forgotten once more
+                else:
+                    self._vain_loads = 0
+                    return answer
         try:
             self._id = new_id()
             return await self._call(self._in_full(request, self._id))
@@ -294,6 +297,10 @@ class RedisLink(Link):
                 if error.code != NO_COMMAND:
                     raise error from None  # which says what is missing, or that it is not for long
             raise
+
+    def _note_vain_load(self) -> None:
+        self._vain_loads += 1
+        self._loads = self._vain_loads < _VAIN_LOADS_OF_A_PROXY
 
     def _in_full(self, request: Request, request_id: bytes) -> bytes:
         """Return the command that asks for it and brings the script along."""

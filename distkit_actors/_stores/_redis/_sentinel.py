@@ -87,7 +87,7 @@ class SentinelLocator(Locator):
         if not words:
             raise self._nobody_tells(failures)
         # If all are older than what we know, the sentinels have been set up anew.
-        self._known = _newest(words)
+        self._known = self._newest(words)
         self._looked_at.set(begun_at)
         return self._known.primary
 
@@ -117,10 +117,10 @@ class SentinelLocator(Locator):
         words, _ = await self._ask_all(_LOOK, grows=False)  # as requests wait for it
         if not words:
             return  # noqa: ASYNC910 - asking was one
-        newest = _newest(words)
+        newest = self._newest(words)
         # As in `locate`, all may be older.
         anew = len(words) == len(self._sentinels) and not newest.down
-        if anew or self._is_new(newest):
+        if anew or self._is_newer(newest):
             self._known = newest
 
     # ---------------------------------------------------------------- asking them
@@ -133,11 +133,21 @@ class SentinelLocator(Locator):
         return await self._survey.ask(nodes, self._ask, self._is_enough, patience, grows=grows)
 
     def _is_enough(self, word: _Word) -> bool:
-        return self._is_new(word) and not word.down
+        """Return whether nobody else need be asked.
 
-    def _is_new(self, word: _Word) -> bool:
-        """Return whether a word is not older than what we know."""
-        return self._known is None or word.epoch >= self._known.epoch
+        Sentinels may name one server differently, as a name and as an address. If each said a
+        newer word, all connections would leave the server again and again.
+        """
+        known = self._known
+        says_the_same = known is None or (known.epoch, known.primary) == (word.epoch, word.primary)
+        return not word.down and (says_the_same or self._is_newer(word))
+
+    def _newest(self, words: Sequence[_Word]) -> _Word:
+        known = None if self._known is None else self._known.primary
+        return max(words, key=lambda word: (word.epoch, not word.down, word.primary == known))
+
+    def _is_newer(self, word: _Word) -> bool:
+        return self._known is None or word.epoch > self._known.epoch
 
     async def _ask(self, sentinel: Connection, node: Node) -> _Word:  # noqa: ARG002
         try:
@@ -174,7 +184,3 @@ class SentinelLocator(Locator):
             f"those that answer know no service named {self._service!r}: the store's URL has to "
             "give it the name that it has in `sentinel monitor`"
         )
-
-
-def _newest(words: Sequence[_Word]) -> _Word:
-    return max(words, key=lambda word: (word.epoch, not word.down))
