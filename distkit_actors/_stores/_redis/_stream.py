@@ -16,6 +16,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDoma
 from redis.asyncio.connection import Connection as TcpConnection
 
 from ..._errors import StoreError
+from ._addresses import open_tcp_stream
 from ._connection import Answer, Check, Connection, ErrorReplyError, MakeConnection, pack
 from ._reasons import check_tls
 from ._sockets import CLOSED, SocketStream, TlsStream
@@ -120,7 +121,7 @@ async def _open(settings: AbstractConnection) -> SocketStream:
     if isinstance(settings, UnixDomainSocketConnection):
         return SocketStream(await trio.open_unix_socket(settings.path))
     assert isinstance(settings, TcpConnection)
-    stream = await trio.open_tcp_stream(settings.host, int(settings.port))
+    stream = await open_tcp_stream(str(settings.host), int(settings.port))
     if not isinstance(settings, SSLConnection):
         return SocketStream(stream)
     secured = TlsStream(stream, _tls(settings), str(settings.host))
