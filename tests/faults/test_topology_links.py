@@ -34,6 +34,8 @@ LINK: tuple[Strike, ...] = (
     lambda proxy, when: proxy.late_copy(0.2, when=when),
     lambda proxy, when: proxy.cut_reply_midframe(when=when),
     lambda proxy, when: proxy.hang_reply(when=when),
+    lambda proxy, when: proxy.reply_twice(when=when),
+    lambda proxy, when: proxy.answer_besides("-upstream failure", when=when),
 )
 AWAY = (
     "-READONLY You can't write against a read only replica.",

@@ -142,6 +142,7 @@ class Soak:
             "reply dropped": self._strike("drop_reply"),
             "reply cut": self._strike("cut_reply_midframe"),
             "duplicated": self._strike("duplicate"),
+            "reply repeated": self._strike("reply_twice"),
             "no answer": self._strike("hang_reply"),
             "late copy": self._late("late_copy"),
             "delayed": self._late("delay"),
