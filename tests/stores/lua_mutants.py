@@ -123,7 +123,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "archive": [
         Mutant("archive", "first + 0, last = last + 0", "last + 0, last = last + 0"),
         Mutant("archive", "return front .. 's:' .. place * ARCHIVE_HASHES", "return front .. 's:'"),
-        Mutant("archive", "    call('UNLINK', unpack(open_archive('').hashes(places)))\n", ""),
+        Mutant("archive", "    call('UNLINK', unpack(archive.hashes(places)))\n", ""),
         Mutant("archive", "place = 0, MAX_SEGMENTS - 1 do", "place = 1, MAX_SEGMENTS - 1 do"),
         Mutant("forgetting", "groups[nth] = groups[nth] or {}", "groups[nth] = {}"),
         Mutant("forgetting", "math.max(epochs[group[index]], tonumber(epoch or 0))", "epoch + 0"),
@@ -142,6 +142,9 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("forgetting", "(segment.place + 1) % MAX_SEGMENTS or", "segment.place + 1 or"),
         Mutant(
             "forgetting", "      groups[archive.hash_at(segment.place, 0)] = {':pad', ''}\n", ""
+        ),
+        Mutant(
+            "forgetting", "      groups[archive.hash_at(segment.place, 1)] = {':pad', ''}\n", ""
         ),
         Mutant("forgetting", "- JOURNAL_KEPT\n", "\n"),
         Mutant("forgetting", "  if surplus < ARCHIVE_AT_LEAST then", "  if surplus < 0 then"),

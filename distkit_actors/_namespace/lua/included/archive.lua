@@ -5,8 +5,8 @@
 -- follow each other, and are forgotten together. A segment has a place. A place has ARCHIVE_HASHES
 -- hashes {key = epoch}, and the SHA-1 of a key says in which of them the key is. So each of these
 -- is short, and Redis keeps it as a list, in a quarter of the memory that a sorted set takes. The
--- first hash of a segment always exists, because it has the field ':pad'. By it `clear_archive`
--- finds a segment that is in no list.
+-- first two hashes of a segment always exist, because they have the field ':pad'. By them
+-- `clear_archive` finds a segment that is in no list: a server may lose one of them, too.
 --
 -- The field :segments of n lists, for each segment, its place and the journal stamps of its first
 -- and of its last move.
@@ -56,11 +56,12 @@ end
 
 -- Removes an archive of a namespace that has lost its list of segments.
 local function clear_archive()
-  local places, firsts = {}, {}
+  local archive, places, firsts = open_archive(''), {}, {}
   for place = 0, MAX_SEGMENTS - 1 do
-    places[place + 1], firsts[place + 1] = {place = place}, front .. 's:' .. place * ARCHIVE_HASHES
+    places[place + 1] = {place = place}
+    firsts[#firsts + 1], firsts[#firsts + 2] = archive.hash_at(place, 0), archive.hash_at(place, 1)
   end
   if call('EXISTS', unpack(firsts)) > 0 then
-    call('UNLINK', unpack(open_archive('').hashes(places)))
+    call('UNLINK', unpack(archive.hashes(places)))
   end
 end

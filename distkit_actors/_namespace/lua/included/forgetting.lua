@@ -84,6 +84,7 @@ local function put_away(retention)
       segment = {place = segment and (segment.place + 1) % MAX_SEGMENTS or 0, first = stamp}
       segments[#segments + 1] = segment
       groups[archive.hash_at(segment.place, 0)] = {':pad', ''}
+      groups[archive.hash_at(segment.place, 1)] = {':pad', ''}
     end
     segment.last = stamp
     local hash = archive.hash_at(segment.place, archive.nth_of(key))
