@@ -28,6 +28,8 @@ from ._suspensions import Suspensions
 _NEVER: Final = float("inf")
 #: How long an answer may take at the most, in times of the link's patience.
 _LENIENCE: Final = 1.25
+#: Seconds after which the end of patience is noticed too late to say anything about the store.
+_HELD_UP: Final = 0.5
 #: How often a start asks before it gives up, each time with twice the patience.
 _STARTS: Final = 3
 #: How many times as long as an answer may take, at most, connecting may take in the end.
@@ -156,9 +158,14 @@ class Requester:
         with trio.CancelScope() as self.patience:
             await work(link)
         if self.patience.cancelled_caught and self.sent_at is not None:
-            self.connected = False
-            waited = trio.current_time() - self.sent_at
+            now = trio.current_time()
             link.unanswered(self._pacing.patience(link.patience))
+            if now - self.patience.deadline >= _HELD_UP:
+                # Something has blocked the event loop. The answer may have come meanwhile.
+                self.connected = self.connected and link.connected
+                return False  # noqa: ASYNC910 - working was one
+            self.connected = False
+            waited = now - self.sent_at
             self._pacing.unanswered()
             self._availability.away(
                 StoreUnavailableError(f"no answer from the store for {waited:.1f} seconds")

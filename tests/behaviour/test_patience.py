@@ -152,6 +152,27 @@ async def test_patience_is_short_again_with_a_store_that_is_quick_again(
         assert trio.current_time() <= began + LATEST + 0.1
 
 
+async def test_an_answer_that_came_while_the_loop_was_blocked_is_no_outage(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application did that, not the store. The same is asked once more, and counts once."""
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        store.trip = 1.0
+        values = []
+
+        async def inc() -> None:
+            values.append(await counter.inc("k"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inc)
+            await trio.sleep(0.5)
+            autojump_clock.jump(8.0)
+        assert values == [(1, 1)]
+        assert store.dropped == 1
+    assert not caplog.records
+
+
 async def test_connecting_gets_more_time_with_each_try(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
