@@ -24,7 +24,9 @@ WHO = st.integers(0, len(NAMES) - 1)
 COUNT = st.tuples(st.just("count"), WHO, st.sampled_from(KEYS), st.integers(-2, 3))
 #: Which hash of the archive has the key that is moved, of the segment at the first place.
 ARCHIVED = hashlib.sha1(KEYS[0].encode(), usedforsecurity=False).digest()[0] % ARCHIVE_HASHES
-WHICH = st.sampled_from([*"nmlahd", "s:0", "s:1", f"s:{ARCHIVED}", *(f"i:{name}" for name in NAMES)])
+WHICH = st.sampled_from(
+    [*"nmlahd", "s:0", "s:1", f"s:{ARCHIVED}", *(f"i:{name}" for name in NAMES)]
+)
 LOSS = st.lists(WHICH, min_size=1, max_size=3).map(lambda suffixes: ("lose", *suffixes))
 STEP = st.one_of(
     COUNT,
