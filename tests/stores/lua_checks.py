@@ -67,7 +67,7 @@ TIGHT = {
 TIGHT_IN_LUA = [
     ("base", "local CHUNK = 500\n", "local CHUNK = 4\n"),
     ("query", "local PAGE = 500\n", "local PAGE = 2\n"),
-    ("query", "LOOKS, HASH, FEWEST = 10000, 20, 16\n", "LOOKS, HASH, FEWEST = 45, 20, 1\n"),
+    ("query", "LOOKS, HASH, FEWEST = 4500, 4, 8\n", "LOOKS, HASH, FEWEST = 12, 4, 1\n"),
 ]
 
 
@@ -382,6 +382,34 @@ def values_in_pages(subject: Subject) -> None:
         assert sorted(page.rows) == [("a", 1, False)] * 7 + [("a", 7, True)]
 
 
+def values_while_the_dead_are_reaped(subject: Subject) -> None:
+    """Each page has all of its keys, so it may be of another instant than the one before."""
+    with tight(subject) as twin:
+        for number in range(2):
+            run(twin, session_of(f"i{number}"), *map(add, "abcd"))
+        twin.now += 100 * PERIODS.threshold
+        living = session_of("living")
+        run(twin, living, *map(add, "abcd"))  # there was a blackout: all have a fresh threshold
+        twin.now += 2 * PERIODS.threshold
+        run(twin, living, add("z"))
+        twin.now += 2 * PERIODS.threshold
+        cursor, pages, dead = "", 0, 0
+        while cursor or not pages:
+            request = Query("", QueryKind.VALUES, "", cursor, tuple("abcd"), JUST_COME)
+            page = twin.lua.execute(request, twin.now)
+            assert isinstance(page, QueryPage)
+            totals = {key: number for key, number, of_all in page.rows if of_all}
+            for key, number, of_all in page.rows:
+                totals[key] -= 0 if of_all else number
+                dead += not of_all
+            assert set(totals.values()) == {1}
+            cursor, pages = page.cursor, pages + 1
+            run(twin, living, budget=3)
+            twin.compare()
+        assert pages == 4
+        assert 0 < dead < 8
+
+
 def first_in_the_queue(subject: Subject) -> None:
     """Where those in front are emptied at once, those behind them are next."""
     with tight(subject) as twin:
@@ -424,6 +452,7 @@ CHECKS: dict[str, Check] = {
     "behind another's move": behind_anothers_move,
     "first in the queue": first_in_the_queue,
     "values in pages": values_in_pages,
+    "values while the dead are reaped": values_while_the_dead_are_reaped,
     "stamps of the future": twin_scenario("test_stamps_of_the_future_are_never_given_out_again"),
     "many die at once": twin_scenario("test_many_die_at_once_but_few_in_one_step"),
     "bodies that do not fit": twin_scenario(

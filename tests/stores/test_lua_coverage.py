@@ -23,6 +23,7 @@ from tests.stores.lua_checks import (
     store_scenario,
     tight_histories,
     twin_scenario,
+    values_in_pages,
 )
 from tests.stores.lua_source import statements
 from tests.stores.test_redis_agrees import Idle, Solo
@@ -43,6 +44,7 @@ RUNS: list[Check] = [
     twin_scenario("test_a_late_move_that_pushes_a_sum_out_of_int64_buries_an_owner"),
     twin_scenario("test_a_body_does_not_wait_behind_those_that_do_not_fit"),
     rare_steps,
+    values_in_pages,
     long_rare_steps,
     twin_scenario("test_a_returning_instance_with_8500_slices_replaces_them_all"),
     twin_scenario("test_a_body_of_8500_slices_goes_in_bounded_steps"),

@@ -13,8 +13,8 @@
 --              and behind that its incarnation, a blank, and what it says of itself, with padding
 --   slices:    id, value, '1' if the instance counts as alive
 --   keys:      key, cumulative, '1'
---   values:    key, cumulative, '1' on the first page; then key, slice, '0' for each slice of one
---              who does not count as alive
+--   values:    key, cumulative, '1'; then key, slice, '0' for each slice of one who does not
+--              count as alive
 --   held:      key, slice, '1'
 --@include numbers
 --@include announce
@@ -25,9 +25,9 @@
 --@include sums
 
 local PAGE = 500
--- How many fields of the dead a page looks at, about (P5, bounded pieces). A hash costs as much as
--- HASH of them. FEWEST hashes are looked at in any case.
-local LOOKS, HASH, FEWEST = 10000, 20, 16
+-- How many slices of the dead a page looks at, about (P5, bounded pieces). Each of the dead costs
+-- as much as HASH slices.
+local LOOKS, HASH, FEWEST = 4500, 4, 8
 take_space()
 local kind, cursor = ARGV[3], ARGV[5] == '' and '0' or ARGV[5]
 local judged_at = seen_by(ARGV[6])
@@ -84,37 +84,52 @@ local function give_slices(keys, slices, epochs, flag)
   end
 end
 
--- Gives the sums, then the slices of the dead in them that are not reaped yet. The dead are the
--- reap queue, and behind it those of the overdue that do not count as alive. The cursor is how many
--- of both have been looked at. Returns the next cursor.
+-- Gives the sums of some keys, and the slices in them of the dead that are not reaped yet. The
+-- dead are the reap queue, and behind it those of the overdue that do not count as alive. Slices
+-- may be taken away between two pages. So a page has all that is to be known of its keys: with many
+-- dead it has few keys. Where it would have fewer than FEWEST of those that were asked for, the dead come
+-- in several pages, too. The cursor is how many keys are done, and behind a blank how many of the
+-- dead have been looked at for the next ones. Returns the next cursor.
 local function look_at_values()
-  local keys, first = {unpack(ARGV, 7)}, tonumber(cursor)
+  local done, first = string.match(cursor, '^(%d+) ?(%d*)$')
+  done, first = tonumber(done), tonumber(first) or 0
+  local all, queued, dead = #ARGV - 6, 0, 0
+  if is_there and all > 0 then
+    queued = call('ZCARD', D)
+    dead = queued + call('ZCOUNT', A, '-inf', text(judged_at))
+  end
+  local fit = dead == 0 and all or math.floor(LOOKS / dead) - HASH
+  local keys = {unpack(ARGV, 7 + done, math.min(#ARGV, 6 + done + math.max(FEWEST, fit)))}
+  local most = math.floor(LOOKS / (#keys + HASH))
   if first == 0 then
     for index, total in ipairs(spread('HMGET', N, keys)) do
       row(keys[index], total or '0', '1')
     end
   end
-  local most = math.max(FEWEST, math.floor(LOOKS / (#keys + HASH)))
-  if not is_there then
-    return '0'
-  end
-  local epochs, queued = epochs_of(keys), call('ZCARD', D)
-  for _, name in ipairs(call('ZRANGE', D, first, first + most - 1)) do
+  local epochs = dead > 0 and epochs_of(keys)
+  for _, name in ipairs(dead > 0 and call('ZRANGE', D, first, first + most - 1) or {}) do
     give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
   end
+  local from = math.max(0, first - queued)
   local room = most - math.max(0, math.min(most, queued - first))
-  local overdue = {}
-  if room > 0 then
-    overdue = call('ZRANGEBYSCORE', A, '-inf', text(judged_at), 'LIMIT',
-      math.max(0, first - queued), room)
-  end
-  for _, name in ipairs(overdue) do
-    local heard = call('HMGET', hash_of(name), unpack(HEARD))
-    if heard[1] and not counts_as_alive(heard) then
-      give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
+  if dead - queued > from and room > 0 then
+    local fields = {unpack(HEARD)}
+    for _, key in ipairs(keys) do
+      fields[#fields + 1] = key
+    end
+    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(judged_at), 'LIMIT', from, room)
+    for _, name in ipairs(overdue) do
+      local found = spread('HMGET', hash_of(name), fields)
+      if found[1] and not counts_as_alive(found) then
+        give_slices(keys, {unpack(found, #HEARD + 1, #fields)}, epochs, '0')
+      end
     end
   end
-  return #overdue < room and '0' or text(first + most)
+  if first + most < dead then
+    return done .. ' ' .. first + most
+  end
+  done = done + #keys
+  return done < all and tostring(done) or '0'
 end
 
 local function look_at_held()
