@@ -25,6 +25,10 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
 #: How often a start tries a store that is there, but does not answer or ends the connection.
 _STARTS: Final = 3
+#: Of a store that answers late, so many times the usual patience is had, at most.
+_MOST_PATIENCE: Final = 5
+#: An answer is quick that takes no more than this part of the usual patience.
+_QUICK: Final = 0.5
 #: Seconds after which the first part is asked again, while another one is.
 _LOOK_AGAIN: Final = 2.0
 
@@ -69,6 +73,10 @@ class _Question:
         self.reply: Reply | None = None
         self.error: Exception | None = None
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return not self.given_up
+
     def answer(self, reply: Reply | None, error: Exception | None = None) -> None:
         """Say what has become of it."""
         self.reply, self.error = reply, error
@@ -94,6 +102,7 @@ class Inquiry:
         self._waiting: deque[_Question] = deque()
         self._carried: _Question | None = None  # what the store is asked now
         self._work = trio.Event()
+        self._unanswered = 0  # requests that had no answer in time, since the last quick answer
         self._closed = False
         self._thread = get_ident()
         # Over how many parts the namespace should be spread; 0: any number.
@@ -224,10 +233,12 @@ class Inquiry:
     async def _carry(self, question: _Question) -> None:
         await trio.lowlevel.checkpoint()
         begun = trio.current_time()
-        while not question.given_up:  # noqa: ASYNC913 - connecting or asking is one
+        while question.is_wanted():  # noqa: ASYNC913 - connecting or asking is one
             try:
                 await self._link.connect()
                 self._observation.waited(trio.current_time() - begun)
+                if not question.is_wanted():  # any more
+                    return
                 question.answer(await self.exchange(question.request))
             except StoreUnavailableError as error:
                 if not isinstance(error, StoreAwayError):
@@ -271,7 +282,9 @@ class Inquiry:
         asked = trio.current_time()
         if isinstance(request, Query):
             request = request._replace(observed=self._observation.reached(asked))
-        reply = await self._link.exchange(request)
+        reply = await self._answer_to(request)
+        if trio.current_time() - asked <= _QUICK * self._link.patience:
+            self._unanswered = 0
         if isinstance(reply, QueryPage) and isinstance(request, Query):
             self._observation.answered(request.kind, asked, trio.current_time(), reply.at)
             follows = self._first is None and self.partitions
@@ -282,6 +295,17 @@ class Inquiry:
                 )
                 raise copy_of(self._outdated)
         return reply
+
+    async def _answer_to(self, request: Request) -> Reply:  # noqa: ASYNC910 - internal: asking is one
+        """Return the answer to a request, more patiently each time that there is none."""
+        link = self._link
+        patience = link.patience * min(2.0**self._unanswered, _MOST_PATIENCE)
+        with trio.move_on_after(patience):
+            await link.send(request)
+            return await link.receive(request)
+        link.unanswered(patience)
+        self._unanswered = min(self._unanswered + 1, _MOST_PATIENCE)
+        raise StoreUnavailableError(f"no answer from the store for {patience:g} seconds")
 
     def close(self) -> None:
         """Answer nobody any more."""

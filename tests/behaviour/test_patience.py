@@ -11,12 +11,13 @@ import trio.testing
 
 from distkit_actors import (
     CounterClosedError,
+    Fleet,
     MemoryStore,
     Store,
     StoreUnavailableError,
     StrictInstanceAwareCounter,
 )
-from distkit_actors._protocol._messages import Apply, Reply, Request
+from distkit_actors._protocol._messages import Apply, Forget, Query, Reply, Request
 from distkit_actors._stores._contract import Link
 
 PATIENCE = 2.0
@@ -300,3 +301,35 @@ async def test_a_bug_in_sending_at_once_ends_the_counter_and_not_only_its_caller
         with pytest.raises(CounterClosedError, match="a bug"):
             await counter.inc("k")
     assert failed
+
+
+async def test_an_onlooker_is_patient_with_a_slow_store(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It does not throw each answer away and ask for another one."""
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store) as counter:
+        await counter.inc("k", 5)
+        store.trip = 3.0
+        with trio.fail_after(60):
+            async with Fleet.open("app", store) as fleet:
+                store.asked.clear()
+                for _ in range(3):
+                    assert await fleet.get("k") == (5, 0)
+                assert sum(isinstance(request, Query) for request in store.asked) == 3
+
+
+async def test_a_forgetting_that_is_given_up_while_it_connects_is_not_sent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = SlowStore()
+    async with StrictInstanceAwareCounter.open("app", store, instance_id="victim") as counter:
+        await counter.inc("k", 5)
+        async with Fleet.open("app", store) as fleet:
+            store.connecting = 1.5
+            with trio.move_on_after(1) as given_up:
+                await fleet.forget("victim")
+            assert given_up.cancelled_caught
+            await trio.sleep(5)
+            assert await fleet.get("k") == (5, 0)
+            assert not [request for request in store.asked if isinstance(request, Forget)]

@@ -145,6 +145,26 @@ async def test_nothing_more_is_asked_behind_an_error_that_nobody_knows(
             await p.receive(BEAT)
 
 
+@pytest.mark.parametrize("says", ["LOADING wait", "WRONGPASS invalid username-password pair"])
+async def test_a_heartbeat_is_in_doubt_whatever_is_said_to_the_next_connection(
+    says: str, nursery: trio.Nursery
+) -> None:
+    """It may have been executed behind the error that nobody knows."""
+    server = Fake(_standalone)
+    await started(nursery, server)
+    async with linked(RedisStore(f"redis://:pw@{server.node}"), "p") as (p,):
+        await add_a_line(server)
+
+        def refuses(*words: str) -> object:
+            return Exception(says) if words[0] == "AUTH" else _standalone(*words)
+
+        server.answer = refuses
+        await p.send(BEAT)
+        with pytest.raises(StoreUnavailableError) as caught:
+            await p.receive(BEAT)
+        assert type(caught.value) is StoreUnavailableError
+
+
 async def test_an_error_that_nobody_knows_in_answer_to_a_look_ends_the_connection(
     nursery: trio.Nursery,
 ) -> None:

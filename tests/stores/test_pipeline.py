@@ -23,6 +23,7 @@ from distkit_actors._stores._contract import StoreSilentError
 from distkit_actors._stores._redis._connection import ErrorReplyError, pack
 from distkit_actors._stores._redis._heartbeats import MOST, Heartbeat
 from distkit_actors._stores._redis._pipeline import Call, Pipeline
+from distkit_actors._stores._redis._silence import Silence
 
 LOST: Final = "lost"
 
@@ -160,7 +161,7 @@ class Scene:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.stream = ScriptedStream()
         reader = hiredis.Reader(replyError=ErrorReplyError.read)
-        self.pipeline = Pipeline(self.stream, reader, PlainWords())
+        self.pipeline = Pipeline(self.stream, reader, PlainWords(), Silence(2.0))
         self.tasks: list[Task] = []
         self.answered = 0  # commands
         self._asked = 0
@@ -488,7 +489,8 @@ def test_an_interrupt_by_the_keyboard_mixes_no_answers_up(where: str) -> None:
     async def main() -> None:
         stream = ScriptedStream()
         stream.take(10_000)
-        pipeline = Pipeline(stream, hiredis.Reader(replyError=ErrorReplyError.read), PlainWords())
+        reader = hiredis.Reader(replyError=ErrorReplyError.read)
+        pipeline = Pipeline(stream, reader, PlainWords(), Silence(2.0))
         if where == "post":
             write = stream.write
 
@@ -569,6 +571,61 @@ async def test_one_that_brings_answers_to_others_is_not_silent(
     assert scene.pipeline.up
     await trio.testing.wait_all_tasks_blocked()
     assert [task.outcome for task in tasks] == ["0.0", "1.0", None]
+    await scene.settle()
+    scene.expect_own_answers()
+
+
+async def test_the_least_patient_does_not_keep_all_others_from_their_answers(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """The server answers, but each answer takes longer than one of two users will wait."""
+    answered = {2.0: 0, 10.0: 0}
+    silence, streams = Silence(2.0), list[ScriptedStream]()
+    pipelines: list[Pipeline] = []
+
+    def connect() -> Pipeline:
+        streams.append(ScriptedStream())
+        streams[-1].take(1_000_000)
+        reader = hiredis.Reader(replyError=ErrorReplyError.read)
+        pipelines.append(Pipeline(streams[-1], reader, PlainWords(), silence))
+        return pipelines[-1]
+
+    async def answer(stream: ScriptedStream) -> None:
+        await trio.sleep(5)
+        if not stream.closed:
+            stream.bring(b"+OK\r\n")
+
+    async def use(patience: float) -> None:
+        while True:
+            pipeline = pipelines[-1] if pipelines and pipelines[-1].up else connect()
+            call = pipeline.post(command_of(0))
+            nursery.start_soon(answer, streams[-1])
+            with trio.move_on_after(patience), suppress(StoreUnavailableError):
+                await pipeline.receive(call)
+                answered[patience] += 1
+            if not call.over:
+                pipeline.lose_if_silent(patience)
+
+    nursery.start_soon(use, 10.0)
+    await trio.sleep(1)
+    nursery.start_soon(use, 2.0)
+    await trio.sleep(600)
+    assert answered[10.0] > 600 / 5 / 2
+    assert len(pipelines) < 10
+
+
+async def test_somebody_receives_while_another_one_sends(scene: Scene) -> None:
+    """Though the one who received, and the one who sent, had their answers at once."""
+    scene.stream.take(len(command_of(0)))
+    tasks = [*await asking(scene, 4)]
+    assert (scene.stream.receivers, scene.stream.senders) == (1, 1)
+    scene.stream.take(len(command_of(1)) + len(command_of(2)))
+    await trio.testing.wait_all_tasks_blocked()
+    scene.execute(2)
+    scene.bring()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [task.outcome for task in tasks] == ["0.0", "1.0", None, None]
+    assert (scene.stream.receivers, scene.stream.senders) == (1, 1)
     await scene.settle()
     scene.expect_own_answers()
 

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from distkit_actors import StoreUnavailableError
+from distkit_actors._stores._contract import StoreSilentError
 from distkit_actors._stores._redis._connection import Answer
 from distkit_actors._stores._redis._replicas import Replicas
 
@@ -113,3 +114,33 @@ async def test_an_answer_to_something_else_confirms_nothing_and_ends_the_connect
     await replicas.confirm(lane, 1, 1, 2.0)
     assert lane.drops == 1
     assert "does not say how many replicas have a write" in replicas.warnings()[0]
+
+
+class Late:
+    """A connection on which no answer comes in time."""
+
+    number = 1
+    asked = 0
+
+    async def call(self, *words: bytes, patience: float | None = None) -> Answer:
+        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        raise StoreSilentError("no answer")
+
+    async def drop(self) -> None:
+        raise NotImplementedError
+
+
+async def test_where_no_answer_comes_in_time_it_is_not_asked_each_time(
+    autojump_clock: object,
+) -> None:
+    """Else a batch would be sent again for ever, as each time it is confirmed anew."""
+    lane, replicas = Late(), Replicas()
+    with pytest.raises(StoreUnavailableError):
+        await replicas.confirm(lane, 1, 1, 2.0)
+    await replicas.confirm(lane, 1, 1, 2.0)
+    assert lane.asked == 1
+    assert "does not say in time" in replicas.warnings()[0]
+    await trio.sleep(100)
+    with pytest.raises(StoreUnavailableError):
+        await replicas.confirm(lane, 1, 1, 2.0)

@@ -86,10 +86,10 @@ end
 
 -- Gives the sums of some keys, and the slices in them of the dead that are not reaped yet. The
 -- dead are the reap queue, and behind it those of the overdue that do not count as alive. Slices
--- may be taken away between two pages. So a page has all that is to be known of its keys: with many
--- dead it has few keys. Where it would have fewer than FEWEST of those that were asked for, the dead come
--- in several pages, too. The cursor is how many keys are done, and behind a blank how many of the
--- dead have been looked at for the next ones. Returns the next cursor.
+-- may be taken away between two pages. So a page has all that is to be known of its keys: with
+-- many dead it has few keys. Where it would have fewer than FEWEST of those that were asked for,
+-- the dead come in several pages, too. The cursor is how many keys are done, and behind a blank
+-- how many of the dead have been looked at for the next ones. Returns the next cursor.
 local function look_at_values()
   local done, first = string.match(cursor, '^(%d+) ?(%d*)$')
   done, first = tonumber(done), tonumber(first) or 0

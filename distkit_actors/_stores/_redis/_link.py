@@ -222,6 +222,16 @@ class RedisLink(Link):
         except StoreUnavailableError as error:
             raise NotConnectedError(*error.args) from error.__cause__
 
+    async def _connect_in_doubt(self) -> None:
+        """Connect, for a request that may have been executed, whatever is said to the connection.
+
+        Raises `StoreUnavailableError`.
+        """
+        try:
+            await self.connect()
+        except StoreError as error:
+            raise StoreUnavailableError(*error.args) from error.__cause__
+
     async def _otherwise_asked(self, request: Request, error: ErrorReplyError) -> Answer:
         """Ask in another way, if the server refuses this one."""
         if error.code == "NOPERM" and isinstance(request, Query) and not is_from_script(error.text):
@@ -234,7 +244,7 @@ class RedisLink(Link):
                 # Something in front of the server may have said it, and the answer may come yet.
                 self._strays += 1
                 await self._lane.drop()  # noqa: ASYNC120 - it shields itself, briefly
-                await self.connect()  # noqa: ASYNC120 - a cancellation says more
+                await self._connect_in_doubt()  # noqa: ASYNC120 - a cancellation says more
             return await self._call(self._command(request))
         raise error
 

@@ -37,13 +37,14 @@ from ..._errors import StoreUnavailableError
 from .._contract import StoreSilentError
 from ._connection import LOST, Answer, ErrorReplyError, copy_of
 from ._heartbeats import Heartbeat, in_groups, write_together
+from ._silence import Silence
 from ._sockets import CLOSED
 
 #: What comes in answer to a command.
 Message: TypeAlias = "Answer | ErrorReplyError"
 
-#: A connection is silent if it has brought nothing for this part of somebody's patience.
-_SILENCE: Final = 0.5
+
+_LONG_AGO: Final = float("-inf")
 
 
 class Stream(Protocol):
@@ -69,10 +70,11 @@ class Words(Protocol):
 class Call:
     """A command that was sent, and its answer once that is there."""
 
-    __slots__ = ("answer", "over", "pipeline", "sharing", "task", "waiter")
+    __slots__ = ("answer", "over", "pipeline", "posted_at", "sharing", "task", "waiter")
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.posted_at = pipeline.time_if_slow()
         self.sharing = 0  # how many calls have one answer in common, if it is the first of several
         self.over = False
         self.answer: Message | StoreUnavailableError = None
@@ -101,9 +103,12 @@ class Pipeline:
         stream: The connection; the pipeline closes it.
         reader: What reads answers. Nothing has been fed that is not read.
         words: Who finds the words for what fails.
+        silence: What other connections to the server have taught of how slow it is.
     """
 
-    def __init__(self, stream: Stream, reader: hiredis.Reader, words: Words) -> None:
+    def __init__(
+        self, stream: Stream, reader: hiredis.Reader, words: Words, silence: Silence
+    ) -> None:
         self.up = True
         self._stream = stream
         self._reader = reader
@@ -117,8 +122,14 @@ class Pipeline:
         self._sending: Call | None = None  # whose task sends
         self._woken: Call | None = None  # whose task is to receive or to send, and has not run yet
         self._clock = trio.lowlevel.current_clock()
-        self._heard_at = self._clock.current_time()
+        self._silence = silence
+        self._owes_since = 0.0  # when the first command was sent that has no answer …
+        self._heard_at = self._clock.current_time()  # … or when something came, if that is later
         self._loss: StoreUnavailableError | None = None
+
+    def time_if_slow(self) -> float:
+        """Return the time, if it matters how long answers take: the server was found slow."""
+        return self._clock.current_time() if self._silence.least else _LONG_AGO
 
     # ------------------------------------------------------------------------ calls
 
@@ -129,6 +140,8 @@ class Pipeline:
         if self._gathered:
             self._send_gathered()
         if self.up:
+            if not self._calls:
+                self._owes_since = self._clock.current_time()
             self._calls.append(call)
             self._stream.write(command)
         else:
@@ -158,6 +171,8 @@ class Pipeline:
     @trio.lowlevel.enable_ki_protection
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
+        if not self._calls:
+            self._owes_since = self._clock.current_time()
         commands = list[bytes]()
         for some in in_groups(gathered):
             if len(some) > 1:
@@ -236,6 +251,7 @@ class Pipeline:
     async def _send(self, call: Call) -> None:  # noqa: ASYNC910 - internal: receiving is one
         """Send for all what did not fit into the socket."""
         self._sending = call
+        self._pass_on()  # to one who receives meanwhile
         try:
             await self._stream.flush()
         except trio.ClosedResourceError:
@@ -275,7 +291,9 @@ class Pipeline:
     @trio.lowlevel.enable_ki_protection
     def _take(self, data: bytes) -> None:
         """Hand out the answers that have come."""
-        self._heard_at = self._clock.current_time()
+        self._heard_at = now = self._clock.current_time()
+        if self._silence.least and self._calls:
+            self._silence.heard(now - self._calls[0].posted_at)
         next_answer, calls = self._next_answer, self._calls
         try:
             self._reader.feed(data)
@@ -331,8 +349,12 @@ class Pipeline:
         if data := self._stream.receive_nowait():
             self._take(data)  # who receives has only not come to it yet
             self._stream.interrupt()  # and may have its answer now
-        elif self._clock.current_time() - self._heard_at >= _SILENCE * patience:
+        elif self._silence.is_dead(self._silent_for(), patience):
             self.lose(StoreSilentError(f"{LOST}: no answer for {patience:g} seconds"))
+
+    def _silent_for(self) -> float:
+        """Return for how many seconds it has owed an answer and brought nothing."""
+        return self._clock.current_time() - max(self._owes_since, self._heard_at)
 
     def _fail(self, error: Exception) -> None:
         self.lose(self._words.failure(error))

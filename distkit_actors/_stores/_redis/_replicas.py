@@ -15,6 +15,7 @@ import trio
 
 from ..._errors import StoreUnavailableError
 from ..._protocol._messages import Applied, Apply, Kind, Reply, Request
+from .._contract import StoreSilentError
 from ._connection import LOST, ErrorReplyError
 from ._server_check import Caller
 
@@ -102,6 +103,11 @@ class Replicas:
             try:
                 words = b"WAIT", b"%d" % wanted, b"%d" % milliseconds
                 found = await lane.call(*words, patience=patience)
+            except StoreSilentError:
+                # So slow is the way to the store. What is sent again must not wait as long again.
+                self._note("the store does not say in time how many replicas have a write")
+                self._ask_at = trio.current_time() + _REMEMBERED
+                raise
             except ErrorReplyError as error:
                 self._note(f"the store does not say how many replicas have a write: {error.text}")
                 if error.code is None:

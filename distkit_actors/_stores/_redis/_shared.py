@@ -13,9 +13,10 @@ up             there is a `Pipeline`, which all use until it is lost
 =============  ================================================================
 
 It is lost for all: when the server closes it, when it brings nothing while somebody's patience
-ends, when it brings what is no answer, when a link asks for that (`Lane.drop`), when there are new
-credentials, or when the sentinels name another server. Each link that has a command on its way is
-told so, and the next one that wants to send connects again. The last link that leaves closes it.
+ends (see `_silence`), when it brings what is no answer, when a link asks for that (`Lane.drop`),
+when there are new credentials, or when the sentinels name another server. Each link that has a
+command on its way is told so, and the next one that wants to send connects again. The last link
+that leaves closes it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ._node_table import NodeTable, Ways
 from ._once import Once
 from ._pipeline import Call, Pipeline
 from ._replicas import Replicas
+from ._silence import Silence
 from ._stream import StreamConnection
 from ._survey import Node
 
@@ -67,6 +69,7 @@ class SharedConnection:
         self._connection = connection
         self._connector = Connector(connection, patience)
         self._connecting = Once()
+        self._silence = Silence(patience)
         self.preparing = Once()
         self.replicas = Replicas()
 
@@ -94,7 +97,7 @@ class SharedConnection:
         self.version = self.credentials.version
         await self._connector.connect()
         stream, reader = self._connection.take()
-        self.pipeline = Pipeline(stream, reader, self._connection)
+        self.pipeline = Pipeline(stream, reader, self._connection, self._silence)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
