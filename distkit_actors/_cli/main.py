@@ -6,6 +6,7 @@ import importlib.util
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from .._demo import main as demo
@@ -52,6 +53,10 @@ def _run(words: list[str]) -> int:
         if end.code == 1:  # so click and rich end it where the reader of a pipe has gone
             return demo.BROKEN_PIPE
         raise
+    except OSError as error:  # what is printed cannot be written, for example
+        with suppress(OSError):
+            print(f"Error: {error}", file=sys.stderr)
+        return demo.UNUSABLE
     return code if isinstance(code, int) else 0
 
 

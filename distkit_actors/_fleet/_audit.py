@@ -18,7 +18,8 @@ from .._protocol._liveness import MICROSECONDS
 from .._protocol._messages import JUST_COME, Peek, Query, QueryKind, QueryPage
 from .._protocol._values import checked_name
 from .._stores._contract import Link, NotPermittedError, Store
-from ._inquiry import Inquiry, all_rows
+from ._inquiry import Inquiry
+from ._pages import all_rows
 from ._part import number_of_parts
 
 #: From harmless to bad.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from threading import get_ident
 from typing import Final
@@ -31,34 +30,6 @@ _MOST_PATIENCE: Final = 5
 _QUICK: Final = 0.5
 #: Seconds after which the first part is asked again, while another one is.
 _LOOK_AGAIN: Final = 2.0
-
-
-async def all_pages(  # noqa: ASYNC910 - each page is a checkpoint
-    ask: Callable[[Request], Awaitable[Reply]],
-    kind: QueryKind,
-    key: str = "",
-    keys: Sequence[str] = (),
-) -> list[QueryPage]:
-    """Return all pages that answer a query."""
-    pages: list[QueryPage] = []
-    cursor = ""
-    while True:  # noqa: ASYNC913
-        page = await ask(Query("", kind, key, cursor, keys))
-        assert isinstance(page, QueryPage)
-        pages.append(page)
-        cursor = page.cursor
-        if not cursor:
-            return pages
-
-
-async def all_rows(  # noqa: ASYNC910 - each page is a checkpoint
-    ask: Callable[[Request], Awaitable[Reply]],
-    kind: QueryKind,
-    key: str = "",
-    keys: Sequence[str] = (),
-) -> list[tuple[str, int, bool]]:
-    """Return the rows of all pages that answer a query."""
-    return [row for page in await all_pages(ask, kind, key, keys) for row in page.rows]
 
 
 class _Question:

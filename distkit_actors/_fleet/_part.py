@@ -17,8 +17,9 @@ from .._errors import StoreError
 from .._protocol._messages import Forget, Forgotten, Previous, QueryKind, QueryPage
 from .._protocol._values import CounterValue
 from .._stores._contract import Link, NotPermittedError, Store
-from ._inquiry import Inquiry, all_pages, all_rows
+from ._inquiry import Inquiry
 from ._looking import values_of
+from ._pages import all_pages, all_rows
 
 #: How many keys are looked at in one step.
 _KEYS: Final = 100

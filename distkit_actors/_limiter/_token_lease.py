@@ -7,6 +7,8 @@ without asking the store again, but not for long: others may have come before.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import trio
@@ -63,8 +65,10 @@ class Tokens:
         self._turn = TURN
         self._ask_at = float("-inf")  # not before, for whoever is first now
         self._may_ask = trio.Event()  # sooner than that
-        self._out: dict[Token, None] = {}  # what this process has, and somebody uses
-        self._returned: list[Token] = []  # not long ago, the oldest first
+        # What this process has, and somebody uses, with when that began; the oldest first. There
+        # may be thousands of these, and of the others.
+        self._out = OrderedDict[Token, float]()
+        self._returned = OrderedDict[Token, None]()  # not long ago, the oldest first
 
     @property
     def total(self) -> int:
@@ -152,15 +156,23 @@ class Tokens:
             return None
         self.in_use += count
         self._ask_at = float("-inf")
-        turn_ends = trio.current_time() + self._turn
-        token = Token(hold, turn_ends, batch.at, cuts, self._part.returns)
-        self._out[token] = None
+        now = trio.current_time()
+        token = Token(hold, now + self._turn, batch.at, cuts, self._part.returns)
+        self._out[token] = now
         return token
 
     def _hands_on_until(self, count: int) -> float:
-        """Return until when so many tokens may be handed on here, if their user is done by then."""
-        usable = (token for token in self._out if token.count == count and self.usable(token))
-        return max((token.turn_ends for token in usable), default=float("-inf"))
+        """Return until when so many tokens may be handed on here, if their user is done by then.
+
+        The token that was taken last has most of its turn left.
+        """
+        now = trio.current_time()
+        for token, since in reversed(self._out.items()):
+            if since + LONGEST_TURN <= now:
+                break  # nobody's turn lasts longer, and there may be thousands
+            if token.count == count and self.usable(token):
+                return token.turn_ends
+        return float("-inf")
 
     def _let_ask(self) -> None:
         self._ask_at = float("-inf")
@@ -179,10 +191,15 @@ class Tokens:
         """Let the store have a token again, with the next batch. Never fails."""
         del self._out[token]
         self._part.release(token.hold)
-        self._returned = [old for old in self._returned if self.usable(old)]
-        self._returned.append(token)
+        self._drop_unusable(iter)
+        self._returned[token] = None
         self._let_ask()
         self.order.look_again()
+
+    def _drop_unusable(self, order: Callable[[OrderedDict[Token, None]], Iterator[Token]]) -> None:
+        """Forget, from one end on, what was given back and cannot be handed on any more."""
+        while self._returned and not self.usable(token := next(order(self._returned))):
+            del self._returned[token]
 
     def retrieve(self, count: int) -> Token | None:
         """Return what was given back and is not sent yet, if there is something.
@@ -191,12 +208,13 @@ class Tokens:
         """
         if self.order.is_crowded:
             return None
+        self._drop_unusable(reversed)
         for token in reversed(self._returned):
             if token.count == count and self.usable(token):
                 # What was given back before has been sent before.
-                self._returned.remove(token)
+                del self._returned[token]
                 if not self._part.cancel_release(token.hold):
                     return None
-                self._out[token] = None
+                self._out[token] = trio.current_time()
                 return token
         return None

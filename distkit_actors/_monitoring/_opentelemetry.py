@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:  # pragma: no cover - where it is not insta
 
 from .._counters._counter import InstanceAwareCounter
 from .._version import __version__
-from ._measures import MEASURES, Measure, Watched
+from ._measures import MEASURES, Measure
+from ._watched import Watched
 
 
 @final

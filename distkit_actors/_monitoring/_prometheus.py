@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:  # pragma: no cover - where it is not insta
     ) from None
 
 from .._counters._counter import InstanceAwareCounter
-from ._measures import MEASURES, Measure, Watched
+from ._measures import MEASURES, Measure
+from ._watched import Watched
 
 #: How all names begin.
 _NAMESPACE: Final = "distkit_actors"

@@ -8,11 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from distkit_actors import FleetLimiter
+from distkit_actors import FleetLimiter, MemoryStore, StrictInstanceAwareCounter
 from distkit_actors._limiter._order import LONGEST_TURN
 from distkit_actors._limiter._token_lease import TURN
 from tests.behaviour.limits import KEY, in_use, lines, questions, seconds
 from tests.behaviour.world import Flavour, World, both_flavours
+from tests.harness.effort import effort
 
 
 @both_flavours
@@ -179,3 +180,31 @@ async def test_who_waits_for_a_turn_asks_once_that_is_over(world: World) -> None
         await here.acquire()
     there.release()
     assert await seconds(here.acquire) < TURN / 2
+
+
+async def test_a_token_costs_as_much_however_many_its_process_has(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """To take one, to give one back and to hand one on (I10)."""
+    few, many = [await costs(held) for held in (50, 2000)]
+    assert [more <= 2 * less for less, more in zip(few, many, strict=True)] == [True] * 3, many
+
+
+async def costs(held: int) -> list[int]:
+    """How many instructions each step takes in a process that has so many tokens."""
+    async with StrictInstanceAwareCounter.open(f"app{held}", MemoryStore()) as counter:
+        limiter = FleetLimiter(counter, KEY, 10_000)
+        async with trio.open_nursery() as nursery:
+            for number in range(held):
+                nursery.start_soon(limiter.acquire_on_behalf_of, number)
+        now, later = [], trio.current_time() + 1.5 * TURN
+        for number in range(held - 2):
+            limiter.release_on_behalf_of(number)
+        now.append(effort(lambda: limiter.release_on_behalf_of(held - 1)))
+        now.append(effort(lambda: limiter.acquire_on_behalf_of_nowait("another")))
+        async with trio.open_nursery() as nursery:
+            for number in range(held):
+                nursery.start_soon(limiter.acquire_on_behalf_of, f"more {number}")
+        await trio.sleep_until(later + LONGEST_TURN)
+        now.append(effort(lambda: limiter._tokens._hands_on_until(1)))
+        return now

@@ -62,6 +62,22 @@ def test_a_closed_output_is_no_terminal(redis_url: str, fresh_prefix: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [["check", "memory://", "p"], ["acl", "p"]])
+def test_an_output_that_is_full_is_no_finding(words: list[str]) -> None:
+    """`check` says with 1 that something is wrong in the store."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
 def test_an_output_without_the_letters_of_a_key_gets_escapes(
     redis_url: str, fresh_prefix: str, encoding: str

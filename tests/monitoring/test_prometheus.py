@@ -247,6 +247,24 @@ async def test_of_two_superseded_the_later_one_is_shown() -> None:
         assert of(exposed(collector), "operations_total") == [1]
 
 
+async def test_whoever_has_the_id_in_another_store_replaces_nobody() -> None:
+    """An alert has to see the superseded, whatever goes on elsewhere."""
+    store, collector = MemoryStore(), CounterCollector()
+    with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
+        async with StrictInstanceAwareCounter.open("app", store, instance_id="a") as old:
+            collector.add(old)
+            async with (
+                LaxInstanceAwareCounter.open("app", MemoryStore(), instance_id="a") as other,
+                StrictInstanceAwareCounter.open("app", store, instance_id="a"),
+            ):
+                collector.add(other)
+                with pytest.raises(InstanceConflictError):
+                    await old.inc("k")
+                for _ in range(2):
+                    assert of(exposed(collector), "state", kind="strict", state="superseded") == [1]
+                await trio.sleep_forever()
+
+
 async def test_whoever_has_the_id_now_may_be_of_the_other_kind() -> None:
     store, collector = MemoryStore(), CounterCollector()
     with pytest.raises(InstanceConflictError):  # noqa: PT012 - when the block is left
