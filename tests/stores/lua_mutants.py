@@ -443,7 +443,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         Mutant("step", "  if was_listed then", "  if false then"),
         Mutant("load", " or space.born == 0 then", " then"),
         Mutant("query", "(not is_there or call", "(call"),
-        Mutant("query", "  if is_there and all > 0 then", "  if all > 0 then"),
+        Mutant("query", "  if not is_there then\n    return '0'\n  end\n", ""),
         Mutant("query", "elseif not is_there then", "elseif false then"),
     ],
     "notifications": [

@@ -93,11 +93,12 @@ end
 local function look_at_values()
   local done, first = string.match(cursor, '^(%d+) ?(%d*)$')
   done, first = tonumber(done), tonumber(first) or 0
-  local all, queued, dead = #ARGV - 6, 0, 0
+  local all, queued, overdue = #ARGV - 6, 0, {}
   if is_there and all > 0 then
     queued = call('ZCARD', D)
-    dead = queued + call('ZCOUNT', A, '-inf', text(judged_at))
+    overdue = call('ZRANGEBYSCORE', A, '-inf', text(judged_at), 'LIMIT', 0, first + LOOKS)
   end
+  local dead = queued + #overdue
   local fit = dead == 0 and all or math.floor(LOOKS / dead) - HASH
   local keys = {unpack(ARGV, 7 + done, math.min(#ARGV, 6 + done + math.max(FEWEST, fit)))}
   local most = math.floor(LOOKS / (#keys + HASH))
@@ -106,23 +107,21 @@ local function look_at_values()
       row(keys[index], total or '0', '1')
     end
   end
-  local epochs = dead > 0 and epochs_of(keys)
-  for _, name in ipairs(dead > 0 and call('ZRANGE', D, first, first + most - 1) or {}) do
+  if not is_there then
+    return '0'
+  end
+  local epochs = epochs_of(keys)
+  for _, name in ipairs(call('ZRANGE', D, first, first + most - 1)) do
     give_slices(keys, spread('HMGET', hash_of(name), keys), epochs, '0')
   end
-  local from = math.max(0, first - queued)
-  local room = most - math.max(0, math.min(most, queued - first))
-  if dead - queued > from and room > 0 then
-    local fields = {unpack(HEARD)}
-    for _, key in ipairs(keys) do
-      fields[#fields + 1] = key
-    end
-    local overdue = call('ZRANGEBYSCORE', A, '-inf', text(judged_at), 'LIMIT', from, room)
-    for _, name in ipairs(overdue) do
-      local found = spread('HMGET', hash_of(name), fields)
-      if found[1] and not counts_as_alive(found) then
-        give_slices(keys, {unpack(found, #HEARD + 1, #fields)}, epochs, '0')
-      end
+  local fields = {unpack(HEARD)}
+  for _, key in ipairs(keys) do
+    fields[#fields + 1] = key
+  end
+  for index = math.max(0, first - queued) + 1, math.min(first + most, dead) - queued do
+    local found = spread('HMGET', hash_of(overdue[index]), fields)
+    if found[1] and not counts_as_alive(found) then
+      give_slices(keys, {unpack(found, #HEARD + 1, #fields)}, epochs, '0')
     end
   end
   if first + most < dead then
